@@ -1,0 +1,76 @@
+"""From a part of the configuration to the object that it describes."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import typing
+from collections.abc import Callable
+from typing import Any
+
+from hydra.utils import get_object
+from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+
+from cnnbench.errors import InputError, suggest
+from cnnbench.settings import Part
+
+
+def factory(part: Part, group: str, **given: Any) -> Callable[..., Any]:
+    """What `part` describes, ready to be called: its `_target_` with its arguments.
+
+    Args:
+        part: names the callable and its arguments; they are checked by its signature.
+        group: the configuration group, for error messages.
+        given: what cnnbench knows (`num_classes`, …), passed on where the callable names it and
+            the configuration does not set it.
+
+    Raises:
+        InputError: no such callable, an argument that it does not take or of the wrong type. Calling
+            what is returned raises one too where the callable raises ValueError or TypeError.
+    """
+    try:
+        target = get_object(str(part.target))
+    except (ImportError, ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{group}._target_={part.target}: cannot be imported ({error})") from error
+    parameters = inspect.signature(target).parameters
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    hints = _hints(target)
+    arguments = {key: value for key, value in given.items() if key in parameters}
+    for key, value in part.arguments().items():
+        if key not in parameters and not open_ended:
+            raise InputError(f"{group}.{key}: {part.name} has no such setting; {suggest(key, parameters)}")
+        if value is None and key in arguments:
+            continue  # null in the configuration: as the data has it
+        arguments[key] = _typed(f"{group}.{key}", value, hints.get(key))
+
+    @functools.wraps(target)
+    def call(*positional: Any, **more: Any) -> Any:
+        try:
+            return target(*positional, **arguments, **more)
+        except (ValueError, TypeError) as error:
+            separator = "." if str(error).split("=")[0] in parameters else f"={part.name}: "
+            raise InputError(f"{group}{separator}{error}") from error
+
+    return call
+
+
+def _hints(target: Any) -> dict[str, Any]:
+    """The annotations of a function or of a class's constructor, where they can be evaluated."""
+    try:
+        return typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    except (NameError, TypeError, AttributeError):
+        return {}
+
+
+def _typed(key: str, value: Any, hint: Any) -> Any:
+    """`value` as the type that the callable asks for (a list as a tuple, 1.0 as 1)."""
+    if hint is None:
+        return value
+    try:
+        adapter = TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
+    except (PydanticUserError, TypeError):  # a type that pydantic knows nothing about
+        return value
+    try:
+        return adapter.validate_python(value)
+    except ValidationError as error:
+        raise InputError(f"{key}={value}: {error.errors()[0]['msg'].removeprefix('Input ')}") from None

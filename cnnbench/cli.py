@@ -1,0 +1,73 @@
+"""The command line: `cnnbench VERB [arguments]`.
+
+A verb is a module with `main(arguments) -> exit code`, imported only when it is called, so that
+`cnnbench --help` needs neither Hydra nor torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import NamedTuple
+
+from cnnbench import __version__
+from cnnbench.errors import InputError, suggest
+
+
+class Verb(NamedTuple):
+    """One verb: its module, what it does and a line to try."""
+
+    module: str
+    help: str
+    example: str
+
+
+VERBS = {
+    "train": Verb(
+        "cnnbench.train",
+        "train one configuration, or a sweep with -m",
+        "cnnbench train data=cifar10 arch=resnet20",
+    ),
+    "runs": Verb("cnnbench.show", "show what runs there are, or one run", "cnnbench runs outputs/quickstart"),
+    "completion": Verb(
+        "cnnbench.completion", "print the shell completion script", 'eval "$(cnnbench completion bash)"'
+    ),
+}
+
+USAGE = "usage: cnnbench VERB [arguments]        cnnbench VERB --help        cnnbench --version"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one verb and return the process's exit code.
+
+    0: done; 1: a run failed; 2: bad input, nothing was started; 130 and 143: interrupted.
+    """
+    arguments = sys.argv[1:] if argv is None else argv
+    match arguments:
+        case [] | ["-h" | "--help" | "help"]:
+            print(help_text())
+            return 0
+        case ["--version"]:
+            print(f"cnnbench {__version__}")
+            return 0
+        case [verb, *rest] if verb in VERBS:
+            try:
+                return int(importlib.import_module(VERBS[verb].module).main(rest))
+            except InputError as error:
+                print(f"error: {error}", file=sys.stderr)
+                return 2
+            except KeyboardInterrupt:
+                return 130
+            except BrokenPipeError:  # `cnnbench runs | head`
+                sys.stderr.close()
+                return 141
+    print(f"error: cnnbench {arguments[0]}: no such verb; {suggest(arguments[0], VERBS)}", file=sys.stderr)
+    return 2
+
+
+def help_text() -> str:
+    """The verbs with an example each."""
+    lines = [USAGE, "", "Train and compare convolutional networks.", ""]
+    for name, verb in VERBS.items():
+        lines += [f"  {name:<12}{verb.help}", f"  {'':<12}$ {verb.example}", ""]
+    return "\n".join(lines).rstrip()

@@ -1,0 +1,91 @@
+"""Hydra: where the configuration lies, and errors that say what would have been right."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra import compose, initialize_config_dir
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from cnnbench.errors import InputError, suggest
+
+_here = Path(__file__).parent
+CONF = str(_here / "conf" if (_here / "conf").is_dir() else _here.parent / "conf")
+"""Inside the package in a wheel, beside it in a checkout."""
+
+
+def run(task: Callable[[DictConfig], Any], config_name: str, arguments: list[str]) -> None:
+    """Compose the configuration that `arguments` ask for and call `task` with it, or sweep with -m.
+
+    Raises:
+        InputError: for arguments that Hydra cannot make a configuration of.
+        Exception: whatever `task` raises.
+    """
+    before = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    sys.argv = [f"cnnbench {config_name}", *arguments]
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here, instead of being printed on the way
+    try:
+        hydra.main(config_path=CONF, config_name=config_name, version_base="1.3")(task)()
+    except (HydraException, OmegaConfBaseException) as error:
+        if before[1] == "1":
+            traceback.print_exc()
+        raise InputError(_explain(error, config_name, arguments)) from error
+    finally:
+        sys.argv = before[0]
+        if before[1] is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+
+
+def _explain(error: Exception, config_name: str, arguments: list[str]) -> str:
+    """One line that names what was wrong and what is allowed."""
+    if isinstance(error, MissingConfigException) and error.options is not None:
+        group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        return f"{group}={choice}: no such choice; {suggest(choice, error.options)}"
+    found = re.match(
+        r"Could not (?:override|append to config\. An item is already at) '(?P<key>[^']*)'", str(error)
+    )
+    if isinstance(error, ConfigCompositionException) and found:
+        return _explain_key(found["key"].partition("@")[0], config_name, arguments)
+    text = " ".join(f"{error} {error.__cause__ or ''}".split())
+    return text.removesuffix(" full_key:").strip()
+
+
+def _explain_key(key: str, config_name: str, arguments: list[str]) -> str:
+    """`key` is no setting: which ones there are beside it."""
+    groups = [
+        word for word in arguments if re.fullmatch(r"[a-z_]+=[\w-]+", word) and not word.startswith(f"{key}=")
+    ]
+    config = _default(config_name, groups)
+    section, _, name = key.rpartition(".")
+    there: Any = OmegaConf.select(config, section) if section else config
+    if isinstance(there, DictConfig):
+        return (
+            f"{key}: no such setting{f' in {section}' if section else ''}; {suggest(name, map(str, there))}"
+        )
+    return f"{key}: no such setting; {suggest(key, _leaves(config))[:400]}"
+
+
+def _default(config_name: str, groups: list[str]) -> DictConfig:
+    """The configuration without the settings that were asked for, but with the group choices."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(CONF, version_base="1.3"):
+        for chosen in (groups, []):
+            try:
+                return compose(config_name, chosen)
+            except (HydraException, OmegaConfBaseException):
+                continue
+    return OmegaConf.create()
+
+
+def _leaves(config: DictConfig) -> list[str]:
+    return [str(key) for key in config]

@@ -1,0 +1,173 @@
+"""From images to batches: the order of an epoch, and decoding.
+
+A batch is (images uint8 (N, C, H, W), labels int64 (N,), key), where the key seeds whatever is
+drawn for that batch. Order and keys follow from (seed, epoch) alone, so that any batch of any
+epoch can be made without those before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as tvf
+
+from cnnbench.seeds import mix
+
+Batch = tuple[Tensor, Tensor, int]
+EVAL_CROP = 0.875
+"""Share of the shorter side that is kept around the centre when image files are evaluated."""
+
+
+class Place(NamedTuple):
+    """Which images make up one batch, and the seeds that its draws start from."""
+
+    epoch: int
+    key: int
+    indices: list[int]
+
+
+class EpochOrder(Sampler[Place]):
+    """The batches of one epoch as `Place`s, in an order that follows from (seed, epoch).
+
+    Training drops the last incomplete batch (a batch of one has no batch statistics) unless there
+    is no other; evaluation keeps it. `start` skips the batches that an interrupted epoch already had.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        shuffle: bool = False,
+        epoch: int = 0,
+        start: int = 0,
+    ) -> None:
+        self.count, self.batch_size, self.seed, self.shuffle = count, batch_size, seed, shuffle
+        self.epoch, self.start = epoch, start
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        if self.shuffle and self.count >= self.batch_size:
+            return self.count // self.batch_size
+        return -(-self.count // self.batch_size)
+
+    def __iter__(self) -> Iterator[Place]:
+        first, self.start = self.start, 0
+        order = torch.arange(self.count)
+        if self.shuffle:
+            generator = torch.Generator().manual_seed(mix("order", self.seed, self.epoch))
+            order = torch.randperm(self.count, generator=generator)
+        for batch in range(first, len(self)):
+            chosen = order[batch * self.batch_size : (batch + 1) * self.batch_size].tolist()
+            yield Place(self.epoch, mix("batch", self.seed, self.epoch, batch), chosen)
+
+
+def policy(name: str) -> Callable[[Tensor], Tensor] | None:
+    """torchvision's automatic augmentation policies, on one uint8 (C, H, W) image."""
+    policies = {"none": None, "randaugment": v2.RandAugment, "trivialaugment": v2.TrivialAugmentWide}
+    return policies[name]() if policies[name] else None  # type: ignore[misc]
+
+
+@dataclass
+class MemoryImages(Dataset[Batch]):
+    """Images that lie in memory as one uint8 tensor (N, C, H, W)."""
+
+    pixels: Tensor
+    labels: Tensor
+    policy: Callable[[Tensor], Tensor] | None = None
+    seed: int = 0
+
+    def __getitem__(self, place: Place) -> Batch:
+        images = self.pixels[place.indices]
+        if self.policy is not None:
+            with torch.random.fork_rng(devices=[]):  # the policies draw from torch's global generator
+                for i, index in enumerate(place.indices):
+                    torch.manual_seed(mix("image", self.seed, place.epoch, index))
+                    images[i] = self.policy(images[i])
+        return images, self.labels[place.indices], place.key
+
+
+@dataclass
+class FileImages(Dataset[Batch]):
+    """Image files, decoded when they are asked for; `transform` cuts and resizes to (C, size, size)."""
+
+    paths: list[Path]
+    labels: Tensor
+    size: int
+    transform: Callable[[Tensor], Tensor]
+    seed: int = 0
+
+    def __getitem__(self, place: Place) -> Batch:
+        images = []
+        with torch.random.fork_rng(devices=[]):
+            for index in place.indices:
+                torch.manual_seed(mix("image", self.seed, place.epoch, index))
+                images.append(self.transform(decode(self.paths[index], self.size)))
+        return torch.stack(images), self.labels[place.indices], place.key
+
+
+def train_transform(size: int, resized_crop: tuple[float, float] | None, policy_name: str) -> v2.Transform:
+    """A random part of the image (its centre without `resized_crop`), then the policy."""
+    if resized_crop is None:
+        cut = eval_transform(size)
+    else:
+        cut = v2.RandomResizedCrop(size, scale=resized_crop, antialias=True)
+    then = policy(policy_name)
+    return v2.Compose([cut, then]) if then else cut
+
+
+def eval_transform(size: int) -> v2.Transform:
+    """The centre of the image, as large as `EVAL_CROP` of its shorter side."""
+    return v2.Compose([v2.Resize(round(size / EVAL_CROP), antialias=True), v2.CenterCrop(size)])
+
+
+def decode(path: Path, size: int) -> Tensor:
+    """An image file as uint8 (3, H, W), upright.
+
+    Large JPEGs are decoded at a fraction of their size, of at least 2 x `size` pixels a side.
+    """
+    with Image.open(path) as image:
+        image.draft("RGB", (2 * size, 2 * size))
+        return tvf.pil_to_tensor(ImageOps.exif_transpose(image).convert("RGB"))
+
+
+def decode_all(paths: list[Path], size: int) -> Tensor:
+    """All files as one uint8 tensor (N, 3, size, size), with a progress bar."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from rich.progress import track
+
+    from cnnbench.ui import console
+
+    cut = eval_transform(size)
+    with ThreadPoolExecutor() as pool:
+        decoded = pool.map(lambda path: cut(decode(path, size)), paths)
+        return torch.stack(
+            list(track(decoded, "decoding images", len(paths), console=console, transient=True))
+        )
+
+
+def loader(
+    dataset: MemoryImages | FileImages, order: EpochOrder, *, workers: int, pin: bool
+) -> DataLoader[Batch]:
+    """A DataLoader that asks the data set for whole batches."""
+    return DataLoader(
+        dataset,
+        sampler=order,
+        batch_size=None,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=pin,
+    )

@@ -1,0 +1,227 @@
+"""The data of one run as a LightningDataModule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torchvision.transforms.v2 import functional as tvf
+
+from cnnbench.data import augment as aug
+from cnnbench.data import sets
+from cnnbench.data.batches import (
+    Batch,
+    EpochOrder,
+    FileImages,
+    MemoryImages,
+    decode_all,
+    eval_transform,
+    loader,
+    policy,
+    train_transform,
+)
+from cnnbench.data.sets import DATASETS, IMAGENET, Images, Parts
+from cnnbench.data.split import TEST_FRACTION, digest, divide, subset
+from cnnbench.errors import InputError
+
+EVAL_BATCH = 4
+"""Evaluation keeps no gradients: its batches are so many times larger."""
+
+
+@dataclass(frozen=True)
+class Augment:
+    """What happens to training images; see `data.augment` in conf/train.yaml."""
+
+    resized_crop: tuple[float, float] | None = None
+    crop: int = 0
+    flip: bool = False
+    cutout: int = 0
+    policy: str = "none"
+
+
+class ImageData(pl.LightningDataModule):
+    """Reads, splits, batches and augments one data set.
+
+    Everything that can be wrong with the data is found when it is constructed. Batches reach the
+    model as (float32 (N, C, H, W), int64 (N,)), normalised; augmentation runs on the model's device.
+
+    Attributes:
+        train, val, test: the three parts.
+        channels, size, num_classes: what a model must fit.
+
+    Raises:
+        InputError: see `sets.load`, and sizes that do not fit each other.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        root: str | Path,
+        *,
+        seed: int,
+        size: int | None = None,
+        channels: int | None = None,
+        limit: int | None = None,
+        limit_test: int | None = None,
+        val_fraction: float = 0.1,
+        split_seed: int = 0,
+        batch_size: int = 64,
+        in_memory: bool = True,
+        num_workers: int = 0,
+        num_classes: int | None = None,
+        augment: Augment = Augment(),
+    ) -> None:
+        super().__init__()
+        self.name, self.seed, self.batch_size, self.workers, self.augment = (
+            name,
+            seed,
+            batch_size,
+            num_workers,
+            augment,
+        )
+        if num_classes is not None and name != "synthetic":
+            raise InputError(f"data.num_classes={num_classes}: only data=synthetic has it as a setting")
+        if name == "synthetic":
+            if size is None or limit is None or limit_test is None or num_classes is None:
+                raise InputError(
+                    "data=synthetic needs data.size, data.num_classes, data.limit and data.limit_test"
+                )
+            parts = sets.synthetic(size, num_classes, limit, limit_test, split_seed)
+            self.mean, self.std = (0.5,) * 3, (0.35,) * 3
+        else:
+            parts = sets.load(name, Path(root).expanduser())
+            self.mean, self.std = DATASETS[name].mean, DATASETS[name].std
+        train, val, test, self.split = _split(parts, limit, limit_test, val_fraction, split_seed)
+        self.classes = train.classes
+        self.num_classes = len(train.classes)
+        self.train, self.val, self.test = (
+            self._prepare(part, size, in_memory) for part in (train, val, test)
+        )
+        self.channels = channels or (
+            self.train.pixels.shape[1] if isinstance(self.train.pixels, Tensor) else 3
+        )
+        if len(self.mean) not in (1, self.channels):
+            raise InputError(
+                f"arch.in_channels={channels}: {name} has {len(self.mean)} channels; allowed: null"
+            )
+        if augment.crop > self.size or augment.cutout > 2 * self.size:
+            raise InputError(
+                f"data.augment: crop={augment.crop} and cutout={augment.cutout} do not fit images of {self.size} pixels"
+            )
+
+    def _prepare(self, part: Images, size: int | None, in_memory: bool) -> Images:
+        """Bring one part to its final size, or leave files to be decoded later."""
+        pixels = part.pixels
+        if isinstance(pixels, Tensor):
+            if size is not None and pixels.shape[-2:] != (size, size):
+                pixels = tvf.resize(pixels, [size, size], antialias=True)
+        elif size is None:
+            raise InputError(
+                f"data.size=null: the images of {self.name} differ in size; allowed: 4 or more pixels"
+            )
+        elif in_memory:
+            pixels = decode_all(pixels, size)
+        self.size: int = pixels.shape[-1] if isinstance(pixels, Tensor) else int(size or 0)
+        return Images(pixels, part.labels, part.classes)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What is recorded with a run: sizes and the split's digest."""
+        return {
+            "data/train": len(self.train.labels),
+            "data/val": len(self.val.labels),
+            "data/test": len(self.test.labels),
+            "data/classes": self.num_classes,
+            "data/split": self.split,
+        }
+
+    # --- Lightning's hooks ----------------------------------------------------------------------
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Batches of the epoch that the trainer is in, from the batch where it stands.
+
+        Lightning starts the iterator before it tells the sampler which epoch is resumed, so that
+        prefetching workers would see epoch 0: the place is given here.
+        """
+        place = self.trainer.fit_loop if self.trainer else None
+        order = EpochOrder(
+            len(self.train.labels),
+            self.batch_size,
+            seed=self.seed,
+            shuffle=True,
+            epoch=place.epoch_progress.current.processed if place else 0,
+            start=place.epoch_loop.batch_progress.current.ready if place and place.restarting else 0,
+        )
+        dataset: MemoryImages | FileImages
+        labels = torch.from_numpy(self.train.labels)
+        if isinstance(self.train.pixels, Tensor):
+            dataset = MemoryImages(self.train.pixels, labels, policy(self.augment.policy), self.seed)
+        else:
+            transform = train_transform(self.size, self.augment.resized_crop, self.augment.policy)
+            dataset = FileImages(self.train.pixels, labels, self.size, transform, self.seed)
+        return self._loader(dataset, order)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """The val images in a fixed order."""
+        return self._eval_loader(self.val)
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """The test images in a fixed order."""
+        return self._eval_loader(self.test)
+
+    def _eval_loader(self, part: Images) -> DataLoader[Batch]:
+        labels = torch.from_numpy(part.labels)
+        order = EpochOrder(len(labels), EVAL_BATCH * self.batch_size)
+        if isinstance(part.pixels, Tensor):
+            return self._loader(MemoryImages(part.pixels, labels), order)
+        return self._loader(FileImages(part.pixels, labels, self.size, eval_transform(self.size)), order)
+
+    def _loader(self, dataset: MemoryImages | FileImages, order: EpochOrder) -> DataLoader[Batch]:
+        on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+        return loader(
+            dataset, order, workers=self.workers if isinstance(dataset, FileImages) else 0, pin=on_gpu
+        )
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> tuple[Tensor, Tensor]:
+        """uint8 to normalised float on the model's device, augmented while training."""
+        images, labels, key = batch
+        training = self.trainer is not None and self.trainer.training
+        return self.transform(images, key if training else None), labels
+
+    def transform(self, images: Tensor, key: int | None) -> Tensor:
+        """uint8 (N, c, H, W) to float32 (N, C, H, W); with a key, augmented by draws from it."""
+        generator = torch.Generator(images.device)
+        if key is not None:
+            generator.manual_seed(key)
+            if self.augment.crop:
+                images = aug.random_crop(images, self.augment.crop, generator)
+            if self.augment.flip:
+                images = aug.random_flip(images, generator)
+        pixels = aug.normalise(images, self.mean, self.std)
+        if key is not None and self.augment.cutout:
+            pixels = aug.cutout(pixels, self.augment.cutout, generator)
+        return pixels if pixels.shape[1] == self.channels else pixels.repeat(1, self.channels, 1, 1)
+
+
+def _split(
+    parts: Parts, limit: int | None, limit_test: int | None, val_fraction: float, seed: int
+) -> tuple[Images, Images, Images, str]:
+    """Train, val and test from what a set has, and the split's digest; test depends on no seed."""
+    if "all" in parts:
+        whole = parts["all"]
+        rest, aside = divide(whole.labels, round(TEST_FRACTION * len(whole.labels)), 0, "the fixed test set")
+        parts = {"train": whole[rest], "test": whole[aside]}
+    pool, test = parts["train"], parts["test"]
+    kept = subset(pool.labels, limit, seed, "data.limit")
+    for_test = subset(test.labels, limit_test, 0, "data.limit_test")
+    if "val" in parts:
+        return pool[kept], parts["val"], test[for_test], digest(kept, for_test)
+    count = max(1, round(val_fraction * len(kept)))
+    rest, aside = divide(pool.labels[kept], count, seed, f"data.val_fraction={val_fraction}")
+    for_train, for_val = kept[rest], kept[aside]
+    return pool[for_train], pool[for_val], test[for_test], digest(for_train, for_val, for_test)

@@ -1,0 +1,46 @@
+"""The ways a run can end other than by finishing."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """What the user asked for cannot be done.
+
+    The message is one line that names the setting, its value and what is allowed. It is raised
+    before training starts; the command line prints it without a traceback and exits with 2.
+    """
+
+
+class Interrupted(BaseException):
+    """SIGINT or SIGTERM arrived while a run was being trained.
+
+    Not an `Exception`, and not a `KeyboardInterrupt`, for which Lightning exits the process and
+    leaves SIGINT ignored: this one passes through Lightning's clean-up and comes out again.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(f"signal {signum}")
+        self.signum = signum
+
+
+class Diverged(Exception):  # noqa: N818 - a finding of the experiment, not a fault
+    """The loss is no longer finite."""
+
+    def __init__(self, epoch: int, what: str) -> None:
+        super().__init__(f"{what} is not finite in epoch {epoch}")
+        self.epoch = epoch
+
+
+def suggest(word: str, allowed: Iterable[str]) -> str:
+    """`did you mean …? allowed: …`, for an error message.
+
+    Example:
+        >>> suggest("basik", ["basic", "mlp"])
+        'did you mean basic? allowed: basic, mlp'
+    """
+    names = [str(name) for name in allowed]
+    near = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    return (f"did you mean {near[0]}? " if near else "") + "allowed: " + ", ".join(names)

@@ -1,0 +1,290 @@
+"""Training one configuration: settings -> objects -> fit -> test once -> summary."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import EMAWeightAveraging
+from omegaconf import OmegaConf
+
+from cnnbench import macs, tracking
+from cnnbench.build import factory
+from cnnbench.data.batches import decode, eval_transform
+from cnnbench.data.module import Augment, ImageData
+from cnnbench.data.sets import Images
+from cnnbench.device import place, resolve
+from cnnbench.errors import Interrupted
+from cnnbench.progress import ProgressBar
+from cnnbench.record import Record, best_row, resumable, stops_early, strip
+from cnnbench.runs import Run
+from cnnbench.seeds import seed_all
+from cnnbench.settings import Settings
+from cnnbench.task import Classifier
+from cnnbench.tracking import TestResult, Tracker
+
+log = logging.getLogger("cnnbench")
+
+
+@dataclass
+class Parts:
+    """Everything that a run is made of, built and checked before its folder is touched."""
+
+    data: ImageData
+    task: Classifier
+    device: dict[str, Any]
+    facts: dict[str, Any]
+
+
+def build(settings: Settings, recorded: Mapping[str, Any] | None = None) -> Parts:
+    """Make the objects that the settings describe.
+
+    Args:
+        settings: what was asked for.
+        recorded: what `device` became when the run was first started.
+
+    Raises:
+        InputError: whatever is wrong with the settings or the data.
+    """
+    device = resolve(settings.device, recorded)
+    tracking.check(settings)
+    seed_all("init", settings.seed)
+    asked = settings.data.model_dump()
+    asked["augment"] = Augment(**asked["augment"])
+    data = ImageData(
+        root=settings.data.root,
+        num_workers=settings.data.num_workers,
+        channels=settings.arch.arguments().get("in_channels"),
+        seed=settings.seed,
+        **{key: value for key, value in asked.items() if key != "content"},
+    )
+    shape = (data.channels, data.size, data.size)
+    make_model = factory(
+        settings.arch, "arch", in_channels=data.channels, num_classes=data.num_classes, image_size=data.size
+    )
+    model = make_model()
+    facts = {
+        "params": macs.params(model),
+        "macs": macs.macs(model, shape, data.num_classes),
+        **data.facts,
+    }
+    recipe = settings.trainer
+    task = Classifier(
+        place(model, device),
+        data.num_classes,
+        factory(settings.optimizer, "optimizer"),
+        factory(settings.scheduler, "scheduler"),
+        seed=settings.seed,
+        label_smoothing=recipe.label_smoothing,
+        mixup=recipe.mixup,
+        cutmix=recipe.cutmix,
+        decay_norm_and_bias=recipe.decay_norm_and_bias,
+    )
+    # The optimizer and the schedule are made again by Lightning; made here, bad values show in time.
+    optimizer = task.make_optimizer([torch.nn.Parameter(torch.zeros(1))])
+    task.make_schedule(optimizer, total_steps=100, steps_per_epoch=10)
+    return Parts(data, task, device, facts)
+
+
+def fit(settings: Settings, run: Run) -> None:
+    """Train a run to its end, from where it stands, and leave its summary in its folder.
+
+    Raises:
+        InputError: before anything is written.
+        Interrupted: SIGINT or SIGTERM; the run goes on when it is asked for again.
+    """
+    start = time.perf_counter()
+    with quiet(), interruptible():
+        recorded = None if settings.force else run.status().get("device")
+        parts = build(settings, recorded)
+        config = OmegaConf.to_yaml(OmegaConf.create(settings.choice() | _free(settings)))
+        with (
+            run.attempt(config, parts.device, afresh=settings.force) as status,
+            log_file(run.path / "train.log"),
+        ):
+            _train(settings, run, parts, status, start)
+
+
+def _free(settings: Settings) -> dict[str, Any]:
+    """The settings that are not part of the choice, for config.yaml."""
+    return {
+        "name": settings.name,
+        "output_dir": settings.output_dir,
+        "logger": settings.logger.model_dump(by_alias=True),
+        "data": settings.choice()["data"]
+        | {"root": settings.data.root, "num_workers": settings.data.num_workers},
+    }
+
+
+def _train(settings: Settings, run: Run, parts: Parts, status: Mapping[str, Any], start: float) -> None:
+    checkpoint, rows = resumable(run)
+    recipe, device = settings.trainer, parts.device
+    log.info("attempt %d: %s from epoch %d", len(status["attempts"]), run.path.name, len(rows))
+    run.write_rows(rows)
+    run.write_summary(parts.facts)
+    with tracking.track(settings, run, status["repeats"], rows) as tracker:
+
+        def on_row(row: Mapping[str, float]) -> None:
+            log.info(json.dumps(row))
+            tracker.log(row)
+
+        record = Record(
+            run,
+            rows,
+            patience=recipe.early_stopping.patience,
+            every_n_steps=recipe.checkpoint_every_n_steps,
+            on_row=on_row,
+        )
+        callbacks: list[pl.Callback] = [ProgressBar(run.path.name), record]
+        if recipe.ema_decay:
+            callbacks.insert(0, EMAWeightAveraging(decay=recipe.ema_decay))
+        trainer = pl.Trainer(
+            max_epochs=recipe.max_epochs,
+            accelerator=device["accelerator"],
+            devices=1,
+            precision=device["precision"],
+            accumulate_grad_batches=recipe.accumulate,
+            gradient_clip_val=recipe.clip_norm,
+            deterministic=recipe.deterministic,
+            callbacks=callbacks,
+            logger=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            default_root_dir=run.path,
+        )
+        if not stops_early(rows, recipe.early_stopping.patience):
+            trainer.fit(parts.task, datamodule=parts.data, ckpt_path=checkpoint, weights_only=True)
+        _finish(run, parts, trainer, record, tracker, time.perf_counter() - start)
+    strip(run)
+
+
+def _finish(
+    run: Run, parts: Parts, trainer: pl.Trainer, record: Record, tracker: Tracker, wall_s: float
+) -> None:
+    """Read the test set, once, with the weights of the best epoch; write the summary."""
+    best = best_row(record.rows)
+    state = torch.load(run.checkpoints / "best.ckpt", map_location="cpu", weights_only=True)
+    parts.task.load_state_dict(state["state_dict"])
+    trainer.test(parts.task, datamodule=parts.data, verbose=False)
+    test = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("test/")}
+    train_s = sum(row["time/train_s"] for row in record.rows)
+    earlier = [attempt_s(attempt) for attempt in run.status().get("attempts", [])[:-1]]
+    summary = {
+        **parts.facts,
+        "epochs": len(record.rows),
+        "best/epoch": int(best["epoch"]) + 1,
+        "best/val_acc": best["val/acc"],
+        "best/val_loss": best["val/loss"],
+        **test,
+        "time/wall_s": wall_s + sum(earlier),
+        "time/train_s": train_s,
+        "time/images_per_s": sum(row["time/images"] for row in record.rows) / train_s,
+    }
+    run.write_summary(summary)
+    tracker.finish(summary, test_result(parts))
+
+
+def attempt_s(attempt: Mapping[str, str]) -> float:
+    """Seconds that an ended attempt took; 0 for one that was killed, whose end nobody wrote down."""
+    if "ended" not in attempt:
+        return 0.0
+    begin, end = (datetime.fromisoformat(attempt[key]) for key in ("started", "ended"))
+    return (end - begin).total_seconds()
+
+
+def test_result(parts: Parts) -> TestResult:
+    """What the test showed, with the images behind it."""
+    probabilities, labels = (
+        torch.cat(column).numpy() for column in zip(*parts.task.test_outputs, strict=True)
+    )
+    return TestResult(
+        probabilities, labels, parts.data.classes, lambda i: _picture(parts.data.test, i, parts.data.size)
+    )
+
+
+def _picture(images: Images, index: int, size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """One image as (H, W, C) for people to look at."""
+    pixels = images.pixels[index]
+    image = eval_transform(size)(decode(pixels, size)) if isinstance(pixels, Path) else pixels
+    return image.permute(1, 2, 0).numpy()  # type: ignore[no-any-return]
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Lightning without its tips and without warnings about what is done on purpose."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        for message in (
+            r".*does not have many workers.*",  # small sets lie in memory
+            r".*your dataloader is not resumable.*",  # ImageData starts it at the right batch itself
+            r".*Checkpoint directory .* exists.*",
+            r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",  # Lightning with torch 2.14
+        ):
+            warnings.filterwarnings("ignore", message)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Raise `Interrupted` on SIGINT and SIGTERM; afterwards the signals do what they did before."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # the clean-up is short: it is not interrupted too
+        raise Interrupted(signum)
+
+    before: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before[number] = signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+@contextmanager
+def log_file(path: Path) -> Iterator[None]:
+    """Append what cnnbench and Lightning log to the run's own file."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    loggers = [log, logging.getLogger("lightning.pytorch")]
+    level, log.level = log.level, logging.INFO
+    for logger in loggers:
+        logger.addHandler(handler)
+    try:
+        yield
+    except BaseException:
+        log.exception("the attempt ends here")
+        raise
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+        log.level = level
+        handler.close()

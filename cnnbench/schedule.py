@@ -1,0 +1,147 @@
+"""Learning rate schedules, a step per optimizer step.
+
+A schedule is called with the optimizer, `total_steps` and `steps_per_epoch`, and returns a torch
+`LRScheduler`. One that has `observe(loss)` is told the validation loss after each epoch. All accept
+`warmup_epochs`: a linear rise from 0 (arXiv:1706.02677), which may be a fraction of an epoch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
+
+
+def _scaled(
+    optimizer: Optimizer,
+    factor: Callable[[float], float],
+    total_steps: int,
+    steps_per_epoch: int,
+    warmup_epochs: float,
+) -> LambdaLR:
+    """lr x `factor(share of the steps after warm-up that is done)`, after a linear warm-up."""
+    warmup = round(warmup_epochs * steps_per_epoch)
+
+    def at(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        return factor(min(1.0, (step - warmup) / max(1, total_steps - warmup)))
+
+    return LambdaLR(optimizer, at)
+
+
+def constant(
+    optimizer: Optimizer, total_steps: int, steps_per_epoch: int, warmup_epochs: float
+) -> LRScheduler:
+    """The same learning rate throughout."""
+    return _scaled(optimizer, lambda _: 1.0, total_steps, steps_per_epoch, warmup_epochs)
+
+
+def cosine(
+    optimizer: Optimizer, total_steps: int, steps_per_epoch: int, warmup_epochs: float, floor: float
+) -> LRScheduler:
+    """Half a cosine from lr to lr x `floor` (arXiv:1608.03983, without restarts)."""
+
+    def factor(done: float) -> float:
+        return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * done))
+
+    return _scaled(optimizer, factor, total_steps, steps_per_epoch, warmup_epochs)
+
+
+def step(
+    optimizer: Optimizer,
+    total_steps: int,
+    steps_per_epoch: int,
+    warmup_epochs: float,
+    milestones: Sequence[float],
+    gamma: float,
+) -> LRScheduler:
+    """lr x `gamma` at each milestone, a share of the training in (0, 1).
+
+    Raises:
+        ValueError: a milestone outside (0, 1).
+    """
+    if not all(0 < at < 1 for at in milestones):
+        raise ValueError(f"milestones={list(milestones)}: allowed: shares of the training, between 0 and 1")
+
+    def factor(done: float) -> float:
+        return gamma ** sum(done >= at for at in milestones)
+
+    return _scaled(optimizer, factor, total_steps, steps_per_epoch, warmup_epochs)
+
+
+def onecycle(
+    optimizer: Optimizer,
+    total_steps: int,
+    steps_per_epoch: int,
+    pct_start: float,
+    div_factor: float,
+    final_div_factor: float,
+) -> LRScheduler:
+    """torch's `OneCycleLR` with the optimizer's lr as the highest (arXiv:1708.07120).
+
+    The momentum stays as it is: the cycle of the rate is what the speed comes from.
+    """
+    if not 0 < pct_start < 1:
+        raise ValueError(f"pct_start={pct_start}: allowed: between 0 and 1")
+    return OneCycleLR(
+        optimizer,
+        [group["lr"] for group in optimizer.param_groups],
+        total_steps=max(2, total_steps),
+        pct_start=pct_start,
+        div_factor=div_factor,
+        final_div_factor=final_div_factor,
+        cycle_momentum=False,
+    )
+
+
+class Plateau(LRScheduler):
+    """lr x `factor` whenever the loss has not improved for more than `patience` epochs.
+
+    torch's ReduceLROnPlateau knows no warm-up, and Lightning steps it after the checkpoint of the
+    epoch is written, so that a resumed run would miss one step.
+    """
+
+    def __init__(
+        self, optimizer: Optimizer, warmup_steps: int, factor: float, patience: int, threshold: float
+    ) -> None:
+        self.warmup_steps, self.factor, self.patience, self.threshold = (
+            warmup_steps,
+            factor,
+            patience,
+            threshold,
+        )
+        self.best, self.epochs_without, self.reduction = math.inf, 0, 1.0
+        super().__init__(optimizer)
+
+    def get_lr(self) -> list[float]:
+        """The rate of each parameter group at the present step."""
+        warm = min(1.0, (self.last_epoch + 1) / (self.warmup_steps + 1))
+        return [base * warm * self.reduction for base in self.base_lrs]
+
+    def observe(self, loss: float) -> None:
+        """Take the validation loss of an epoch into account, from the next step on."""
+        if loss < self.best * (1 - self.threshold):
+            self.best, self.epochs_without = loss, 0
+            return
+        self.epochs_without += 1
+        if self.epochs_without > self.patience:
+            self.reduction *= self.factor
+            self.epochs_without = 0
+
+
+def plateau(
+    optimizer: Optimizer,
+    total_steps: int,
+    steps_per_epoch: int,
+    warmup_epochs: float,
+    factor: float,
+    patience: int,
+    threshold: float,
+) -> LRScheduler:
+    """Drop the rate when the validation loss stops improving."""
+    if not 0 < factor < 1:
+        raise ValueError(f"factor={factor}: allowed: between 0 and 1")
+    return Plateau(optimizer, round(warmup_epochs * steps_per_epoch), factor, patience, threshold)

@@ -1,0 +1,225 @@
+"""What every setting may be: its type and range.
+
+`conf/` holds the choices and their defaults; this module says which values are allowed, so that
+a wrong one is named before anything is loaded or written. A field marked `Free` does not decide
+the result (where data lies, how many worker processes) and is left out of the run's identity.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from cnnbench.errors import InputError, suggest
+
+Free = Field(exclude=True)
+Count = Annotated[int, Field(ge=1)]
+NonNegative = Annotated[int, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Rate = Annotated[float, Field(gt=0)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+class Section(BaseModel):
+    """A closed section: an unknown key is an error. Strict: `"3"` is no number, `1` is no bool."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Part(Section):
+    """A section that builds an object: `_target_` and its arguments, checked by its signature."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: Name
+    target: str = Field(alias="_target_", serialization_alias="_target_")
+
+    def arguments(self) -> dict[str, Any]:
+        """What `_target_` is called with."""
+        return self.model_dump(exclude={"name", "target"}, exclude_unset=True)
+
+
+class Optimizer(Part):
+    """`optimizer`: a `torch.optim` class and its arguments."""
+
+    lr: Rate
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+
+
+class Scheduler(Part):
+    """`scheduler`: a factory of `cnnbench.schedule`, or one of the user's own."""
+
+    warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
+
+
+class Augment(Section):
+    """`data.augment`: what happens to training images."""
+
+    resized_crop: tuple[Rate, Rate] | None
+    crop: NonNegative
+    flip: bool
+    cutout: NonNegative
+    policy: Literal["none", "randaugment", "trivialaugment"]
+
+    @field_validator("resized_crop", mode="before")
+    @classmethod
+    def _range(cls, value: Any) -> Any:
+        value = tuple(value) if isinstance(value, list) else value
+        if isinstance(value, tuple) and len(value) == 2 and not 0 < value[0] <= value[1] <= 1:
+            raise ValueError("two shares of the image's area, 0 < min <= max <= 1")
+        return value
+
+
+class Data(Section):
+    """`data`: which images, how they are split, batched and augmented."""
+
+    name: Name
+    root: Annotated[str, Free]
+    size: Annotated[int, Field(ge=4, le=4096)] | None
+    limit: Count | None
+    limit_test: Count | None
+    val_fraction: Annotated[float, Field(gt=0, lt=1)]
+    split_seed: Seed
+    batch_size: Count
+    in_memory: bool
+    num_workers: Annotated[NonNegative, Free]
+    num_classes: Annotated[int, Field(ge=2)] | None = None
+    augment: Augment
+
+
+class EarlyStopping(Section):
+    """`trainer.early_stopping`: stop after `patience` epochs without a better val/acc."""
+
+    patience: Count | None
+
+
+class Trainer(Section):
+    """`trainer`: the training recipe apart from optimizer and schedule."""
+
+    max_epochs: Count
+    label_smoothing: Fraction
+    mixup: Annotated[float, Field(ge=0)]
+    cutmix: Annotated[float, Field(ge=0)]
+    ema_decay: Fraction
+    clip_norm: Rate | None
+    accumulate: Count
+    decay_norm_and_bias: bool
+    deterministic: bool
+    early_stopping: EarlyStopping
+    checkpoint_every_n_steps: Annotated[Count | None, Free]
+
+
+class Device(Section):
+    """`device`: where and in which arithmetic. `auto` stays `auto` in the run's identity."""
+
+    name: Name
+    accelerator: Literal["auto", "cpu", "gpu", "mps"]
+    precision: Literal["32-true", "bf16-mixed", "16-mixed", "64-true"]
+    memory_format: Literal["auto", "contiguous", "channels_last"]
+    threads: Count | None
+
+
+class WandbLogger(Section):
+    """`logger=wandb`."""
+
+    name: Literal["wandb"]
+    mode: Literal["offline", "online"]
+    project: Name
+    entity: str | None
+    tags: list[str]
+    images: NonNegative
+    init_timeout_s: Rate
+    finish_timeout_s: Rate
+
+
+class LightningLogger(Part):
+    """`logger=csv`, `tensorboard`, `none` or a user's own: any Lightning logger, or null."""
+
+    target: str | None = Field(alias="_target_", serialization_alias="_target_")
+
+
+AnyLogger = Annotated[
+    Annotated[WandbLogger, Tag("wandb")] | Annotated[LightningLogger, Tag("lightning")],
+    Discriminator(lambda value: "wandb" if value.get("name") == "wandb" else "lightning"),
+]
+
+
+class Settings(Section):
+    """Everything that one run is asked for."""
+
+    name: Annotated[Name, Free]
+    seed: Seed
+    force: Annotated[bool, Free]
+    output_dir: Annotated[str, Free]
+    arch: Part
+    data: Data
+    optimizer: Optimizer
+    scheduler: Scheduler
+    trainer: Trainer
+    device: Device
+    logger: Annotated[AnyLogger, Free]
+
+    @model_validator(mode="after")
+    def _warmup_fits(self) -> Settings:
+        if self.scheduler.warmup_epochs >= self.trainer.max_epochs:
+            raise ValueError(
+                f"scheduler.warmup_epochs={self.scheduler.warmup_epochs}: "
+                f"must be less than trainer.max_epochs={self.trainer.max_epochs}"
+            )
+        return self
+
+    def choice(self) -> dict[str, Any]:
+        """The part that decides the result, as plain values: what a run's identity is made of."""
+        return self.model_dump(by_alias=True, exclude_unset=True)
+
+
+def parse(config: DictConfig) -> Settings:
+    """Check a composed configuration.
+
+    Raises:
+        InputError: naming every wrong setting, its value and what is allowed.
+    """
+    try:
+        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        key = error.full_key or "configuration"
+        if "Missing mandatory value" in str(error):
+            raise InputError(f"{key}: has no default and must be given, as {key}=…") from None
+        raise InputError(f"{key}: {str(error).splitlines()[0]}") from None
+    try:
+        return Settings.model_validate(plain)
+    except ValidationError as error:
+        raise InputError("; ".join(_sentence(item, plain) for item in error.errors())) from None
+
+
+def _sentence(item: Any, plain: Any) -> str:
+    """One pydantic error as `setting=value: what is allowed`."""
+    path = [str(step) for step in item["loc"]]
+    if path[:1] == ["logger"]:
+        del path[1:2]  # pydantic names the kind of logger here
+    key = ".".join(path)
+    if item["type"] == "extra_forbidden":
+        for step in path[:-1]:
+            plain = plain[step]
+        known = [name for name in plain if name != path[-1]]
+        return f"{key}: no such setting; {suggest(path[-1], known)}"
+    if item["type"] == "missing":
+        return f"{key}: is missing from the configuration"
+    message = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if not key:
+        return str(message)
+    value = "null" if item["input"] is None else item["input"]
+    return f"{key}={value}: {message}"

@@ -1,0 +1,178 @@
+"""The LightningModule: loss, metrics, optimizer and schedule of an image classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics.classification import MulticlassAccuracy
+from torchvision.transforms import v2
+
+from cnnbench.seeds import seed_all
+
+MakeOptimizer = Callable[[Any], Optimizer]
+MakeSchedule = Callable[..., LRScheduler]
+
+
+class Classifier(pl.LightningModule):
+    """Trains `model` with any optimizer and any schedule; knows the name of none.
+
+    Args:
+        model: (N, C, H, W) -> (N, K) logits.
+        num_classes: K.
+        optimizer: called with the parameters, or with groups of them.
+        schedule: called with the optimizer, `total_steps` and `steps_per_epoch`; see `cnnbench.schedule`.
+        seed: the global generators are seeded from (seed, epoch, batch) before each batch, so that
+            dropout and mixing do not depend on what was drawn before, in this process or an earlier one.
+        label_smoothing: of the training loss alone; val and test losses are plain cross-entropy.
+        mixup, cutmix: alpha of each (arXiv:1710.09412, 1905.04899); 0 is off.
+        decay_norm_and_bias: False leaves parameters of one dimension without weight decay.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        num_classes: int,
+        optimizer: MakeOptimizer,
+        schedule: MakeSchedule,
+        *,
+        seed: int,
+        label_smoothing: float = 0.0,
+        mixup: float = 0.0,
+        cutmix: float = 0.0,
+        decay_norm_and_bias: bool = True,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.make_optimizer, self.make_schedule = optimizer, schedule
+        self.seed, self.label_smoothing, self.decay_norm_and_bias = seed, label_smoothing, decay_norm_and_bias
+        mixers: list[Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = []
+        if mixup > 0:
+            mixers.append(v2.MixUp(alpha=mixup, num_classes=num_classes))
+        if cutmix > 0:
+            mixers.append(v2.CutMix(alpha=cutmix, num_classes=num_classes))
+        self.mix = v2.RandomChoice(mixers) if mixers else None
+        self.train_metrics = MetricCollection({"loss": MeanMetric(), "acc": MeanMetric()}, prefix="train/")
+        self.val_metrics = _metrics("val/", num_classes)
+        self.test_metrics = _metrics("test/", num_classes)
+        self.test_outputs: list[tuple[Tensor, Tensor]] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, K) logits."""
+        return self.model(images)  # type: ignore[no-any-return]
+
+    # --- training -------------------------------------------------------------------------------
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Seed every generator from (seed, epoch, batch)."""
+        seed_all("step", self.seed, self.current_epoch, batch_idx)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Mean cross-entropy of one batch, (N, C, H, W) images with (N,) labels."""
+        images, labels = batch
+        targets = labels
+        if self.mix is not None:
+            images, targets = self.mix(images, labels)
+        logits = self(images)
+        loss = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
+        with torch.no_grad():
+            # With mixed images a prediction counts by the share of the class that it names.
+            hits = logits.argmax(1)
+            right = (hits == labels).float() if targets is labels else targets.gather(1, hits[:, None])
+            self.train_metrics["loss"].update(loss.detach(), len(labels))
+            self.train_metrics["acc"].update(right)
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch's means over the images seen."""
+        self.log_dict(self.train_metrics.compute())
+        self.train_metrics.reset()
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer, and its schedule with a step per optimizer step."""
+        parameters = self.model.parameters() if self.decay_norm_and_bias else list(_decay_groups(self.model))
+        optimizer = self.make_optimizer(parameters)
+        total = int(self.trainer.estimated_stepping_batches)
+        per_epoch = max(1, total // max(1, self.trainer.max_epochs or 1))
+        schedule = self.make_schedule(optimizer, total_steps=total, steps_per_epoch=per_epoch)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the running means too: a checkpoint may lie within an epoch."""
+        checkpoint["train_metrics"] = {
+            name: {**metric.metric_state, "_update_count": metric.update_count}
+            for name, metric in self.train_metrics.items(keep_base=True)
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the running means up again."""
+        for name, states in checkpoint.get("train_metrics", {}).items():
+            metric = self.train_metrics[name]
+            for key, value in states.items():
+                setattr(metric, key, value)
+
+    # --- evaluation -----------------------------------------------------------------------------
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Update the val metrics."""
+        _update(self.val_metrics, self(batch[0]), batch[1])
+
+    def on_validation_epoch_end(self) -> None:
+        """Log val/loss, val/acc and val/top5, and tell the schedule about the loss."""
+        values = self.val_metrics.compute()
+        self.val_metrics.reset()
+        self.log_dict(values)
+        schedule = self.lr_schedulers() if self.trainer.state.fn == "fit" else None
+        if hasattr(schedule, "observe"):
+            schedule.observe(float(values["val/loss"]))
+
+    def on_test_epoch_start(self) -> None:
+        """Forget an earlier test."""
+        self.test_outputs = []
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Update the test metrics and keep the probabilities."""
+        images, labels = batch
+        logits = self(images)
+        _update(self.test_metrics, logits, labels)
+        self.test_outputs.append((logits.float().softmax(1).cpu(), labels.cpu()))
+
+    def on_test_epoch_end(self) -> None:
+        """Log test/loss, test/acc and test/top5."""
+        self.log_dict(self.test_metrics.compute())
+        self.test_metrics.reset()
+
+
+def _metrics(prefix: str, num_classes: int) -> MetricCollection:
+    return MetricCollection(
+        {
+            "loss": MeanMetric(),
+            "acc": MulticlassAccuracy(num_classes, average="micro", validate_args=False),
+            "top5": MulticlassAccuracy(
+                num_classes, average="micro", top_k=min(5, num_classes), validate_args=False
+            ),
+        },
+        prefix=prefix,
+        compute_groups=False,
+    )
+
+
+def _update(metrics: MetricCollection, logits: Tensor, labels: Tensor) -> None:
+    logits = logits.float()
+    metrics["loss"].update(F.cross_entropy(logits, labels), len(labels))
+    metrics["acc"].update(logits, labels)
+    metrics["top5"].update(logits, labels)
+
+
+def _decay_groups(model: nn.Module) -> Iterator[dict[str, Any]]:
+    """Weights of layers with the optimizer's decay; norms and biases (one dimension) without any."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    yield {"params": [p for p in parameters if p.ndim > 1]}
+    yield {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0}

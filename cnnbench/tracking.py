@@ -1,0 +1,299 @@
+"""Where metrics go besides the run's folder: W&B, or any Lightning logger.
+
+A tracker belongs to one attempt of one run and is always closed with the attempt's exit code.
+Nothing that a tracker does may cost the run: what fails here is reported, and training goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnbench.build import factory
+from cnnbench.errors import Diverged, InputError, Interrupted
+from cnnbench.runs import Run
+from cnnbench.settings import LightningLogger, Settings, WandbLogger
+from cnnbench.ui import console
+
+Row = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class TestResult:
+    """What the test set showed: probabilities (N, K), labels (N,), and a way to see an image."""
+
+    __test__ = False  # not a test of pytest's
+
+    probabilities: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    classes: list[str]
+    image: Callable[[int], NDArray[np.uint8]]  # index -> (H, W, C)
+
+    def worst(self, count: int) -> NDArray[np.int64]:
+        """Indices of wrong predictions, those with the least probability for the truth first."""
+        wrong = np.flatnonzero(self.probabilities.argmax(1) != self.labels)
+        truth = self.probabilities[wrong, self.labels[wrong]]
+        return wrong[np.argsort(truth, kind="stable")][:count]
+
+
+class Tracker(Protocol):
+    """What training tells a tracker."""
+
+    def log(self, row: Row) -> None:
+        """One epoch; `row["epoch"]` is its step. Epochs that it already has are passed over."""
+
+    def finish(self, summary: Mapping[str, Any], test: TestResult | None) -> None:
+        """The final figures."""
+
+    def close(self, exit_code: int) -> None:
+        """The end, whatever it is."""
+
+
+@contextmanager
+def track(settings: Settings, run: Run, repeats: int, rows: Sequence[Row]) -> Iterator[Tracker]:
+    """A tracker for one attempt, that has the `rows` of earlier attempts already."""
+    tracker = _Guarded(_open(settings, run, repeats))
+    exit_code = 1
+    try:
+        for row in rows:
+            tracker.log(row)
+        yield tracker
+        exit_code = 0
+    except Interrupted as error:
+        exit_code = 128 + error.signum
+        raise
+    except Diverged:
+        exit_code = 0
+        raise
+    finally:
+        tracker.close(exit_code)
+
+
+def check(settings: Settings) -> None:
+    """Find out before training what would stop a tracker from working at all.
+
+    Raises:
+        InputError: no API key for W&B's online mode, or a logger whose package is not installed.
+    """
+    logger = settings.logger
+    if isinstance(logger, WandbLogger):
+        if logger.mode == "online":
+            import wandb
+
+            try:
+                wandb.login()  # from the environment or ~/.netrc; asks for a key if there is a person to ask
+            except wandb.errors.UsageError:
+                raise InputError(
+                    "logger.mode=online: no API key; run `wandb login`, or set WANDB_API_KEY"
+                ) from None
+    elif logger.target is not None:
+        _lightning(logger, None)
+
+
+def _open(settings: Settings, run: Run, repeats: int) -> Tracker:
+    logger = settings.logger
+    if isinstance(logger, WandbLogger):
+        return Wandb(logger, settings, run, repeats)
+    if logger.target is None:
+        return Nowhere()
+    return Lightning(logger, settings, run)
+
+
+class _Guarded:
+    """Passes everything on until something fails; says so once, and is silent from then on."""
+
+    def __init__(self, tracker: Tracker) -> None:
+        self.tracker = tracker
+        self.broken = False
+
+    def _try(self, what: str, *args: Any) -> None:
+        if self.broken and what != "close":
+            return
+        try:
+            getattr(self.tracker, what)(*args)
+        except Exception as error:
+            self.broken = True
+            console.print(
+                f"logging failed ({type(error).__name__}: {error}); the run goes on and lies complete in its folder",
+                style="yellow",
+                highlight=False,
+            )
+
+    def log(self, row: Row) -> None:
+        self._try("log", row)
+
+    def finish(self, summary: Mapping[str, Any], test: TestResult | None) -> None:
+        self._try("finish", summary, test)
+
+    def close(self, exit_code: int) -> None:
+        self._try("close", exit_code)
+
+
+class Nowhere:
+    """`logger=none`."""
+
+    def log(self, row: Row) -> None:
+        """Nothing to do."""
+
+    def finish(self, summary: Mapping[str, Any], test: TestResult | None) -> None:
+        """Nothing to do."""
+
+    def close(self, exit_code: int) -> None:
+        """Nothing to do."""
+
+
+class Lightning:
+    """Any Lightning logger, writing below the run's folder if it writes files.
+
+    A later attempt writes the earlier epochs anew, in place of the earlier attempt's files.
+    """
+
+    def __init__(self, logger: LightningLogger, settings: Settings, run: Run) -> None:
+        shutil.rmtree(run.path / logger.name, ignore_errors=True)
+        self.logger = _lightning(logger, run)()
+        self.logger.log_hyperparams(_flat(settings.choice()))
+
+    def log(self, row: Row) -> None:
+        """One epoch."""
+        self.logger.log_metrics({k: v for k, v in row.items() if k != "epoch"}, step=int(row["epoch"]))
+        self.logger.save()
+
+    def finish(self, summary: Mapping[str, Any], test: TestResult | None) -> None:
+        """The final figures, as metrics of the last epoch."""
+        numbers = {key: value for key, value in summary.items() if isinstance(value, int | float)}
+        self.logger.log_metrics(numbers, step=int(summary["epochs"]))
+        self.logger.save()
+
+    def close(self, exit_code: int) -> None:
+        """Flush."""
+        self.logger.finalize("success" if exit_code == 0 else "failed")
+
+
+def _lightning(logger: LightningLogger, run: Run | None) -> Callable[[], Any]:
+    """The logger's constructor, with a place in the run's folder where it asks for one."""
+    place = {"save_dir": str(run.path) if run else "", "name": logger.name, "version": ""}
+    make = factory(logger, "logger", **place)
+    if logger.name == "tensorboard" and run is None:
+        import importlib.util
+
+        if not importlib.util.find_spec("tensorboard"):
+            raise InputError("logger=tensorboard: not installed; run `pip install 'cnnbench[tensorboard]'`")
+    return make
+
+
+class Wandb:
+    """One W&B run, owned by one attempt.
+
+    Its id follows from the run, so that a resumed run is one run. Offline, W&B cannot append: a
+    later attempt writes everything anew and takes the place of the earlier attempt's files.
+    """
+
+    def __init__(self, logger: WandbLogger, settings: Settings, run: Run, repeats: int) -> None:
+        self.logger = logger
+        self.folder = run.path / "wandb"
+        identity = hashlib.sha256(f"{settings.name}/{run.path.name}/{repeats}".encode()).hexdigest()[:16]
+        self.earlier = list(self.folder.glob(f"offline-run-*-{identity}"))
+        self.folder.mkdir(exist_ok=True)
+        self.run = self._init(
+            logger.mode,
+            id=identity,
+            name=run.path.name,
+            group=settings.name,
+            config=settings.choice() | {"run": run.path.name},
+            tags=[
+                f"arch:{settings.arch.name}",
+                f"data:{settings.data.name}",
+                f"optimizer:{settings.optimizer.name}",
+                *logger.tags,
+            ],
+        )
+        self.run.define_metric("epoch", hidden=True)
+        self.run.define_metric("*", step_metric="epoch")
+        self.run.define_metric("val/acc", step_metric="epoch", summary="max")
+        self.run.define_metric("val/loss", step_metric="epoch", summary="min")
+
+    def _init(self, mode: str, **options: Any) -> Any:
+        """Start the W&B run; offline if the server cannot be reached in time."""
+        import wandb
+        from wandb.errors import CommError
+
+        try:
+            return wandb.init(
+                project=self.logger.project,
+                entity=self.logger.entity,
+                dir=str(self.folder.parent),
+                job_type="train",
+                mode=mode,
+                resume="allow" if mode == "online" else None,
+                reinit="create_new",
+                settings=wandb.Settings(
+                    init_timeout=self.logger.init_timeout_s,
+                    finish_timeout=self.logger.finish_timeout_s,
+                    console="off",
+                    silent=True,
+                    x_save_requirements=False,
+                    disable_code=True,
+                ),
+                **options,
+            )
+        except (CommError, TimeoutError) as error:
+            if mode == "offline":
+                raise
+            console.print(
+                f"W&B cannot be reached ({error}): logging offline", style="yellow", highlight=False
+            )
+            return self._init("offline", **options)
+
+    def log(self, row: Row) -> None:
+        """One epoch; the server's own step tells which it already has."""
+        step = int(row["epoch"])
+        if step >= self.run.step:
+            self.run.log(dict(row), step=step)
+
+    def finish(self, summary: Mapping[str, Any], test: TestResult | None) -> None:
+        """Final figures, confusion matrix and worst mistakes."""
+        import wandb
+
+        if test is not None:
+            predicted = test.probabilities.argmax(1)
+            panels: dict[str, Any] = {
+                "test/confusion": wandb.plot.confusion_matrix(
+                    y_true=test.labels.tolist(),
+                    preds=predicted.tolist(),
+                    class_names=test.classes,
+                    title="test set",
+                )
+            }
+            worst = test.worst(self.logger.images)
+            if len(worst):
+                panels["test/worst_mistakes"] = [
+                    wandb.Image(
+                        test.image(i).squeeze(),
+                        caption=f"{test.classes[test.labels[i]]}, taken for {test.classes[predicted[i]]} "
+                        f"(p = {test.probabilities[i].max():.2f})",
+                    )
+                    for i in worst
+                ]
+            self.run.log(panels)
+        self.run.summary.update(dict(summary))
+
+    def close(self, exit_code: int) -> None:
+        """Finish the W&B run, then drop what it replaces."""
+        self.run.finish(exit_code=exit_code)
+        for folder in self.earlier:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} as {"a/b": 1}."""
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        flat |= _flat(value, f"{prefix}{key}/") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat

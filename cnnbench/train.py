@@ -1,0 +1,93 @@
+"""`cnnbench train`: train one configuration, or a sweep of them with -m.
+
+A run that is finished is answered from its folder, without importing torch.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from cnnbench import __version__, compose, ui
+from cnnbench.errors import InputError, Interrupted
+from cnnbench.runs import Run, identity
+from cnnbench.settings import Settings, parse
+
+
+def main(arguments: list[str]) -> int:
+    """Run `cnnbench train` and return its exit code: the worst of a sweep's runs."""
+    many = any(word in ("-m", "--multirun", "hydra.mode=MULTIRUN") for word in arguments)
+    runs: dict[Run, int] = {}
+    refused: list[int] = []
+
+    def task(config: DictConfig) -> float:
+        """One run; what goes wrong with it is reported at once and does not end a sweep."""
+        run = None
+        try:
+            settings = parse(config)
+            run = locate(settings)
+            runs[run] = 0
+            if many:
+                ui.console.rule(run.path.name, align="left", style="dim")
+            return train(settings, run, brief=many)
+        except InputError as error:
+            if run is not None and run.state == "new":
+                del runs[run]
+            refused.append(2)
+            print(f"error: {error}", file=sys.stderr)
+        except Exception:
+            assert run is not None
+            runs[run] = 1
+            traceback.print_exc()
+            print(f"error: {run.path.name} failed; see {run.path / 'train.log'}", file=sys.stderr)
+        return float("nan")
+
+    try:
+        compose.run(task, "train", arguments)
+    except Interrupted as error:
+        ui.console.print("interrupted; the same command goes on from the last checkpoint", style="yellow")
+        return 128 + error.signum
+    finally:
+        if many and runs:
+            ui.out.print(ui.runs_table(runs, title=f"{len(runs)} runs, best val accuracy first"))
+    return max([0, *runs.values(), *refused])
+
+
+def locate(settings: Settings) -> Run:
+    """The folder of the run that these settings describe, whether it exists or not."""
+    choice = settings.choice()
+    if settings.data.name == "imagefolder":
+        from cnnbench.data.folder import fingerprint
+
+        choice["data"]["content"] = fingerprint(Path(settings.data.root).expanduser())
+    name = f"{settings.arch.name}-{settings.data.name}-s{settings.seed}-{identity(choice)}"
+    return Run(Path(settings.output_dir).expanduser() / settings.name / name)
+
+
+def train(settings: Settings, run: Run, *, brief: bool = False) -> float:
+    """Train a run to its end, unless it is there already, and show what came out.
+
+    Returns:
+        The best val accuracy, for a sweeper to optimise; NaN for a run that diverged.
+    """
+    state = run.state
+    if state in ("finished", "diverged") and not settings.force:
+        made_by = run.status().get("versions", {}).get("cnnbench")
+        if made_by != __version__:
+            ui.console.print(
+                f"trained by cnnbench {made_by}; this is {__version__}", style="yellow", highlight=False
+            )
+        if not brief:
+            ui.console.print(f"already {state}: shown from disk (force=true trains it again)", style="dim")
+    else:
+        from cnnbench.fit import fit
+
+        fit(settings, run)
+    if not brief:
+        ui.out.print(ui.run_table(run))
+    best: Any = run.summary().get("best/val_acc", float("nan"))
+    return float(best)
