@@ -65,4 +65,4 @@ def resolve(asked: Device, recorded: Mapping[str, Any] | None = None) -> dict[st
 def place(model: nn.Module, device: Mapping[str, Any]) -> nn.Module:
     """Set the number of CPU threads and the layout of the weights, which convolutions follow."""
     torch.set_num_threads(int(device["threads"]))
-    return model.to(memory_format=MEMORY_FORMATS[device["memory_format"]])  # type: ignore[call-overload, no-any-return]
+    return model.to(memory_format=MEMORY_FORMATS[device["memory_format"]])

@@ -222,7 +222,7 @@ def _picture(images: Images, index: int, size: int) -> np.ndarray[Any, np.dtype[
     """One image as (H, W, C) for people to look at."""
     pixels = images.pixels[index]
     image = eval_transform(size)(decode(pixels, size)) if isinstance(pixels, Path) else pixels
-    return image.permute(1, 2, 0).numpy()  # type: ignore[no-any-return]
+    return image.permute(1, 2, 0).numpy()
 
 
 @contextmanager

@@ -45,7 +45,8 @@ class ProgressBar(pl.Callback):
             console=console,
             transient=True,
         )
-        done = trainer.fit_loop.epoch_progress.current.processed
+        progress: Any = trainer.fit_loop.epoch_progress.current
+        done = progress.processed
         self.bar.add_task(self.name, total=trainer.max_epochs, completed=done, figures="")
         self.bar.start()
 

@@ -104,6 +104,16 @@ class Run:
         """summary.json; what is known while there is none."""
         return _read_json(self.path / "summary.json")
 
+    def config(self) -> dict[str, Any]:
+        """config.yaml: what the run was asked for, resolved; empty if there is none."""
+        import yaml
+
+        try:
+            found = yaml.load((self.path / "config.yaml").read_text(encoding="utf-8"), yaml.CSafeLoader)
+        except (OSError, yaml.YAMLError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
     @property
     def state(self) -> str:
         """new, running, finished, failed, diverged or interrupted."""

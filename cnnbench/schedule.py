@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
@@ -116,7 +117,7 @@ class Plateau(LRScheduler):
         self.best, self.epochs_without, self.reduction = math.inf, 0, 1.0
         super().__init__(optimizer)
 
-    def get_lr(self) -> list[float]:
+    def get_lr(self) -> list[float | Tensor]:
         """The rate of each parameter group at the present step."""
         warm = min(1.0, (self.last_epoch + 1) / (self.warmup_steps + 1))
         return [base * warm * self.reduction for base in self.base_lrs]

@@ -45,7 +45,7 @@ class Part(Section):
     model_config = ConfigDict(extra="allow")
 
     name: Name
-    target: str = Field(alias="_target_", serialization_alias="_target_")
+    target: str | None = Field(alias="_target_", serialization_alias="_target_")
 
     def arguments(self) -> dict[str, Any]:
         """What `_target_` is called with."""
@@ -145,14 +145,8 @@ class WandbLogger(Section):
     finish_timeout_s: Rate
 
 
-class LightningLogger(Part):
-    """`logger=csv`, `tensorboard`, `none` or a user's own: any Lightning logger, or null."""
-
-    target: str | None = Field(alias="_target_", serialization_alias="_target_")
-
-
 AnyLogger = Annotated[
-    Annotated[WandbLogger, Tag("wandb")] | Annotated[LightningLogger, Tag("lightning")],
+    Annotated[WandbLogger, Tag("wandb")] | Annotated[Part, Tag("lightning")],
     Discriminator(lambda value: "wandb" if value.get("name") == "wandb" else "lightning"),
 ]
 

@@ -129,7 +129,7 @@ class Classifier(pl.LightningModule):
         values = self.val_metrics.compute()
         self.val_metrics.reset()
         self.log_dict(values)
-        schedule = self.lr_schedulers() if self.trainer.state.fn == "fit" else None
+        schedule: Any = self.lr_schedulers() if self.trainer.state.fn == "fit" else None
         if hasattr(schedule, "observe"):
             schedule.observe(float(values["val/loss"]))
 

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from cnnbench.build import factory
 from cnnbench.errors import Diverged, InputError, Interrupted
 from cnnbench.runs import Run
-from cnnbench.settings import LightningLogger, Settings, WandbLogger
+from cnnbench.settings import Part, Settings, WandbLogger
 from cnnbench.ui import console
 
 Row = Mapping[str, float]
@@ -121,7 +121,7 @@ class _Guarded:
         except Exception as error:
             self.broken = True
             console.print(
-                f"logging failed ({type(error).__name__}: {error}); the run goes on and lies complete in its folder",
+                f"logging failed ({type(error).__name__}: {error}); the run goes on, complete in its folder",
                 style="yellow",
                 highlight=False,
             )
@@ -155,7 +155,7 @@ class Lightning:
     A later attempt writes the earlier epochs anew, in place of the earlier attempt's files.
     """
 
-    def __init__(self, logger: LightningLogger, settings: Settings, run: Run) -> None:
+    def __init__(self, logger: Part, settings: Settings, run: Run) -> None:
         shutil.rmtree(run.path / logger.name, ignore_errors=True)
         self.logger = _lightning(logger, run)()
         self.logger.log_hyperparams(_flat(settings.choice()))
@@ -176,7 +176,7 @@ class Lightning:
         self.logger.finalize("success" if exit_code == 0 else "failed")
 
 
-def _lightning(logger: LightningLogger, run: Run | None) -> Callable[[], Any]:
+def _lightning(logger: Part, run: Run | None) -> Callable[[], Any]:
     """The logger's constructor, with a place in the run's folder where it asks for one."""
     place = {"save_dir": str(run.path) if run else "", "name": logger.name, "version": ""}
     make = factory(logger, "logger", **place)
@@ -219,7 +219,7 @@ class Wandb:
         self.run.define_metric("val/acc", step_metric="epoch", summary="max")
         self.run.define_metric("val/loss", step_metric="epoch", summary="min")
 
-    def _init(self, mode: str, **options: Any) -> Any:
+    def _init(self, mode: Literal["online", "offline"], **options: Any) -> Any:
         """Start the W&B run; offline if the server cannot be reached in time."""
         import wandb
         from wandb.errors import CommError

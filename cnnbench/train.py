@@ -53,7 +53,8 @@ def main(arguments: list[str]) -> int:
         return 128 + error.signum
     finally:
         if many and runs:
-            ui.out.print(ui.runs_table(runs, title=f"{len(runs)} runs, best val accuracy first"))
+            ui.out.print(ui.comparison(list(runs), f"{len(runs)} runs, best val accuracy first"))
+            ui.out.print(f"cnnbench runs {next(iter(runs)).path.parent}", highlight=False)
     return max([0, *runs.values(), *refused])
 
 

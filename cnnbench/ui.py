@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -78,25 +79,83 @@ def run_table(run: Run) -> Table:
     return table
 
 
-def runs_table(runs: Iterable[Run], title: str | None = None, by: str = "best/val_acc") -> Table:
-    """Many runs, a row each, the best `by` first; unfinished and failed ones are shown too."""
-    table = Table(title=title, title_justify="left")
-    for name in ("run", "state"):
-        table.add_column(name, overflow="fold")
-    for name in ("epochs", "val acc", "test acc", "params", "MACs", "images/s", "wall time"):
+def runs_table(runs: Iterable[Run]) -> Table:
+    """Many runs, a row each, in the order given; unfinished and failed ones are shown too."""
+    table = Table()
+    table.add_column("run", no_wrap=True)
+    table.add_column("state", no_wrap=True)
+    for name in ("epochs", "val acc", "test acc", "wall time"):
         table.add_column(name, justify="right", no_wrap=True)
-    rows = [(run, run.summary(), run.state) for run in runs]
-    rows.sort(key=lambda row: (-row[1].get(by, -1.0), row[0].path.name))
-    for run, summary, state in rows:
+    for run in runs:
+        summary, state = run.summary(), run.state
         table.add_row(
             run.path.name,
             Text(state, COLOURS.get(state, "")),
             str(summary.get("epochs", "-")),
             percent(summary.get("best/val_acc")),
             percent(summary.get("test/acc")),
-            count(summary.get("params")),
-            count(summary.get("macs")),
-            count(summary.get("time/images_per_s")),
             duration(summary.get("time/wall_s")),
         )
     return table
+
+
+def comparison(runs: Sequence[Run], title: str) -> Table:
+    """Configurations against each other: a row for runs that differ in nothing but the seed.
+
+    The settings that differ are the columns. Accuracies are means over the finished runs with the
+    sample's standard deviation; `n` says how many finished, of how many there are. Best val first.
+    """
+    table = Table(title=title, title_justify="left", title_style="bold")
+    choices = {run: _flat(run.config()) for run in runs}
+    groups: dict[tuple[tuple[str, str], ...], list[Run]] = {}
+    for run, choice in choices.items():
+        groups.setdefault(tuple(sorted((k, v) for k, v in choice.items() if k != "seed")), []).append(run)
+    axes = _axes([dict(group) for group in groups])
+    for name in axes or ["arch"]:
+        table.add_column(name.removesuffix(".name"), no_wrap=True)
+    for name in ("n", "val acc", "test acc", "params", "MACs", "images/s", "wall time"):
+        table.add_column(name, justify="right", no_wrap=True)
+    rows = []
+    for group, members in groups.items():
+        done = [run.summary() for run in members if run.state == "finished"]
+        column = {key: [summary[key] for summary in done] for key in (done[0] if done else ())}
+        cells = [dict(group).get(axis, "-") for axis in axes or ["arch.name"]]
+        cells.append(f"{len(done)}" if len(done) == len(members) else f"{len(done)} of {len(members)}")
+        cells += [_spread(column.get("best/val_acc")), _spread(column.get("test/acc"))]
+        for key, shown in (
+            ("params", count),
+            ("macs", count),
+            ("time/images_per_s", count),
+            ("time/wall_s", duration),
+        ):
+            cells.append(shown(fmean(column[key]) if key in column else None))
+        rows.append((fmean(column["best/val_acc"]) if done else -1.0, cells))
+    for _, cells in sorted(rows, key=lambda row: -row[0]):
+        table.add_row(*cells)
+    return table
+
+
+def _spread(values: Sequence[float] | None) -> str:
+    """Mean and sample standard deviation in percent; one value has no deviation."""
+    if not values:
+        return "-"
+    deviation = f" ± {100 * stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{100 * fmean(values):.2f}{deviation} %"
+
+
+def _axes(choices: Sequence[Mapping[str, str]]) -> list[str]:
+    """The settings that differ; of a group whose choice differs, its name alone."""
+    keys = {key for choice in choices for key in choice}
+    differ = sorted(key for key in keys if len({choice.get(key) for choice in choices}) > 1)
+    named = {key.removesuffix(".name") for key in differ if key.endswith(".name")}
+    return [key for key in differ if key.endswith(".name") or key.split(".")[0] not in named]
+
+
+def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """{"a": {"b": 1}} as {"a.b": "1"}."""
+    flat: dict[str, str] = {}
+    for key, value in nested.items():
+        flat |= (
+            _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": str(value)}
+        )
+    return flat

@@ -77,7 +77,7 @@ class EpochOrder(Sampler[Place]):
 def policy(name: str) -> Callable[[Tensor], Tensor] | None:
     """torchvision's automatic augmentation policies, on one uint8 (C, H, W) image."""
     policies = {"none": None, "randaugment": v2.RandAugment, "trivialaugment": v2.TrivialAugmentWide}
-    return policies[name]() if policies[name] else None  # type: ignore[misc]
+    return policies[name]() if policies[name] else None
 
 
 @dataclass
@@ -140,7 +140,8 @@ def decode(path: Path, size: int) -> Tensor:
     """
     with Image.open(path) as image:
         image.draft("RGB", (2 * size, 2 * size))
-        return tvf.pil_to_tensor(ImageOps.exif_transpose(image).convert("RGB"))
+        pixels: Tensor = tvf.pil_to_tensor(ImageOps.exif_transpose(image).convert("RGB"))
+        return pixels
 
 
 def decode_all(paths: list[Path], size: int) -> Tensor:

@@ -25,7 +25,7 @@ from cnnbench.data.batches import (
     policy,
     train_transform,
 )
-from cnnbench.data.sets import DATASETS, IMAGENET, Images, Parts
+from cnnbench.data.sets import DATASETS, Images, Parts
 from cnnbench.data.split import TEST_FRACTION, digest, divide, subset
 from cnnbench.errors import InputError
 
@@ -77,6 +77,8 @@ class ImageData(pl.LightningDataModule):
         augment: Augment = Augment(),
     ) -> None:
         super().__init__()
+        self.mean: tuple[float, ...]
+        self.std: tuple[float, ...]
         self.name, self.seed, self.batch_size, self.workers, self.augment = (
             name,
             seed,
@@ -111,7 +113,8 @@ class ImageData(pl.LightningDataModule):
             )
         if augment.crop > self.size or augment.cutout > 2 * self.size:
             raise InputError(
-                f"data.augment: crop={augment.crop} and cutout={augment.cutout} do not fit images of {self.size} pixels"
+                f"data.augment: crop={augment.crop} and cutout={augment.cutout} do not fit "
+                f"images of {self.size} pixels"
             )
 
     def _prepare(self, part: Images, size: int | None, in_memory: bool) -> Images:
@@ -148,7 +151,7 @@ class ImageData(pl.LightningDataModule):
         Lightning starts the iterator before it tells the sampler which epoch is resumed, so that
         prefetching workers would see epoch 0: the place is given here.
         """
-        place = self.trainer.fit_loop if self.trainer else None
+        place: Any = self.trainer.fit_loop if self.trainer else None
         order = EpochOrder(
             len(self.train.labels),
             self.batch_size,

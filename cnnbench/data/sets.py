@@ -179,7 +179,7 @@ def _files(paths: list[Path], labels: Any, classes: list[str]) -> Images:
 
 
 def _checked(root: Path, parts: Parts) -> Parts:
-    check_images(root, [path for images in parts.values() for path in images.pixels])  # type: ignore[misc]
+    check_images(root, [path for images in parts.values() for path in images.pixels])
     return parts
 
 
@@ -261,7 +261,8 @@ def load(name: str, root: Path) -> Parts:
     for part, images in parts.items():
         if len(images.labels) == 0 or len(images.labels) != len(images.pixels):
             raise InputError(
-                f"data={name}: {len(images.pixels)} {part} images with {len(images.labels)} labels in {root}; {expected}"
+                f"data={name}: {len(images.pixels)} {part} images with {len(images.labels)} labels in {root}; "
+                f"{expected}"
             )
         if not 0 <= images.labels.min() <= images.labels.max() < len(images.classes):
             raise InputError(

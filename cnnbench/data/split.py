@@ -48,7 +48,7 @@ def divide(labels: Indices, count: int, seed: int, setting: str) -> tuple[Indice
         gap = sizes * count / len(labels) - quota
         gap[(quota == sizes - 1) if error > 0 else (quota == 1)] = -np.inf if error > 0 else np.inf
         quota[gap.argmax() if error > 0 else gap.argmin()] += np.sign(error)
-    shuffled = np.random.RandomState(seed).permutation(len(labels))  # noqa: NPY002
+    shuffled = np.random.RandomState(seed).permutation(len(labels))
     by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
     rank = np.arange(len(labels)) - np.repeat(np.cumsum(sizes) - sizes, sizes)  # place within the class
     aside = rank < np.repeat(quota, sizes)
@@ -61,7 +61,7 @@ def subset(labels: Indices, count: int | None, seed: int, setting: str) -> Indic
         return np.arange(len(labels))
     rest = len(labels) - count
     if rest < len(np.unique(labels)):  # too few are left out for a part of their own
-        return np.sort(np.random.RandomState(seed).permutation(len(labels))[:count])  # noqa: NPY002
+        return np.sort(np.random.RandomState(seed).permutation(len(labels))[:count])
     return divide(labels, count, seed, f"{setting}={count}")[1]
 
 

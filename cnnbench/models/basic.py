@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from itertools import pairwise
 from typing import Literal
 
 from torch import nn
@@ -43,8 +44,7 @@ def basic(
     channels = [in_channels] + [max(1, round(32 * width * 2**i)) for i in range(blocks)]
     features = nn.Sequential(
         OrderedDict(
-            (f"block{i}", block(c_in, c_out, kernel))
-            for i, (c_in, c_out) in enumerate(zip(channels, channels[1:], strict=False), 1)
+            (f"block{i}", block(c_in, c_out, kernel)) for i, (c_in, c_out) in enumerate(pairwise(channels), 1)
         )
     )
     side = image_size >> blocks

@@ -40,14 +40,11 @@ class CifarResNet(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, channels[0], 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels[0])
-        c_in = channels[0]
-        for number, c_out in enumerate(channels, 1):
-            stage = []
-            for i in range(blocks):
-                stage.append(BasicBlock(c_in, c_out, 2 if i == 0 and number > 1 else 1))
-                c_in = c_out
-            self.add_module(f"layer{number}", nn.Sequential(*stage))
-        self.fc = nn.Linear(c_in, num_classes)
+        c1, c2, c3 = channels
+        self.layer1 = _stage(c1, c1, blocks, stride=1)
+        self.layer2 = _stage(c1, c2, blocks, stride=2)
+        self.layer3 = _stage(c2, c3, blocks, stride=2)
+        self.fc = nn.Linear(c3, num_classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -56,7 +53,14 @@ class CifarResNet(nn.Module):
         """(N, C, H, W) -> (N, num_classes)."""
         x = F.relu(self.bn1(self.conv1(x)))
         x = self.layer3(self.layer2(self.layer1(x)))  # (N, 4 x channels[0], H / 4, W / 4)
-        return self.fc(torch.flatten(F.adaptive_avg_pool2d(x, 1), 1))
+        return self.fc(torch.flatten(F.adaptive_avg_pool2d(x, 1), 1))  # type: ignore[no-any-return]
+
+
+def _stage(c_in: int, c_out: int, blocks: int, stride: int) -> nn.Sequential:
+    """(N, c_in, H, W) -> (N, c_out, ceil(H / stride), ceil(W / stride))."""
+    return nn.Sequential(
+        BasicBlock(c_in, c_out, stride), *(BasicBlock(c_out, c_out, 1) for _ in range(blocks - 1))
+    )
 
 
 def cifar_resnet(
