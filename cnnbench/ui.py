@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 console = Console(stderr=True)
 """Progress and notes; results go to `out`, so that they can be piped."""
 
-out = Console()
+out = Console() if sys.stdout.isatty() else Console(width=120)
 
 COLOURS = {
     "finished": "green",
@@ -81,7 +83,7 @@ def run_table(run: Run) -> Table:
 
 def runs_table(runs: Iterable[Run]) -> Table:
     """Many runs, a row each, in the order given; unfinished and failed ones are shown too."""
-    table = Table()
+    table = Table(box=box.SIMPLE_HEAD)
     table.add_column("run", no_wrap=True)
     table.add_column("state", no_wrap=True)
     for name in ("epochs", "val acc", "test acc", "wall time"):
@@ -105,7 +107,7 @@ def comparison(runs: Sequence[Run], title: str) -> Table:
     The settings that differ are the columns. Accuracies are means over the finished runs with the
     sample's standard deviation; `n` says how many finished, of how many there are. Best val first.
     """
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     choices = {run: _flat(run.config()) for run in runs}
     groups: dict[tuple[tuple[str, str], ...], list[Run]] = {}
     for run, choice in choices.items():
@@ -113,7 +115,7 @@ def comparison(runs: Sequence[Run], title: str) -> Table:
     axes = _axes([dict(group) for group in groups])
     for name in axes or ["arch"]:
         table.add_column(name.removesuffix(".name"), no_wrap=True)
-    for name in ("n", "val acc", "test acc", "params", "MACs", "images/s", "wall time"):
+    for name in ("n", "val acc %", "test acc %", "params", "MACs", "images/s", "wall time"):
         table.add_column(name, justify="right", no_wrap=True)
     rows = []
     for group, members in groups.items():
@@ -122,17 +124,15 @@ def comparison(runs: Sequence[Run], title: str) -> Table:
         cells = [dict(group).get(axis, "-") for axis in axes or ["arch.name"]]
         cells.append(f"{len(done)}" if len(done) == len(members) else f"{len(done)} of {len(members)}")
         cells += [_spread(column.get("best/val_acc")), _spread(column.get("test/acc"))]
-        for key, shown in (
-            ("params", count),
-            ("macs", count),
-            ("time/images_per_s", count),
-            ("time/wall_s", duration),
-        ):
-            cells.append(shown(fmean(column[key]) if key in column else None))
+        means = {key: fmean(column[key]) for key in FIGURES if key in column}
+        cells += [shown(means.get(key)) for key, shown in FIGURES.items()]
         rows.append((fmean(column["best/val_acc"]) if done else -1.0, cells))
     for _, cells in sorted(rows, key=lambda row: -row[0]):
         table.add_row(*cells)
     return table
+
+
+FIGURES = {"params": count, "macs": count, "time/images_per_s": count, "time/wall_s": duration}
 
 
 def _spread(values: Sequence[float] | None) -> str:
@@ -140,7 +140,7 @@ def _spread(values: Sequence[float] | None) -> str:
     if not values:
         return "-"
     deviation = f" ± {100 * stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{100 * fmean(values):.2f}{deviation} %"
+    return f"{100 * fmean(values):.2f}{deviation}"
 
 
 def _axes(choices: Sequence[Mapping[str, str]]) -> list[str]:
@@ -155,7 +155,6 @@ def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """{"a": {"b": 1}} as {"a.b": "1"}."""
     flat: dict[str, str] = {}
     for key, value in nested.items():
-        flat |= (
-            _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": str(value)}
-        )
+        name = f"{prefix}{key}"
+        flat |= _flat(value, f"{name}.") if isinstance(value, Mapping) else {name: str(value)}
     return flat

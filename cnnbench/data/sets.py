@@ -261,8 +261,7 @@ def load(name: str, root: Path) -> Parts:
     for part, images in parts.items():
         if len(images.labels) == 0 or len(images.labels) != len(images.pixels):
             raise InputError(
-                f"data={name}: {len(images.pixels)} {part} images with {len(images.labels)} labels in {root}; "
-                f"{expected}"
+                f"data={name}: {len(images.pixels)} {part} images with {len(images.labels)} labels; {expected}"
             )
         if not 0 <= images.labels.min() <= images.labels.max() < len(images.classes):
             raise InputError(
