@@ -83,11 +83,19 @@ def build(settings: Settings, recorded: Mapping[str, Any] | None = None) -> Part
         **data.facts,
     }
     recipe = settings.trainer
+    steps_per_epoch = -(-data.batches // recipe.accumulate)
     task = Classifier(
         place(model, device),
         data.num_classes,
         factory(settings.optimizer, "optimizer"),
-        factory(settings.scheduler, "scheduler"),
+        # Not trainer.estimated_stepping_batches: it makes Lightning ask for the training batches before
+        # it has restored the epoch to resume at.
+        factory(
+            settings.scheduler,
+            "scheduler",
+            steps_per_epoch=steps_per_epoch,
+            total_steps=steps_per_epoch * recipe.max_epochs,
+        ),
         seed=settings.seed,
         label_smoothing=recipe.label_smoothing,
         mixup=recipe.mixup,
@@ -96,7 +104,7 @@ def build(settings: Settings, recorded: Mapping[str, Any] | None = None) -> Part
     )
     # The optimizer and the schedule are made again by Lightning; made here, bad values show in time.
     optimizer = task.make_optimizer([torch.nn.Parameter(torch.zeros(1))])
-    task.make_schedule(optimizer, total_steps=100, steps_per_epoch=10)
+    task.make_schedule(optimizer)
     return Parts(data, task, device, facts)
 
 

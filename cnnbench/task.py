@@ -18,7 +18,7 @@ from torchvision.transforms import v2
 from cnnbench.seeds import seed_all
 
 MakeOptimizer = Callable[[Any], Optimizer]
-MakeSchedule = Callable[..., LRScheduler]
+MakeSchedule = Callable[[Optimizer], LRScheduler]
 
 
 class Classifier(pl.LightningModule):
@@ -28,7 +28,8 @@ class Classifier(pl.LightningModule):
         model: (N, C, H, W) -> (N, K) logits.
         num_classes: K.
         optimizer: called with the parameters, or with groups of them.
-        schedule: called with the optimizer, `total_steps` and `steps_per_epoch`; see `cnnbench.schedule`.
+        schedule: called with the optimizer; stepped after each of its steps. If it has `observe`, that is
+            called with each val/loss. See `cnnbench.schedule`.
         seed: the global generators are seeded from (seed, epoch, batch) before each batch, so that
             dropout and mixing do not depend on what was drawn before, in this process or an earlier one.
         label_smoothing: of the training loss alone; val and test losses are plain cross-entropy.
@@ -59,7 +60,9 @@ class Classifier(pl.LightningModule):
         if cutmix > 0:
             mixers.append(v2.CutMix(alpha=cutmix, num_classes=num_classes))
         self.mix = v2.RandomChoice(mixers) if mixers else None
-        self.train_metrics = MetricCollection({"loss": MeanMetric(), "acc": MeanMetric()}, prefix="train/")
+        self.train_metrics = MetricCollection(
+            {"loss": MeanMetric(), "acc": MeanMetric()}, prefix="train/", compute_groups=False
+        )
         self.val_metrics = _metrics("val/", num_classes)
         self.test_metrics = _metrics("test/", num_classes)
         self.test_outputs: list[tuple[Tensor, Tensor]] = []
@@ -99,10 +102,10 @@ class Classifier(pl.LightningModule):
         """The optimizer, and its schedule with a step per optimizer step."""
         parameters = self.model.parameters() if self.decay_norm_and_bias else list(_decay_groups(self.model))
         optimizer = self.make_optimizer(parameters)
-        total = int(self.trainer.estimated_stepping_batches)
-        per_epoch = max(1, total // max(1, self.trainer.max_epochs or 1))
-        schedule = self.make_schedule(optimizer, total_steps=total, steps_per_epoch=per_epoch)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": self.make_schedule(optimizer), "interval": "step"},
+        }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the running means too: a checkpoint may lie within an epoch."""

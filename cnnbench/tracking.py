@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -88,11 +89,15 @@ def check(settings: Settings) -> None:
             import wandb
 
             try:
-                wandb.login()  # from the environment or ~/.netrc; asks for a key if there is a person to ask
+                # From the environment or ~/.netrc; asks for a key if there is a person to ask. Not
+                # verified: a server out of reach is no reason not to train.
+                wandb.login(verify=False)
             except wandb.errors.UsageError:
                 raise InputError(
                     "logger.mode=online: no API key; run `wandb login`, or set WANDB_API_KEY"
                 ) from None
+            except wandb.errors.AuthenticationError as error:
+                raise InputError(f"logger.mode=online: {error}") from None
     elif logger.target is not None:
         _lightning(logger, None)
 
@@ -199,7 +204,6 @@ class Wandb:
         self.logger = logger
         self.folder = run.path / "wandb"
         identity = hashlib.sha256(f"{settings.name}/{run.path.name}/{repeats}".encode()).hexdigest()[:16]
-        self.earlier = list(self.folder.glob(f"offline-run-*-{identity}"))
         self.folder.mkdir(exist_ok=True)
         self.run = self._init(
             logger.mode,
@@ -222,7 +226,6 @@ class Wandb:
     def _init(self, mode: Literal["online", "offline"], **options: Any) -> Any:
         """Start the W&B run; offline if the server cannot be reached in time."""
         import wandb
-        from wandb.errors import CommError
 
         try:
             return wandb.init(
@@ -243,12 +246,12 @@ class Wandb:
                 ),
                 **options,
             )
-        except (CommError, TimeoutError) as error:
+        except (wandb.Error, TimeoutError) as error:
             if mode == "offline":
                 raise
-            console.print(
-                f"W&B cannot be reached ({error}): logging offline", style="yellow", highlight=False
-            )
+            reason = str(error).partition("\n")[0]
+            console.print(f"W&B cannot be reached ({reason}): logging offline", style="yellow", highlight=False)
+            wandb.teardown()  # or the service goes on holding the id for the run that did not start
             return self._init("offline", **options)
 
     def log(self, row: Row) -> None:
@@ -286,9 +289,11 @@ class Wandb:
 
     def close(self, exit_code: int) -> None:
         """Finish the W&B run, then drop what it replaces."""
+        own = Path(self.run.dir).parent
         self.run.finish(exit_code=exit_code)
-        for folder in self.earlier:
-            shutil.rmtree(folder, ignore_errors=True)
+        for folder in self.folder.glob(f"*run-*-{self.run.id}*"):
+            if folder.name != own.name:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -143,6 +143,11 @@ class ImageData(pl.LightningDataModule):
             "data/split": self.split,
         }
 
+    @property
+    def batches(self) -> int:
+        """Training batches in an epoch."""
+        return len(self._train_order())
+
     # --- Lightning's hooks ----------------------------------------------------------------------
 
     def train_dataloader(self) -> DataLoader[Batch]:
@@ -151,15 +156,11 @@ class ImageData(pl.LightningDataModule):
         Lightning starts the iterator before it tells the sampler which epoch is resumed, so that
         prefetching workers would see epoch 0: the place is given here.
         """
-        place: Any = self.trainer.fit_loop if self.trainer else None
-        order = EpochOrder(
-            len(self.train.labels),
-            self.batch_size,
-            seed=self.seed,
-            shuffle=True,
-            epoch=place.epoch_progress.current.processed if place else 0,
-            start=place.epoch_loop.batch_progress.current.ready if place and place.restarting else 0,
-        )
+        order = self._train_order()
+        if self.trainer is not None:
+            loop: Any = self.trainer.fit_loop
+            order.epoch = loop.epoch_progress.current.processed
+            order.start = loop.epoch_loop.batch_progress.current.ready if loop.restarting else 0
         dataset: MemoryImages | FileImages
         labels = torch.from_numpy(self.train.labels)
         if isinstance(self.train.pixels, Tensor):
@@ -168,6 +169,9 @@ class ImageData(pl.LightningDataModule):
             transform = train_transform(self.size, self.augment.resized_crop, self.augment.policy)
             dataset = FileImages(self.train.pixels, labels, self.size, transform, self.seed)
         return self._loader(dataset, order)
+
+    def _train_order(self) -> EpochOrder:
+        return EpochOrder(len(self.train.labels), self.batch_size, seed=self.seed, shuffle=True)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The val images in a fixed order."""

@@ -1,0 +1,142 @@
+"""A run that was killed goes on, and ends as if nothing had happened: bit for bit, on CPU."""
+
+import json
+import signal
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY, command, epochs, kill_when, the_run
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from cnnbench.cli import main
+from cnnbench.errors import Interrupted
+from cnnbench.record import Record
+from cnnbench.runs import Run
+
+RECIPE = [*TINY, "trainer.max_epochs=6", "data.limit=600", "data.batch_size=32"]
+FILES = ["data=imagefolder", "data.root=images", "data.size=16", "data.num_workers=2", "data.limit=null"]
+
+VARIANTS = {
+    "plain": ["optimizer=adamw", "scheduler=cosine", "scheduler.warmup_epochs=1.5", "arch.dropout=0.2"],
+    "ema": ["trainer.ema_decay=0.9", "trainer.mixup=0.4", "trainer.cutmix=1.0", "trainer.clip_norm=1.0"],
+    "plateau": ["scheduler=plateau", "scheduler.patience=0", "scheduler.warmup_epochs=1", "trainer.accumulate=2"],
+    "policy": ["data.augment.policy=trivialaugment", "data.augment.cutout=2", "scheduler=step"],
+    "files": [*FILES, "data.augment.policy=randaugment"],
+}
+
+
+def final(run: Path):
+    """What must not differ: metrics and summary outside time/, and the weights."""
+    rows = [{k: v for k, v in row.items() if not k.startswith("time/")} for row in Run(run).rows()]
+    summary = {k: v for k, v in Run(run).summary().items() if not k.startswith("time/")}
+    weights = {
+        f"{name}/{key}": value
+        for name in ("best", "last")
+        for key, value in torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)["state_dict"].items()
+    }
+    return rows, summary, weights
+
+
+def assert_same(a: Path, b: Path):
+    (rows_a, summary_a, weights_a), (rows_b, summary_b, weights_b) = final(a), final(b)
+    assert rows_a == rows_b
+    assert summary_a == summary_b
+    assert weights_a.keys() == weights_b.keys()
+    assert all(torch.equal(value, weights_b[key]) for key, value in weights_a.items())
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Ten class folders of small PNG files."""
+    found = load_digits()
+    for i in range(300):
+        folder = tmp_path / "images" / str(found.target[i])
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((found.images[i] * 15).astype(np.uint8)).save(folder / f"{i}.png")
+
+
+def interrupted_after(checkpoints: int, monkeypatch, arguments):
+    """Train until so many checkpoints are written, then be interrupted."""
+    save, written = Record._save, []
+
+    def dying(self, trainer, *, best):
+        save(self, trainer, best=best)
+        written.append(trainer.global_step)
+        if len(written) == checkpoints:
+            raise Interrupted(signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Record, "_save", dying)
+        assert main(["train", *arguments]) == 128 + signal.SIGTERM
+    assert Run(the_run("broken")).state == "interrupted"
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("every_n_steps", ["null", 7])  # at epochs' ends; also within epochs
+def test_resumed_equals_undisturbed(variant, every_n_steps, monkeypatch, images):
+    asked = [*RECIPE, *VARIANTS[variant], f"trainer.checkpoint_every_n_steps={every_n_steps}"]
+    assert main(["train", "output_dir=whole", *asked]) == 0
+    interrupted_after(2, monkeypatch, ["output_dir=broken", *asked])
+    interrupted_after(3, monkeypatch, ["output_dir=broken", *asked])
+    assert main(["train", "output_dir=broken", *asked]) == 0
+    assert len(Run(the_run("broken")).status()["attempts"]) == 3
+    assert_same(the_run("whole"), the_run("broken"))
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_killed_process(signum):
+    asked = [*RECIPE, "trainer.max_epochs=60"]
+    process = subprocess.Popen(command("train", "output_dir=broken", *asked))
+    code = kill_when(process, lambda: any(epochs(p.parent) > 2 for p in Path("broken").rglob("metrics.csv")), signum)
+    run = Run(the_run("broken"))
+    assert code == (-signum if signum == signal.SIGKILL else 128 + signum)
+    assert run.status()["state"] == ("running" if signum == signal.SIGKILL else "interrupted")
+    assert run.state == "interrupted"  # whatever the file says: nobody holds the lock
+    before = len(run.rows())
+    assert 0 < before < 60
+
+    assert main(["train", "output_dir=broken", *asked]) == 0
+    assert run.state == "finished"
+    assert main(["train", "output_dir=whole", *asked]) == 0
+    assert_same(the_run("whole"), run.path)
+
+
+def test_damaged_last_checkpoint_gives_way_to_the_one_before(monkeypatch, capfd):
+    interrupted_after(3, monkeypatch, ["output_dir=broken", *RECIPE])
+    last = the_run("broken") / "checkpoints" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:1000])
+    assert main(["train", "output_dir=broken", *RECIPE]) == 0
+    assert "last.ckpt does not load" in " ".join(capfd.readouterr().err.split())
+    assert main(["train", "output_dir=whole", *RECIPE]) == 0
+    assert_same(the_run("whole"), the_run("broken"))
+
+
+def test_early_stopped_run_that_lacks_only_its_test(monkeypatch):
+    """Stopped by patience, killed before the summary: the resumed run trains no further epoch."""
+    asked = [*RECIPE, "trainer.early_stopping.patience=2", "trainer.max_epochs=40", "optimizer.lr=1e-5"]
+    assert main(["train", "output_dir=whole", *asked]) == 0
+    stopped = len(Run(the_run("whole")).rows())
+    assert stopped < 40
+    interrupted_after(stopped, monkeypatch, ["output_dir=broken", *asked])
+    assert main(["train", "output_dir=broken", *asked]) == 0
+    assert_same(the_run("whole"), the_run("broken"))
+
+
+def test_device_of_the_first_attempt_is_kept(monkeypatch):
+    """What `auto` became is recorded at the first start: another number of cores changes nothing."""
+    interrupted_after(2, monkeypatch, ["output_dir=broken", *RECIPE])
+    status = the_run("broken") / "status.json"
+    recorded = json.loads(status.read_text())
+    recorded["device"]["threads"] = 1
+    status.write_text(json.dumps(recorded))
+    before = torch.get_num_threads()
+    try:
+        assert main(["train", "output_dir=broken", *RECIPE]) == 0
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+    assert Run(the_run("broken")).status()["device"]["threads"] == 1
