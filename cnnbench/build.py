@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 import inspect
+import pkgutil
 import typing
 from collections.abc import Callable
 from typing import Any
 
-from hydra.utils import get_object
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from cnnbench.errors import InputError, suggest
@@ -29,18 +29,18 @@ def factory(part: Part, group: str, **given: Any) -> Callable[..., Any]:
             what is returned raises one too where the callable raises ValueError or TypeError.
     """
     try:
-        target = get_object(str(part.target))
+        target = pkgutil.resolve_name(str(part.target))
+        parameters = inspect.signature(target).parameters
     except (ImportError, ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{group}._target_={part.target}: cannot be imported ({error})") from error
-    parameters = inspect.signature(target).parameters
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     hints = _hints(target)
     arguments = {key: value for key, value in given.items() if key in parameters}
     for key, value in part.arguments().items():
+        if value is None and (key in arguments or key not in parameters):
+            continue  # null in the configuration: as the data has it, or not at all
         if key not in parameters and not open_ended:
             raise InputError(f"{group}.{key}: {part.name} has no such setting; {suggest(key, parameters)}")
-        if value is None and key in arguments:
-            continue  # null in the configuration: as the data has it
         arguments[key] = _typed(f"{group}.{key}", value, hints.get(key))
 
     @functools.wraps(target)

@@ -13,7 +13,12 @@ from typing import Any
 import hydra
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    MissingConfigException,
+    OverrideParseException,
+)
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -56,6 +61,8 @@ def _explain(error: Exception, config_name: str, arguments: list[str]) -> str:
     )
     if isinstance(error, ConfigCompositionException) and found:
         return _explain_key(found["key"].partition("@")[0], config_name, arguments)
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: {error.message.splitlines()[0]}"
     text = " ".join(f"{error} {error.__cause__ or ''}".split())
     return text.removesuffix(" full_key:").strip()
 

@@ -99,6 +99,13 @@ class Data(Section):
     num_classes: Annotated[int, Field(ge=2)] | None = None
     augment: Augment
 
+    @field_validator("root", mode="before")
+    @classmethod
+    def _given(cls, value: Any) -> Any:
+        if value is None:
+            raise ValueError("must be given: the folder where the images lie")
+        return value
+
 
 class EarlyStopping(Section):
     """`trainer.early_stopping`: stop after `patience` epochs without a better val/acc."""

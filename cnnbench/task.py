@@ -61,7 +61,7 @@ class Classifier(pl.LightningModule):
             mixers.append(v2.CutMix(alpha=cutmix, num_classes=num_classes))
         self.mix = v2.RandomChoice(mixers) if mixers else None
         self.train_metrics = MetricCollection(
-            {"loss": MeanMetric(), "acc": MeanMetric()}, prefix="train/", compute_groups=False
+            {"loss": MeanMetric(nan_strategy="disable"), "acc": MeanMetric(nan_strategy="disable")}, prefix="train/", compute_groups=False
         )
         self.val_metrics = _metrics("val/", num_classes)
         self.test_metrics = _metrics("test/", num_classes)
@@ -69,7 +69,7 @@ class Classifier(pl.LightningModule):
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, K) logits."""
-        return self.model(images)  # type: ignore[no-any-return]
+        return self.model(images.to(self.dtype))  # type: ignore[no-any-return]
 
     # --- training -------------------------------------------------------------------------------
 
@@ -156,7 +156,7 @@ class Classifier(pl.LightningModule):
 def _metrics(prefix: str, num_classes: int) -> MetricCollection:
     return MetricCollection(
         {
-            "loss": MeanMetric(),
+            "loss": MeanMetric(nan_strategy="disable"),
             "acc": MulticlassAccuracy(num_classes, average="micro", validate_args=False),
             "top5": MulticlassAccuracy(
                 num_classes, average="micro", top_k=min(5, num_classes), validate_args=False

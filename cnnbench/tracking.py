@@ -60,7 +60,11 @@ class Tracker(Protocol):
 @contextmanager
 def track(settings: Settings, run: Run, repeats: int, rows: Sequence[Row]) -> Iterator[Tracker]:
     """A tracker for one attempt, that has the `rows` of earlier attempts already."""
-    tracker = _Guarded(_open(settings, run, repeats))
+    try:
+        tracker = _Guarded(_open(settings, run, repeats))
+    except Exception as error:
+        _report(error)
+        tracker = _Guarded(Nowhere())
     exit_code = 1
     try:
         for row in rows:
@@ -111,6 +115,14 @@ def _open(settings: Settings, run: Run, repeats: int) -> Tracker:
     return Lightning(logger, settings, run)
 
 
+def _report(error: Exception) -> None:
+    console.print(
+        f"logging failed ({type(error).__name__}: {error}); the run goes on, complete in its folder",
+        style="yellow",
+        highlight=False,
+    )
+
+
 class _Guarded:
     """Passes everything on until something fails; says so once, and is silent from then on."""
 
@@ -125,11 +137,7 @@ class _Guarded:
             getattr(self.tracker, what)(*args)
         except Exception as error:
             self.broken = True
-            console.print(
-                f"logging failed ({type(error).__name__}: {error}); the run goes on, complete in its folder",
-                style="yellow",
-                highlight=False,
-            )
+            _report(error)
 
     def log(self, row: Row) -> None:
         self._try("log", row)
@@ -250,7 +258,9 @@ class Wandb:
             if mode == "offline":
                 raise
             reason = str(error).partition("\n")[0]
-            console.print(f"W&B cannot be reached ({reason}): logging offline", style="yellow", highlight=False)
+            console.print(
+                f"W&B cannot be reached ({reason}): logging offline", style="yellow", highlight=False
+            )
             wandb.teardown()  # or the service goes on holding the id for the run that did not start
             return self._init("offline", **options)
 
@@ -258,34 +268,34 @@ class Wandb:
         """One epoch; the server's own step tells which it already has."""
         step = int(row["epoch"])
         if step >= self.run.step:
-            self.run.log(dict(row), step=step)
+            self.run.log(dict(row), step=step, commit=True)
 
     def finish(self, summary: Mapping[str, Any], test: TestResult | None) -> None:
         """Final figures, confusion matrix and worst mistakes."""
         import wandb
 
-        if test is not None:
-            predicted = test.probabilities.argmax(1)
-            panels: dict[str, Any] = {
-                "test/confusion": wandb.plot.confusion_matrix(
-                    y_true=test.labels.tolist(),
-                    preds=predicted.tolist(),
-                    class_names=test.classes,
-                    title="test set",
-                )
-            }
-            worst = test.worst(self.logger.images)
-            if len(worst):
-                panels["test/worst_mistakes"] = [
-                    wandb.Image(
-                        test.image(i).squeeze(),
-                        caption=f"{test.classes[test.labels[i]]}, taken for {test.classes[predicted[i]]} "
-                        f"(p = {test.probabilities[i].max():.2f})",
-                    )
-                    for i in worst
-                ]
-            self.run.log(panels)
         self.run.summary.update(dict(summary))
+        if test is None:
+            return
+        predicted = test.probabilities.argmax(1)
+        pictures = [
+            wandb.Image(
+                test.image(i).squeeze(),
+                caption=f"{test.classes[test.labels[i]]}, taken for {test.classes[predicted[i]]} "
+                f"(p = {test.probabilities[i].max():.2f})",
+            )
+            for i in test.worst(self.logger.images)
+        ]
+        last = {"epoch": int(summary["epochs"]) - 1}
+        self.run.log(last | ({"test/worst_mistakes": pictures} if pictures else {}), commit=False)
+        # In the same row, but last of all: online, a table asks the server, which may be gone.
+        confusion = wandb.plot.confusion_matrix(
+            y_true=test.labels.tolist(),
+            preds=predicted.tolist(),
+            class_names=test.classes,
+            title="test set",
+        )
+        self.run.log({"test/confusion": confusion})
 
     def close(self, exit_code: int) -> None:
         """Finish the W&B run, then drop what it replaces."""

@@ -8,14 +8,23 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from cnnbench.errors import InputError
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
+NAMED = 8
+"""An error names so many of the files or classes that it is about."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -31,7 +40,7 @@ def scan(root: Path) -> dict[str, Files]:
     """The parts of an image folder: `all`, or `train` and `test`, and `val` if there are all three.
 
     With `train` and `val` alone, as ImageNet is laid out, `val` is what results are quoted on: the
-    test set.
+    test set. Hidden files and folders are passed over.
 
     Raises:
         InputError: no folder, no images, a single class, or classes that training never sees.
@@ -67,17 +76,53 @@ def _class_folders(root: Path, classes: list[str] | None) -> Files:
         classes = found
     elif unknown := [name for name in found if name not in classes]:
         raise InputError(
-            f"data.root={root}: classes that the training folder does not have: {', '.join(unknown)}"
+            f"data.root={root}: classes that the training folder does not have: {_some(unknown)}"
         )
-    labelled = [(path, classes.index(name)) for name in found for path in files[name]]
-    return Files([path for path, _ in labelled], [label for _, label in labelled], classes)
+    labels = [label for label, name in enumerate(classes) for _ in files.get(name, ())]
+    return Files([path for name in found for path in files[name]], labels, classes)
 
 
 def _images(folder: Path) -> Iterator[Path]:
-    for where, _, names in os.walk(folder):
-        yield from (
-            Path(where, name) for name in names if Path(name).suffix.lower() in SUFFIXES and name[0] != "."
-        )
+    for where, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if name[0] != "."]  # .ipynb_checkpoints holds copies
+        visible = (Path(where, name) for name in names if name[0] != ".")
+        yield from (path for path in visible if path.suffix.lower() in SUFFIXES)
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
+
+
+def open_rgb(path: Path, size: int) -> Image.Image:
+    """An image file as 8-bit RGB, upright.
+
+    Large JPEGs are decoded at a fraction of their size, of at least 2 x `size` pixels a side.
+
+    Raises:
+        Exception: the file is not an image, or a broken one; Pillow's formats raise what they like.
+    """
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    with Image.open(path) as image:
+        image.draft("RGB", (2 * size, 2 * size))
+        ImageOps.exif_transpose(image, in_place=True)
+        if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+            # 16 bits: Pillow would cut off at 255 what is brighter, and leave a white image
+            return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+        if image.mode in ("I", "F"):
+            raise ValueError("pixels of 32 bits; allowed: 8 or 16")
+        if "transparency" in image.info:
+            return image.convert("RGBA").convert("RGB")
+        return image.convert("RGB")
+
+
+def in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+    """`map` in threads, in order; a part at a time, since every item that waits takes memory."""
+    with ThreadPoolExecutor() as pool:
+        for start in range(0, len(items), 1024):
+            yield from pool.map(function, items[start : start + 1024])
 
 
 def fingerprint(root: Path) -> str:
@@ -85,20 +130,27 @@ def fingerprint(root: Path) -> str:
 
     Reading everything costs about a second per gigabyte; the result is kept beside a digest of
     names, sizes and times of change, so that it is read again only when one of these has changed.
+
+    Raises:
+        InputError: see `scan`; a file that cannot be read.
     """
-    memory = _Memory(root)
+    paths = [path for files in scan(root).values() for path in files.paths]
+    memory = _Memory(root, paths)
     if "content" not in memory.facts:
-        paths = [path for files in scan(root).values() for path in files.paths]
-        with ThreadPoolExecutor() as pool:
-            digests = pool.map(
-                lambda path: hashlib.blake2b(path.read_bytes(), digest_size=16).digest(), paths
-            )
-            lines = [
-                str(path.relative_to(root)).encode() + b"\0" + d
-                for path, d in zip(paths, digests, strict=True)
-            ]
-        memory.remember("content", hashlib.blake2b(b"\n".join(lines), digest_size=16).hexdigest())
+        digest = hashlib.blake2b(digest_size=16)
+        try:
+            for path, content in zip(paths, in_threads(_digest, paths), strict=True):
+                digest.update(os.fsencode(path.relative_to(root)) + b"\0" + content + b"\n")
+        except OSError as error:
+            raise InputError(
+                f"data.root={root}: {error.filename} cannot be read ({error.strerror})"
+            ) from error
+        memory.remember("content", digest.hexdigest())
     return memory.facts["content"]
+
+
+def _digest(path: Path) -> bytes:
+    return hashlib.blake2b(path.read_bytes(), digest_size=16).digest()
 
 
 def check_images(root: Path, paths: list[Path]) -> None:
@@ -107,72 +159,52 @@ def check_images(root: Path, paths: list[Path]) -> None:
     Raises:
         InputError: naming the files that are not readable images, and how many they are.
     """
-    memory = _Memory(root)
+    memory = _Memory(root, paths)
     if memory.facts.get("checked") == "yes":
         return
     from rich.progress import track
 
     from cnnbench.ui import console
 
-    with ThreadPoolExecutor() as pool:
-        faults = [
-            f"{path.relative_to(root)} ({fault})"
-            for path, fault in zip(
-                paths,
-                track(
-                    pool.map(_fault, paths), "checking images", len(paths), console=console, transient=True
-                ),
-                strict=True,
-            )
-            if fault
-        ]
+    checked = track(in_threads(_fault, paths), "checking images", len(paths), console=console, transient=True)
+    faults = [
+        f"{path.relative_to(root)} ({fault})" for path, fault in zip(paths, checked, strict=True) if fault
+    ]
     if faults:
-        more = f", and {len(faults) - 8} more" if len(faults) > 8 else ""
         raise InputError(
-            f"data.root={root}: {len(faults)} of {len(paths)} files cannot be read as images: "
-            + ", ".join(faults[:8])
-            + more
+            f"data.root={root}: {len(faults)} of {len(paths)} files cannot be read as images: {_some(faults)}"
         )
     memory.remember("checked", "yes")
 
 
 def _fault(path: Path) -> str:
     """What is wrong with an image file; empty if nothing is."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import UnidentifiedImageError
 
     try:
-        with Image.open(path) as image:
-            image.draft("RGB", (8, 8))  # JPEG: all of the file is read, little of it computed
-            image.load()
+        open_rgb(path, 4)  # JPEG: all of the file is read, little of it computed
     except UnidentifiedImageError:
         return "empty file" if path.stat().st_size == 0 else "not an image"
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        return str(error)
+    except OSError as error:
+        return error.strerror or str(error)
+    except Exception as error:
+        return str(error) or type(error).__name__
     return ""
 
 
 class _Memory:
-    """What is known of a folder, valid while names, sizes and times of change stay the same."""
+    """What is known of the files in a folder, valid while names, sizes and times of change are the same."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, paths: list[Path]) -> None:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cnnbench" / "folders"
         self.file = cache / (hashlib.blake2b(bytes(root.resolve()), digest_size=12).hexdigest() + ".json")
-        self.stamp = self._stamp(root)
+        stamp = _stamp(root, paths)
         try:
             facts = json.loads(self.file.read_text())
         except (OSError, ValueError):
-            facts = {}
-        self.facts: dict[str, str] = facts if facts.get("stamp") == self.stamp else {"stamp": self.stamp}
-
-    @staticmethod
-    def _stamp(root: Path) -> str:
-        digest = hashlib.blake2b(digest_size=16)
-        for where, folders, names in os.walk(root):
-            folders.sort()
-            for name in sorted(names):
-                stat = Path(where, name).stat()
-                digest.update(f"{where}/{name}/{stat.st_size}/{stat.st_mtime_ns}\n".encode())
-        return digest.hexdigest()
+            facts = None
+        known = isinstance(facts, dict) and facts.get("stamp") == stamp
+        self.facts: dict[str, str] = facts if known else {"stamp": stamp}
 
     def remember(self, key: str, value: str) -> None:
         self.facts[key] = value
@@ -183,3 +215,16 @@ class _Memory:
             partial.replace(self.file)
         except OSError:
             pass  # a home that cannot be written to: looked at anew next time
+
+
+def _stamp(root: Path, paths: list[Path]) -> str:
+    """A digest of the files' names, sizes and times of change (of the inode too: mtime can be set back)."""
+    digest = hashlib.blake2b(digest_size=16)
+    for path in paths:
+        try:
+            stat = path.stat()
+            change = f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
+        except OSError:
+            change = "unreadable"
+        digest.update(os.fsencode(path.relative_to(root)) + f"\0{change}\n".encode())
+    return digest.hexdigest()

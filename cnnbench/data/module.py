@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
+from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tvf
 
 from cnnbench.data import augment as aug
@@ -22,8 +25,7 @@ from cnnbench.data.batches import (
     decode_all,
     eval_transform,
     loader,
-    policy,
-    train_transform,
+    train_transforms,
 )
 from cnnbench.data.sets import DATASETS, Images, Parts
 from cnnbench.data.split import TEST_FRACTION, digest, divide, subset
@@ -77,15 +79,10 @@ class ImageData(pl.LightningDataModule):
         augment: Augment = Augment(),
     ) -> None:
         super().__init__()
+        self.name, self.seed, self.batch_size = name, seed, batch_size
+        self.workers, self.augment = num_workers, augment
         self.mean: tuple[float, ...]
         self.std: tuple[float, ...]
-        self.name, self.seed, self.batch_size, self.workers, self.augment = (
-            name,
-            seed,
-            batch_size,
-            num_workers,
-            augment,
-        )
         if num_classes is not None and name != "synthetic":
             raise InputError(f"data.num_classes={num_classes}: only data=synthetic has it as a setting")
         if name == "synthetic":
@@ -98,39 +95,45 @@ class ImageData(pl.LightningDataModule):
         else:
             parts = sets.load(name, Path(root).expanduser())
             self.mean, self.std = DATASETS[name].mean, DATASETS[name].std
-        train, val, test, self.split = _split(parts, limit, limit_test, val_fraction, split_seed)
-        self.classes = train.classes
-        self.num_classes = len(train.classes)
-        self.train, self.val, self.test = (
-            self._prepare(part, size, in_memory) for part in (train, val, test)
-        )
-        self.channels = channels or (
-            self.train.pixels.shape[1] if isinstance(self.train.pixels, Tensor) else 3
-        )
-        if len(self.mean) not in (1, self.channels):
-            raise InputError(
-                f"arch.in_channels={channels}: {name} has {len(self.mean)} channels; allowed: null"
-            )
-        if augment.crop > self.size or augment.cutout > 2 * self.size:
-            raise InputError(
-                f"data.augment: crop={augment.crop} and cutout={augment.cutout} do not fit "
-                f"images of {self.size} pixels"
-            )
+        first = next(iter(parts.values()))
+        self.classes, self.num_classes = first.classes, len(first.classes)
+        self.size, self.channels = self._shape(first.pixels, size, channels)
+        *three, self.split = _split(name, parts, limit, limit_test, val_fraction, split_seed)
+        self.train, self.val, self.test = (self._sized(part, in_memory) for part in three)
 
-    def _prepare(self, part: Images, size: int | None, in_memory: bool) -> Images:
+    def _shape(self, pixels: Tensor | list[Path], size: int | None, channels: int | None) -> tuple[int, int]:
+        """Side and channels of the images that the model will see."""
+        if size is None:
+            if not isinstance(pixels, Tensor):
+                raise InputError(
+                    f"data.size=null: the images of {self.name} differ in size; allowed: 4 or more pixels"
+                )
+            size = pixels.shape[-1]
+        own = len(self.mean)
+        if channels is not None and (channels < 1 or own not in (1, channels)):
+            allowed = "1 or more" if own == 1 else "null"
+            raise InputError(
+                f"arch.in_channels={channels}: the images of {self.name} have {own}; allowed: {allowed}"
+            )
+        for setting, most in (("crop", size), ("cutout", 2 * size)):
+            if (value := getattr(self.augment, setting)) > most:
+                raise InputError(
+                    f"data.augment.{setting}={value}: the images are {size} pixels wide; allowed: 0 to {most}"
+                )
+        return size, channels or own
+
+    def _sized(self, part: Images, in_memory: bool) -> Images:
         """Bring one part to its final size, or leave files to be decoded later."""
         pixels = part.pixels
-        if isinstance(pixels, Tensor):
-            if size is not None and pixels.shape[-2:] != (size, size):
-                pixels = tvf.resize(pixels, [size, size], antialias=True)
-        elif size is None:
-            raise InputError(
-                f"data.size=null: the images of {self.name} differ in size; allowed: 4 or more pixels"
-            )
-        elif in_memory:
-            pixels = decode_all(pixels, size)
-        self.size: int = pixels.shape[-1] if isinstance(pixels, Tensor) else int(size or 0)
-        return Images(pixels, part.labels, part.classes)
+        if not isinstance(pixels, Tensor):
+            return Images(decode_all(pixels, self.size), part.labels, part.classes) if in_memory else part
+        if pixels.shape[-1] == self.size:
+            return part
+        # A part at a time: within, the images are float32 and take four times the memory.
+        sized = [
+            tvf.resize(some, [self.size, self.size], antialias=True) for some in torch.split(pixels, 1024)
+        ]
+        return Images(torch.cat(sized), part.labels, part.classes)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -161,14 +164,8 @@ class ImageData(pl.LightningDataModule):
             loop: Any = self.trainer.fit_loop
             order.epoch = loop.epoch_progress.current.processed
             order.start = loop.epoch_loop.batch_progress.current.ready if loop.restarting else 0
-        dataset: MemoryImages | FileImages
-        labels = torch.from_numpy(self.train.labels)
-        if isinstance(self.train.pixels, Tensor):
-            dataset = MemoryImages(self.train.pixels, labels, policy(self.augment.policy), self.seed)
-        else:
-            transform = train_transform(self.size, self.augment.resized_crop, self.augment.policy)
-            dataset = FileImages(self.train.pixels, labels, self.size, transform, self.seed)
-        return self._loader(dataset, order)
+        drawn = train_transforms(self.size, self.augment.resized_crop, self.augment.policy)
+        return self._loader(self.train, order, drawn, cut=self.augment.resized_crop is None)
 
     def _train_order(self) -> EpochOrder:
         return EpochOrder(len(self.train.labels), self.batch_size, seed=self.seed, shuffle=True)
@@ -182,17 +179,22 @@ class ImageData(pl.LightningDataModule):
         return self._eval_loader(self.test)
 
     def _eval_loader(self, part: Images) -> DataLoader[Batch]:
-        labels = torch.from_numpy(part.labels)
-        order = EpochOrder(len(labels), EVAL_BATCH * self.batch_size)
-        if isinstance(part.pixels, Tensor):
-            return self._loader(MemoryImages(part.pixels, labels), order)
-        return self._loader(FileImages(part.pixels, labels, self.size, eval_transform(self.size)), order)
+        return self._loader(part, EpochOrder(len(part.labels), EVAL_BATCH * self.batch_size), [], cut=True)
 
-    def _loader(self, dataset: MemoryImages | FileImages, order: EpochOrder) -> DataLoader[Batch]:
+    def _loader(
+        self, part: Images, order: EpochOrder, drawn: list[v2.Transform], *, cut: bool
+    ) -> DataLoader[Batch]:
+        """Batches of `part`; `cut` takes the centre of image files, which nothing in `drawn` cuts."""
+        dataset: MemoryImages | FileImages
+        labels, seed, workers = torch.from_numpy(part.labels), self.seed, self.workers
+        if isinstance(part.pixels, Tensor):
+            dataset = MemoryImages(part.pixels, labels, v2.Compose(drawn) if drawn else None, seed)
+            workers = workers if drawn else 0  # indexing is quicker than passing batches between processes
+        else:
+            transform = v2.Compose([eval_transform(self.size), *drawn] if cut else drawn)
+            dataset = FileImages(part.pixels, labels, self.size, transform, seed)
         on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
-        return loader(
-            dataset, order, workers=self.workers if isinstance(dataset, FileImages) else 0, pin=on_gpu
-        )
+        return loader(dataset, order, workers=workers, pin=on_gpu)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> tuple[Tensor, Tensor]:
         """uint8 to normalised float on the model's device, augmented while training."""
@@ -216,19 +218,34 @@ class ImageData(pl.LightningDataModule):
 
 
 def _split(
-    parts: Parts, limit: int | None, limit_test: int | None, val_fraction: float, seed: int
+    name: str, parts: Parts, limit: int | None, limit_test: int | None, val_fraction: float, seed: int
 ) -> tuple[Images, Images, Images, str]:
     """Train, val and test from what a set has, and the split's digest; test depends on no seed."""
     if "all" in parts:
         whole = parts["all"]
-        rest, aside = divide(whole.labels, round(TEST_FRACTION * len(whole.labels)), 0, "the fixed test set")
+        _check_enough(name, whole, 3, "train, val and test")
+        count = max(math.ceil(TEST_FRACTION * len(whole.labels)), len(np.unique(whole.labels)))
+        rest, aside = divide(whole.labels, count, 0, f"data={name}, its test set")
         parts = {"train": whole[rest], "test": whole[aside]}
     pool, test = parts["train"], parts["test"]
     kept = subset(pool.labels, limit, seed, "data.limit")
     for_test = subset(test.labels, limit_test, 0, "data.limit_test")
     if "val" in parts:
         return pool[kept], parts["val"], test[for_test], digest(kept, for_test)
+    _check_enough(name, pool, 2, "train and val")
     count = max(1, round(val_fraction * len(kept)))
-    rest, aside = divide(pool.labels[kept], count, seed, f"data.val_fraction={val_fraction}")
+    limited = f" with data.limit={limit}" if limit else ""
+    rest, aside = divide(pool.labels[kept], count, seed, f"data.val_fraction={val_fraction}{limited}")
     for_train, for_val = kept[rest], kept[aside]
     return pool[for_train], pool[for_val], test[for_test], digest(for_train, for_val, for_test)
+
+
+def _check_enough(name: str, images: Images, least: int, purpose: str) -> None:
+    """Whether a stratified split can give each of its parts an image of each class that there is."""
+    classes, sizes = np.unique(images.labels, return_counts=True)
+    if sizes.min() < least:
+        fewest = images.classes[classes[sizes.argmin()]]
+        raise InputError(
+            f"data={name}: class {fewest} has {sizes.min()} of the images that are split into {purpose}; "
+            f"allowed: {least} or more"
+        )

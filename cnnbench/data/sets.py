@@ -7,8 +7,11 @@ A new data set is a row in `DATASETS` and a file in `conf/data`. A loader return
 from __future__ import annotations
 
 import gzip
+import shutil
 import socket
+import zlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 from torchvision import datasets as tv
+from torchvision.datasets.utils import download_and_extract_archive
 
 from cnnbench.data.folder import check_images, scan
 from cnnbench.data.split import Indices
@@ -75,21 +79,37 @@ def _digits(root: Path) -> Parts:
     return {"all": _pixels(pixels, found.target, [str(name) for name in found.target_names])}
 
 
+class _DownloadError(Exception):
+    """What is missing cannot be had."""
+
+
 def _fetch(dataset: Callable[..., Any], root: Path, **options: Any) -> Any:
     """A torchvision data set: from disk if it is there, else downloaded first."""
-    try:
-        return dataset(root, **options)
-    except RuntimeError as error:  # torchvision's word for "not there, or not what its checksum says"
-        if "not found" not in str(error):
-            raise
-    root.mkdir(parents=True, exist_ok=True)
+    lock = root / f".{dataset.__name__}.lock"
+    if not lock.exists():  # if it does, another process is unpacking what would be read here
+        try:
+            return dataset(root, **options)
+        except RuntimeError as error:  # torchvision's word for "not there, or not what its checksum says"
+            if "not found" not in str(error):
+                raise
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(30)  # torchvision sets none: a dead network would hang for ever
     try:
-        with FileLock(root / ".download.lock"):
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(lock):
             return dataset(root, download=True, **options)
+    except Exception as error:  # of the network, of archives, and torchvision's own
+        raise _DownloadError(_sentence(error)) from error
     finally:
         socket.setdefaulttimeout(before)
+        with suppress(OSError):
+            lock.unlink()
+
+
+def _sentence(error: Exception) -> str:
+    """What an error says, on one line, without torchvision's advice to those who call it themselves."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text.split(" You can use download=True")[0].removesuffix(".")
 
 
 def _mnist(dataset: Callable[..., Any], transpose: bool = False, **options: Any) -> Callable[[Path], Parts]:
@@ -105,25 +125,26 @@ def _mnist(dataset: Callable[..., Any], transpose: bool = False, **options: Any)
 
 
 def _fashion_mnist(root: Path) -> Parts:
-    debian, own = DEBIAN_FASHION_MNIST, root / "FashionMNIST" / "raw"
-    if own.is_dir() or not debian.is_dir():
+    raw, debian = root / "FashionMNIST" / "raw", DEBIAN_FASHION_MNIST
+    names = [f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
+    if all((raw / name).is_file() for name in names) or not debian.is_dir():
         return _mnist(tv.FashionMNIST)(root)
+    pixels, labels, test_pixels, test_labels = (_idx(debian / f"{name}.gz") for name in names)
     return {
-        part: _pixels(
-            _idx(debian / f"{prefix}-images-idx3-ubyte.gz"),
-            _idx(debian / f"{prefix}-labels-idx1-ubyte.gz"),
-            tv.FashionMNIST.classes,
-        )
-        for part, prefix in (("train", "train"), ("test", "t10k"))
+        "train": _pixels(pixels, labels, tv.FashionMNIST.classes),
+        "test": _pixels(test_pixels, test_labels, tv.FashionMNIST.classes),
     }
 
 
 def _idx(path: Path) -> Any:
     """A gzipped IDX file of bytes as an array (the format is described on MNIST's page)."""
-    data = gzip.decompress(path.read_bytes())
-    dims = data[3]
-    shape = np.frombuffer(data, ">i4", count=dims, offset=4)
-    return np.frombuffer(data, np.uint8, offset=4 + 4 * dims).reshape(shape).copy()
+    try:
+        data = gzip.decompress(path.read_bytes())
+        dims = data[3]
+        shape = np.frombuffer(data, ">i4", count=dims, offset=4)
+        return np.frombuffer(data, np.uint8, offset=4 + 4 * dims).reshape(shape).copy()
+    except (OSError, EOFError, zlib.error, IndexError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def _cifar(dataset: Callable[..., Any]) -> Callable[[Path], Parts]:
@@ -139,15 +160,34 @@ def _svhn(root: Path) -> Parts:
     return {part: _pixels(f.data, f.labels, [str(i) for i in range(10)]) for part, f in found.items()}
 
 
+class _STL10(tv.STL10):  # type: ignore[misc]
+    """Without the unlabelled images: 2.6 GB that torchvision would read for their checksum each time."""
+
+    train_list = tv.STL10.train_list[:2]
+
+
 def _stl10(root: Path) -> Parts:
-    found = {part: _fetch(tv.STL10, root, split=part) for part in ("train", "test")}
+    found = {part: _fetch(_STL10, root, split=part) for part in ("train", "test")}
     return {part: _pixels(f.data, f.labels, f.classes) for part, f in found.items()}
+
+
+class _Imagenette(tv.Imagenette):  # type: ignore[misc]
+    """Unpacked aside and then moved: torchvision takes the folder for complete once it exists."""
+
+    def _download(self) -> None:
+        if self._check_exists():
+            return
+        aside = Path(self.root) / ".imagenette.partial"
+        shutil.rmtree(aside, ignore_errors=True)
+        download_and_extract_archive(self._url, self.root, aside, md5=self._md5)
+        (aside / self._size_root.name).rename(self._size_root)
+        aside.rmdir()
 
 
 def _imagenette(root: Path) -> Parts:
     parts = {}
     for part, split in (("train", "train"), ("test", "val")):
-        found = _fetch(tv.Imagenette, root, split=split, size="160px")
+        found = _fetch(_Imagenette, root, split=split, size="160px")
         paths, labels = zip(*found._samples, strict=True)
         parts[part] = _files([Path(p) for p in paths], labels, [names[0] for names in found.classes])
     return _checked(root / "imagenette2-160", parts)
@@ -222,7 +262,7 @@ DATASETS: dict[str, DataSet] = {
     ),
     "stl10": DataSet(
         _stl10, (0.4467, 0.4398, 0.4066), (0.2603, 0.2566, 0.2713),
-        "stl10_binary/{train,test}_{X,y}.bin and unlabeled_X.bin",
+        "stl10_binary/{train_X,train_y,test_X,test_y}.bin and class_names.txt",
     ),
     "imagenette": DataSet(_imagenette, *IMAGENET, "imagenette2-160/{train,val}/<class>/*.JPEG"),
     "flowers102": DataSet(_flowers102, *IMAGENET, "flowers-102/{jpg/*.jpg,imagelabels.mat,setid.mat}"),
@@ -246,26 +286,31 @@ def load(name: str, root: Path) -> Parts:
         parts = dataset.load(root)
     except InputError:
         raise
-    except OSError as error:  # includes urllib's errors
+    except _DownloadError as error:
         raise InputError(
-            f"data={name}: not in data.root={root} and cannot be downloaded ({error}); {expected}"
+            f"data={name}: not in data.root={root}, or not intact, and cannot be downloaded ({error}); "
+            f"{expected}"
         ) from error
-    except (RuntimeError, ValueError, AssertionError, IndexError, KeyError, EOFError, TypeError) as error:
-        if "downloading" in str(error):
-            raise InputError(
-                f"data={name}: not in data.root={root} and cannot be downloaded ({error}); {expected}"
-            ) from error
+    except Exception as error:  # broken files: pickle, zlib, scipy and torchvision raise what they like
         raise InputError(
-            f"data={name}: data.root={root} holds files that cannot be read ({error}); {expected}"
+            f"data={name}: files in data.root={root} cannot be read ({_sentence(error)}); {expected}, "
+            "or delete them to have them downloaded anew"
         ) from error
     for part, images in parts.items():
-        if len(images.labels) == 0 or len(images.labels) != len(images.pixels):
+        count, labels, classes = len(images.pixels), images.labels, images.classes
+        if count == 0 or count != len(labels):
             raise InputError(
-                f"data={name}: {len(images.pixels)} {part} images with {len(images.labels)} labels; {expected}"
+                f"data={name}: data.root={root} holds {count} {part} images with {len(labels)} labels; "
+                f"{expected}"
             )
-        if not 0 <= images.labels.min() <= images.labels.max() < len(images.classes):
+        if len(classes) < 2 or classes != next(iter(parts.values())).classes:
             raise InputError(
-                f"data={name}: {part} labels from {images.labels.min()} to {images.labels.max()} in {root}; "
-                f"allowed: 0 to {len(images.classes) - 1}"
+                f"data={name}: data.root={root} holds {part} images of {len(classes)} classes; {expected}, "
+                "two or more classes, the same in each part"
+            )
+        if not 0 <= labels.min() <= labels.max() < len(classes):
+            raise InputError(
+                f"data={name}: data.root={root} holds {part} labels from {labels.min()} to {labels.max()}; "
+                f"allowed: 0 to {len(classes) - 1}"
             )
     return parts

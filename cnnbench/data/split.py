@@ -8,6 +8,7 @@ the same one.
 from __future__ import annotations
 
 import hashlib
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from cnnbench.errors import InputError
 
 Indices = NDArray[np.int64]
 
-TEST_FRACTION = 0.2
+TEST_FRACTION = Fraction(1, 5)
 """Share of a set without a test set of its own that becomes its fixed test set."""
 
 
@@ -33,36 +34,56 @@ def divide(labels: Indices, count: int, seed: int, setting: str) -> tuple[Indice
         InputError: naming `setting`, when a class is too small to have a member in both.
     """
     classes, labels, sizes = np.unique(labels, return_inverse=True, return_counts=True)
-    if sizes.min() < 2:
-        raise InputError(
-            f"{setting}: class {classes[sizes.argmin()]} has one image; a stratified split needs two"
-        )
     rest = len(labels) - count
     if min(count, rest) < len(classes):
         raise InputError(
             f"{setting}: of {len(labels)} images, {rest} would stay and {count} be set aside; "
             f"each part needs one or more of each of the {len(classes)} classes"
         )
-    quota = np.clip(np.round(sizes * count / len(labels)).astype(int), 1, sizes - 1)
-    while (error := count - quota.sum()) != 0:  # rounding: the class that is furthest from its share
-        gap = sizes * count / len(labels) - quota
-        gap[(quota == sizes - 1) if error > 0 else (quota == 1)] = -np.inf if error > 0 else np.inf
-        quota[gap.argmax() if error > 0 else gap.argmin()] += np.sign(error)
-    shuffled = np.random.RandomState(seed).permutation(len(labels))
-    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
-    rank = np.arange(len(labels)) - np.repeat(np.cumsum(sizes) - sizes, sizes)  # place within the class
-    aside = rank < np.repeat(quota, sizes)
-    return np.sort(by_class[~aside]), np.sort(by_class[aside])
+    if sizes.min() < 2:
+        raise InputError(
+            f"{setting}: class {classes[sizes.argmin()]} has one image; a stratified split needs two"
+        )
+    return _draw(labels, _shares(sizes, count, sizes - 1), seed)
 
 
 def subset(labels: Indices, count: int | None, seed: int, setting: str) -> Indices:
-    """`count` ascending indices with equal shares of each class, or all of them."""
+    """`count` ascending indices with equal shares of each class, one or more of each; or all of them.
+
+    Raises:
+        InputError: naming `setting`, when `count` is less than the number of classes.
+    """
     if count is None or count >= len(labels):
         return np.arange(len(labels))
-    rest = len(labels) - count
-    if rest < len(np.unique(labels)):  # too few are left out for a part of their own
-        return np.sort(np.random.RandomState(seed).permutation(len(labels))[:count])
-    return divide(labels, count, seed, f"{setting}={count}")[1]
+    classes, labels, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    if count < len(classes):
+        raise InputError(
+            f"{setting}={count}: less than one image of each class; allowed: {len(classes)} or more"
+        )
+    return _draw(labels, _shares(sizes, count, sizes), seed)[1]
+
+
+def _shares(sizes: Indices, count: int, most: Indices) -> Indices:
+    """`count` shared out in proportion to `sizes`, to each class from one to `most`."""
+    exact = sizes * count / sizes.sum()
+    shares: Indices = np.clip(np.round(exact).astype(np.int64), 1, most)
+    while missing := count - shares.sum():  # rounding: the class that is furthest from its share
+        gap = exact - shares
+        if missing > 0:
+            shares[np.where(shares < most, gap, -np.inf).argmax()] += 1
+        else:
+            shares[np.where(shares > 1, gap, np.inf).argmin()] -= 1
+    return shares
+
+
+def _draw(labels: Indices, shares: Indices, seed: int) -> tuple[Indices, Indices]:
+    """All indices but `shares[k]` of each class k, and those; `labels` are 0 to K - 1."""
+    sizes = np.bincount(labels)
+    shuffled = np.random.RandomState(seed).permutation(len(labels))
+    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    rank = np.arange(len(labels)) - np.repeat(np.cumsum(sizes) - sizes, sizes)  # place within the class
+    chosen = rank < np.repeat(shares, sizes)
+    return np.sort(by_class[~chosen]), np.sort(by_class[chosen])
 
 
 def digest(*parts: Indices) -> str:

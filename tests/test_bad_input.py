@@ -1,0 +1,111 @@
+"""Bad input: one line that names the setting, its value and what is allowed; exit code 2; no run."""
+
+from pathlib import Path
+
+import pytest
+from conftest import TINY
+
+CASES = {
+    "unknown choice": (["arch=basik"], ["arch=basik", "did you mean basic?", "resnet20"]),
+    "unknown group": (["architecture=basic"], ["architecture", "did you mean arch?", "optimizer"]),
+    "unknown setting": (["trainer.max_epoch=3"], ["trainer.max_epoch", "did you mean max_epochs?"]),
+    "unknown setting of another choice": (
+        ["arch=mlp", "arch.blocks=3"],
+        ["arch.blocks", "no such setting in arch", "hidden"],
+    ),
+    "unknown section": (["training.epochs=3"], ["training.epochs", "did you mean trainer?"]),
+    "added setting": (["+trainer.epochs=3"], ["trainer.epochs", "no such setting", "max_epochs"]),
+    "added argument": (["+optimizer.momentun=0.9"], ["optimizer.momentun", "did you mean momentum?"]),
+    "no value": (["seed"], ["seed"]),
+    "syntax": (["trainer.max_epochs=[1"], ["trainer.max_epochs=[1"]),
+    "word for a number": (["trainer.max_epochs=many"], ["trainer.max_epochs=many", "valid integer"]),
+    "fraction for an integer": (["trainer.max_epochs=1.5"], ["trainer.max_epochs=1.5", "valid integer"]),
+    "quoted number": (["trainer.max_epochs='3'"], ["trainer.max_epochs=3", "valid integer"]),
+    "negative epochs": (["trainer.max_epochs=-3"], ["trainer.max_epochs=-3", "greater than or equal to 1"]),
+    "batch size 0": (["data.batch_size=0"], ["data.batch_size=0", "greater than or equal to 1"]),
+    "negative rate": (["optimizer.lr=-0.1"], ["optimizer.lr=-0.1", "greater than 0"]),
+    "word for a rate": (["optimizer.lr=high"], ["optimizer.lr=high", "valid number"]),
+    "infinite rate": (["optimizer.lr=inf"], ["optimizer.lr=inf", "finite"]),
+    "null": (["trainer.max_epochs=null"], ["trainer.max_epochs=null", "valid integer"]),
+    "negative seed": (["seed=-1"], ["seed=-1", "greater than or equal to 0"]),
+    "not one of": (["data.augment.policy=autoaugment"], ["data.augment.policy=autoaugment", "'randaugment'"]),
+    "smoothing of 1": (["trainer.label_smoothing=1"], ["trainer.label_smoothing=1", "less than 1"]),
+    "warm-up longer than the training": (
+        ["scheduler=cosine", "scheduler.warmup_epochs=2"],
+        ["scheduler.warmup_epochs=2", "trainer.max_epochs=2"],
+    ),
+    "crop range": (["data.augment.resized_crop=[0.9,0.1]"], ["data.augment.resized_crop", "0 < min <= max <= 1"]),
+    "name with a slash": (["name=../x"], ["name=../x"]),
+    "wrong type of an architecture": (["arch.blocks=two"], ["arch.blocks=two", "valid integer"]),
+    "wrong choice of an architecture": (["arch.head=conv"], ["arch.head=conv", "'flatten' or 'gap'"]),
+    "more blocks than the image allows": (["arch.blocks=4"], ["arch.blocks=4", "8 pixels", "1 to 3"]),
+    "even kernel": (["arch.kernel=2"], ["arch.kernel=2", "odd"]),
+    "impossible depth": (["arch=resnet20", "arch.depth=21"], ["arch.depth=21", "6n + 2"]),
+    "momentum of a word": (["optimizer.momentum=much"], ["optimizer.momentum=much", "valid number"]),
+    "momentum that SGD refuses": (["optimizer.momentum=-1"], ["optimizer", "-1"]),
+    "milestone beyond the end": (
+        ["scheduler=step", "scheduler.milestones=[30,60]"],
+        ["scheduler.milestones=[30.0, 60.0]", "between 0 and 1"],
+    ),
+    "target that does not exist": (["arch._target_=cnnbench.models.basic.basik"], ["arch._target_", "basik"]),
+    "absent device": (["device=gpu"], ["device.accelerator=gpu", "there are: cpu"]),
+    "precision that the CPU lacks": (["device=cpu", "device.precision=16-mixed"], ["device.precision=16-mixed"]),
+    "limit below the classes": (["data.limit=5"], ["data.limit=5", "10 classes"]),
+    "val of nothing": (["data.val_fraction=0.001"], ["data.val_fraction=0.001", "10 classes"]),
+    "classes of a fixed set": (["+data.num_classes=5"], ["data.num_classes=5", "synthetic"]),
+    "grey from colour": (
+        ["data=synthetic", "data.limit=100", "data.limit_test=50", "arch.in_channels=1"],
+        ["arch.in_channels=1"],
+    ),
+    "images of 2 pixels": (["data.size=2"], ["data.size=2", "greater than or equal to 4"]),
+    "no folder": (["data=imagefolder", "data.root=nowhere"], ["data.root=nowhere", "no such folder"]),
+    "folder not given": (["data=imagefolder"], ["data.root", "must be given"]),
+    "unwritable outputs": (["output_dir=/dev/null/runs"], ["output_dir", "/dev/null/runs"]),
+    "two faults": (["seed=-1", "data.batch_size=0"], ["seed=-1", "data.batch_size=0"]),
+    "config folder that is not there": (["--config-dir", "nowhere"], ["nowhere"]),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_one_line_and_no_run(case, cli):
+    asked, named = CASES[case]
+    code, out, err = cli("train", "trainer.max_epochs=2", "logger=none", *asked)
+    assert code == 2, err
+    (line,) = [line for line in err.splitlines() if line.strip()]
+    assert line.startswith("error: ")
+    for part in named:
+        assert part in line
+    assert out == ""
+    assert not Path("outputs").exists()
+
+
+def test_a_sweep_reports_the_bad_value_and_trains_the_others(cli):
+    code, out, err = cli("train", "-m", *TINY, "optimizer.lr=0.1,-1")
+    assert code == 2
+    assert "optimizer.lr=-1" in err
+    assert len(list(Path("outputs").rglob("summary.json"))) == 1
+
+
+def test_an_unwritable_folder_costs_nothing_but_the_message(cli, tmp_path):
+    (tmp_path / "outputs").write_text("a file where the folder should be")
+    code, _, err = cli("train", *TINY)
+    assert code == 2
+    assert "output_dir" in err
+
+
+def test_unknown_verb(cli):
+    code, _, err = cli("trian")
+    assert code == 2
+    assert "did you mean train?" in err
+
+
+def test_runs_of_nothing(cli):
+    code, _, err = cli("runs", "nowhere")
+    assert code == 2
+    assert "nowhere: no such folder" in err
+
+
+def test_seed_0_is_a_seed(cli):
+    assert cli("train", *TINY, "seed=0")[0] == 0
+    assert cli("train", *TINY, "seed=1")[0] == 0
+    assert len(list(Path("outputs").rglob("summary.json"))) == 2

@@ -1,0 +1,135 @@
+"""What a run is on disk."""
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import string
+
+import pytest
+
+from cnnbench.errors import Diverged, InputError, Interrupted
+from cnnbench.runs import Run, find, identity, write_atomic
+
+DEVICE = {"accelerator": "cpu", "threads": 2}
+
+
+def attempt(run, **options):
+    return run.attempt("a: 1\n", DEVICE, afresh=False, **options)
+
+
+def test_identity_does_not_depend_on_order_or_on_how_a_number_is_written():
+    assert identity({"a": 1, "b": {"c": [1, 2.5]}}) == identity({"b": {"c": (1.0, 2.5)}, "a": 1.0})
+    assert identity({"a": 0.1}) != identity({"a": 0.1000001})
+    assert identity({"a": None}) != identity({"a": 0})
+    assert identity({"a": True}) != identity({"a": 1})
+    assert identity({"a": "1"}) != identity({"a": 1})
+
+
+def test_identity_never_changes_between_versions():
+    """Changing this value makes every run of every user a new one: bump the format if you must."""
+    assert identity({"arch": {"name": "basic", "width": 1.0}, "seed": 0}) == "c9c8f1c916"
+
+
+def test_rows_read_back_to_the_last_bit(tmp_path):
+    rng = random.Random(0)
+    rows = [{"epoch": i, "val/loss": rng.random() * 10 ** rng.randint(-30, 30)} for i in range(100)]
+    rows.append({"epoch": 100, "val/loss": float("nan")})
+    run = Run(tmp_path)
+    run.write_rows(rows)
+    assert run.rows()[:-1] == rows[:-1]
+    assert run.rows()[-1]["val/loss"] != run.rows()[-1]["val/loss"]
+
+
+def test_a_reader_never_sees_half_a_file(tmp_path):
+    """A process that writes all the time is killed at random moments; the file is always whole."""
+    path = tmp_path / "status.json"
+    texts = {letter: json.dumps({"text": letter * 200_000}) for letter in string.ascii_letters[:4]}
+    write_atomic(path, texts["a"])
+    for _ in range(5):
+        child = multiprocessing.get_context("fork").Process(target=_write_for_ever, args=(path, texts))
+        child.start()
+        for _ in range(200):
+            assert path.read_text() in texts.values()
+        os.kill(child.pid, signal.SIGKILL)
+        child.join()
+        assert path.read_text() in texts.values()
+
+
+def _write_for_ever(path, texts):
+    while True:
+        for text in texts.values():
+            write_atomic(path, text)
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "comes_out"),
+    [
+        (None, "finished", False),
+        (Diverged(3, "train/loss"), "diverged", False),
+        (Interrupted(15), "interrupted", True),
+        (KeyboardInterrupt(), "interrupted", True),
+        (RuntimeError("boom"), "failed", True),
+        (MemoryError(), "failed", True),
+    ],
+)
+def test_how_an_attempt_ends(tmp_path, error, state, comes_out):
+    run = Run(tmp_path / "x")
+    assert run.state == "new"
+
+    def go():
+        with attempt(run):
+            assert run.state == "running"
+            if error:
+                raise error
+
+    if comes_out:
+        with pytest.raises(type(error)):
+            go()
+    else:
+        go()
+    assert run.state == state
+    assert run.status()["attempts"][0]["state"] == state
+    if error:
+        assert run.status()["error"]["type"] == type(error).__name__
+        assert "Traceback" in run.status()["error"]["traceback"]
+
+
+def test_the_next_attempt_forgets_the_error_and_keeps_the_device(tmp_path):
+    run = Run(tmp_path / "x")
+    with pytest.raises(RuntimeError), attempt(run):
+        raise RuntimeError("boom")
+    with run.attempt("", {"accelerator": "cpu", "threads": 64}, afresh=False) as status:
+        assert status["device"] == DEVICE
+    assert "error" not in run.status()
+    assert [a["state"] for a in run.status()["attempts"]] == ["failed", "finished"]
+
+
+def test_one_process_at_a_time(tmp_path):
+    run = Run(tmp_path / "x")
+    with attempt(run), pytest.raises(InputError, match=f"trained by process {os.getpid()}"), attempt(run):
+        pass
+    assert run.state == "finished"
+
+
+def test_afresh_keeps_what_was_there(tmp_path):
+    run = Run(tmp_path / "x")
+    for repeats in range(3):
+        with run.attempt(f"n: {repeats}\n", DEVICE, afresh=True) as status:
+            assert status["repeats"] == repeats
+            (run.path / "metrics.csv").write_text(f"epoch\n{repeats}\n")
+    assert run.rows() == [{"epoch": 2.0}]
+    for repeat in range(2):
+        old = Run(run.path / "repeats" / str(repeat))
+        assert old.rows() == [{"epoch": float(repeat)}]
+        assert old.state == "finished"
+    assert find(tmp_path) == [run]
+
+
+def test_a_file_that_is_no_status_is_no_crash(tmp_path):
+    (tmp_path / "status.json").write_text('{"state": "fini')
+    (tmp_path / "summary.json").write_text("[1, 2]")
+    (tmp_path / "config.yaml").write_text("a: [1")
+    run = Run(tmp_path)
+    assert (run.state, run.summary(), run.config(), run.rows()) == ("new", {}, {}, [])

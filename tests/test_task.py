@@ -1,0 +1,83 @@
+"""The LightningModule: what the loss, the groups of parameters and the seeds are."""
+
+import pytest
+import torch
+from torch import nn
+
+from cnnbench.seeds import mix, seed_all
+from cnnbench.task import Classifier, _decay_groups
+
+
+def classifier(**options):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 4), nn.BatchNorm1d(4))
+    return Classifier(model, 4, lambda p: torch.optim.SGD(p, 0.1), lambda o: None, seed=3, **options)
+
+
+def batch():
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(8, 3, 8, 8, generator=generator), torch.arange(8) % 4
+
+
+def test_norms_and_biases_are_not_decayed_when_asked():
+    decayed, rest = _decay_groups(classifier().model)
+    assert [tuple(p.shape) for p in decayed["params"]] == [(4, 192)]
+    assert [tuple(p.shape) for p in rest["params"]] == [(4,), (4,), (4,)]
+    assert rest["weight_decay"] == 0.0
+    assert "weight_decay" not in decayed  # the optimizer's own
+
+
+def test_label_smoothing_is_of_the_training_loss_alone():
+    images, labels = batch()
+    plain, smoothed = classifier(), classifier(label_smoothing=0.3)
+    logits = plain(images)
+    log_p = logits.log_softmax(1)
+    truth = -log_p[torch.arange(8), labels].mean()
+    expected = 0.7 * truth - 0.3 * log_p.mean()
+    assert smoothed.training_step((images, labels), 0).item() == pytest.approx(expected.item(), rel=1e-5)
+    assert plain.training_step((images, labels), 0).item() == pytest.approx(truth.item(), rel=1e-5)
+    smoothed.eval()
+    smoothed.validation_step((images, labels), 0)
+    log_p = smoothed(images).log_softmax(1)
+    unsmoothed = -log_p[torch.arange(8), labels].mean()
+    assert smoothed.val_metrics.compute()["val/loss"] == pytest.approx(unsmoothed.item(), rel=1e-5)
+
+
+def test_metrics_are_means_over_images_not_batches():
+    task = classifier().eval()
+    images, labels = batch()
+    task.validation_step((images[:6], labels[:6]), 0)
+    task.validation_step((images[6:], labels[6:]), 1)
+    whole = (task(images).argmax(1) == labels).float().mean()
+    assert task.val_metrics.compute()["val/acc"] == pytest.approx(float(whole))
+    assert task.val_metrics.compute()["val/top5"] == 1.0  # four classes
+
+
+@pytest.mark.parametrize("mixer", ["mixup", "cutmix"])
+def test_mixing_draws_from_the_steps_seed(mixer):
+    task = classifier(**{mixer: 1.0})
+    losses = []
+    for epoch_seed in (0, 0, 1):
+        seed_all("step", 3, epoch_seed, 0)
+        losses.append(task.training_step(batch(), 0).item())
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_seeds_follow_from_their_parts_alone():
+    assert mix("order", 0, 1) == mix("order", 0, 1) == 4_473_484_566_461_243_327
+    found = {mix("batch", seed, epoch, b) for seed in range(5) for epoch in range(5) for b in range(40)}
+    assert len(found) == 1000
+    assert mix("a", 11, 1) != mix("a", 1, 11)
+    assert all(0 <= value < 2**63 for value in found)
+
+
+def test_every_generator_is_seeded():
+    import random
+
+    import numpy as np
+
+    draws = []
+    for _ in range(2):
+        seed_all("step", 0, 0, 0)
+        draws.append((random.random(), np.random.rand(), float(torch.rand(1))))
+    assert draws[0] == draws[1]

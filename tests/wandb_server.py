@@ -1,0 +1,177 @@
+"""A W&B server on this machine, for tests: what a client says is kept in memory, to be looked at.
+
+It speaks the part of the protocol that the real client needs to record a run: GraphQL for what the
+run is, `file_stream` for its rows, PUT for its files. What it does not know it answers with 4xx,
+which the client does not try again, as it would a dropped connection.
+"""
+
+import json
+import re
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+ENTITY = "me"
+KEY = "0123456789abcdef" * 2 + "01234567"  # the client wants 40 characters
+HISTORY, EVENTS, SUMMARY = "wandb-history.jsonl", "wandb-events.jsonl", "wandb-summary.json"
+
+
+class WandbRun:
+    """One run, as far as the server was told."""
+
+    def __init__(self, name):
+        self.name = name
+        self.told = {}  # what UpsertBucket said: groupName, jobType, tags, …
+        self.config = {}
+        self.lines = {HISTORY: [], EVENTS: [], SUMMARY: []}
+        self.files = {}  # name -> bytes
+        self.exit_code = None  # until a client says that the run is complete
+
+    @property
+    def history(self):
+        return [json.loads(line) for line in self.lines[HISTORY]]
+
+    @property
+    def summary(self):
+        return json.loads((self.lines[SUMMARY] or ["{}"])[-1])
+
+    def bucket(self):
+        """The run in GraphQL's words; a client that resumes it goes on from these."""
+        return {
+            "id": f"id-{self.name}",
+            "name": self.name,
+            "displayName": self.told.get("displayName"),
+            "description": None,
+            "notes": None,
+            "sweepName": None,
+            "tags": self.told.get("tags", []),
+            "config": json.dumps(self.config),
+            "wandbConfig": json.dumps({"t": self.config.get("_wandb", {}).get("value", {}).get("t")}),
+            "summaryMetrics": json.dumps(self.summary),
+            "historyTail": json.dumps(self.lines[HISTORY][-1:]),
+            "eventsTail": json.dumps(self.lines[EVENTS][-1:]),
+            "historyLineCount": len(self.lines[HISTORY]),
+            "eventsLineCount": len(self.lines[EVENTS]),
+            "logLineCount": 0,
+            "project": {"id": "p", "name": self.told["project"], "entity": {"id": "e", "name": ENTITY}},
+        }
+
+
+class WandbServer(ThreadingHTTPServer):
+    """`url` is for WANDB_BASE_URL; `runs` and `requests` are what happened."""
+
+    daemon_threads = True
+    request_queue_size = 128  # files are uploaded many at once
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+        self.runs = {}
+        self.requests = []  # operations and paths, in order
+        self.lock = threading.Lock()
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}).start()
+
+    def stop(self):
+        """Refuse connections from now on."""
+        self.shutdown()
+        self.server_close()
+
+    def handle_error(self, request, client_address):
+        """A killed client does not wait for its answer."""
+
+    # --- GraphQL: a method for each operation, from its variables to its data ---------------------
+
+    def viewer(self, _):
+        teams = {"edges": [{"node": {"name": ENTITY}}]}
+        return {
+            "viewer": {"id": "v", "entity": ENTITY, "username": ENTITY, "email": "", "flags": "{}", "teams": teams}
+        }
+
+    def server_features_query(self, _):
+        return {"serverInfo": {"features": []}}
+
+    def organization_core_weave_organization_id(self, _):
+        return {"entity": {"organization": {"coreWeaveOrganizationId": None}}}
+
+    def run_resume_status(self, asked):
+        run = self.runs.get(asked["name"])
+        project = {"id": "p", "name": asked["project"], "entity": {"id": "e", "name": ENTITY}}
+        return {"model": project | {"bucket": run and run.bucket()}}
+
+    def upsert_bucket(self, asked):
+        new = asked["name"] not in self.runs
+        run = self.runs.setdefault(asked["name"], WandbRun(asked["name"]))
+        run.told |= {key: value for key, value in asked.items() if value is not None}
+        run.config = json.loads(run.told["config"])
+        return {"upsertBucket": {"bucket": run.bucket(), "inserted": new}}
+
+    def create_run_files(self, asked):
+        where = f"{self.url}/put/{asked['run']}"
+        files = [{"name": name, "uploadUrl": f"{where}/{name}"} for name in asked["files"]]
+        return {"createRunFiles": {"runID": asked["run"], "uploadHeaders": [], "files": files}}
+
+    def create_artifact(self, _):
+        """Say that it is here already: a table's file is uploaded with the run's files, too."""
+        known = {"id": "a", "state": "COMMITTED", "artifactSequence": {"latestArtifact": None}}
+        return {"createArtifact": {"artifact": known}}
+
+
+class Handler(BaseHTTPRequestHandler):
+    """HTTP/1.0, a connection for each request: after `stop` there is none left."""
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"] or 0))
+        if self.path == "/graphql":
+            said = json.loads(body)
+            name = re.search(r"(?:query|mutation)\s+(\w+)", said["query"])[1]
+            self.server.requests.append(name)
+            operation = getattr(self.server, re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower(), None)
+            if operation is None:
+                return self.answer(400, {"errors": [{"message": f"{name}: unknown operation"}]})
+            with self.server.lock:
+                return self.answer(200, {"data": operation(said.get("variables"))})
+        self.server.requests.append(self.path)
+        *_, name, what = self.path.split("/")
+        if what != "file_stream" or name not in self.server.runs:
+            return self.answer(404, {})  # usage statistics, for one
+        said, run = json.loads(body), self.server.runs[name]
+        with self.server.lock:
+            for file, chunk in (said.get("files") or {}).items():
+                lines = run.lines.setdefault(file, [])
+                if chunk["offset"] > len(lines):
+                    return self.answer(400, {"error": f"{file}: lines before {chunk['offset']} are missing"})
+                lines[chunk["offset"] : chunk["offset"] + len(chunk["content"])] = chunk["content"]
+            if said.get("complete"):
+                run.exit_code = said["exitcode"]
+        return self.answer(200, {})
+
+    def do_PUT(self):
+        _, _, run, name = self.path.split("/", 3)
+        self.server.requests.append(self.path)
+        self.server.runs[run].files[name] = self.rfile.read(int(self.headers["Content-Length"]))
+        self.answer(200, {})
+
+    def do_GET(self):
+        self.server.requests.append(self.path)
+        self.answer(404, {})
+
+    def answer(self, code, said):
+        body = json.dumps(said).encode()
+        self.send_response(code)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        """The terminal is the tests'."""
+
+
+@contextmanager
+def serving():
+    """A server for the length of a `with`, unless it is stopped before."""
+    server = WandbServer()
+    try:
+        yield server
+    finally:
+        server.stop()
