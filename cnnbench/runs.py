@@ -21,7 +21,6 @@ import hashlib
 import json
 import os
 import platform
-import shutil
 import socket
 import subprocess
 import traceback
@@ -240,11 +239,6 @@ class Run:
         for entry in sorted(self.path.iterdir(), key=lambda entry: entry.name != "status.json"):
             if entry.name not in KEPT_ON_FORCE:
                 entry.rename(aside / entry.name)
-
-    def discard_if_empty(self) -> None:
-        """Remove the folder if nothing was ever started in it."""
-        if self.path.is_dir() and not (self.path / "status.json").exists():
-            shutil.rmtree(self.path, ignore_errors=True)
 
 
 def find(path: Path) -> list[Run]:

@@ -84,7 +84,14 @@ class WandbServer(ThreadingHTTPServer):
     def viewer(self, _):
         teams = {"edges": [{"node": {"name": ENTITY}}]}
         return {
-            "viewer": {"id": "v", "entity": ENTITY, "username": ENTITY, "email": "", "flags": "{}", "teams": teams}
+            "viewer": {
+                "id": "v",
+                "entity": ENTITY,
+                "username": ENTITY,
+                "email": "",
+                "flags": "{}",
+                "teams": teams,
+            }
         }
 
     def server_features_query(self, _):

@@ -33,8 +33,8 @@ def cutout(images: Tensor, side: int, generator: torch.Generator) -> Tensor:
     """Set a square around a random centre to 0, clipped at the border (arXiv:1708.04552)."""
     n, _, h, w = images.shape
     y, x = (
-        torch.randint(size, (n, 1), generator=generator, device=images.device)
-        - torch.arange(size, device=images.device)
+        torch.arange(size, device=images.device)
+        - torch.randint(size, (n, 1), generator=generator, device=images.device)
         for size in (h, w)
     )
     rows, columns = ((-(side // 2) <= d) & (d < side - side // 2) for d in (y, x))

@@ -262,7 +262,7 @@ DATASETS: dict[str, DataSet] = {
     ),
     "stl10": DataSet(
         _stl10, (0.4467, 0.4398, 0.4066), (0.2603, 0.2566, 0.2713),
-        "stl10_binary/{train_X,train_y,test_X,test_y}.bin and class_names.txt",
+        "stl10_binary/{train_X.bin,train_y.bin,test_X.bin,test_y.bin,class_names.txt}",
     ),
     "imagenette": DataSet(_imagenette, *IMAGENET, "imagenette2-160/{train,val}/<class>/*.JPEG"),
     "flowers102": DataSet(_flowers102, *IMAGENET, "flowers-102/{jpg/*.jpg,imagelabels.mat,setid.mat}"),

@@ -1,0 +1,55 @@
+"""What `pip install` gives people: the package with its configuration, away from this checkout."""
+
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+from conftest import the_run
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The wheel that pip builds of this checkout."""
+    folder = tmp_path_factory.mktemp("wheel")
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    subprocess.run([*pip, "wheel", "--no-deps", "-q", "-w", folder, ROOT], check=True)
+    return next(folder.glob("cnnbench-*.whl"))
+
+
+@pytest.mark.slow
+def test_every_configuration_file_travels_in_the_wheel(wheel):
+    inside = set(zipfile.ZipFile(wheel).namelist())
+    for path in (ROOT / "conf").rglob("*.yaml"):
+        assert f"cnnbench/conf/{path.relative_to(ROOT / 'conf')}" in inside
+    assert not [name for name in inside if name.startswith(("tests/", "conf/", "docs/"))]
+
+
+@pytest.mark.slow
+def test_an_installed_wheel_trains_from_any_folder(wheel, tmp_path):
+    """A new environment holds the wheel alone; only what it depends on comes from this one."""
+    home = tmp_path / "venv"
+    venv.create(home, with_pip=False)
+    site = home / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
+    (site / "dependencies.pth").write_text(sysconfig.get_paths()["purelib"])  # its own .pth files stay unread
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", home / "bin" / "python"]
+    subprocess.run([*pip, "install", "-q", "--no-deps", wheel], check=True)
+
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    mine = tmp_path / "mine" / "optimizer"
+    mine.mkdir(parents=True)
+    (mine / "slow.yaml").write_text("name: slow\n_target_: torch.optim.SGD\nlr: 0.01\n")
+    asked = ["train", "--config-dir", tmp_path / "mine", "optimizer=slow", "trainer.max_epochs=1", "data.limit=200"]
+    subprocess.run([home / "bin" / "cnnbench", *asked], cwd=elsewhere, check=True)
+    where = subprocess.run(
+        [home / "bin" / "python", "-c", "import cnnbench.compose as c; print(c.CONF)"],
+        cwd=elsewhere, check=True, capture_output=True, text=True,
+    ).stdout  # fmt: skip
+    assert where.startswith(str(site))
+    assert (the_run(elsewhere) / "summary.json").is_file()
