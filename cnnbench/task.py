@@ -61,7 +61,9 @@ class Classifier(pl.LightningModule):
             mixers.append(v2.CutMix(alpha=cutmix, num_classes=num_classes))
         self.mix = v2.RandomChoice(mixers) if mixers else None
         self.train_metrics = MetricCollection(
-            {"loss": MeanMetric(nan_strategy="disable"), "acc": MeanMetric(nan_strategy="disable")}, prefix="train/", compute_groups=False
+            {"loss": MeanMetric(nan_strategy="disable"), "acc": MeanMetric(nan_strategy="disable")},
+            prefix="train/",
+            compute_groups=False,
         )
         self.val_metrics = _metrics("val/", num_classes)
         self.test_metrics = _metrics("test/", num_classes)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from conftest import TINY
+from running import TINY
 
 CASES = {
     "unknown choice": (["arch=basik"], ["arch=basik", "did you mean basic?", "resnet20"]),
@@ -34,7 +34,10 @@ CASES = {
         ["scheduler=cosine", "scheduler.warmup_epochs=2"],
         ["scheduler.warmup_epochs=2", "trainer.max_epochs=2"],
     ),
-    "crop range": (["data.augment.resized_crop=[0.9,0.1]"], ["data.augment.resized_crop", "0 < min <= max <= 1"]),
+    "crop range": (
+        ["data.augment.resized_crop=[0.9,0.1]"],
+        ["data.augment.resized_crop", "0 < min <= max <= 1"],
+    ),
     "name with a slash": (["name=../x"], ["name=../x"]),
     "wrong type of an architecture": (["arch.blocks=two"], ["arch.blocks=two", "valid integer"]),
     "wrong choice of an architecture": (["arch.head=conv"], ["arch.head=conv", "'flatten' or 'gap'"]),
@@ -49,8 +52,11 @@ CASES = {
     ),
     "target that does not exist": (["arch._target_=cnnbench.models.basic.basik"], ["arch._target_", "basik"]),
     "absent device": (["device=gpu"], ["device.accelerator=gpu", "there are: cpu"]),
-    "precision that the CPU lacks": (["device=cpu", "device.precision=16-mixed"], ["device.precision=16-mixed"]),
-    "limit below the classes": (["data.limit=5"], ["data.limit=5", "10 classes"]),
+    "precision that the CPU lacks": (
+        ["device=cpu", "device.precision=16-mixed"],
+        ["device.precision=16-mixed"],
+    ),
+    "limit below the classes": (["data.limit=5"], ["data.limit=5", "allowed: 10 or more"]),
     "val of nothing": (["data.val_fraction=0.001"], ["data.val_fraction=0.001", "10 classes"]),
     "classes of a fixed set": (["+data.num_classes=5"], ["data.num_classes=5", "synthetic"]),
     "grey from colour": (
@@ -80,7 +86,7 @@ def test_one_line_and_no_run(case, cli):
 
 
 def test_a_sweep_reports_the_bad_value_and_trains_the_others(cli):
-    code, out, err = cli("train", "-m", *TINY, "optimizer.lr=0.1,-1")
+    code, _, err = cli("train", "-m", *TINY, "optimizer.lr=0.1,-1")
     assert code == 2
     assert "optimizer.lr=-1" in err
     assert len(list(Path("outputs").rglob("summary.json"))) == 1

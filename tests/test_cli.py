@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import command
+from running import command
 
 HEAVY = "{'torch', 'lightning', 'torchvision', 'wandb', 'sklearn', 'numpy', 'scipy'}"
 
@@ -64,7 +64,9 @@ def test_the_console_script_and_the_module_are_the_same_command():
 LINES = {
     "cnnbench tr": ["train"],
     "cnnbench train arch=ml": ["arch=mlp"],
-    "cnnbench train -m scheduler=": [f"scheduler={s}" for s in ("constant", "cosine", "onecycle", "plateau", "step")],
+    "cnnbench train -m scheduler=": [
+        f"scheduler={s}" for s in ("constant", "cosine", "onecycle", "plateau", "step")
+    ],
     "cnnbench train arch=mlp trainer.max": ["trainer.max_epochs="],
     "cnnbench completion z": ["zsh"],
 }

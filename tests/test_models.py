@@ -21,7 +21,9 @@ def part(name, **changed):
 
 def make(name, channels=3, classes=10, size=32, **changed):
     torch.manual_seed(0)
-    return factory(part(name, **changed), "arch", in_channels=channels, num_classes=classes, image_size=size)()
+    return factory(
+        part(name, **changed), "arch", in_channels=channels, num_classes=classes, image_size=size
+    )()
 
 
 @pytest.mark.parametrize("name", ARCHS)
@@ -49,7 +51,13 @@ def test_overfits_64_images(name):
 
 @pytest.mark.parametrize(
     ("name", "published"),
-    [("resnet20", 0.27e6), ("resnet32", 0.46e6), ("resnet44", 0.66e6), ("resnet56", 0.85e6), ("resnet110", 1.7e6)],
+    [
+        ("resnet20", 0.27e6),
+        ("resnet32", 0.46e6),
+        ("resnet44", 0.66e6),
+        ("resnet56", 0.85e6),
+        ("resnet110", 1.7e6),
+    ],
 )
 def test_cifar_resnets_have_the_papers_sizes(name, published):
     assert macs.params(make(name)) == pytest.approx(published, rel=0.02)

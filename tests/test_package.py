@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import the_run
+from running import the_run
 
 ROOT = Path(__file__).parent.parent
 
@@ -45,7 +45,14 @@ def test_an_installed_wheel_trains_from_any_folder(wheel, tmp_path):
     mine = tmp_path / "mine" / "optimizer"
     mine.mkdir(parents=True)
     (mine / "slow.yaml").write_text("name: slow\n_target_: torch.optim.SGD\nlr: 0.01\n")
-    asked = ["train", "--config-dir", tmp_path / "mine", "optimizer=slow", "trainer.max_epochs=1", "data.limit=200"]
+    asked = [
+        "train",
+        "--config-dir",
+        tmp_path / "mine",
+        "optimizer=slow",
+        "trainer.max_epochs=1",
+        "data.limit=200",
+    ]
     subprocess.run([home / "bin" / "cnnbench", *asked], cwd=elsewhere, check=True)
     where = subprocess.run(
         [home / "bin" / "python", "-c", "import cnnbench.compose as c; print(c.CONF)"],

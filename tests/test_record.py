@@ -6,7 +6,8 @@ from cnnbench.record import best_row, stops_early
 def rows(*accuracies, losses=None):
     losses = losses or [1.0] * len(accuracies)
     return [
-        {"epoch": i, "val/acc": a, "val/loss": loss} for i, (a, loss) in enumerate(zip(accuracies, losses, strict=True))
+        {"epoch": i, "val/acc": a, "val/loss": loss}
+        for i, (a, loss) in enumerate(zip(accuracies, losses, strict=True))
     ]
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, command, epochs, kill_when, the_run
 from PIL import Image
+from running import TINY, command, epochs, kill_when, the_run
 from sklearn.datasets import load_digits
 
 from cnnbench.cli import main
@@ -23,7 +23,12 @@ FILES = ["data=imagefolder", "data.root=images", "data.size=16", "data.num_worke
 VARIANTS = {
     "plain": ["optimizer=adamw", "scheduler=cosine", "scheduler.warmup_epochs=1.5", "arch.dropout=0.2"],
     "ema": ["trainer.ema_decay=0.9", "trainer.mixup=0.4", "trainer.cutmix=1.0", "trainer.clip_norm=1.0"],
-    "plateau": ["scheduler=plateau", "scheduler.patience=0", "scheduler.warmup_epochs=1", "trainer.accumulate=2"],
+    "plateau": [
+        "scheduler=plateau",
+        "scheduler.patience=0",
+        "scheduler.warmup_epochs=1",
+        "trainer.accumulate=2",
+    ],
     "policy": ["data.augment.policy=trivialaugment", "data.augment.cutout=2", "scheduler=step"],
     "files": [*FILES, "data.augment.policy=randaugment"],
 }
@@ -36,7 +41,9 @@ def final(run: Path):
     weights = {
         f"{name}/{key}": value
         for name in ("best", "last")
-        for key, value in torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)["state_dict"].items()
+        for key, value in torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)[
+            "state_dict"
+        ].items()
     }
     return rows, summary, weights
 
@@ -91,7 +98,9 @@ def test_resumed_equals_undisturbed(variant, every_n_steps, monkeypatch, images)
 def test_killed_process(signum):
     asked = [*RECIPE, "trainer.max_epochs=60"]
     process = subprocess.Popen(command("train", "output_dir=broken", *asked))
-    code = kill_when(process, lambda: any(epochs(p.parent) > 2 for p in Path("broken").rglob("metrics.csv")), signum)
+    code = kill_when(
+        process, lambda: any(epochs(p.parent) > 2 for p in Path("broken").rglob("metrics.csv")), signum
+    )
     run = Run(the_run("broken"))
     assert code == (-signum if signum == signal.SIGKILL else 128 + signum)
     assert run.status()["state"] == ("running" if signum == signal.SIGKILL else "interrupted")

@@ -32,7 +32,9 @@ def test_warm_up_rises_linearly_and_starts_above_zero():
 
 def test_cosine():
     found = rates(schedule.cosine, 40, warmup_epochs=0, floor=0.1)
-    assert found == pytest.approx([0.4 * (0.1 + 0.9 * (1 + math.cos(math.pi * k / 40)) / 2) for k in range(40)])
+    assert found == pytest.approx(
+        [0.4 * (0.1 + 0.9 * (1 + math.cos(math.pi * k / 40)) / 2) for k in range(40)]
+    )
     warm = rates(schedule.cosine, 50, warmup_epochs=1, floor=0.1)
     assert warm[10:] == pytest.approx(found)
 
@@ -86,7 +88,11 @@ def test_plateau_warms_up_and_survives_a_checkpoint():
     ("make", "options", "named"),
     [
         (schedule.step, {"warmup_epochs": 0, "milestones": [30], "gamma": 0.1}, "milestones"),
-        (schedule.plateau, {"warmup_epochs": 0, "factor": 2.0, "patience": 1, "threshold": 0.0}, "factor=2.0"),
+        (
+            schedule.plateau,
+            {"warmup_epochs": 0, "factor": 2.0, "patience": 1, "threshold": 0.0},
+            "factor=2.0",
+        ),
         (schedule.onecycle, {"pct_start": 1.5, "div_factor": 25.0, "final_div_factor": 1e4}, "pct_start=1.5"),
     ],
 )

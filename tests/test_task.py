@@ -79,5 +79,5 @@ def test_every_generator_is_seeded():
     draws = []
     for _ in range(2):
         seed_all("step", 0, 0, 0)
-        draws.append((random.random(), np.random.rand(), float(torch.rand(1))))
+        draws.append((random.random(), np.random.rand(), float(torch.rand(1))))  # noqa: NPY002
     assert draws[0] == draws[1]

@@ -10,15 +10,16 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import TINY, command, the_run
+from running import TINY, command, the_run
 
 from cnnbench.runs import Run
 
 SUMMARY = {
-    "params", "macs", "epochs", "best/epoch", "best/val_acc", "best/val_loss", "test/acc", "test/loss", "test/top5",
-    "data/train", "data/val", "data/test", "data/classes", "data/split",
-    "time/wall_s", "time/train_s", "time/images_per_s",
-}  # fmt: skip
+    *("params", "macs", "epochs", "best/epoch", "best/val_acc", "best/val_loss"),
+    *("test/acc", "test/loss", "test/top5"),
+    *("data/train", "data/val", "data/test", "data/classes", "data/split"),
+    *("time/wall_s", "time/train_s", "time/images_per_s"),
+}
 
 
 def test_what_a_run_leaves(cli):
@@ -29,8 +30,14 @@ def test_what_a_run_leaves(cli):
     assert folder.parent == Path("outputs/default")
     assert folder.name.startswith("basic-digits-s0-")
     assert {path.name for path in folder.iterdir()} == {
-        "config.yaml", "status.json", "metrics.csv", "summary.json", "train.log", "checkpoints", "lock"
-    }  # fmt: skip
+        "config.yaml",
+        "status.json",
+        "metrics.csv",
+        "summary.json",
+        "train.log",
+        "checkpoints",
+        "lock",
+    }
 
     rows, summary, status = run.rows(), run.summary(), run.status()
     assert [row["epoch"] for row in rows] == [0, 1]
@@ -110,11 +117,16 @@ def test_what_decides_the_result_is_in_the_identity_and_nothing_else(cli, tmp_pa
         return the_run().name
 
     plain = name()
-    for free in ("data.num_workers=3", f"data.root={tmp_path}", "logger=csv", "name=other",
-                 "trainer.checkpoint_every_n_steps=2", "optimizer.weight_decay=0.00050", "arch.width=0.250"):  # fmt: skip
+    same = [
+        *("data.num_workers=3", f"data.root={tmp_path}", "logger=csv", "name=other"),
+        *("trainer.checkpoint_every_n_steps=2", "optimizer.weight_decay=0.00050", "arch.width=0.250"),
+    ]
+    for free in same:
         assert name(free) == plain, free
-    others = ["seed=1", "data.split_seed=1", "optimizer.lr=0.051", "trainer.label_smoothing=0.1", "device=cpu",
-              "device.threads=1", "data.batch_size=65", "data.augment.crop=2", "arch.kernel=5"]  # fmt: skip
+    others = [
+        *("seed=1", "data.split_seed=1", "optimizer.lr=0.051", "trainer.label_smoothing=0.1", "device=cpu"),
+        *("device.threads=1", "data.batch_size=65", "data.augment.crop=2", "arch.kernel=5"),
+    ]
     names = [name(other).rpartition("-")[2] for other in others]
     assert len({plain.rpartition("-")[2], *names}) == len(others) + 1
 
@@ -145,7 +157,14 @@ def test_a_users_own_model_and_optimizer(cli, tmp_path, monkeypatch):
     (tmp_path / "mine" / "arch" / "tiny.yaml").write_text(
         "name: tiny\n_target_: mynet.tiny\nwidth: 4\nin_channels: 3\n"
     )
-    asked = ["--config-dir", tmp_path / "mine", "arch=tiny", "data.limit=200", "trainer.max_epochs=1", "logger=none"]
+    asked = [
+        "--config-dir",
+        tmp_path / "mine",
+        "arch=tiny",
+        "data.limit=200",
+        "trainer.max_epochs=1",
+        "logger=none",
+    ]
     assert cli("train", *asked)[0] == 0
     assert Run(the_run()).summary()["params"] == 3 * 4 * 9 + 4 + 4 * 10 + 10  # grey digits came as 3 channels
     code, _, err = cli("train", *asked, "arch.width=wide")
@@ -177,8 +196,17 @@ def test_a_failed_run_says_why_and_is_tried_again(cli, tmp_path, monkeypatch):
         "        if self.training and Path('broken').exists(): raise OSError('the disk is gone')\n"
         "        return self.fc(x.flatten(1))\n"
     )
-    asked = ["arch._target_=faulty.Net", "~arch.blocks", "~arch.kernel", "~arch.head", "~arch.hidden",
-             "~arch.dropout", "~arch.width", "trainer.max_epochs=1", "logger=none"]  # fmt: skip
+    asked = [
+        "arch._target_=faulty.Net",
+        "~arch.blocks",
+        "~arch.kernel",
+        "~arch.head",
+        "~arch.hidden",
+        "~arch.dropout",
+        "~arch.width",
+        "trainer.max_epochs=1",
+        "logger=none",
+    ]
     Path("broken").touch()
     code, _, err = cli("train", *asked)
     run = Run(the_run())
@@ -283,7 +311,7 @@ def test_every_choice_trains(choice, cli):
 
 @pytest.mark.slow
 def test_the_default_reaches_97_percent_on_digits(cli):
-    code, out, _ = cli("train")
+    code, _, _ = cli("train")
     assert code == 0
     assert Run(the_run()).summary()["test/acc"] >= 0.97
 

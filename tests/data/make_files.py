@@ -69,6 +69,7 @@ def grey(folder: str, classes: list[str], *, names=("train-", "t10k-"), transpos
     def make(root: Path, monkeypatch=None) -> Made:
         parts = {}
         for (part, count), name in zip(COUNTS.items(), names, strict=True):
+            count = max(count, 3 * len(classes))
             pixels, found = noise(count, 28, 28), labels(count, len(classes))
             stored = pixels.transpose(0, 2, 1) if transpose else pixels
             write(root / folder / f"{name}images-idx3-ubyte", idx(stored))
@@ -94,8 +95,9 @@ def cifar(dataset: type, key: str, classes: list[str]):
         for part, listed in (("train", dataset.train_list), ("test", dataset.test_list)):
             all_pixels, all_labels = [], []
             for name, _ in listed:
-                pixels, found = noise(20, 3, 32, 32), labels(20, len(classes))
-                entry = {"data": pixels.reshape(20, -1), key: found.tolist(), "filenames": ["x.png"] * 20}
+                count = 2 * len(classes)
+                pixels, found = noise(count, 3, 32, 32), labels(count, len(classes))
+                entry = {"data": pixels.reshape(count, -1), key: found.tolist(), "batch_label": name}
                 write(folder / name, pickle.dumps(entry, protocol=2))
                 all_pixels.append(pixels)
                 all_labels.append(found)
@@ -141,7 +143,7 @@ STL10_CLASSES = ["airplane", "bird", "car", "cat", "deer", "dog", "horse", "monk
 
 def stl10(root: Path, monkeypatch) -> Made:
     folder, parts = root / "stl10_binary", {}
-    for part, count in (("train", 20), ("test", 10)):
+    for part, count in (("train", 30), ("test", 10)):
         pixels, found = noise(count, 3, 96, 96), labels(count, 10)
         write(folder / f"{part}_X.bin", pixels.transpose(0, 1, 3, 2).tobytes())  # column by column
         write(folder / f"{part}_y.bin", (found + 1).astype(np.uint8).tobytes())
@@ -176,11 +178,10 @@ def imagenette(root: Path, monkeypatch=None) -> Made:
 
 def flowers102(root: Path, monkeypatch) -> Made:
     folder = root / "flowers-102"
-    found = labels(24, 4)
-    colours = noise(24, 3)
+    found, colours = np.arange(24) % 4, noise(24, 3)
     for i, colour in enumerate(colours, 1):
         write_image(folder / "jpg" / f"image_{i:05}.jpg", colour)
-    ids = RNG.permutation(24) + 1
+    ids = np.arange(24, 0, -1)
     train, val, test = ids[:8], ids[8:14], ids[14:]
     savemat(folder / "imagelabels.mat", {"labels": (found + 1).astype(np.uint8)[None]})
     savemat(folder / "setid.mat", {"trnid": train[None], "valid": val[None], "tstid": test[None]})
