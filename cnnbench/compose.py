@@ -28,6 +28,8 @@ _here = Path(__file__).parent
 CONF = str(_here / "conf" if (_here / "conf").is_dir() else _here.parent / "conf")
 """Inside the package in a wheel, beside it in a checkout."""
 
+MULTIRUN = ("-m", "--multirun")
+
 
 def run(task: Callable[[DictConfig], Any], config_name: str, arguments: list[str]) -> None:
     """Compose the configuration that `arguments` ask for and call `task` with it, or sweep with -m.
@@ -37,7 +39,9 @@ def run(task: Callable[[DictConfig], Any], config_name: str, arguments: list[str
         Exception: whatever `task` raises.
     """
     before = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
-    sys.argv = [f"cnnbench {config_name}", *arguments]
+    # Hydra takes settings on one side of -m only
+    sweep = [word for word in arguments if word in MULTIRUN]
+    sys.argv = [f"cnnbench {config_name}", *sweep, *(word for word in arguments if word not in MULTIRUN)]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here, instead of being printed on the way
     try:
         hydra.main(config_path=CONF, config_name=config_name, version_base="1.3")(task)()

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-import signal
-import threading
 import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import lightning.pytorch as pl
@@ -28,7 +23,7 @@ from cnnbench.data.batches import decode, eval_transform
 from cnnbench.data.module import Augment, ImageData
 from cnnbench.data.sets import Images
 from cnnbench.device import place, resolve
-from cnnbench.errors import Interrupted
+from cnnbench.process import interruptible, log_file, quiet
 from cnnbench.progress import ProgressBar
 from cnnbench.record import Record, best_row, resumable, stops_early, strip
 from cnnbench.runs import Run
@@ -231,68 +226,3 @@ def _picture(images: Images, index: int, size: int) -> np.ndarray[Any, np.dtype[
     pixels = images.pixels[index]
     image = eval_transform(size)(decode(pixels, size)) if isinstance(pixels, Path) else pixels
     return image.permute(1, 2, 0).numpy()
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Lightning without its tips and without warnings about what is done on purpose."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.WARNING)
-    with warnings.catch_warnings():
-        for message in (
-            r".*does not have many workers.*",  # small sets lie in memory
-            r".*your dataloader is not resumable.*",  # ImageData starts it at the right batch itself
-            r".*Checkpoint directory .* exists.*",
-            r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",  # Lightning with torch 2.14
-        ):
-            warnings.filterwarnings("ignore", message)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Raise `Interrupted` on SIGINT and SIGTERM; afterwards the signals do what they did before."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(signum: int, frame: FrameType | None) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)  # the clean-up is short: it is not interrupted too
-        raise Interrupted(signum)
-
-    before: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
-    for number in (signal.SIGINT, signal.SIGTERM):
-        before[number] = signal.signal(number, interrupt)
-    try:
-        yield
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
-
-
-@contextmanager
-def log_file(path: Path) -> Iterator[None]:
-    """Append what cnnbench and Lightning log to the run's own file."""
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    loggers = [log, logging.getLogger("lightning.pytorch")]
-    level, log.level = log.level, logging.INFO
-    for logger in loggers:
-        logger.addHandler(handler)
-    try:
-        yield
-    except BaseException:
-        log.exception("the attempt ends here")
-        raise
-    finally:
-        for logger in loggers:
-            logger.removeHandler(handler)
-        log.level = level
-        handler.close()

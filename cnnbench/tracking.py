@@ -258,16 +258,14 @@ class Wandb:
             if mode == "offline":
                 raise
             reason = str(error).partition("\n")[0]
-            console.print(
-                f"W&B cannot be reached ({reason}): logging offline", style="yellow", highlight=False
-            )
+            console.print(f"W&B did not start ({reason}): logging offline", style="yellow", highlight=False)
             wandb.teardown()  # or the service goes on holding the id for the run that did not start
             return self._init("offline", **options)
 
     def log(self, row: Row) -> None:
-        """One epoch; the server's own step tells which it already has."""
+        """One epoch; where the server's run goes on tells which it already has."""
         step = int(row["epoch"])
-        if step >= self.run.step:
+        if step >= self.run.starting_step:
             self.run.log(dict(row), step=step, commit=True)
 
     def finish(self, summary: Mapping[str, Any], test: TestResult | None) -> None:

@@ -20,7 +20,7 @@ from cnnbench.settings import Settings, parse
 
 def main(arguments: list[str]) -> int:
     """Run `cnnbench train` and return its exit code: the worst of a sweep's runs."""
-    many = any(word in ("-m", "--multirun", "hydra.mode=MULTIRUN") for word in arguments)
+    many = any(word in (*compose.MULTIRUN, "hydra.mode=MULTIRUN") for word in arguments)
     runs: dict[Run, int] = {}
     refused: list[int] = []
 

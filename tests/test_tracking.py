@@ -114,7 +114,7 @@ def signalled(arguments, signum, seen):
             assert time.monotonic() < deadline, "nothing was seen"
             time.sleep(0.02)
         if signum == signal.SIGINT:
-            os.killpg(process.pid, signum)  # as Ctrl-C does: W&B's own process is in the group too
+            os.killpg(process.pid, signum)  # the whole group, as Ctrl-C does
         else:
             process.send_signal(signum)
         return process.wait(30)
@@ -143,10 +143,9 @@ def test_offline_run_is_whole(server, monkeypatch):
     assert wandb_run.config["arch"]["width"] == 0.25
     assert wandb_run.config["trainer"]["max_epochs"] == EPOCHS
     assert wandb_run.config["run"] == run.path.name
+    stored = run.rows()
     rows = [row for row in wandb_run.history if "val/acc" in row]
-    assert [
-        {key: row[key] for key in stored} for row, stored in zip(rows, run.rows(), strict=True)
-    ] == run.rows()
+    assert [{key: row[key] for key in stored[0]} for row in rows] == stored
 
 
 def test_summary_takes_the_best_epoch_and_the_final_figures():
@@ -259,14 +258,12 @@ def test_killed_online_run_is_resumed_as_one(troublesome, server):
     assert list(server.runs.values()) == [run]
     assert epochs(run.history) == list(range(EPOCHS))
     assert run.exit_code == 0
+    assert epochs(logged(the_run()).history)[-1] == EPOCHS - 1  # and one folder
 
 
-def test_online_run_that_failed_at_its_end_is_resumed_as_one(server, monkeypatch):
-    def crash(*_, **__):
-        raise RuntimeError("out of cheese")
-
+def test_online_run_that_failed_at_its_end_is_resumed_as_one(server, monkeypatch, capfd):
     with monkeypatch.context() as patch:
-        patch.setattr("lightning.pytorch.Trainer.test", crash)
+        patch.delattr("lightning.pytorch.Trainer.test")
         assert main([*BASIC, ONLINE]) == 1
     (run,) = server.runs.values()
     assert run.exit_code == 1
@@ -275,6 +272,7 @@ def test_online_run_that_failed_at_its_end_is_resumed_as_one(server, monkeypatch
     assert list(server.runs.values()) == [run]
     assert run.exit_code == 0
     assert epochs(run.history) == list(range(EPOCHS))
+    assert "less than the current step" not in capfd.readouterr().err
     assert run.history[-1]["epoch"] == EPOCHS - 1
     assert "test/worst_mistakes" in run.history[-1]
 
@@ -294,6 +292,14 @@ def test_online_run_is_whole(server):
     assert {key: run.summary[key] for key in figures} == figures
     shown = [*run.summary["test/worst_mistakes"]["filenames"], run.summary["test/confusion_table"]["path"]]
     assert set(shown) <= set(run.files)
+
+
+def test_wrong_key_costs_only_the_upload(server, monkeypatch, capfd):
+    monkeypatch.setenv("WANDB_API_KEY", "f" * 40)
+    assert main([*BASIC, ONLINE]) == 0
+    assert "401" in capfd.readouterr().err
+    assert folder_of(the_run()).name.startswith("offline-run-")
+    assert logged(the_run()).exit_code == 0
 
 
 def test_server_out_of_reach(monkeypatch, capfd):
@@ -326,6 +332,16 @@ def test_server_that_goes_away(troublesome, server, monkeypatch):
     assert epochs(wandb_run.history) == list(range(EPOCHS))
     assert wandb_run.summary["test/acc"] == the_run().summary()["test/acc"]
     assert "test/worst_mistakes" in wandb_run.history[-1]
+
+
+def test_logging_that_cannot_start_costs_no_run(monkeypatch, capfd):
+    with monkeypatch.context() as patch:
+        patch.delattr("lightning.pytorch.Trainer.test")
+        assert main([*BASIC, "logger=none"]) == 1
+    (the_run().path / "wandb").write_text("in the way of a folder")
+    assert main(BASIC) == 0
+    assert the_run().state == "finished"
+    assert "logging failed (FileExistsError" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("key", [None, "too-short"])

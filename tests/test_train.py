@@ -252,7 +252,7 @@ def test_another_version_is_announced(cli):
 
 
 def test_a_sweep_ends_with_one_table(cli):
-    asked = ["-m", *TINY, "name=sweep", "arch.kernel=3,5", "seed=0,1"]
+    asked = [*TINY, "name=sweep", "-m", "arch.kernel=3,5", "seed=0,1"]
     code, out, _ = cli("train", *asked)
     assert code == 0
     assert "4 runs" in out

@@ -1,4 +1,4 @@
-"""A W&B server on this machine, for tests: what a client says is kept in memory, to be looked at.
+"""A W&B server on this machine, for tests: what clients say is kept in memory, to be looked at.
 
 It speaks the part of the protocol that the real client needs to record a run: GraphQL for what the
 run is, `file_stream` for its rows, PUT for its files. What it does not know it answers with 4xx,
@@ -8,12 +8,14 @@ which the client does not try again, as it would a dropped connection.
 import json
 import re
 import threading
+from base64 import b64encode
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-ENTITY = "me"
 KEY = "0123456789abcdef" * 2 + "01234567"  # the client wants 40 characters
+AUTHORIZATION = "Basic " + b64encode(f"api:{KEY}".encode()).decode()
 HISTORY, EVENTS, SUMMARY = "wandb-history.jsonl", "wandb-events.jsonl", "wandb-summary.json"
+ENTITY = {"id": "e", "name": "me"}
 
 
 class WandbRun:
@@ -37,23 +39,21 @@ class WandbRun:
 
     def bucket(self):
         """The run in GraphQL's words; a client that resumes it goes on from these."""
+        telemetry = self.config.get("_wandb", {}).get("value", {}).get("t")
         return {
             "id": f"id-{self.name}",
             "name": self.name,
             "displayName": self.told.get("displayName"),
-            "description": None,
-            "notes": None,
-            "sweepName": None,
             "tags": self.told.get("tags", []),
             "config": json.dumps(self.config),
-            "wandbConfig": json.dumps({"t": self.config.get("_wandb", {}).get("value", {}).get("t")}),
+            "wandbConfig": json.dumps({"t": telemetry}),
             "summaryMetrics": json.dumps(self.summary),
             "historyTail": json.dumps(self.lines[HISTORY][-1:]),
             "eventsTail": json.dumps(self.lines[EVENTS][-1:]),
             "historyLineCount": len(self.lines[HISTORY]),
             "eventsLineCount": len(self.lines[EVENTS]),
             "logLineCount": 0,
-            "project": {"id": "p", "name": self.told["project"], "entity": {"id": "e", "name": ENTITY}},
+            "project": {"id": "p", "name": self.told["project"], "entity": ENTITY},
         }
 
 
@@ -82,16 +82,8 @@ class WandbServer(ThreadingHTTPServer):
     # --- GraphQL: a method for each operation, from its variables to its data ---------------------
 
     def viewer(self, _):
-        teams = {"edges": [{"node": {"name": ENTITY}}]}
         return {
-            "viewer": {
-                "id": "v",
-                "entity": ENTITY,
-                "username": ENTITY,
-                "email": "",
-                "flags": "{}",
-                "teams": teams,
-            }
+            "viewer": {"id": "v", "entity": "me", "username": "me", "flags": "{}", "teams": {"edges": []}}
         }
 
     def server_features_query(self, _):
@@ -102,8 +94,8 @@ class WandbServer(ThreadingHTTPServer):
 
     def run_resume_status(self, asked):
         run = self.runs.get(asked["name"])
-        project = {"id": "p", "name": asked["project"], "entity": {"id": "e", "name": ENTITY}}
-        return {"model": project | {"bucket": run and run.bucket()}}
+        bucket = run.bucket() if run else None
+        return {"model": {"id": "p", "name": asked["project"], "entity": ENTITY, "bucket": bucket}}
 
     def upsert_bucket(self, asked):
         new = asked["name"] not in self.runs
@@ -128,29 +120,36 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"] or 0))
-        if self.path == "/graphql":
-            said = json.loads(body)
-            name = re.search(r"(?:query|mutation)\s+(\w+)", said["query"])[1]
-            self.server.requests.append(name)
-            operation = getattr(self.server, re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower(), None)
-            if operation is None:
-                return self.answer(400, {"errors": [{"message": f"{name}: unknown operation"}]})
-            with self.server.lock:
-                return self.answer(200, {"data": operation(said.get("variables"))})
-        self.server.requests.append(self.path)
-        *_, name, what = self.path.split("/")
-        if what != "file_stream" or name not in self.server.runs:
-            return self.answer(404, {})  # usage statistics, for one
-        said, run = json.loads(body), self.server.runs[name]
+        *_, run, last = self.path.split("/")
         with self.server.lock:
-            for file, chunk in (said.get("files") or {}).items():
-                lines = run.lines.setdefault(file, [])
-                if chunk["offset"] > len(lines):
-                    return self.answer(400, {"error": f"{file}: lines before {chunk['offset']} are missing"})
-                lines[chunk["offset"] : chunk["offset"] + len(chunk["content"])] = chunk["content"]
-            if said.get("complete"):
-                run.exit_code = said["exitcode"]
-        return self.answer(200, {})
+            if last == "graphql":
+                self.answer(*self.graphql(json.loads(body)))
+            elif last == "file_stream" and run in self.server.runs:
+                self.server.requests.append(self.path)
+                self.answer(*self.file_stream(self.server.runs[run], json.loads(body)))
+            else:
+                self.server.requests.append(self.path)
+                self.answer(404, {})  # usage statistics, for one
+
+    def graphql(self, said):
+        name = re.search(r"(?:query|mutation)\s+(\w+)", said["query"])[1]
+        self.server.requests.append(name)
+        if self.headers["Authorization"] != AUTHORIZATION:
+            return 401, {"errors": [{"message": "wrong API key"}]}
+        operation = getattr(self.server, re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower(), None)
+        if operation is None:
+            return 400, {"errors": [{"message": f"{name}: unknown operation"}]}
+        return 200, {"data": operation(said.get("variables"))}
+
+    def file_stream(self, run, said):
+        for name, chunk in (said.get("files") or {}).items():
+            lines, offset = run.lines.setdefault(name, []), chunk["offset"]
+            if offset > len(lines):
+                return 400, {"error": f"{name}: the lines before {offset} are missing"}
+            lines[offset : offset + len(chunk["content"])] = chunk["content"]
+        if said.get("complete"):
+            run.exit_code = said["exitcode"]
+        return 200, {}
 
     def do_PUT(self):
         _, _, run, name = self.path.split("/", 3)
@@ -158,14 +157,9 @@ class Handler(BaseHTTPRequestHandler):
         self.server.runs[run].files[name] = self.rfile.read(int(self.headers["Content-Length"]))
         self.answer(200, {})
 
-    def do_GET(self):
-        self.server.requests.append(self.path)
-        self.answer(404, {})
-
     def answer(self, code, said):
         body = json.dumps(said).encode()
         self.send_response(code)
-        self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

@@ -129,7 +129,7 @@ class ImageData(pl.LightningDataModule):
             return Images(decode_all(pixels, self.size), part.labels, part.classes) if in_memory else part
         if pixels.shape[-1] == self.size:
             return part
-        # A part at a time: within, the images are float32 and take four times the memory.
+        # In slices: resizing makes them float32, which takes four times the memory.
         sized = [
             tvf.resize(some, [self.size, self.size], antialias=True) for some in torch.split(pixels, 1024)
         ]

@@ -155,6 +155,7 @@ def test_own_files_come_before_debian_s(tmp_path):
         gzip.compress(make_files.idx(make_files.noise(60, 28, 28)))[:5000],
         gzip.compress(make_files.idx(make_files.noise(60, 28, 28))[:-1]),
         gzip.compress(b"ab"),
+        gzip.compress(bytes(200))[:10] + b"not deflated",
     ],
 )
 def test_broken_file_of_debian_s_package(broken, tmp_path):

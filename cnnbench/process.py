@@ -1,0 +1,83 @@
+"""What surrounds a training in its process: signals, warnings, the log file. All of it is undone after."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from cnnbench.errors import Interrupted
+
+log = logging.getLogger("cnnbench")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Lightning without its tips and without warnings about what is done on purpose."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        for message in (
+            r".*does not have many workers.*",  # small sets lie in memory
+            r".*your dataloader is not resumable.*",  # ImageData starts it at the right batch itself
+            r".*Checkpoint directory .* exists.*",
+            r".*Encountered `nan` values.*",  # a run that diverges says so itself
+            r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",  # Lightning with torch 2.14
+        ):
+            warnings.filterwarnings("ignore", message)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Raise `Interrupted` on SIGINT and SIGTERM; afterwards the signals do what they did before."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # the clean-up is short: it is not interrupted too
+        raise Interrupted(signum)
+
+    before: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before[number] = signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+@contextmanager
+def log_file(path: Path) -> Iterator[None]:
+    """Append what cnnbench and Lightning log to the run's own file."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    loggers = [log, logging.getLogger("lightning.pytorch")]
+    level, log.level = log.level, logging.INFO
+    for logger in loggers:
+        logger.addHandler(handler)
+    try:
+        yield
+    except BaseException:
+        log.exception("the attempt ends here")
+        raise
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+        log.level = level
+        handler.close()
