@@ -35,10 +35,9 @@ def plain(images: int) -> float:
         limit_test=20,
         augment=Augment(None, 4, True),
     )
-    model = basic(
-        in_channels=3, num_classes=10, image_size=32, blocks=3, width=1.0, kernel=3, head="flatten", hidden=128,
-        dropout=0.0,
-    ).to(memory_format=torch.channels_last)  # fmt: skip
+    shape = {"in_channels": 3, "num_classes": 10, "image_size": 32}
+    model = basic(**shape, blocks=3, width=1.0, kernel=3, head="flatten", hidden=128, dropout=0.0)
+    model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(model.parameters(), 0.05, momentum=0.9, nesterov=True, weight_decay=5e-4)
     pixels, labels = data.train.pixels, torch.from_numpy(data.train.labels)
     assert isinstance(pixels, torch.Tensor)

@@ -50,7 +50,7 @@ class Tracker(Protocol):
     def log(self, row: Row) -> None:
         """One epoch; `row["epoch"]` is its step. Epochs that it already has are passed over."""
 
-    def finish(self, summary: Mapping[str, Any], test: TestResult | None) -> None:
+    def finish(self, summary: Mapping[str, Any], test: TestResult) -> None:
         """The final figures."""
 
     def close(self, exit_code: int) -> None:
@@ -142,7 +142,7 @@ class _Guarded:
     def log(self, row: Row) -> None:
         self._try("log", row)
 
-    def finish(self, summary: Mapping[str, Any], test: TestResult | None) -> None:
+    def finish(self, summary: Mapping[str, Any], test: TestResult) -> None:
         self._try("finish", summary, test)
 
     def close(self, exit_code: int) -> None:
@@ -155,7 +155,7 @@ class Nowhere:
     def log(self, row: Row) -> None:
         """Nothing to do."""
 
-    def finish(self, summary: Mapping[str, Any], test: TestResult | None) -> None:
+    def finish(self, summary: Mapping[str, Any], test: TestResult) -> None:
         """Nothing to do."""
 
     def close(self, exit_code: int) -> None:
@@ -178,7 +178,7 @@ class Lightning:
         self.logger.log_metrics({k: v for k, v in row.items() if k != "epoch"}, step=int(row["epoch"]))
         self.logger.save()
 
-    def finish(self, summary: Mapping[str, Any], test: TestResult | None) -> None:
+    def finish(self, summary: Mapping[str, Any], test: TestResult) -> None:
         """The final figures, as metrics of the last epoch."""
         numbers = {key: value for key, value in summary.items() if isinstance(value, int | float)}
         self.logger.log_metrics(numbers, step=int(summary["epochs"]))
@@ -268,13 +268,11 @@ class Wandb:
         if step >= self.run.starting_step:
             self.run.log(dict(row), step=step, commit=True)
 
-    def finish(self, summary: Mapping[str, Any], test: TestResult | None) -> None:
+    def finish(self, summary: Mapping[str, Any], test: TestResult) -> None:
         """Final figures, confusion matrix and worst mistakes."""
         import wandb
 
         self.run.summary.update(dict(summary))
-        if test is None:
-            return
         predicted = test.probabilities.argmax(1)
         pictures = [
             wandb.Image(

@@ -311,9 +311,11 @@ def test_fingerprint_changes_with_the_content(tmp_path):
     assert path.stat().st_size == before.st_size
     found.append(fingerprint(tmp_path))
 
+    before = path.stat()
     data[-21] ^= 1
     path.write_bytes(data)
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # and the time of change set back
+    assert path.stat().st_mtime_ns == before.st_mtime_ns
     found.append(fingerprint(tmp_path))
 
     path.rename(tmp_path / "dog/moved.png")
@@ -368,7 +370,7 @@ def test_names_that_are_no_utf8(tmp_path):
     check_images(tmp_path, scan(tmp_path)["all"].paths)
 
 
-@pytest.mark.parametrize("content", ["", "no json", "[]", "null", '{"stamp": "other", "content": "wrong"}'])
+@pytest.mark.parametrize("content", ["", "no json", "[1]", "null", '{"stamp": "other", "content": "wrong"}'])
 def test_broken_cache(content, tmp_path, home):
     first = fingerprint(make(tmp_path))
     (file,) = (home / "cache/cnnbench/folders").iterdir()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from make_files import MAKERS, folder, write, write_image
+from PIL import Image
 from torchvision.transforms.v2 import functional as tvf
 
 from cnnbench.data import augment as aug
@@ -237,6 +238,21 @@ def test_size_and_shape_of_files_do_not_matter(tmp_path):
             assert torch.equal(pixels[:, 0, 8, 8] > 127, labels == 1)
 
 
+def test_resized_crop_sees_the_whole_file(tmp_path):
+    """White pictures in a black frame, as wide as what evaluation cuts off."""
+    for i in range(20):
+        image = Image.new("L", (64, 64), 0)
+        image.paste(255, (4, 4, 60, 60))
+        path = tmp_path / "ab"[i % 2] / f"{i}.png"
+        path.parent.mkdir(exist_ok=True)
+        image.save(path)
+    for resized_crop, framed in ((None, False), ((0.9, 1.0), True)):
+        data = images(tmp_path, size=32, augment=Augment(resized_crop=resized_crop), batch_size=14)
+        for loader in (data.train_dataloader(), data.val_dataloader()):
+            dark = batches(loader)[0].amin((1, 2, 3)) < 100
+            assert bool(dark.any()) == (framed and len(dark) == 14)
+
+
 def test_few_images_of_a_class(tmp_path):
     folder(tmp_path, classes=("ant", "bee"))
     for i in range(2):
@@ -352,7 +368,7 @@ def test_epochs_under_lightning(workers, tmp_path):
         tmp_path,
         num_workers=workers,
         batch_size=4,
-        augment=Augment(resized_crop=(0.5, 1.0), flip=True, policy="randaugment"),
+        augment=Augment(resized_crop=(0.5, 1.0), crop=4, flip=True, cutout=3, policy="randaugment"),
     )
     watch = Watch()
     trainer = pl.Trainer(

@@ -157,6 +157,7 @@ def test_own_files_come_before_debian_s(tmp_path):
         gzip.compress(b"ab"),
         gzip.compress(bytes(200))[:10] + b"not deflated",
     ],
+    ids=["empty", "no gzip", "truncated", "a byte short", "no header", "not deflated"],
 )
 def test_broken_file_of_debian_s_package(broken, tmp_path):
     make_files.debian(tmp_path / "debian")
@@ -267,7 +268,11 @@ def test_cifar_that_is_not_what_its_checksum_says(name, file, tmp_path, monkeypa
 
 
 @pytest.mark.parametrize("file", ["data_batch_3", "test_batch", "batches.meta"])
-@pytest.mark.parametrize("content", [b"", b"garbage", None, pickle.dumps({"what": 1}), pickle.dumps([1])])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"garbage", None, pickle.dumps({"what": 1}), pickle.dumps([1])],
+    ids=["empty", "garbage", "truncated", "other keys", "a list"],
+)
 def test_cifar_that_cannot_be_read(file, content, tmp_path, monkeypatch):
     MAKERS["cifar10"](tmp_path, monkeypatch)
     path = tmp_path / "cifar-10-batches-py" / file
@@ -276,7 +281,7 @@ def test_cifar_that_cannot_be_read(file, content, tmp_path, monkeypatch):
     assert "cannot be read" in refusal("cifar10", tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"", b"garbage" * 100, None])
+@pytest.mark.parametrize("content", [b"", b"garbage" * 100, None], ids=["empty", "garbage", "truncated"])
 def test_broken_mat_files(content, tmp_path, monkeypatch):
     for name, file, checksums in (
         ("svhn", "test_32x32.mat", make_files.svhn_checksums),
