@@ -5,14 +5,16 @@ from __future__ import annotations
 import functools
 import inspect
 import pkgutil
+import sys
 import typing
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from cnnbench.errors import InputError, suggest
-from cnnbench.settings import Part
+from cnnbench.settings import Part, shown
 
 
 def factory(part: Part, group: str, **given: Any) -> Callable[..., Any]:
@@ -29,6 +31,8 @@ def factory(part: Part, group: str, **given: Any) -> Callable[..., Any]:
             what is returned raises one too where the callable raises ValueError or TypeError.
     """
     try:
+        if str(Path.cwd()) not in sys.path:
+            sys.path.append(str(Path.cwd()))  # as `python -m cnnbench` has it: a user's own mynet.py
         target = pkgutil.resolve_name(str(part.target))
         parameters = inspect.signature(target).parameters
     except (ImportError, ValueError, TypeError, AttributeError) as error:
@@ -47,9 +51,10 @@ def factory(part: Part, group: str, **given: Any) -> Callable[..., Any]:
     def call(*positional: Any, **more: Any) -> Any:
         try:
             return target(*positional, **arguments, **more)
-        except (ValueError, TypeError) as error:
-            separator = "." if str(error).split("=")[0] in parameters else f"={part.name}: "
-            raise InputError(f"{group}{separator}{error}") from error
+        except (ValueError, TypeError, RuntimeError, MemoryError) as error:  # torch: no memory, bad sizes
+            message = str(error).splitlines()[0] if str(error) else type(error).__name__
+            separator = "." if message.split("=")[0] in parameters else f"={part.name}: "
+            raise InputError(f"{group}{separator}{message}") from error
 
     return call
 
@@ -73,4 +78,4 @@ def _typed(key: str, value: Any, hint: Any) -> Any:
     try:
         return adapter.validate_python(value)
     except ValidationError as error:
-        raise InputError(f"{key}={value}: {error.errors()[0]['msg'].removeprefix('Input ')}") from None
+        raise InputError(f"{key}={shown(value)}: {error.errors()[0]['msg'].removeprefix('Input ')}") from None

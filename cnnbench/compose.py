@@ -7,6 +7,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,18 @@ CONF = str(_here / "conf" if (_here / "conf").is_dir() else _here.parent / "conf
 """Inside the package in a wheel, beside it in a checkout."""
 
 MULTIRUN = ("-m", "--multirun")
+VALUED = {
+    "--config-dir",
+    "-cd",
+    "--config-name",
+    "-cn",
+    "--config-path",
+    "-cp",
+    "--cfg",
+    "-c",
+    "--package",
+    "-p",
+}
 
 
 def run(task: Callable[[DictConfig], Any], config_name: str, arguments: list[str]) -> None:
@@ -36,16 +49,14 @@ def run(task: Callable[[DictConfig], Any], config_name: str, arguments: list[str
 
     Raises:
         InputError: for arguments that Hydra cannot make a configuration of.
-        Exception: whatever `task` raises.
+        BaseException: what `task` raises; it must let no `Exception` out.
     """
     before = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
-    # Hydra takes settings on one side of -m only
-    sweep = [word for word in arguments if word in MULTIRUN]
-    sys.argv = [f"cnnbench {config_name}", *sweep, *(word for word in arguments if word not in MULTIRUN)]
+    sys.argv = [f"cnnbench {config_name}", *_flags_last(arguments)]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here, instead of being printed on the way
     try:
         hydra.main(config_path=CONF, config_name=config_name, version_base="1.3")(task)()
-    except (HydraException, OmegaConfBaseException) as error:
+    except Exception as error:
         if before[1] == "1":
             traceback.print_exc()
         raise InputError(_explain(error, config_name, arguments)) from error
@@ -53,6 +64,18 @@ def run(task: Callable[[DictConfig], Any], config_name: str, arguments: list[str
         sys.argv = before[0]
         if before[1] is None:
             del os.environ["HYDRA_FULL_ERROR"]
+
+
+def _flags_last(arguments: list[str]) -> list[str]:
+    """Settings, then flags with their values: Hydra wants the settings to stand together."""
+    settings: list[str] = []
+    flags: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        (flags if word.startswith("-") else settings).append(word)
+        if word in VALUED:
+            flags.extend(islice(words, 1))
+    return [*settings, *flags]
 
 
 def _explain(error: Exception, config_name: str, arguments: list[str]) -> str:
@@ -65,9 +88,11 @@ def _explain(error: Exception, config_name: str, arguments: list[str]) -> str:
     )
     if isinstance(error, ConfigCompositionException) and found:
         return _explain_key(found["key"].partition("@")[0], config_name, arguments)
+    if ambiguous := re.match(r"Ambiguous value for argument '(?P<setting>[^']*)'", str(error)):
+        return f"{ambiguous['setting']}: several values; add -m to sweep over them"
     if isinstance(error, OverrideParseException):
         return f"{error.override}: {error.message.splitlines()[0]}"
-    text = " ".join(f"{error} {error.__cause__ or ''}".split())
+    text = " ".join(f"{error or type(error).__name__} {error.__cause__ or ''}".split())
     return text.removesuffix(" full_key:").strip()
 
 

@@ -7,7 +7,6 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +22,9 @@ from cnnbench.data.batches import decode, eval_transform
 from cnnbench.data.module import Augment, ImageData
 from cnnbench.data.sets import Images
 from cnnbench.device import place, resolve
-from cnnbench.process import interruptible, log_file, quiet
+from cnnbench.process import log_file, quiet
 from cnnbench.progress import ProgressBar
-from cnnbench.record import Record, best_row, resumable, stops_early, strip
+from cnnbench.record import PlainCheckpoints, Record, best_row, resumable, stops_early, strip
 from cnnbench.runs import Run
 from cnnbench.seeds import seed_all
 from cnnbench.settings import Settings
@@ -111,7 +110,7 @@ def fit(settings: Settings, run: Run) -> None:
         Interrupted: SIGINT or SIGTERM; the run goes on when it is asked for again.
     """
     start = time.perf_counter()
-    with quiet(), interruptible():
+    with quiet():
         recorded = None if settings.force else run.status().get("device")
         parts = build(settings, recorded)
         config = OmegaConf.to_yaml(OmegaConf.create(settings.choice() | _free(settings)))
@@ -170,10 +169,12 @@ def _train(settings: Settings, run: Run, parts: Parts, status: Mapping[str, Any]
             enable_progress_bar=False,
             enable_model_summary=False,
             default_root_dir=run.path,
+            plugins=[PlainCheckpoints()],
         )
         if not stops_early(rows, recipe.early_stopping.patience):
             trainer.fit(parts.task, datamodule=parts.data, ckpt_path=checkpoint, weights_only=True)
-        _finish(run, parts, trainer, record, tracker, time.perf_counter() - start)
+        earlier_s = sum(row["time/epoch_s"] for row in rows)  # of attempts that were interrupted
+        _finish(run, parts, trainer, record, tracker, earlier_s + time.perf_counter() - start)
     strip(run)
 
 
@@ -187,7 +188,6 @@ def _finish(
     trainer.test(parts.task, datamodule=parts.data, verbose=False)
     test = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("test/")}
     train_s = sum(row["time/train_s"] for row in record.rows)
-    earlier = [attempt_s(attempt) for attempt in run.status().get("attempts", [])[:-1]]
     summary = {
         **parts.facts,
         "epochs": len(record.rows),
@@ -195,20 +195,12 @@ def _finish(
         "best/val_acc": best["val/acc"],
         "best/val_loss": best["val/loss"],
         **test,
-        "time/wall_s": wall_s + sum(earlier),
+        "time/wall_s": wall_s,
         "time/train_s": train_s,
         "time/images_per_s": sum(row["time/images"] for row in record.rows) / train_s,
     }
     run.write_summary(summary)
     tracker.finish(summary, test_result(parts))
-
-
-def attempt_s(attempt: Mapping[str, str]) -> float:
-    """Seconds that an ended attempt took; 0 for one that was killed, whose end nobody wrote down."""
-    if "ended" not in attempt:
-        return 0.0
-    begin, end = (datetime.fromisoformat(attempt[key]) for key in ("started", "ended"))
-    return (end - begin).total_seconds()
 
 
 def test_result(parts: Parts) -> TestResult:

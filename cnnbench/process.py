@@ -42,19 +42,20 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Raise `Interrupted` on SIGINT and SIGTERM; afterwards the signals do what they did before."""
+    """Raise `Interrupted` on Ctrl-C, SIGTERM and a closed terminal; afterwards as it was before."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def interrupt(signum: int, frame: FrameType | None) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in before:
             signal.signal(number, signal.SIG_IGN)  # the clean-up is short: it is not interrupted too
         raise Interrupted(signum)
 
     before: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
-    for number in (signal.SIGINT, signal.SIGTERM):
-        before[number] = signal.signal(number, interrupt)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if (number := getattr(signal, name, None)) is not None:  # Windows has no SIGHUP
+            before[number] = signal.signal(number, interrupt)
     try:
         yield
     finally:
@@ -66,6 +67,8 @@ def interruptible() -> Iterator[None]:
 def log_file(path: Path) -> Iterator[None]:
     """Append what cnnbench and Lightning log to the run's own file."""
     handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setLevel(logging.INFO)
+    handler.handleError = lambda record: None  # type: ignore[method-assign]  # a full disk: said elsewhere
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     loggers = [log, logging.getLogger("lightning.pytorch")]
     level, log.level = log.level, logging.INFO

@@ -11,7 +11,6 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
@@ -36,12 +35,11 @@ class ProgressBar(pl.Callback):
             return
         self.bar = Progress(
             TextColumn("[bold]{task.description}"),
-            BarColumn(),
+            BarColumn(bar_width=max(4, min(40, console.width - 76))),  # the figures are never cut
             MofNCompleteColumn(),
-            TextColumn("epochs · {task.fields[figures]}"),
-            TimeElapsedColumn(),
+            TextColumn("{task.fields[figures]}"),
             TextColumn("ETA"),
-            TimeRemainingColumn(elapsed_when_finished=False),
+            TimeRemainingColumn(),
             console=console,
             transient=True,
         )
@@ -63,7 +61,7 @@ class ProgressBar(pl.Callback):
         if not trainer.is_global_zero:
             return
         values = {key: float(value) for key, value in trainer.callback_metrics.items()}
-        figures = f"loss {values.get('val/loss', 0):.3f} · val acc {100 * values.get('val/acc', 0):.2f} %"
+        figures = f"val acc {100 * values.get('val/acc', 0):.2f} %"
         done = trainer.current_epoch + 1
         if self.bar is not None:
             self.bar.update(self.bar.task_ids[0], completed=done, figures=figures)

@@ -13,6 +13,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from cnnbench.errors import Diverged
 from cnnbench.runs import Run
@@ -131,6 +132,8 @@ class Record(Checkpoint):
     def _save(self, trainer: pl.Trainer, *, best: bool) -> None:
         """Write a checkpoint, then move it into place: a kill at any moment leaves one that loads."""
         folder = self.run.checkpoints
+        for stale in folder.glob(".*"):
+            stale.unlink(missing_ok=True)
         partial = folder / f".partial.{os.getpid()}"
         trainer.save_checkpoint(partial)
         if best:
@@ -138,6 +141,14 @@ class Record(Checkpoint):
         if (folder / "last.ckpt").exists():
             (folder / "last.ckpt").replace(folder / "previous.ckpt")
         partial.replace(folder / "last.ckpt")
+
+
+class PlainCheckpoints(TorchCheckpointIO):
+    """Writes a checkpoint where it is asked to; Lightning's own goes through the system's /tmp first."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Plain `torch.save`: `Record` moves the file into place."""
+        torch.save(checkpoint, path)
 
 
 def _copy(source: Path, target: Path) -> None:

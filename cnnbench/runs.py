@@ -39,6 +39,7 @@ from cnnbench import __version__
 from cnnbench.errors import Diverged, InputError, Interrupted
 
 FORMAT = 1
+STATES = ("running", "finished", "failed", "diverged", "interrupted")
 KEPT_ON_FORCE = {"lock", "repeats"}
 
 
@@ -73,6 +74,11 @@ def write_atomic(path: Path, text: str) -> None:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def _number(text: str) -> float:
+    """A cell of metrics.csv; whole numbers stay whole, so that they are written back as they were."""
+    return int(text) if text.isdigit() else float(text)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -115,16 +121,25 @@ class Run:
 
     @property
     def state(self) -> str:
-        """new, running, finished, failed, diverged or interrupted."""
-        state = str(self.status().get("state", "new"))
-        return "interrupted" if state == "running" and not self._locked() else state
+        """new, running, finished, failed, diverged or interrupted; damaged if status.json is not readable.
+
+        A run without its figures is not finished, whatever its status says: asked for again, it is
+        evaluated again.
+        """
+        status = self.status()
+        state = status.get("state")
+        if state not in STATES:
+            return "damaged" if status or (self.path / "status.json").exists() else "new"
+        if state == "finished" and "test/acc" not in self.summary():
+            return "interrupted"
+        return "interrupted" if state == "running" and not self._locked() else str(state)
 
     def rows(self) -> list[dict[str, float]]:
-        """metrics.csv: a row an epoch, numbers as they were measured."""
+        """metrics.csv: a row an epoch, numbers as they were measured; none if it is absent or damaged."""
         try:
             with (self.path / "metrics.csv").open(encoding="utf-8", newline="") as file:
-                return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
-        except FileNotFoundError:
+                return [{k: _number(v) for k, v in row.items()} for row in csv.DictReader(file, strict=True)]
+        except (OSError, ValueError, TypeError, csv.Error):
             return []
 
     def write_rows(self, rows: Sequence[Mapping[str, float]]) -> None:
@@ -203,7 +218,7 @@ class Run:
                 self._end(status, "finished")
 
     def _begin(self, device: Mapping[str, Any]) -> dict[str, Any]:
-        before = self.status()
+        before = self.status() if self.state != "damaged" else {}
         status = {
             "format": FORMAT,
             "state": "running",
@@ -219,6 +234,8 @@ class Run:
         return status
 
     def _end(self, status: dict[str, Any], state: str, error: BaseException | None = None) -> None:
+        for partial in self.checkpoints.glob(".*"):  # half a checkpoint, and perhaps a disk full of it
+            partial.unlink(missing_ok=True)
         status["state"] = state
         status["attempts"][-1] |= {"ended": now(), "state": state}
         if error is not None:
@@ -245,7 +262,7 @@ def find(path: Path) -> list[Run]:
     """The run at `path`, or all runs below it, by path.
 
     Raises:
-        InputError: there is nothing at `path`.
+        InputError: there are none.
     """
     if not path.is_dir():
         raise InputError(f"{path}: no such folder")
@@ -256,6 +273,8 @@ def find(path: Path) -> list[Run]:
         if "status.json" in names:
             found.append(Run(Path(where)))
             folders.clear()  # what a run was before force=true is not a run of its own
+    if not found:
+        raise InputError(f"{path}: holds no run (a folder with a status.json)")
     return sorted(found, key=lambda run: run.path)
 
 

@@ -52,6 +52,14 @@ class Part(Section):
         return self.model_dump(exclude={"name", "target"}, exclude_unset=True)
 
 
+class Arch(Part):
+    """`arch`: a factory of `cnnbench.models`, or one of the user's own."""
+
+    width: Rate = 1.0
+    dropout: Fraction = 0.0
+    in_channels: Literal[1, 3] | None = None
+
+
 class Optimizer(Part):
     """`optimizer`: a `torch.optim` class and its arguments."""
 
@@ -95,7 +103,7 @@ class Data(Section):
     split_seed: Seed
     batch_size: Count
     in_memory: bool
-    num_workers: Annotated[NonNegative, Free]
+    num_workers: Annotated[int, Field(ge=0, le=1024, exclude=True)]
     num_classes: Annotated[int, Field(ge=2)] | None = None
     augment: Augment
 
@@ -164,8 +172,8 @@ class Settings(Section):
     name: Annotated[Name, Free]
     seed: Seed
     force: Annotated[bool, Free]
-    output_dir: Annotated[str, Free]
-    arch: Part
+    output_dir: Annotated[str, Field(min_length=1, exclude=True)]
+    arch: Arch
     data: Data
     optimizer: Optimizer
     scheduler: Scheduler
@@ -220,7 +228,17 @@ def _sentence(item: Any, plain: Any) -> str:
     if item["type"] == "missing":
         return f"{key}: is missing from the configuration"
     message = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if item["type"] == "string_pattern_mismatch":
+        message = "allowed: letters, digits, '.', '_' and '-', a letter or digit first, 100 at most"
+    elif item["type"] == "model_type":
+        message = f"is a section; allowed: {key}.SETTING=VALUE"
     if not key:
         return str(message)
-    value = "null" if item["input"] is None else item["input"]
-    return f"{key}={value}: {message}"
+    return f"{key}={shown(item['input'])}: {message}"
+
+
+def shown(value: Any) -> str:
+    """A value as one writes it on the command line."""
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    return " ".join(str(value).split())

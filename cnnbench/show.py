@@ -23,7 +23,7 @@ def main(arguments: list[str]) -> int:
         help=f"folders of runs, or a run (default: {default})",
     )
     paths: list[Path] = parser.parse_args(arguments).paths
-    runs = [run for path in paths for run in find(path)]
+    runs = list({run.path.resolve(): run for path in paths for run in find(path)}.values())
     if len(runs) == 1 and runs[0].path in paths:
         ui.out.print(ui.run_table(runs[0]))
         return 0

@@ -5,6 +5,7 @@ A run that is finished is answered from its folder, without importing torch.
 
 from __future__ import annotations
 
+import errno
 import sys
 import traceback
 from pathlib import Path
@@ -14,6 +15,7 @@ from omegaconf import DictConfig
 
 from cnnbench import __version__, compose, ui
 from cnnbench.errors import InputError, Interrupted
+from cnnbench.process import interruptible
 from cnnbench.runs import Run, identity
 from cnnbench.settings import Settings, parse
 
@@ -39,15 +41,20 @@ def main(arguments: list[str]) -> int:
                 del runs[run]
             refused.append(2)
             print(f"error: {error}", file=sys.stderr)
-        except Exception:
+        except Exception as error:
             assert run is not None
             runs[run] = 1
-            traceback.print_exc()
-            print(f"error: {run.path.name} failed; see {run.path / 'train.log'}", file=sys.stderr)
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                print(f"error: {run.path}: {error.strerror}", file=sys.stderr)
+            else:
+                traceback.print_exc()
+            log = run.path / "train.log"
+            print(f"error: {run.path.name} failed" + f"; see {log}" * log.exists(), file=sys.stderr)
         return float("nan")
 
     try:
-        compose.run(task, "train", arguments)
+        with interruptible():
+            compose.run(task, "train", arguments)
     except Interrupted as error:
         ui.console.print("interrupted; the same command goes on from the last checkpoint", style="yellow")
         return 128 + error.signum
@@ -85,8 +92,8 @@ def train(settings: Settings, run: Run, *, brief: bool = False) -> float:
         if not brief:
             ui.console.print(f"already {state}: shown from disk (force=true trains it again)", style="dim")
     else:
-        from cnnbench.fit import fit
-
+        with ui.console.status("starting"):  # torch and Lightning take seconds to import
+            from cnnbench.fit import fit
         fit(settings, run)
     if not brief:
         ui.out.print(ui.run_table(run))

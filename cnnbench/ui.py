@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich import box
 from rich.console import Console
@@ -15,18 +16,28 @@ from rich.text import Text
 if TYPE_CHECKING:
     from cnnbench.runs import Run
 
+Item = TypeVar("Item")
+
 console = Console(stderr=True)
 """Progress and notes; results go to `out`, so that they can be piped."""
 
-out = Console() if sys.stdout.isatty() else Console(width=120)
+out = Console() if sys.stdout.isatty() or "COLUMNS" in os.environ else Console(width=120)
 
 COLOURS = {
     "finished": "green",
     "running": "cyan",
+    "damaged": "red",
     "interrupted": "yellow",
     "failed": "red",
     "diverged": "magenta",
 }
+
+
+def progress(items: Iterable[Item], what: str, total: int) -> Iterator[Item]:
+    """`items`, with a bar in a terminal that goes away at the end."""
+    from rich.progress import track
+
+    yield from track(items, what, total, console=console, transient=True, disable=not console.is_terminal)
 
 
 def percent(value: Any) -> str:
@@ -69,8 +80,10 @@ def run_table(run: Run) -> Table:
             "val accuracy", percent(summary["best/val_acc"]) + f"   (loss {summary['best/val_loss']:.4f})"
         )
     if "test/acc" in summary:
-        table.add_row("test accuracy", f"{percent(summary['test/acc'])}   (loss {summary['test/loss']:.4f}, "
-                      f"top-5 {percent(summary['test/top5'])})")  # fmt: skip
+        more = f"loss {summary['test/loss']:.4f}"
+        if summary.get("data/classes", 0) > 5:
+            more += f", top-5 {percent(summary['test/top5'])}"
+        table.add_row("test accuracy", f"{percent(summary['test/acc'])}   ({more})")
     if "params" in summary:
         table.add_row("parameters", f"{summary['params']:,}   ({count(summary.get('macs'))} MACs an image)")
     if "time/wall_s" in summary:
@@ -81,24 +94,41 @@ def run_table(run: Run) -> Table:
     return table
 
 
+def _fitting(
+    headers: Sequence[str], rows: Iterable[Sequence[str | Text]], labels: int, title: str = ""
+) -> Table:
+    """A table as wide as the terminal allows: what does not fit is left out by columns, the last first.
+
+    The first `labels` columns say what a row is, and stay; a figure is never cut.
+    """
+    rows = list(rows)
+    for shown in range(len(headers), labels, -1):
+        table = Table(title=title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+        for i, header in enumerate(headers[:shown]):
+            table.add_column(header, justify="left" if i < labels else "right", overflow="fold")
+        for row in rows:
+            table.add_row(*row[:shown])
+        if out.measure(table, options=out.options.update(max_width=10_000)).maximum <= out.width:
+            break
+    return table
+
+
 def runs_table(runs: Iterable[Run]) -> Table:
     """Many runs, a row each, in the order given; unfinished and failed ones are shown too."""
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("run", no_wrap=True)
-    table.add_column("state", no_wrap=True)
-    for name in ("epochs", "val acc", "test acc", "wall time"):
-        table.add_column(name, justify="right", no_wrap=True)
+    rows: list[list[str | Text]] = []
     for run in runs:
         summary, state = run.summary(), run.state
-        table.add_row(
-            run.path.name,
-            Text(state, COLOURS.get(state, "")),
-            str(summary.get("epochs", "-")),
-            percent(summary.get("best/val_acc")),
-            percent(summary.get("test/acc")),
-            duration(summary.get("time/wall_s")),
+        rows.append(
+            [
+                run.path.name,
+                Text(state, COLOURS.get(state, "")),
+                percent(summary.get("best/val_acc")),
+                percent(summary.get("test/acc")),
+                str(summary.get("epochs", "-")),
+                duration(summary.get("time/wall_s")),
+            ]
         )
-    return table
+    return _fitting(("run", "state", "val acc", "test acc", "epochs", "wall time"), rows, labels=2)
 
 
 def comparison(runs: Sequence[Run], title: str) -> Table:
@@ -107,32 +137,33 @@ def comparison(runs: Sequence[Run], title: str) -> Table:
     The settings that differ are the columns. Accuracies are means over the finished runs with the
     sample's standard deviation; `n` says how many finished, of how many there are. Best val first.
     """
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     choices = {run: _flat(run.config()) for run in runs}
     groups: dict[tuple[tuple[str, str], ...], list[Run]] = {}
     for run, choice in choices.items():
         groups.setdefault(tuple(sorted((k, v) for k, v in choice.items() if k != "seed")), []).append(run)
-    axes = _axes([dict(group) for group in groups])
-    for name in axes or ["arch"]:
-        table.add_column(name.removesuffix(".name"), no_wrap=True)
-    for name in ("n", "val acc %", "test acc %", "params", "MACs", "images/s", "wall time"):
-        table.add_column(name, justify="right", no_wrap=True)
+    axes = _axes([dict(group) for group in groups]) or ["arch.name"]
     rows = []
     for group, members in groups.items():
         done = [run.summary() for run in members if run.state == "finished"]
         column = {key: [summary[key] for summary in done] for key in (done[0] if done else ())}
-        cells = [dict(group).get(axis, "-") for axis in axes or ["arch.name"]]
+        cells = [dict(group).get(axis, "-") for axis in axes]
         cells.append(f"{len(done)}" if len(done) == len(members) else f"{len(done)} of {len(members)}")
         cells += [_spread(column.get("best/val_acc")), _spread(column.get("test/acc"))]
         means = {key: fmean(column[key]) for key in FIGURES if key in column}
         cells += [shown(means.get(key)) for key, shown in FIGURES.items()]
         rows.append((fmean(column["best/val_acc"]) if done else -1.0, cells))
-    for _, cells in sorted(rows, key=lambda row: -row[0]):
-        table.add_row(*cells)
-    return table
+    rows.sort(key=lambda row: -row[0])
+    headers = [axis.removesuffix(".name") for axis in axes]
+    headers += ["n", "val acc %", "test acc %", "params", "wall time", "MACs", "images/s"]
+    return _fitting(headers, [cells for _, cells in rows], len(axes), title)
 
 
-FIGURES = {"params": count, "macs": count, "time/images_per_s": count, "time/wall_s": duration}
+FIGURES: dict[str, Callable[[Any], str]] = {
+    "params": count,
+    "time/wall_s": duration,
+    "macs": count,
+    "time/images_per_s": count,
+}
 
 
 def _spread(values: Sequence[float] | None) -> str:

@@ -142,9 +142,7 @@ def decode(path: Path, size: int) -> Tensor:
 
 def decode_all(paths: list[Path], size: int) -> Tensor:
     """The centres of all files as one uint8 tensor (N, 3, size, size), with a progress bar."""
-    from rich.progress import track
-
-    from cnnbench.ui import console
+    from cnnbench.ui import progress
 
     cut = eval_transform(size)
     pixels = torch.empty((len(paths), 3, size, size), dtype=torch.uint8)
@@ -152,9 +150,7 @@ def decode_all(paths: list[Path], size: int) -> Tensor:
     torch.set_num_threads(1)  # the files are done in parallel already: more threads are slower by far
     try:
         decoded = in_threads(lambda path: cut(decode(path, size)), paths)
-        for i, image in enumerate(
-            track(decoded, "decoding images", len(paths), console=console, transient=True)
-        ):
+        for i, image in enumerate(progress(decoded, "decoding images", len(paths))):
             pixels[i] = image
     finally:
         torch.set_num_threads(threads)

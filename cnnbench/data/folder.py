@@ -162,11 +162,9 @@ def check_images(root: Path, paths: list[Path]) -> None:
     memory = _Memory(root, paths)
     if memory.facts.get("checked") == "yes":
         return
-    from rich.progress import track
+    from cnnbench.ui import progress
 
-    from cnnbench.ui import console
-
-    checked = track(in_threads(_fault, paths), "checking images", len(paths), console=console, transient=True)
+    checked = progress(in_threads(_fault, paths), "checking images", len(paths))
     faults = [
         f"{path.relative_to(root)} ({fault})" for path, fault in zip(paths, checked, strict=True) if fault
     ]
