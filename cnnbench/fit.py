@@ -191,7 +191,7 @@ def _finish(
     summary = {
         **parts.facts,
         "epochs": len(record.rows),
-        "best/epoch": int(best["epoch"]) + 1,
+        "best/epoch": int(best["epoch"]),
         "best/val_acc": best["val/acc"],
         "best/val_loss": best["val/loss"],
         **test,

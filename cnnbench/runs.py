@@ -102,8 +102,10 @@ class Run:
         return self.path / "checkpoints"
 
     def status(self) -> dict[str, Any]:
-        """status.json; empty for a run that was never started."""
-        return _read_json(self.path / "status.json")
+        """status.json; empty for a run that was never started, and for a file that is no status."""
+        status = _read_json(self.path / "status.json")
+        kinds = (status.get("state"), type(status.get("attempts")), type(status.get("device")))
+        return status if kinds[0] in STATES and kinds[1:] == (list, dict) else {}
 
     def summary(self) -> dict[str, Any]:
         """summary.json; what is known while there is none."""
@@ -126,10 +128,9 @@ class Run:
         A run without its figures is not finished, whatever its status says: asked for again, it is
         evaluated again.
         """
-        status = self.status()
-        state = status.get("state")
-        if state not in STATES:
-            return "damaged" if status or (self.path / "status.json").exists() else "new"
+        state = self.status().get("state")
+        if state is None:
+            return "damaged" if (self.path / "status.json").exists() else "new"
         if state == "finished" and "test/acc" not in self.summary():
             return "interrupted"
         return "interrupted" if state == "running" and not self._locked() else str(state)
@@ -138,9 +139,10 @@ class Run:
         """metrics.csv: a row an epoch, numbers as they were measured; none if it is absent or damaged."""
         try:
             with (self.path / "metrics.csv").open(encoding="utf-8", newline="") as file:
-                return [{k: _number(v) for k, v in row.items()} for row in csv.DictReader(file, strict=True)]
-        except (OSError, ValueError, TypeError, csv.Error):
+                rows = [{k: _number(v) for k, v in row.items()} for row in csv.DictReader(file)]
+        except (OSError, ValueError, TypeError, AttributeError, csv.Error):
             return []
+        return rows if all("epoch" in row for row in rows) else []
 
     def write_rows(self, rows: Sequence[Mapping[str, float]]) -> None:
         """Replace metrics.csv. Floats are written so that they read back to the last bit."""
@@ -218,7 +220,7 @@ class Run:
                 self._end(status, "finished")
 
     def _begin(self, device: Mapping[str, Any]) -> dict[str, Any]:
-        before = self.status() if self.state != "damaged" else {}
+        before = self.status()
         status = {
             "format": FORMAT,
             "state": "running",
@@ -262,7 +264,7 @@ def find(path: Path) -> list[Run]:
     """The run at `path`, or all runs below it, by path.
 
     Raises:
-        InputError: there are none.
+        InputError: there is no such folder.
     """
     if not path.is_dir():
         raise InputError(f"{path}: no such folder")
@@ -273,8 +275,6 @@ def find(path: Path) -> list[Run]:
         if "status.json" in names:
             found.append(Run(Path(where)))
             folders.clear()  # what a run was before force=true is not a run of its own
-    if not found:
-        raise InputError(f"{path}: holds no run (a folder with a status.json)")
     return sorted(found, key=lambda run: run.path)
 
 

@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 from cnnbench import ui
+from cnnbench.errors import InputError
 from cnnbench.runs import find
 
 
@@ -24,6 +25,8 @@ def main(arguments: list[str]) -> int:
     )
     paths: list[Path] = parser.parse_args(arguments).paths
     runs = list({run.path.resolve(): run for path in paths for run in find(path)}.values())
+    if not runs:
+        raise InputError(f"{', '.join(map(str, paths))}: no run here (a folder with a status.json)")
     if len(runs) == 1 and runs[0].path in paths:
         ui.out.print(ui.run_table(runs[0]))
         return 0

@@ -75,7 +75,7 @@ def run_table(run: Run) -> Table:
     if error := run.status().get("error"):
         table.add_row("reason", Text(f"{error['type']}: {error['message']}"[:400]))
     if "best/epoch" in summary:
-        table.add_row("best epoch", f"{summary['best/epoch']} of {summary['epochs']}")
+        table.add_row("best epoch", f"{summary['best/epoch'] + 1} of {summary['epochs']}")
         table.add_row(
             "val accuracy", percent(summary["best/val_acc"]) + f"   (loss {summary['best/val_loss']:.4f})"
         )

@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import string
+from contextlib import contextmanager
 
 import pytest
 
@@ -15,8 +16,12 @@ from cnnbench.runs import Run, find, identity, write_atomic
 DEVICE = {"accelerator": "cpu", "threads": 2}
 
 
+@contextmanager
 def attempt(run, **options):
-    return run.attempt("a: 1\n", DEVICE, afresh=False, **options)
+    """An attempt that leaves its figures if nothing goes wrong."""
+    with run.attempt("a: 1\n", DEVICE, **({"afresh": False} | options)) as status:
+        yield status
+        run.write_summary({"test/acc": 1.0})
 
 
 def test_identity_does_not_depend_on_order_or_on_how_a_number_is_written():
@@ -116,7 +121,7 @@ def test_one_process_at_a_time(tmp_path):
 def test_afresh_keeps_what_was_there(tmp_path):
     run = Run(tmp_path / "x")
     for repeats in range(3):
-        with run.attempt(f"n: {repeats}\n", DEVICE, afresh=True) as status:
+        with attempt(run, afresh=True) as status:
             assert status["repeats"] == repeats
             (run.path / "metrics.csv").write_text(f"epoch\n{repeats}\n")
     assert run.rows() == [{"epoch": 2.0}]
@@ -132,4 +137,4 @@ def test_a_file_that_is_no_status_is_no_crash(tmp_path):
     (tmp_path / "summary.json").write_text("[1, 2]")
     (tmp_path / "config.yaml").write_text("a: [1")
     run = Run(tmp_path)
-    assert (run.state, run.summary(), run.config(), run.rows()) == ("new", {}, {}, [])
+    assert (run.state, run.summary(), run.config(), run.rows()) == ("damaged", {}, {}, [])

@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from running import TINY, command, the_run
+from running import TINY, command, kill_when, the_run
 
 from cnnbench.runs import Run
 
@@ -289,7 +290,7 @@ def test_every_setting_trains_and_changes_something(asked, cli):
     assert cli("train", *TINY, *asked)[0] == 0
     plain, run = Run(the_run("plain")), Run(the_run())
     assert math.isfinite(run.summary()["test/loss"])
-    same = ("trainer.deterministic", "trainer.early_stopping", "device.memory_format")
+    same = ("trainer.deterministic", "trainer.early_stopping", "device.memory_format", "device.precision=64")
     if not asked[0].startswith(same):
         assert [row["val/loss"] for row in run.rows()] != [row["val/loss"] for row in plain.rows()]
 
@@ -333,3 +334,52 @@ def test_quickstart(cli):
     for arch in ("basic", "mlp", "resnet20"):
         assert arch in out
     assert all(run.state == "finished" for run in map(Run, Path("outputs/quickstart").glob("*-digits-*")))
+
+
+@pytest.mark.parametrize("content", [None, "", "{", "[]"])
+def test_a_finished_run_without_its_figures_is_evaluated_again(content, cli):
+    assert cli("train", *TINY)[0] == 0
+    run = Run(the_run())
+    before, epochs = run.summary(), (run.path / "metrics.csv").read_text()
+    (run.path / "summary.json").unlink()
+    if content is not None:
+        (run.path / "summary.json").write_text(content)
+    assert run.state == "interrupted"
+    assert cli("train", *TINY)[0] == 0
+    drop = {key for key in before if key.startswith("time/")}
+    assert {k: v for k, v in run.summary().items() if k not in drop} == {
+        k: v for k, v in before.items() if k not in drop
+    }
+    assert (run.path / "metrics.csv").read_text() == epochs  # nothing was trained anew
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("status.json", '{"state": 5, "attempts": "x", "device": 7}'),
+        ("status.json", "\x00\xff"),
+        ("status.json", '{"state": "running", "attempts": 3, "device": []}'),
+        ("metrics.csv", "garbage\n1,2,3\n"),
+        ("metrics.csv", ""),
+        ("config.yaml", "a: [1"),
+    ],
+)
+def test_a_damaged_run_is_said_to_be_so_and_trained_again(file, content, cli):
+    assert cli("train", *TINY)[0] == 0
+    run = Run(the_run())
+    (run.path / "summary.json").unlink()
+    (run.path / file).write_text(content)
+    assert cli("runs")[0] == 0
+    assert cli("train", *TINY)[0] == 0
+    assert run.state == "finished"
+    assert [row["epoch"] for row in run.rows()] == [0, 1]
+
+
+def test_ctrl_c_while_torch_is_imported():
+    """numpy's import swallows a KeyboardInterrupt; ours comes through, in one line."""
+    with subprocess.Popen(command("train", *TINY), stderr=subprocess.PIPE, text=True) as process:
+        maps = Path(f"/proc/{process.pid}/maps")
+        assert kill_when(process, lambda: "libtorch_cpu" in maps.read_text(), signal.SIGINT) == 130
+        said = process.stderr.read().splitlines()
+    assert said == ["interrupted; the same command goes on from the last checkpoint"]
+    assert not Path("outputs").exists()
