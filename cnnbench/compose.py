@@ -56,7 +56,7 @@ def run(task: Callable[[DictConfig], Any], config_name: str, arguments: list[str
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here, instead of being printed on the way
     try:
         hydra.main(config_path=CONF, config_name=config_name, version_base="1.3")(task)()
-    except Exception as error:
+    except Exception as error:  # Hydra, OmegaConf and YAML raise many kinds for what was typed
         if before[1] == "1":
             traceback.print_exc()
         raise InputError(_explain(error, config_name, arguments)) from error
@@ -93,7 +93,7 @@ def _explain(error: Exception, config_name: str, arguments: list[str]) -> str:
     if isinstance(error, OverrideParseException):
         return f"{error.override}: {error.message.splitlines()[0]}"
     text = " ".join(f"{error or type(error).__name__} {error.__cause__ or ''}".split())
-    return text.removesuffix(" full_key:").strip()
+    return f"{text.removesuffix(' full_key:').strip()} (asked for: {' '.join(arguments)})"
 
 
 def _explain_key(key: str, config_name: str, arguments: list[str]) -> str:

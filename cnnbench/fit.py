@@ -64,7 +64,7 @@ def build(settings: Settings, recorded: Mapping[str, Any] | None = None) -> Part
         num_workers=settings.data.num_workers,
         channels=settings.arch.arguments().get("in_channels"),
         seed=settings.seed,
-        **{key: value for key, value in asked.items() if key != "content"},
+        **asked,
     )
     shape = (data.channels, data.size, data.size)
     make_model = factory(
@@ -107,7 +107,7 @@ def fit(settings: Settings, run: Run) -> None:
 
     Raises:
         InputError: before anything is written.
-        Interrupted: SIGINT or SIGTERM; the run goes on when it is asked for again.
+        Interrupted: the run goes on when it is asked for again.
     """
     start = time.perf_counter()
     with quiet():

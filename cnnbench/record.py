@@ -17,6 +17,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from cnnbench.errors import Diverged
 from cnnbench.runs import Run
+from cnnbench.ui import console
 
 CHECK_EVERY = 50
 """Batches between looks at the loss: each look makes a GPU wait."""
@@ -177,20 +178,22 @@ def resumable(run: Run) -> tuple[Path | None, list[dict[str, float]]]:
     """
     for name in ("last.ckpt", "previous.ckpt"):
         path = run.checkpoints / name
-        if not path.exists():
+        if not path.exists() or (checkpoint := _loaded(path)) is None:
             continue
-        try:
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-            done = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
-        except Exception as error:  # torch names no error of its own for a damaged file
-            from cnnbench.ui import console
-
-            console.print(f"{path} does not load ({error}): passed over", style="yellow", highlight=False)
-            continue
+        done = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
         rows = [row for row in run.rows() if row["epoch"] < done]
-        if len(rows) == done:
+        if len(rows) == done and (not rows or _loaded(run.checkpoints / "best.ckpt") is not None):
             return path, rows
     return None, []
+
+
+def _loaded(path: Path) -> dict[str, Any] | None:
+    """A checkpoint, not yet read from disk as far as that can wait; None if it is absent or damaged."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)  # type: ignore[no-any-return]
+    except Exception as error:  # torch names no error of its own for a damaged file
+        console.print(f"{path} does not load ({error}): passed over", style="yellow", highlight=False)
+        return None
 
 
 def strip(run: Run) -> None:

@@ -55,8 +55,6 @@ class Part(Section):
 class Arch(Part):
     """`arch`: a factory of `cnnbench.models`, or one of the user's own."""
 
-    width: Rate = 1.0
-    dropout: Fraction = 0.0
     in_channels: Literal[1, 3] | None = None
 
 

@@ -62,7 +62,7 @@ def track(settings: Settings, run: Run, repeats: int, rows: Sequence[Row]) -> It
     """A tracker for one attempt, that has the `rows` of earlier attempts already."""
     try:
         tracker = _Guarded(_open(settings, run, repeats))
-    except Exception as error:
+    except Exception as error:  # of any logger and any server: none may cost the run
         _report(error)
         tracker = _Guarded(Nowhere())
     exit_code = 1
@@ -135,7 +135,7 @@ class _Guarded:
             return
         try:
             getattr(self.tracker, what)(*args)
-        except Exception as error:
+        except Exception as error:  # as above
             self.broken = True
             _report(error)
 

@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
                 del runs[run]
             refused.append(2)
             print(f"error: {error}", file=sys.stderr)
-        except Exception as error:
+        except Exception as error:  # of a model, a disk, a device: recorded, and a sweep goes on
             assert run is not None
             runs[run] = 1
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):

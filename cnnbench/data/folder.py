@@ -185,7 +185,7 @@ def _fault(path: Path) -> str:
         return "empty file" if path.stat().st_size == 0 else "not an image"
     except OSError as error:
         return error.strerror or str(error)
-    except Exception as error:
+    except Exception as error:  # Pillow's formats raise what they like
         return str(error) or type(error).__name__
     return ""
 

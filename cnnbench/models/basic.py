@@ -41,7 +41,9 @@ def basic(
         raise ValueError(f"kernel={kernel}: allowed: odd numbers from 1")
     if hidden < 1:
         raise ValueError(f"hidden={hidden}: allowed: 1 or more")
-    channels = [in_channels] + [max(1, round(32 * width * 2**i)) for i in range(blocks)]
+    channels = [in_channels] + [round(32 * width * 2**i) for i in range(blocks)]
+    if min(channels) < 1:
+        raise ValueError(f"width={width}: leaves no channels; allowed: 1/32 or more")
     features = nn.Sequential(
         OrderedDict(
             (f"block{i}", block(c_in, c_out, kernel)) for i, (c_in, c_out) in enumerate(pairwise(channels), 1)

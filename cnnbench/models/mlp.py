@@ -25,7 +25,7 @@ def mlp(
     """
     units = [round(n * width) for n in hidden]
     if any(n < 1 for n in units):
-        raise ValueError(f"hidden={list(hidden)} x width={width}: each layer needs one unit or more")
+        raise ValueError(f"width={width} x hidden={list(hidden)}: each layer needs one unit or more")
     layers: list[nn.Module] = [nn.Flatten()]
     before = in_channels * image_size**2
     for n in units:

@@ -75,5 +75,7 @@ def cifar_resnet(
         raise ValueError(f"depth={depth}: allowed: 6n + 2, that is 8, 14, 20, 26, 32, …")
     if image_size < 4:
         raise ValueError(f"images of {image_size} pixels are too small: 4 or more are needed")
-    c1, c2, c3 = (max(1, round(c * width)) for c in (16, 32, 64))
+    c1, c2, c3 = (round(c * width) for c in (16, 32, 64))
+    if c1 < 1:
+        raise ValueError(f"width={width}: leaves no channels; allowed: 1/16 or more")
     return CifarResNet(in_channels, num_classes, (depth - 2) // 6, (c1, c2, c3))
