@@ -108,7 +108,7 @@ def _explain_key(key: str, config_name: str, arguments: list[str]) -> str:
         return (
             f"{key}: no such setting{f' in {section}' if section else ''}; {suggest(name, map(str, there))}"
         )
-    return f"{key}: no such setting; {suggest(key, _leaves(config))[:400]}"
+    return f"{key}: no such setting; {suggest(key, map(str, config))[:400]}"
 
 
 def _default(config_name: str, groups: list[str]) -> DictConfig:
@@ -121,7 +121,3 @@ def _default(config_name: str, groups: list[str]) -> DictConfig:
             except (HydraException, OmegaConfBaseException):
                 continue
     return OmegaConf.create()
-
-
-def _leaves(config: DictConfig) -> list[str]:
-    return [str(key) for key in config]
