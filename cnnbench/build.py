@@ -51,6 +51,8 @@ def factory(part: Part, group: str, **given: Any) -> Callable[..., Any]:
     def call(*positional: Any, **more: Any) -> Any:
         try:
             return target(*positional, **arguments, **more)
+        except InputError:
+            raise
         except (ValueError, TypeError, RuntimeError, MemoryError) as error:  # torch: no memory, bad sizes
             message = str(error).splitlines()[0] if str(error) else type(error).__name__
             separator = "." if message.split("=")[0] in parameters else f"={part.name}: "

@@ -28,6 +28,11 @@ VERBS = {
         "train one configuration, or a sweep with -m",
         "cnnbench train data=cifar10 arch=resnet20",
     ),
+    "inspect": Verb(
+        "cnnbench.inspect",
+        "show a model layer by layer: shapes, parameters, MACs",
+        "cnnbench inspect arch=vgg16_bn data=cifar10",
+    ),
     "runs": Verb("cnnbench.show", "show what runs there are, or one run", "cnnbench runs outputs/quickstart"),
     "completion": Verb(
         "cnnbench.completion", "print the shell completion script", 'eval "$(cnnbench completion bash)"'

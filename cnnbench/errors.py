@@ -14,6 +14,27 @@ class InputError(ValueError):
     """
 
 
+REASONS = {
+    "absent": "the model has no layer of this kind",
+    "sum": "the model adds or concatenates maps that would differ in size",
+    "small": "a map becomes too small for one of its layers",
+    "foreign": "ops apply to the models of cnnbench alone",
+}
+"""Why a model may refuse a value of an ablation axis: there are no other reasons."""
+
+
+class OpsError(InputError):
+    """A model cannot carry a value of an ablation axis.
+
+    Attributes:
+        reason: a key of `REASONS`.
+    """
+
+    def __init__(self, reason: str, what: str) -> None:
+        super().__init__(f"{what}: {REASONS[reason]}")
+        self.reason = reason
+
+
 class Interrupted(BaseException):
     """SIGINT or SIGTERM arrived while a run was being trained.
 

@@ -16,7 +16,7 @@ import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging
 from omegaconf import OmegaConf
 
-from cnnbench import macs, tracking
+from cnnbench import network, tracking, weights
 from cnnbench.build import factory
 from cnnbench.data.batches import decode, eval_transform
 from cnnbench.data.module import Augment, ImageData
@@ -62,20 +62,20 @@ def build(settings: Settings, recorded: Mapping[str, Any] | None = None) -> Part
     data = ImageData(
         root=settings.data.root,
         num_workers=settings.data.num_workers,
-        channels=settings.arch.arguments().get("in_channels"),
+        channels=settings.arch.in_channels,
+        imagenet_normalisation=settings.arch.weights == "imagenet",
         seed=settings.seed,
         **asked,
     )
     shape = (data.channels, data.size, data.size)
-    make_model = factory(
-        settings.arch, "arch", in_channels=data.channels, num_classes=data.num_classes, image_size=data.size
+    model, facts = network.make(
+        settings, shape, data.num_classes, batch=min(settings.data.batch_size, len(data.train.labels))
     )
-    model = make_model()
-    facts = {
-        "params": macs.params(model),
-        "macs": macs.macs(model, shape, data.num_classes),
-        **data.facts,
-    }
+    frozen: list[torch.nn.Module] = []
+    if settings.arch.weights is not None:
+        facts |= weights.load(model, settings.arch)
+        frozen = weights.frozen(model)
+    facts |= data.facts
     recipe = settings.trainer
     steps_per_epoch = -(-data.batches // recipe.accumulate)
     task = Classifier(
@@ -95,6 +95,7 @@ def build(settings: Settings, recorded: Mapping[str, Any] | None = None) -> Part
         mixup=recipe.mixup,
         cutmix=recipe.cutmix,
         decay_norm_and_bias=recipe.decay_norm_and_bias,
+        frozen=frozen,
     )
     # The optimizer and the schedule are made again by Lightning; made here, bad values show in time.
     optimizer = task.make_optimizer([torch.nn.Parameter(torch.zeros(1))])

@@ -1,14 +1,35 @@
-"""The cost of a model: parameters and multiply-accumulate operations."""
+"""The cost of a model: parameters and multiply-accumulate operations, in all and layer by layer."""
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
 from cnnbench.errors import InputError
+
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What one layer makes of one image.
+
+    Attributes:
+        output: (C, H, W), or (K,) after flattening.
+        params, macs: its own; those of all layers add up to the model's.
+    """
+
+    name: str
+    kind: str
+    output: tuple[int, ...]
+    params: int
+    macs: int
 
 
 def params(model: nn.Module) -> int:
@@ -16,33 +37,84 @@ def params(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-def macs(model: nn.Module, shape: tuple[int, int, int], num_classes: int) -> int:
+def macs(model: nn.Module, shape: Shape, num_classes: int) -> int:
     """Multiply-accumulates of one image of `shape` (C, H, W): half of what torch's FLOP counter counts.
 
-    Runs on the meta device, so that nothing is computed; also shows that the model takes such images.
+    Nothing is computed (meta tensors); also shows that the model takes such images.
 
     Raises:
         InputError: the model cannot take images of this shape, or returns anything but (1, K) logits.
     """
-    try:
-        count, logits = _forward(copy.deepcopy(model).to("meta"), shape, "meta")
-    except (RuntimeError, NotImplementedError):  # an operation without a meta kernel, or a real fault
+    with FlopCounterMode(display=False) as counter:
         try:
-            count, logits = _forward(copy.deepcopy(model), shape, "cpu")
-        except (RuntimeError, ValueError) as error:
-            c, h, w = shape
-            raise InputError(
-                f"arch: cannot take images of {c}x{h}x{w}: {str(error).splitlines()[0]}"
-            ) from error
+            logits = forward(model, shape, 1, "meta")
+        except (RuntimeError, NotImplementedError):  # an operation without a meta kernel, or a real fault
+            counter.flop_counts.clear()
+            try:
+                logits = forward(model, shape, 1, "cpu")
+            except (RuntimeError, ValueError) as error:
+                c, h, w = shape
+                raise InputError(
+                    f"arch: cannot take images of {c}x{h}x{w}: {str(error).splitlines()[0]}"
+                ) from error
     if tuple(logits.shape) != (1, num_classes):
         raise InputError(
             f"arch: returns {tuple(logits.shape)} for one image; expected (1, {num_classes}) logits"
         )
-    return count
+    return int(counter.get_total_flops()) // 2
 
 
-def _forward(model: nn.Module, shape: tuple[int, int, int], device: str) -> tuple[int, Tensor]:
+def layers(model: nn.Module, shape: Shape) -> list[Layer]:
+    """The layers that compute something, in the order in which they are done."""
+    names = {
+        module: name
+        for name, module in model.named_modules()
+        if not isinstance(module, nn.Identity | nn.Dropout | nn.Flatten)
+        and (not list(module.children()) or list(module.parameters(recurse=False)))
+    }
+    outputs: dict[str, tuple[int, ...]] = {}
+
+    def record(module: nn.Module, _: object, output: Tensor) -> None:
+        outputs[names[module]] = tuple(output.shape[1:])
+
+    hooks = [module.register_forward_hook(record) for module in names]
+    with FlopCounterMode(display=False) as counter:
+        forward(model, shape, 1, "meta")
+    for hook in hooks:
+        hook.remove()
+    flops = {name: sum(count.values()) for name, count in counter.get_flop_counts().items()}
+    root = type(model).__name__
+    total = {name: flops.get(f"{root}.{name}", 0) // 2 for name in names.values()}
+    return [
+        Layer(
+            name,
+            type(model.get_submodule(name)).__name__,
+            output,
+            sum(p.numel() for p in model.get_submodule(name).parameters(recurse=False)),
+            total[name] - sum(total[inner] for inner in total if inner.startswith(f"{name}.")),
+        )
+        for name, output in outputs.items()
+    ]
+
+
+def forward(model: nn.Module, shape: Shape, batch: int, device: str, *, training: bool = False) -> Tensor:
+    """The model's logits of `batch` images of zeros; on "meta" only their shapes. Changes nothing."""
     dtype = next((p.dtype for p in model.parameters()), torch.float32)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        logits = model.eval()(torch.zeros((1, *shape), device=device, dtype=dtype))
-    return counter.get_total_flops() // 2, logits
+    images = torch.zeros((batch, *shape), device=device, dtype=dtype)
+    state = {}
+    if device == "meta":  # without copying the weights
+        state = {k: v.to("meta") for k, v in (*model.named_parameters(), *model.named_buffers())}
+    with torch.no_grad(), _mode(model, training):
+        return functional_call(model, state, (images,))  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _mode(model: nn.Module, training: bool) -> Iterator[None]:
+    """Train or eval mode for a while; each module then gets its own back."""
+    before = {module: module.training for module in model.modules()}
+    model.train(training)
+    try:
+        yield
+    finally:
+        for module, mode in before.items():
+            module.training = mode

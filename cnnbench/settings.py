@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from cnnbench.errors import InputError, suggest
+from cnnbench.errors import InputError, OpsError, suggest
 
 Free = Field(exclude=True)
 Count = Annotated[int, Field(ge=1)]
@@ -52,10 +52,61 @@ class Part(Section):
         return self.model_dump(exclude={"name", "target"}, exclude_unset=True)
 
 
+Norm = Literal["native", "batch", "group", "layer", "instance", "frn", "none"]
+Act = Literal["native", "relu", "leaky_relu", "prelu", "gelu", "silu", "relu6", "tanh", "sigmoid", "identity"]
+Pool = Literal["native", "max", "avg", "lp", "stride", "blur", "max_blur", "mixed", "stochastic", "none"]
+Padding = Literal["native", "zeros", "same", "valid", "reflect", "replicate", "circular"]
+
+
+class Ops(Section):
+    """`ops`: the ablation axes; what a value means is said in `cnnbench.ops`."""
+
+    norm: Norm
+    act: Act
+    pool: Pool
+    padding: Padding
+
+
+class Native(Section):
+    """`arch.native`: what `native` stands for in an architecture; axes that it does not have are absent.
+
+    `native` itself where layers differ among each other.
+    """
+
+    norm: Norm | None = None
+    act: Act | None = None
+    pool: Pool | None = None
+    padding: Padding | None = None
+
+
 class Arch(Part):
     """`arch`: a factory of `cnnbench.models`, or one of the user's own."""
 
     in_channels: Literal[1, 3] | None = None
+    weights: Annotated[str, Field(min_length=1)] | None = None
+    freeze: bool = False
+    library: str | None = None
+    native: Native | None = Field(default=None, exclude=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_after_its_library(cls, value: Any) -> Any:
+        """`resnet18` of torchvision is `torchvision.resnet18`: not the one of cnnbench."""
+        if isinstance(value, dict) and isinstance(value.get("name"), str) and value.get("library"):
+            prefix = f"{value['library']}."
+            value = value | {"name": prefix + value["name"].removeprefix(prefix)}
+        return value
+
+    @model_validator(mode="after")
+    def _frozen_means_loaded(self) -> Arch:
+        if self.freeze and self.weights is None:
+            raise ValueError("freeze=true: freezes what arch.weights loads; allowed with weights alone")
+        return self
+
+    def arguments(self) -> dict[str, Any]:
+        """What `_target_` is called with."""
+        ours = {"name", "target", "weights", "freeze", "library", "native"}
+        return self.model_dump(exclude=ours, exclude_unset=True)
 
 
 class Optimizer(Part):
@@ -172,6 +223,7 @@ class Settings(Section):
     force: Annotated[bool, Free]
     output_dir: Annotated[str, Field(min_length=1, exclude=True)]
     arch: Arch
+    ops: Ops
     data: Data
     optimizer: Optimizer
     scheduler: Scheduler
@@ -188,9 +240,17 @@ class Settings(Section):
             )
         return self
 
+    def resolved_ops(self) -> dict[str, str]:
+        """The value of each axis that the architecture has, with `native` replaced by what it stands for."""
+        if self.arch.native is None:
+            return {}
+        native = self.arch.native.model_dump(exclude_none=True)
+        asked = {axis: value for axis, value in self.ops.model_dump().items() if value != "native"}
+        return {axis: asked.get(axis, value) for axis, value in native.items()}
+
     def choice(self) -> dict[str, Any]:
         """The part that decides the result, as plain values: what a run's identity is made of."""
-        return self.model_dump(by_alias=True, exclude_unset=True)
+        return self.model_dump(by_alias=True, exclude_unset=True) | {"ops": self.resolved_ops()}
 
 
 def parse(config: DictConfig) -> Settings:
@@ -198,6 +258,7 @@ def parse(config: DictConfig) -> Settings:
 
     Raises:
         InputError: naming every wrong setting, its value and what is allowed.
+        OpsError: an ablation axis that the architecture does not have.
     """
     try:
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
@@ -207,9 +268,14 @@ def parse(config: DictConfig) -> Settings:
             raise InputError(f"{key}: has no default and must be given, as {key}=…") from None
         raise InputError(f"{key}: {str(error).splitlines()[0]}") from None
     try:
-        return Settings.model_validate(plain)
+        settings = Settings.model_validate(plain)
     except ValidationError as error:
         raise InputError("; ".join(_sentence(item, plain) for item in error.errors())) from None
+    for axis, value in settings.ops.model_dump().items():
+        if value != "native" and axis not in settings.resolved_ops():
+            reason = "foreign" if settings.arch.native is None else "absent"
+            raise OpsError(reason, f"ops.{axis}={value} with arch={settings.arch.name}")
+    return settings
 
 
 def _sentence(item: Any, plain: Any) -> str:

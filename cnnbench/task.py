@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
@@ -25,7 +25,8 @@ class Classifier(pl.LightningModule):
     """Trains `model` with any optimizer and any schedule; knows the name of none.
 
     Args:
-        model: (N, C, H, W) -> (N, K) logits.
+        model: (N, C, H, W) -> (N, K) logits; in training perhaps a tuple, whose further members are logits
+            of auxiliary classifiers, that count `model.aux_weight` in the loss.
         num_classes: K.
         optimizer: called with the parameters, or with groups of them.
         schedule: called with the optimizer; stepped after each of its steps. If it has `observe`, that is
@@ -35,6 +36,7 @@ class Classifier(pl.LightningModule):
         label_smoothing: of the training loss alone; val and test losses are plain cross-entropy.
         mixup, cutmix: alpha of each (arXiv:1710.09412, 1905.04899); 0 is off.
         decay_norm_and_bias: False leaves parameters of one dimension without weight decay.
+        frozen: modules of `model` that stay in eval mode, so that batch norm keeps its statistics.
     """
 
     def __init__(
@@ -49,11 +51,13 @@ class Classifier(pl.LightningModule):
         mixup: float = 0.0,
         cutmix: float = 0.0,
         decay_norm_and_bias: bool = True,
+        frozen: Sequence[nn.Module] = (),
     ) -> None:
         super().__init__()
         self.model = model
         self.make_optimizer, self.make_schedule = optimizer, schedule
         self.seed, self.label_smoothing, self.decay_norm_and_bias = seed, label_smoothing, decay_norm_and_bias
+        self._frozen = list(frozen)
         mixers: list[Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = []
         if mixup > 0:
             mixers.append(v2.MixUp(alpha=mixup, num_classes=num_classes))
@@ -70,8 +74,15 @@ class Classifier(pl.LightningModule):
         self.test_outputs: list[tuple[Tensor, Tensor]] = []
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, K) logits."""
+        """(N, C, H, W) -> (N, K) logits; in training a tuple, if the model has auxiliary classifiers."""
         return self.model(images.to(self.dtype))  # type: ignore[no-any-return]
+
+    def train(self, mode: bool = True) -> Classifier:
+        """Train mode, but for what is frozen."""
+        super().train(mode)
+        for module in self._frozen if hasattr(self, "_frozen") else ():
+            module.eval()
+        return self
 
     # --- training -------------------------------------------------------------------------------
 
@@ -85,13 +96,17 @@ class Classifier(pl.LightningModule):
         targets = labels
         if self.mix is not None:
             images, targets = self.mix(images, labels)
-        logits = self(images)
-        loss = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
+        output = self(images)
+        logits, *auxiliary = output if isinstance(output, tuple) else (output,)
+        own = loss = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
+        for other in auxiliary:
+            weight = float(self.model.aux_weight)  # type: ignore[arg-type]
+            loss = loss + weight * F.cross_entropy(other, targets, label_smoothing=self.label_smoothing)
         with torch.no_grad():
             # With mixed images a prediction counts by the share of the class that it names.
             hits = logits.argmax(1)
             right = (hits == labels).float() if targets is labels else targets.gather(1, hits[:, None])
-            self.train_metrics["loss"].update(loss.detach(), len(labels))
+            self.train_metrics["loss"].update(own.detach(), len(labels))
             self.train_metrics["acc"].update(right)
         return loss
 
@@ -102,7 +117,8 @@ class Classifier(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The optimizer, and its schedule with a step per optimizer step."""
-        parameters = self.model.parameters() if self.decay_norm_and_bias else list(_decay_groups(self.model))
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        parameters = trained if self.decay_norm_and_bias else list(_decay_groups(trained))
         optimizer = self.make_optimizer(parameters)
         return {
             "optimizer": optimizer,
@@ -176,8 +192,7 @@ def _update(metrics: MetricCollection, logits: Tensor, labels: Tensor) -> None:
     metrics["top5"].update(logits, labels)
 
 
-def _decay_groups(model: nn.Module) -> Iterator[dict[str, Any]]:
+def _decay_groups(parameters: Sequence[nn.Parameter]) -> Iterator[dict[str, Any]]:
     """Weights of layers with the optimizer's decay; norms and biases (one dimension) without any."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
     yield {"params": [p for p in parameters if p.ndim > 1]}
     yield {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0}

@@ -222,6 +222,7 @@ class Wandb:
             tags=[
                 f"arch:{settings.arch.name}",
                 f"data:{settings.data.name}",
+                *(f"{axis}:{value}" for axis, value in settings.resolved_ops().items()),
                 f"optimizer:{settings.optimizer.name}",
                 *logger.tags,
             ],

@@ -6,6 +6,7 @@ A run that is finished is answered from its folder, without importing torch.
 from __future__ import annotations
 
 import errno
+import hashlib
 import sys
 import traceback
 from pathlib import Path
@@ -72,8 +73,25 @@ def locate(settings: Settings) -> Run:
         from cnnbench.data.folder import fingerprint
 
         choice["data"]["content"] = fingerprint(Path(settings.data.root).expanduser())
+    weights = settings.arch.weights
+    if weights is not None and weights != "imagenet":
+        choice["arch"]["weights"] = content(weights)
     name = f"{settings.arch.name}-{settings.data.name}-s{settings.seed}-{identity(choice)}"
     return Run(Path(settings.output_dir).expanduser() / settings.name / name)
+
+
+def content(path: str) -> str:
+    """What a file of weights holds, for a run's identity: it counts by its content, not by its name.
+
+    Raises:
+        InputError: there is no such file.
+    """
+    try:
+        with Path(path).expanduser().open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    except OSError as error:
+        allowed = "imagenet, or a file of weights"
+        raise InputError(f"arch.weights={path}: {error.strerror or error}; allowed: {allowed}") from None
 
 
 def train(settings: Settings, run: Run, *, brief: bool = False) -> float:

@@ -94,6 +94,31 @@ def run_table(run: Run) -> Table:
     return table
 
 
+def model_table(model: Mapping[str, Any]) -> Table:
+    """What `cnnbench inspect` found: a row a layer, and the totals."""
+    shape, ops = "x".join(map(str, model["input"])), model["ops"]
+    title = f"{model['arch']} on {model['data']}: {shape}, {model['classes']} classes"
+    caption = [" ".join(f"{axis}={value}" for axis, value in ops.items()), model.get("init", "")]
+    table = Table(
+        title=title,
+        caption="\n".join(filter(None, caption)) or None,
+        box=box.SIMPLE_HEAD,
+        show_footer=True,
+        title_justify="left",
+        caption_justify="left",
+    )
+    layers = model["layers"]
+    table.add_column("layer", f"{len(layers)} layers")
+    table.add_column("kind")
+    table.add_column("output", justify="right")
+    table.add_column("params", f"{model['params']:,}", justify="right")
+    table.add_column("MACs", f"{model['macs']:,}", justify="right")
+    for layer in layers:
+        cells = [f"{layer[key]:,}" if layer[key] else "" for key in ("params", "macs")]
+        table.add_row(layer["name"], layer["kind"], "x".join(map(str, layer["output"])), *cells)
+    return table
+
+
 def _fitting(
     headers: Sequence[str], rows: Iterable[Sequence[str | Text]], labels: int, title: str = ""
 ) -> Table:

@@ -1,56 +1,253 @@
-"""Architectures: shapes, published sizes, and that they learn."""
+"""Architectures: torchvision's names, numbers and outputs, published sizes, and that each learns."""
 
+import ast
 from pathlib import Path
 
 import pytest
 import torch
-import yaml
+import torchvision
+from cells import ARCHS, SIZES, VALUES, asked, composed, families, make, row
 
+import cnnbench.models
 from cnnbench import macs
-from cnnbench.build import factory
 from cnnbench.errors import InputError
-from cnnbench.settings import Part
 
-CONF = Path(__file__).parent.parent / "conf" / "arch"
-ARCHS = sorted(path.stem for path in CONF.glob("*.yaml"))
-
-
-def part(name, **changed):
-    return Part.model_validate(yaml.safe_load((CONF / f"{name}.yaml").read_text()) | changed)
-
-
-def make(name, channels=3, classes=10, size=32, **changed):
-    torch.manual_seed(0)
-    return factory(
-        part(name, **changed), "arch", in_channels=channels, num_classes=classes, image_size=size
-    )()
+ROOT = Path(__file__).parent.parent
+CONF = ROOT / "conf" / "arch"
+OWN = [arch for arch in ARCHS if composed(arch)["arch"].get("native")]
+REFERENCED = [arch for arch in OWN if arch in torchvision.models.list_models(module=torchvision.models)]
+QUICK = {"alexnet", "vgg11_bn", "googlenet", "resnet18", "resnet50", "mobilenet_v2", "efficientnet_b0"}
+SOME = [pytest.param(a, marks=() if a in QUICK else pytest.mark.slow) for a in REFERENCED]
+AUX = ("googlenet", "inception_v3")
 
 
-@pytest.mark.parametrize("name", ARCHS)
-@pytest.mark.parametrize("size", [8, 9, 28, 32, 64])
-@pytest.mark.parametrize("channels", [1, 3])
-def test_logits(name, size, channels):
-    model = make(name, channels, 7, size, width=0.25).eval()
-    assert model(torch.randn(2, channels, size, size)).shape == (2, 7)
+def published(arch):
+    """torchvision's first weights of a model, with the figures it publishes for them."""
+    return next(iter(torchvision.models.get_model_weights(arch)))
 
 
-@pytest.mark.parametrize("name", ["basic", "mlp", "resnet20"])
-def test_overfits_64_images(name):
-    model = make(name, 1, 10, 16, width=0.5)
-    generator = torch.Generator().manual_seed(0)
-    images, labels = torch.randn(64, 1, 16, 16, generator=generator), torch.arange(64) % 10
-    optimizer = torch.optim.Adam(model.parameters(), 0.003)
-    for _ in range(60):
-        optimizer.zero_grad()
-        loss = torch.nn.functional.cross_entropy(model(images), labels)
-        loss.backward()
-        assert all(torch.isfinite(p.grad).all() for p in model.parameters())
-        optimizer.step()
-    assert (model(images).argmax(1) == labels).all()
+def reference(arch, **options):
+    """torchvision's model."""
+    more = {"aux_logits": True, "init_weights": False} if arch in AUX else {}
+    return torchvision.models.get_model(arch, weights=None, **more, **options)
+
+
+def ours(arch, size, **changed):
+    """The same model of cnnbench, with the auxiliary heads that torchvision's has."""
+    return make(arch, 3, 1000, size, **({"aux": True} if arch in AUX else {}), **changed)
+
+
+# --- as torchvision has them --------------------------------------------------------------------
+
+
+def test_every_model_of_torchvision_in_these_families_is_here():
+    names = torchvision.models.list_models(
+        module=torchvision.models, include=["alexnet", "vgg*", "googlenet", "inception*", "resnet*",
+                                            "mobilenet_v2", "efficientnet_b*"],
+    )  # fmt: skip
+    assert set(names) == set(REFERENCED)
+
+
+@pytest.mark.parametrize("arch", REFERENCED)
+def test_names_sizes_and_costs_are_the_published_ones(arch):
+    """State dict, batch norm's settings, parameters to the unit, MACs to torchvision's three decimals."""
+    weights = published(arch)
+    with torch.device("meta"):
+        theirs, (model, facts) = reference(arch), ours(arch, weights.transforms().crop_size[0])
+    assert {k: v.shape for k, v in model.state_dict().items()} == {
+        k: v.shape for k, v in theirs.state_dict().items()
+    }
+    norms = [
+        {n: (m.eps, m.momentum) for n, m in x.named_modules() if isinstance(m, torch.nn.BatchNorm2d)}
+        for x in (model, theirs)
+    ]
+    assert norms[0] == norms[1]
+    assert facts["macs"] / 1e9 == pytest.approx(weights.meta["_ops"], abs=0.0005)
+    if arch == "googlenet":
+        assert facts["params"] == 13_004_888
+        with torch.device("meta"):
+            facts = make(arch, 3, 1000, 224)[1]
+    assert facts["params"] == weights.meta["num_params"]
+    header = (CONF / f"{arch}.yaml").read_text()
+    assert f"{weights.meta['num_params']:,} parameters" in header
+    assert f"{weights.meta['_ops']:.3f} GMACs" in header.replace("\n# ", " ")
+    assert f"{weights.meta['_metrics']['ImageNet-1K']['acc@1']:.3f} % top-1" in header.replace("\n# ", " ")
+
+
+@pytest.mark.parametrize("arch", SOME)
+def test_outputs_and_gradients_are_torchvisions(arch):
+    """Its weights load strictly; then both compute the same, in eval and train mode, and backwards."""
+    size = 299 if arch == "inception_v3" else 96  # its auxiliary head takes nothing smaller
+    theirs = reference(arch).double()
+    with torch.device("meta"):
+        model = ours(arch, size, stem="imagenet")[0]
+    model.load_state_dict({k: v.clone() for k, v in theirs.state_dict().items()}, assign=True)
+    for module in (*theirs.modules(), *model.modules()):  # what draws at random draws in another order
+        if isinstance(module, torch.nn.Dropout | torchvision.ops.StochasticDepth):
+            module.p = 0.0
+    images = torch.randn(2, 3, size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(model.eval()(images), theirs.eval()(images), rtol=0, atol=1e-5)
+    outputs = []
+    for net in (theirs.train(), model.train()):
+        output = net(images)
+        logits = [output] if torch.is_tensor(output) else list(output)
+        sum(x.square().mean() for x in logits).backward()
+        outputs.append(logits)
+    if arch == "googlenet":  # torchvision gives the second auxiliary head first
+        outputs[0][1:] = outputs[0][:0:-1]
+    for one, other in zip(*outputs, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
+    gradients = dict(model.named_parameters())
+    for name, parameter in theirs.named_parameters():
+        expected = parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)
+        scale = expected.abs().max().clamp(min=1)
+        torch.testing.assert_close(gradients[name].grad / scale, expected / scale, rtol=0, atol=1e-5)
+    assert all(
+        torch.allclose(buffer, theirs.get_buffer(name), atol=1e-5)
+        for name, buffer in model.named_buffers()
+        if "running" in name
+    )
+
+
+@pytest.mark.parametrize("arch", AUX)
+def test_transform_input_is_torchvisions(arch):
+    theirs = reference(arch, transform_input=True).eval()
+    model = ours(arch, 299, stem="imagenet", transform_input=True)[0].eval()
+    model.load_state_dict(theirs.state_dict())
+    images = torch.randn(1, 3, 96, 96)
+    torch.testing.assert_close(model(images), theirs(images))
+
+
+def test_no_family_takes_its_layers_from_elsewhere():
+    """A model that names a layer of an ablation axis itself would escape the ablation."""
+    forbidden = {"Conv2d", "Linear", "ReLU", "ReLU6", "SiLU", "MaxPool2d", "AvgPool2d", "BatchNorm2d"}
+    forbidden |= {"relu", "silu", "max_pool2d", "avg_pool2d", "batch_norm", "conv2d", "linear"}
+    for path in Path(cnnbench.models.__file__).parent.glob("*.py"):
+        tree = ast.parse(path.read_text())
+        used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        assert not (used & forbidden) - {"linear"}, path
+        imported = {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)} | {
+            alias.name for n in ast.walk(tree) if isinstance(n, ast.Import) for alias in n.names
+        }
+        if path.stem != "adapters":
+            assert not [m for m in imported if m and m.startswith(("torchvision.models", "timm"))], path
+
+
+# --- the ablation axes --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("name", "published"),
+    "size", [s if s in (8, 32) else pytest.param(s, marks=pytest.mark.slow) for s in SIZES]
+)
+@pytest.mark.parametrize("family", families())
+def test_every_family_trains_with_every_op_or_says_why_not(family, size):
+    """One training step of each cell; what trains and what is refused stands in docs/OPS.md."""
+    assert row(family, size) in (ROOT / "docs" / "OPS.md").read_text().splitlines()
+
+
+def test_the_count_of_cells_in_the_documentation():
+    text = (ROOT / "docs" / "OPS.md").read_text()
+    rows = [
+        line.split("|")
+        for line in text.splitlines()
+        if line.startswith("| ") and line.split("|")[2].strip().isdigit()
+    ]
+    assert len(rows) == len(families()) * len(SIZES)
+    trained, refused = (sum(int(cells[i]) for cells in rows) for i in (3, 4))
+    assert trained + refused == len(rows) * len(VALUES)
+    assert f"{trained:,} cells train, {refused:,} are refused" in text
+
+
+def test_names_of_parameters_do_not_depend_on_values():
+    names = {
+        norm: [n for n, _ in make("resnet18", width=0.125, ops={"norm": norm})[0].named_parameters()]
+        for norm in ("batch", "group", "none")
+    }
+    assert names["batch"] == names["group"]
+    assert set(names["none"]) < {*names["batch"], *(n.replace("weight", "bias") for n in names["batch"])}
+    plain, normed = (make("vgg11", width=0.125, ops={"norm": n})[0].state_dict() for n in ("none", "batch"))
+    assert set(plain) < set(normed)
+
+
+def test_native_and_what_it_stands_for_are_one_choice():
+    assert asked("resnet18").choice() == asked("resnet18", {"norm": "batch", "act": "relu"}).choice()
+    assert asked("resnet18").choice() != asked("resnet18", {"norm": "group"}).choice()
+
+
+def test_zero_init_starts_each_block_as_its_shortcut():
+    for norm in ("batch", "none"):
+        for arch in ("resnet18", "resnet50", "resnet20"):
+            model, _ = make(arch, width=0.125, zero_init=True, ops={"norm": norm})
+            block = next(m for m in model.modules() if hasattr(m, "downsample"))
+            x = torch.randn(2, block.conv1.in_channels, 8, 8)
+            torch.testing.assert_close(block.eval()(x), block.downsample(x).relu())
+
+
+# --- stems --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arch", OWN)
+@pytest.mark.parametrize("size", [8, 9, 28, 32, 64, 224])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_logits(arch, size, channels):
+    with torch.device("meta"):
+        model, _ = make(arch, channels, 7, size)
+        assert model.eval()(torch.randn(2, channels, size, size)).shape == (2, 7)
+
+
+@pytest.mark.parametrize("family", [f for f in families() if f != "mlp"])
+@pytest.mark.parametrize("size", [8, 28, 32, 64])
+def test_small_stems_leave_a_map_to_the_deep_layers(family, size):
+    """No convolution looks at a single pixel (but for those of squeeze-and-excitation), and maps shrink."""
+    with torch.device("meta"):
+        layers = macs.layers(make(family, size=size)[0], (3, size, size))
+    sides = [x.output[1] for x in layers if x.kind == "Conv2d" and ".fc" not in x.name]
+    assert 1 < min(sides) <= max(8, size // 4)
+
+
+@pytest.mark.parametrize("arch", ["alexnet", "vgg11"])
+@pytest.mark.parametrize("size", [8, 28, 32, 64])
+def test_small_heads_copy_no_pixels(arch, size):
+    with torch.device("meta"):
+        layers = {x.name: x for x in macs.layers(make(arch, size=size)[0], (3, size, size))}
+    features = [x for x in layers.values() if x.name.startswith("features")][-1]
+    assert layers["avgpool"].output == features.output
+
+
+def test_the_stem_can_be_chosen():
+    assert make("resnet18", size=32, width=0.125, stem="imagenet")[0].conv1.kernel_size == (7, 7)
+    assert make("resnet18", size=224, width=0.125, stem="small")[0].conv1.kernel_size == (3, 3)
+
+
+# --- sizes and learning -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", families())
+def test_overfits_64_images(family):
+    settings = composed(family)["arch"]
+    still = {key: 0.0 for key in ("dropout", "stochastic_depth") if key in settings}
+    overfit(make(family, 1, 10, 16, width=0.25, **still)[0])
+
+
+def overfit(model, steps=150):
+    """Train on 64 images until all are told apart; fail if they never are."""
+    generator = torch.Generator().manual_seed(0)
+    images, labels = torch.randn(64, 1, 16, 16, generator=generator), torch.arange(64) % 10
+    optimizer = torch.optim.Adam(model.parameters(), 0.003)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        logits = model(images)
+        loss = torch.nn.functional.cross_entropy(logits, labels)
+        if (logits.argmax(1) == labels).all():
+            return
+        loss.backward()
+        optimizer.step()
+    pytest.fail(f"loss {loss.item():.3f} after {steps} steps")
+
+
+@pytest.mark.parametrize(
+    ("arch", "published"),
     [
         ("resnet20", 0.27e6),
         ("resnet32", 0.46e6),
@@ -59,8 +256,9 @@ def test_overfits_64_images(name):
         ("resnet110", 1.7e6),
     ],
 )
-def test_cifar_resnets_have_the_papers_sizes(name, published):
-    assert macs.params(make(name)) == pytest.approx(published, rel=0.02)
+def test_cifar_resnets_have_the_papers_sizes(arch, published):
+    with torch.device("meta"):
+        assert make(arch)[1]["params"] == pytest.approx(published, rel=0.02)
 
 
 def test_resnet20_by_hand():
@@ -73,24 +271,41 @@ def test_resnet20_by_hand():
             weights += c * c_out * 9 + 2 * c_out
             work += c * c_out * 9 * side * side
     weights, work = weights + 64 * 10 + 10, work + 64 * 10
-    model = make("resnet20")
-    assert macs.params(model) == weights == 269_722
-    assert macs.macs(model, (3, 32, 32), 10) == work
+    facts = make("resnet20")[1]
+    assert facts["params"] == weights == 269_722
+    assert facts["macs"] == work
 
 
 def test_basic_by_hand():
-    model = make("basic", 1, 10, 28)
     sides, channels = [28, 14, 7], [1, 32, 64, 128]
     work = sum(a * b * 9 * s * s for a, b, s in zip(channels, channels[1:], sides, strict=False))
-    assert macs.macs(model, (1, 28, 28), 10) == work + 128 * 3 * 3 * 128 + 128 * 10
+    assert make("basic", 1, 10, 28)[1]["macs"] == work + 128 * 3 * 3 * 128 + 128 * 10
 
 
-@pytest.mark.parametrize("name", ARCHS)
-def test_counting_leaves_the_model_as_it_was(name):
-    model = make(name, width=0.25)
+@pytest.mark.parametrize("family", families())
+def test_layers_add_up_to_the_model(family):
+    for ops in ({}, {"pool": "blur"}) if family != "mlp" else ({},):
+        with torch.device("meta"):
+            model, facts = make(family, ops=ops)
+            layers = macs.layers(model, (3, 32, 32))
+        assert sum(layer.macs for layer in layers) == facts["macs"]
+        assert sum(layer.params for layer in layers) == facts["params"]
+
+
+def test_a_pool_that_takes_over_strides_costs_what_is_said():
+    """The convolutions run at stride 1: four times the work of those that halved the map."""
+    native, pooled = (make("mobilenet_v2", width=0.25, ops={"pool": p})[1]["macs"] for p in ("native", "avg"))
+    assert pooled > native
+
+
+@pytest.mark.parametrize("family", families())
+def test_counting_leaves_the_model_as_it_was(family):
+    model, _ = make(family, width=0.25)
     before = {key: value.clone() for key, value in model.state_dict().items()}
+    model.eval()
+    macs.forward(model, (3, 32, 32), 4, "meta", training=True)
     macs.macs(model, (3, 32, 32), 10)
-    assert model.training
+    assert not any(m.training for m in model.modules())
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
 
 
@@ -103,7 +318,13 @@ def test_a_model_that_cannot_take_the_images():
 
 
 def test_every_architecture_says_where_it_comes_from():
-    for name in ARCHS:
-        text = (CONF / f"{name}.yaml").read_text()
-        assert text.startswith("# "), name
-        assert yaml.safe_load(text)["name"] == name
+    for arch in ARCHS:
+        text = (CONF / f"{arch}.yaml").read_text()
+        assert text.startswith("# "), arch
+        assert composed(arch)["arch"]["name"] in (arch, "resnet18")
+        if arch in OWN:
+            assert "Native: " in text, arch
+            assert "width" in composed(arch)["arch"], arch
+        if arch in OWN and arch not in ("basic", "mlp"):
+            assert "arXiv" in text, arch
+            assert "Published" in text, arch

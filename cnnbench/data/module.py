@@ -52,6 +52,8 @@ class ImageData(pl.LightningDataModule):
     Everything that can be wrong with the data is found when it is constructed. Batches reach the
     model as (float32 (N, C, H, W), int64 (N,)), normalised; augmentation runs on the model's device.
 
+    `imagenet_normalisation` normalises colour images as ImageNet's weights expect it.
+
     Attributes:
         train, val, test: the three parts.
         channels, size, num_classes: what a model must fit.
@@ -77,12 +79,11 @@ class ImageData(pl.LightningDataModule):
         num_workers: int = 0,
         num_classes: int | None = None,
         augment: Augment = Augment(),
+        imagenet_normalisation: bool = False,
     ) -> None:
         super().__init__()
         self.name, self.seed, self.batch_size = name, seed, batch_size
         self.workers, self.augment = num_workers, augment
-        self.mean: tuple[float, ...]
-        self.std: tuple[float, ...]
         if num_classes is not None and name != "synthetic":
             raise InputError(f"data.num_classes={num_classes}: only data=synthetic has it as a setting")
         if name == "synthetic":
@@ -91,13 +92,14 @@ class ImageData(pl.LightningDataModule):
                     "data=synthetic needs data.size, data.num_classes, data.limit and data.limit_test"
                 )
             parts = sets.synthetic(size, num_classes, limit, limit_test, split_seed)
-            self.mean, self.std = (0.5,) * 3, (0.35,) * 3
         else:
             parts = sets.load(name, Path(root).expanduser())
-            self.mean, self.std = DATASETS[name].mean, DATASETS[name].std
+        self.mean, self.std = DATASETS[name].mean, DATASETS[name].std
         first = next(iter(parts.values()))
         self.classes, self.num_classes = first.classes, len(first.classes)
         self.size, self.channels = self._shape(first.pixels, size, channels)
+        if imagenet_normalisation and self.channels == 3:
+            self.mean, self.std = sets.IMAGENET
         *three, self.split = _split(name, parts, limit, limit_test, val_fraction, split_seed)
         self.train, self.val, self.test = (self._sized(part, in_memory) for part in three)
 

@@ -56,12 +56,22 @@ Parts = Mapping[str, Images]
 
 @dataclass(frozen=True)
 class DataSet:
-    """One row: `load(root)` and the training images' mean and deviation per channel, in [0, 1]."""
+    """One row of the table.
+
+    Attributes:
+        load: called with data.root.
+        size: side of the images in pixels; None: they differ, or are a setting.
+        classes: how many there are; None: the folder's, or a setting.
+        mean, std: of the training images per channel, in [0, 1].
+        files: what is expected below data.root, for the error when it cannot be had.
+    """
 
     load: Callable[[Path], Parts]
+    size: int | None
+    classes: int | None
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    files: str = ""  # what is expected below data.root, for the error when it cannot be had
+    files: str = ""
 
 
 def _pixels(data: Any, labels: Any, classes: list[str]) -> Images:
@@ -237,38 +247,58 @@ def synthetic(size: int, num_classes: int, count: int, count_test: int, seed: in
     return {"train": draw(count), "test": draw(count_test)}
 
 
+def _not_loaded(root: Path) -> Parts:
+    raise InputError("data=synthetic is drawn, not read")
+
+
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 GREY_FILES = "{train,t10k}-{images-idx3,labels-idx1}-ubyte"
 
 DATASETS: dict[str, DataSet] = {
-    "digits": DataSet(_digits, (0.3053,), (0.3760,)),
-    "mnist": DataSet(_mnist(tv.MNIST), (0.1307,), (0.3081,), f"MNIST/raw/{GREY_FILES}"),
-    "fashion_mnist": DataSet(_fashion_mnist, (0.2860,), (0.3530,), f"FashionMNIST/raw/{GREY_FILES}"),
-    "kmnist": DataSet(_mnist(tv.KMNIST), (0.1918,), (0.3483,), f"KMNIST/raw/{GREY_FILES}"),
+    "digits": DataSet(_digits, 8, 10, (0.3053,), (0.3760,)),
+    "mnist": DataSet(_mnist(tv.MNIST), 28, 10, (0.1307,), (0.3081,), f"MNIST/raw/{GREY_FILES}"),
+    "fashion_mnist": DataSet(_fashion_mnist, 28, 10, (0.2860,), (0.3530,), f"FashionMNIST/raw/{GREY_FILES}"),
+    "kmnist": DataSet(_mnist(tv.KMNIST), 28, 10, (0.1918,), (0.3483,), f"KMNIST/raw/{GREY_FILES}"),
     "emnist": DataSet(
-        _mnist(tv.EMNIST, transpose=True, split="balanced"), (0.1751,), (0.3332,),
+        _mnist(tv.EMNIST, transpose=True, split="balanced"), 28, 47, (0.1751,), (0.3332,),
         "EMNIST/raw/emnist-balanced-{train,test}-{images-idx3,labels-idx1}-ubyte",
     ),
     "cifar10": DataSet(
-        _cifar(tv.CIFAR10), (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616),
+        _cifar(tv.CIFAR10), 32, 10, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616),
         "cifar-10-batches-py/{data_batch_1..5,test_batch,batches.meta}",
     ),
     "cifar100": DataSet(
-        _cifar(tv.CIFAR100), (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762),
+        _cifar(tv.CIFAR100), 32, 100, (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762),
         "cifar-100-python/{train,test,meta}",
     ),
     "svhn": DataSet(
-        _svhn, (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970), "{train,test}_32x32.mat"
+        _svhn, 32, 10, (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970), "{train,test}_32x32.mat"
     ),
     "stl10": DataSet(
-        _stl10, (0.4467, 0.4398, 0.4066), (0.2603, 0.2566, 0.2713),
+        _stl10, 96, 10, (0.4467, 0.4398, 0.4066), (0.2603, 0.2566, 0.2713),
         "stl10_binary/{train_X.bin,train_y.bin,test_X.bin,test_y.bin,class_names.txt}",
     ),
-    "imagenette": DataSet(_imagenette, *IMAGENET, "imagenette2-160/{train,val}/<class>/*.JPEG"),
-    "flowers102": DataSet(_flowers102, *IMAGENET, "flowers-102/{jpg/*.jpg,imagelabels.mat,setid.mat}"),
-    "pets": DataSet(_pets, *IMAGENET, "oxford-iiit-pet/{images/*.jpg,annotations/{trainval,test}.txt}"),
-    "imagefolder": DataSet(_imagefolder, *IMAGENET),
+    "imagenette": DataSet(_imagenette, None, 10, *IMAGENET, "imagenette2-160/{train,val}/<class>/*.JPEG"),
+    "flowers102": DataSet(
+        _flowers102, None, 102, *IMAGENET, "flowers-102/{jpg/*.jpg,imagelabels.mat,setid.mat}"
+    ),
+    "pets": DataSet(
+        _pets, None, 37, *IMAGENET, "oxford-iiit-pet/{images/*.jpg,annotations/{trainval,test}.txt}"
+    ),
+    "imagefolder": DataSet(_imagefolder, None, None, *IMAGENET),
+    "synthetic": DataSet(_not_loaded, None, None, (0.5,) * 3, (0.35,) * 3),
 }  # fmt: skip
+
+
+def dataset(name: str) -> DataSet:
+    """The row of a data set.
+
+    Raises:
+        InputError: there is none.
+    """
+    if name not in DATASETS:
+        raise InputError(f"data.name={name}: no such data set; known: {', '.join(DATASETS)}")
+    return DATASETS[name]
 
 
 def load(name: str, root: Path) -> Parts:
@@ -278,12 +308,10 @@ def load(name: str, root: Path) -> Parts:
         InputError: an unknown name; files that are missing and cannot be downloaded; files that
             are not what they should be; fewer than two classes; labels out of range.
     """
-    if name not in DATASETS:
-        raise InputError(f"data.name={name}: no such data set; known: {', '.join(DATASETS)}, synthetic")
-    dataset = DATASETS[name]
-    expected = f"expected {root}/{dataset.files}"
+    row = dataset(name)
+    expected = f"expected {root}/{row.files}"
     try:
-        parts = dataset.load(root)
+        parts = row.load(root)
     except InputError:
         raise
     except _DownloadError as error:

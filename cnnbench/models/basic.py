@@ -3,34 +3,47 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from itertools import pairwise
 from typing import Literal
 
 from torch import nn
 
+from cnnbench.models.geometry import last_side, scaled
+from cnnbench.ops import Ops
+
 
 def basic(
     *,
+    ops: Ops,
     in_channels: int,
     num_classes: int,
     image_size: int,
     blocks: int,
-    width: float,
-    kernel: int,
-    head: Literal["flatten", "gap"],
-    hidden: int,
-    dropout: float,
+    convs: int = 1,
+    width: float = 1.0,
+    kernel: int = 3,
+    head: Literal["flatten", "gap"] = "flatten",
+    hidden: int = 128,
+    dropout: float = 0.0,
 ) -> nn.Sequential:
-    """Blocks of convolution, batch norm, ReLU and max-pooling, then fully connected layers.
+    """Blocks of convolution, norm, activation and pooling, then fully connected layers.
 
-    The convolution keeps the size (zero padding), the pooling halves it; channels are
-    32 x `width` in the first block and double with each. `head="flatten"` puts a hidden fully
-    connected layer on the flattened map, `head="gap"` averages the map and classifies at once.
+    The convolutions keep the size, the pooling halves it; channels are 32 x `width` in the first
+    block and double with each. `head="flatten"` puts a hidden fully connected layer on the flattened map,
+    `head="gap"` averages the map and classifies at once.
 
-    Shapes: (N, in_channels, image_size, image_size) -> (N, num_classes).
+    Args:
+        ops, in_channels, num_classes, image_size: see `cnnbench.models`.
+        blocks: how often the map is halved.
+        convs: convolutions, each with its norm and activation, in a block.
+        width: multiplies every channel count.
+        kernel: of the convolutions, odd.
+        head: see above.
+        hidden: units of the hidden fully connected layer.
+        dropout: before the last layer.
 
     Raises:
         ValueError: more blocks than the image can be halved, an even kernel, or sizes below 1.
+        OpsError: see `cnnbench.ops`.
     """
     if not 1 <= blocks <= image_size.bit_length() - 1:
         raise ValueError(
@@ -39,41 +52,37 @@ def basic(
         )
     if kernel < 1 or kernel % 2 == 0:
         raise ValueError(f"kernel={kernel}: allowed: odd numbers from 1")
-    if hidden < 1:
-        raise ValueError(f"hidden={hidden}: allowed: 1 or more")
-    channels = [in_channels] + [round(32 * width * 2**i) for i in range(blocks)]
-    if min(channels) < 1:
-        raise ValueError(f"width={width}: leaves no channels; allowed: 1/32 or more")
-    features = nn.Sequential(
-        OrderedDict(
-            (f"block{i}", block(c_in, c_out, kernel)) for i, (c_in, c_out) in enumerate(pairwise(channels), 1)
-        )
-    )
-    side = image_size >> blocks
-    layers: list[nn.Module]
+    for setting, value in (("hidden", hidden), ("convs", convs)):
+        if value < 1:
+            raise ValueError(f"{setting}={value}: allowed: 1 or more")
+    features, c = nn.Sequential(), in_channels
+    for i in range(blocks):
+        c_out = scaled(32 * 2**i, width)
+        features.add_module(f"block{i + 1}", block(ops, c, c_out, kernel, convs))
+        c = c_out
     if head == "flatten":
+        side = last_side(features, in_channels, image_size, most=image_size >> blocks)
         layers = [
+            nn.AdaptiveAvgPool2d(side),  # changes nothing unless ops.pool=none left the map large
             nn.Flatten(),  # (N, C, side, side) -> (N, C * side * side)
-            nn.Linear(channels[-1] * side * side, hidden),
-            nn.ReLU(),
+            ops.linear(c * side * side, hidden),
+            ops.act(),
             nn.Dropout(dropout),
-            nn.Linear(hidden, num_classes),
+            ops.linear(hidden, num_classes, logits=True),
         ]
     else:
         layers = [
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
             nn.Dropout(dropout),
-            nn.Linear(channels[-1], num_classes),
+            ops.linear(c, num_classes, logits=True),
         ]
     return nn.Sequential(OrderedDict(features=features, head=nn.Sequential(*layers)))
 
 
-def block(c_in: int, c_out: int, kernel: int) -> nn.Sequential:
+def block(ops: Ops, c_in: int, c_out: int, kernel: int, convs: int) -> nn.Sequential:
     """(N, c_in, H, W) -> (N, c_out, H // 2, W // 2)."""
-    return nn.Sequential(
-        nn.Conv2d(c_in, c_out, kernel, padding=kernel // 2, bias=False),  # the norm's shift is its bias
-        nn.BatchNorm2d(c_out),
-        nn.ReLU(inplace=True),
-        nn.MaxPool2d(2),
-    )
+    layers: list[nn.Module] = []
+    for i in range(convs):
+        layers += [ops.conv(c_in if i == 0 else c_out, c_out, kernel), ops.norm(c_out), ops.act()]
+    return nn.Sequential(*layers, ops.pool(2, 2))

@@ -6,17 +6,20 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from cnnbench.ops import Ops
+
 
 def mlp(
     *,
+    ops: Ops,
     in_channels: int,
     num_classes: int,
     image_size: int,
     hidden: Sequence[int],
-    width: float,
-    dropout: float,
+    width: float = 1.0,
+    dropout: float = 0.0,
 ) -> nn.Sequential:
-    """Hidden layers with ReLU on the flattened image; it knows nothing of neighbouring pixels.
+    """Hidden layers with activation on the flattened image; it knows nothing of neighbouring pixels.
 
     Shapes: (N, in_channels, image_size, image_size) -> (N, num_classes).
 
@@ -29,6 +32,6 @@ def mlp(
     layers: list[nn.Module] = [nn.Flatten()]
     before = in_channels * image_size**2
     for n in units:
-        layers += [nn.Linear(before, n), nn.ReLU(inplace=True), nn.Dropout(dropout)]
+        layers += [ops.linear(before, n), ops.act(), nn.Dropout(dropout)]
         before = n
-    return nn.Sequential(*layers, nn.Linear(before, num_classes))
+    return nn.Sequential(*layers, ops.linear(before, num_classes, logits=True))

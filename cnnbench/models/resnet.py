@@ -1,81 +1,192 @@
-"""Deep Residual Learning for Image Recognition (He et al. 2015, arXiv:1512.03385)."""
+"""Deep Residual Learning for Image Recognition (He et al. 2015, arXiv:1512.03385): table 1.
+
+The paper's networks for CIFAR-10 are in `resnet_cifar`.
+"""
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Callable
+
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.ops import StochasticDepth
+
+from cnnbench.models.geometry import Stem, is_small, scaled, small_strides
+from cnnbench.ops import Ops
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and the identity around them (figure 2).
+    """Two 3x3 convolutions and the shortcut around them (figure 5, left)."""
 
-    Where the shape changes, the shortcut takes every second pixel and pads the new channels with
-    zeros (option A): no parameters, as in the paper's CIFAR-10 networks.
-    """
+    expansion = 1
 
-    def __init__(self, c_in: int, c_out: int, stride: int) -> None:
+    def __init__(self, ops: Ops, c_in: int, c: int, stride: int, shortcut: nn.Module, drop: float) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(c_in, c_out, 3, stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(c_out)
-        self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(c_out)
-        self.stride, self.new_channels = stride, c_out - c_in
+        self.conv1 = ops.conv(c_in, c, 3, stride)
+        self.bn1, self.act1 = ops.norm(c), ops.act()
+        self.conv2 = ops.conv(c, c, 3)
+        self.bn2, self.act2 = ops.norm(c), ops.act()
+        self.downsample = shortcut
+        self.drop = StochasticDepth(drop, "row")
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, c_in, H, W) -> (N, c_out, ceil(H / stride), ceil(W / stride))."""
-        shortcut = x
-        if self.stride > 1:
-            shortcut = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.new_channels))
-        x = F.relu(self.bn1(self.conv1(x)))
-        return F.relu(self.bn2(self.conv2(x)) + shortcut)
+        """(N, c_in, H, W) -> (N, c, H / stride, W / stride), rounded up."""
+        y = self.act1(self.bn1(self.conv1(x)))
+        y = self.bn2(self.conv2(y))
+        return self.act2(self.drop(y) + self.downsample(x))  # type: ignore[no-any-return]
+
+    def zero(self, ops: Ops) -> None:
+        """Start as the shortcut alone."""
+        ops.zero(self.bn2, self.conv2)
 
 
-class CifarResNet(nn.Module):
-    """Section 4.2: one convolution, three stages at full, half and quarter size, global pooling."""
+class Bottleneck(nn.Module):
+    """1x1, 3x3 and 1x1 convolutions and the shortcut around them (figure 5, right).
+
+    The stride is in the 3x3 convolution as in torchvision; the paper has it in the first.
+    """
+
+    expansion = 4
+
+    def __init__(self, ops: Ops, c_in: int, c: int, stride: int, shortcut: nn.Module, drop: float) -> None:
+        super().__init__()
+        self.conv1 = ops.conv(c_in, c, 1)
+        self.bn1, self.act1 = ops.norm(c), ops.act()
+        self.conv2 = ops.conv(c, c, 3, stride)
+        self.bn2, self.act2 = ops.norm(c), ops.act()
+        self.conv3 = ops.conv(c, 4 * c, 1)
+        self.bn3, self.act3 = ops.norm(4 * c), ops.act()
+        self.downsample = shortcut
+        self.drop = StochasticDepth(drop, "row")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, c_in, H, W) -> (N, 4c, H / stride, W / stride), rounded up."""
+        y = self.act1(self.bn1(self.conv1(x)))
+        y = self.act2(self.bn2(self.conv2(y)))
+        y = self.bn3(self.conv3(y))
+        return self.act3(self.drop(y) + self.downsample(x))  # type: ignore[no-any-return]
+
+    def zero(self, ops: Ops) -> None:
+        """Start as the shortcut alone."""
+        ops.zero(self.bn3, self.conv3)
+
+
+Shortcut = Callable[[Ops, int, int, int], nn.Module]
+
+
+def projection(ops: Ops, c_in: int, c_out: int, stride: int) -> nn.Module:
+    """Option B: a 1x1 convolution where the shape changes."""
+    if stride == 1 and c_in == c_out:
+        return nn.Identity()
+    return nn.Sequential(ops.conv(c_in, c_out, 1, stride), ops.norm(c_out))
+
+
+class ResNet(nn.Module):
+    """A stem, stages of residual blocks named `layer1`, `layer2`, …, global average pooling.
+
+    Args:
+        ops: makes the layers.
+        stem: (N, C, H, W) -> (N, channels[0], H', W'), as named layers in order.
+        block, shortcut: what the stages are made of.
+        channels, blocks, strides: of each stage.
+        num_classes: K.
+        zero_init: start each block as its shortcut alone.
+        stochastic_depth: probability of dropping the last block (arXiv:1603.09382); the first is never
+            dropped, and it grows linearly between.
+    """
 
     def __init__(
-        self, in_channels: int, num_classes: int, blocks: int, channels: tuple[int, int, int]
+        self,
+        ops: Ops,
+        stem: dict[str, nn.Module],
+        block: type[BasicBlock | Bottleneck],
+        shortcut: Shortcut,
+        channels: list[int],
+        blocks: list[int],
+        strides: list[int],
+        num_classes: int,
+        *,
+        zero_init: bool,
+        stochastic_depth: float,
     ) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, channels[0], 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(channels[0])
-        c1, c2, c3 = channels
-        self.layer1 = _stage(c1, c1, blocks, stride=1)
-        self.layer2 = _stage(c1, c2, blocks, stride=2)
-        self.layer3 = _stage(c2, c3, blocks, stride=2)
-        self.fc = nn.Linear(c3, num_classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        ops.joins("each block adds its shortcut")
+        self.body: list[str] = [*stem]
+        for name, layer in stem.items():
+            self.add_module(name, layer)
+        c_in, count = channels[0], 0
+        for i, (c, n, stride) in enumerate(zip(channels, blocks, strides, strict=True), 1):
+            stage = nn.Sequential()
+            for j in range(n):
+                step = stride if j == 0 else 1
+                c_out = c * block.expansion
+                drop = stochastic_depth * count / max(1, sum(blocks) - 1)
+                stage.append(block(ops, c_in, c, step, shortcut(ops, c_in, c_out, step), drop))
+                c_in, count = c_out, count + 1
+            self.add_module(f"layer{i}", stage)
+            self.body.append(f"layer{i}")
+        self.fc = ops.linear(c_in, num_classes, logits=True)
+        if zero_init:
+            for module in self.modules():
+                if isinstance(module, BasicBlock | Bottleneck):
+                    module.zero(ops)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, num_classes)."""
-        x = F.relu(self.bn1(self.conv1(x)))
-        x = self.layer3(self.layer2(self.layer1(x)))  # (N, 4 x channels[0], H / 4, W / 4)
-        return self.fc(torch.flatten(F.adaptive_avg_pool2d(x, 1), 1))  # type: ignore[no-any-return]
+        for name in self.body:
+            x = self.get_submodule(name)(x)
+        return self.fc(F.adaptive_avg_pool2d(x, 1).flatten(1))  # type: ignore[no-any-return]
 
 
-def _stage(c_in: int, c_out: int, blocks: int, stride: int) -> nn.Sequential:
-    """(N, c_in, H, W) -> (N, c_out, ceil(H / stride), ceil(W / stride))."""
-    return nn.Sequential(
-        BasicBlock(c_in, c_out, stride), *(BasicBlock(c_out, c_out, 1) for _ in range(blocks - 1))
-    )
+BLOCKS: dict[int, tuple[type[BasicBlock | Bottleneck], list[int]]] = {
+    18: (BasicBlock, [2, 2, 2, 2]),
+    34: (BasicBlock, [3, 4, 6, 3]),
+    50: (Bottleneck, [3, 4, 6, 3]),
+    101: (Bottleneck, [3, 4, 23, 3]),
+    152: (Bottleneck, [3, 8, 36, 3]),
+}
 
 
-def cifar_resnet(
-    *, in_channels: int, num_classes: int, image_size: int, depth: int, width: float
+def resnet(
+    *,
+    ops: Ops,
+    in_channels: int,
+    num_classes: int,
+    image_size: int,
+    depth: int,
+    width: float = 1.0,
+    zero_init: bool = False,
+    stochastic_depth: float = 0.0,
+    stem: Stem = "auto",
 ) -> nn.Module:
-    """ResNet of `depth` = 6n + 2 layers for images of 8 to 64 pixels.
+    """ResNet of 18, 34, 50, 101 or 152 layers; images up to 64 pixels get a 3x3 first convolution.
 
     Raises:
-        ValueError: another depth, or images too small to be halved twice.
+        ValueError: another depth, or `width` leaves no channels.
+        OpsError: see `cnnbench.ops`.
     """
-    if depth < 8 or (depth - 2) % 6:
-        raise ValueError(f"depth={depth}: allowed: 6n + 2, that is 8, 14, 20, 26, 32, …")
-    if image_size < 4:
-        raise ValueError(f"images of {image_size} pixels are too small: 4 or more are needed")
-    c1, c2, c3 = (round(c * width) for c in (16, 32, 64))
-    if c1 < 1:
-        raise ValueError(f"width={width}: leaves no channels; allowed: 1/16 or more")
-    return CifarResNet(in_channels, num_classes, (depth - 2) // 6, (c1, c2, c3))
+    if depth not in BLOCKS:
+        raise ValueError(f"depth={depth}: allowed: {', '.join(map(str, BLOCKS))}")
+    channels = [scaled(c, width) for c in (64, 128, 256, 512)]
+    strides = [2, 2, 1, 2, 2, 2]
+    if small := is_small(stem, image_size):
+        strides, _ = small_strides(strides, image_size, smallest=4)
+    layers = {
+        "conv1": ops.conv(in_channels, channels[0], 3 if small else 7, strides[0]),
+        "bn1": ops.norm(channels[0]),
+        "act1": ops.act(),
+        "maxpool": ops.pool(3, 2, padding=1) if strides[1] == 2 else nn.Identity(),
+    }
+    block, blocks = BLOCKS[depth]
+    return ResNet(
+        ops,
+        layers,
+        block,
+        projection,
+        channels,
+        blocks,
+        strides[2:],
+        num_classes,
+        zero_init=zero_init,
+        stochastic_depth=stochastic_depth,
+    )

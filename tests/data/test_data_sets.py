@@ -28,7 +28,7 @@ from cnnbench.data.batches import decode
 from cnnbench.data.sets import DATASETS, load
 from cnnbench.errors import InputError
 
-DOWNLOADED = sorted(set(DATASETS) - {"digits", "imagefolder"})
+DOWNLOADED = sorted(set(DATASETS) - {"digits", "imagefolder", "synthetic"})
 IN_MEMORY = ["mnist", "fashion_mnist", "kmnist", "emnist", "cifar10", "cifar100", "svhn", "stl10"]
 
 
@@ -71,9 +71,9 @@ def check(parts, made) -> None:
 
 
 def test_every_row_is_tested():
-    assert {*MAKERS, "digits"} == set(DATASETS), "a new data set needs a maker in make_files.py"
+    assert {*MAKERS, "digits", "synthetic"} == set(DATASETS), "a new data set needs a maker in make_files.py"
     choices = {path.stem for path in Path(__file__).parents[2].glob("conf/data/*.yaml")}
-    assert choices == {*DATASETS, "synthetic"}
+    assert choices == {*DATASETS}
 
 
 @pytest.mark.parametrize("name", MAKERS)

@@ -1,0 +1,48 @@
+"""Models of torchvision and timm, as they are, for comparison with the ones here; ops do not apply."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from cnnbench.errors import InputError, suggest
+
+
+def torchvision(*, name: str, num_classes: int) -> nn.Module:
+    """A classification model of torchvision, initialised by it; for colour images.
+
+    Raises:
+        InputError: torchvision has no such model.
+    """
+    from torchvision import models
+
+    names = models.list_models(module=models)
+    if name not in names:
+        raise InputError(f"arch.name={name}: torchvision has no such model; {suggest(name, names)}")
+    options: dict[str, Any] = {"num_classes": num_classes}
+    if name in ("googlenet", "inception_v3"):
+        options |= {"aux_logits": False, "init_weights": True}
+    return models.get_model(name, weights=None, **options)  # type: ignore[no-any-return]
+
+
+def timm(*, name: str, num_classes: int, in_channels: int, image_size: int) -> nn.Module:
+    """A model of timm (https://github.com/huggingface/pytorch-image-models), initialised by it.
+
+    Raises:
+        InputError: timm is not installed, or has no such model.
+    """
+    try:
+        import timm as library
+    except ImportError:
+        raise InputError("arch=timm: not installed; run `pip install 'cnnbench[timm]'`") from None
+    if not library.is_model(name):
+        near = suggest(name, library.list_models()).split(" allowed:")[0]
+        raise InputError(
+            f"arch.name={name}: timm has no such model; {near} allowed: what timm.list_models() says"
+        )
+    options: dict[str, Any] = {"num_classes": num_classes, "in_chans": in_channels}
+    try:
+        return library.create_model(name, img_size=image_size, **options)  # type: ignore[no-any-return]
+    except TypeError:  # a convolutional network takes any size and no such argument
+        return library.create_model(name, **options)  # type: ignore[no-any-return]

@@ -1,0 +1,162 @@
+"""EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks (Tan & Le 2019,
+arXiv:1905.11946).
+"""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.ops import StochasticDepth
+
+from cnnbench.models.geometry import Stem, divisible, is_small, small_strides
+from cnnbench.models.mobilenet_v2 import conv_norm_act
+from cnnbench.ops import Ops
+
+STAGES = (
+    (1, 3, 1, 16, 1),
+    (6, 3, 2, 24, 2),
+    (6, 5, 2, 40, 2),
+    (6, 3, 2, 80, 3),
+    (6, 5, 1, 112, 3),
+    (6, 5, 2, 192, 4),
+    (6, 3, 1, 320, 1),
+)
+"""Table 1, B0: expansion, kernel, stride of the first block, channels, blocks."""
+
+
+class SqueezeExcitation(nn.Module):
+    """Each channel times a factor in (0, 1) that follows from all channels' means (arXiv:1709.01507).
+
+    The sigmoid is the gate, not an activation to be exchanged; the layer between is.
+    """
+
+    def __init__(self, ops: Ops, channels: int, squeezed: int) -> None:
+        super().__init__()
+        self.fc1 = ops.conv(channels, squeezed, 1, bias=True)
+        self.act = ops.act()
+        self.fc2 = ops.conv(squeezed, channels, 1, bias=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, H, W)."""
+        scale = self.fc2(self.act(self.fc1(F.adaptive_avg_pool2d(x, 1))))
+        return scale.sigmoid() * x  # type: ignore[no-any-return]
+
+
+class MBConv(nn.Module):
+    """MobileNetV2's inverted residual with squeeze-and-excitation and stochastic depth."""
+
+    def __init__(
+        self,
+        ops: Ops,
+        c_in: int,
+        c_out: int,
+        kernel: int,
+        stride: int,
+        expansion: int,
+        drop: float,
+        bn: tuple[float, float],
+    ) -> None:
+        super().__init__()
+        hidden = divisible(c_in * expansion)
+        layers: list[nn.Module] = []
+        if hidden != c_in:
+            layers.append(conv_norm_act(ops, c_in, hidden, 1, bn=bn))
+        layers += [
+            conv_norm_act(ops, hidden, hidden, kernel, stride, groups=hidden, bn=bn),
+            SqueezeExcitation(ops, hidden, max(1, c_in // 4)),
+            nn.Sequential(ops.conv(hidden, c_out, 1), ops.norm(c_out, eps=bn[0], momentum=bn[1])),
+        ]
+        self.block = nn.Sequential(*layers)
+        self.residual = stride == 1 and c_in == c_out
+        self.drop = StochasticDepth(drop, "row")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, c_in, H, W) -> (N, c_out, H / stride, W / stride), rounded up."""
+        return x + self.drop(self.block(x)) if self.residual else self.block(x)  # type: ignore[no-any-return]
+
+
+class EfficientNet(nn.Module):
+    """Seven stages of MBConv between a 3x3 and a 1x1 convolution; global average pooling."""
+
+    def __init__(
+        self,
+        ops: Ops,
+        in_channels: int,
+        num_classes: int,
+        strides: list[int],
+        *,
+        width: float,
+        depth: float,
+        dropout: float,
+        stochastic_depth: float,
+        bn: tuple[float, float],
+    ) -> None:
+        super().__init__()
+        ops.joins("each block adds its shortcut")
+        c = divisible(32 * width)
+        layers: list[nn.Module] = [conv_norm_act(ops, in_channels, c, 3, strides[0], bn=bn)]
+        repeats = [math.ceil(blocks * depth) for *_, blocks in STAGES]
+        count = 0
+        for (expansion, kernel, _, channels, _), n, stride in zip(STAGES, repeats, strides[1:], strict=True):
+            stage = nn.Sequential()
+            c_out = divisible(channels * width)
+            for i in range(n):
+                drop = stochastic_depth * count / sum(repeats)
+                stage.append(MBConv(ops, c, c_out, kernel, stride if i == 0 else 1, expansion, drop, bn))
+                c, count = c_out, count + 1
+            layers.append(stage)
+        layers.append(conv_norm_act(ops, c, 4 * c, 1, bn=bn))
+        self.features = nn.Sequential(*layers)
+        self.classifier = nn.Sequential(nn.Dropout(dropout), ops.linear(4 * c, num_classes, logits=True))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, num_classes)."""
+        x = self.features(x)  # B0: (N, 1280, 7, 7) for 224 pixels
+        return self.classifier(F.adaptive_avg_pool2d(x, 1).flatten(1))  # type: ignore[no-any-return]
+
+
+def efficientnet(
+    *,
+    ops: Ops,
+    in_channels: int,
+    num_classes: int,
+    image_size: int,
+    width_coefficient: float,
+    depth_coefficient: float,
+    width: float = 1.0,
+    dropout: float = 0.2,
+    stochastic_depth: float = 0.2,
+    bn_eps: float = 1e-5,
+    bn_momentum: float = 0.1,
+    stem: Stem = "auto",
+) -> nn.Module:
+    """EfficientNet; images up to 64 pixels are halved less often. Channels are multiples of 8.
+
+    Args:
+        ops, in_channels, num_classes, image_size: see `cnnbench.models`.
+        width_coefficient, depth_coefficient: the scaling that makes B1 to B7 of B0 (section 3.3).
+        width: multiplies every channel count once more.
+        dropout: before the last layer.
+        stochastic_depth: probability of dropping the last block; it grows linearly from 0.
+        bn_eps, bn_momentum: of batch norm.
+        stem: see `cnnbench.models.geometry`.
+
+    Raises:
+        OpsError: see `cnnbench.ops`.
+    """
+    strides = [2, *(stride for _, _, stride, _, _ in STAGES)]
+    if is_small(stem, image_size):
+        strides, _ = small_strides(strides, image_size, smallest=4)
+    return EfficientNet(
+        ops,
+        in_channels,
+        num_classes,
+        strides,
+        width=width_coefficient * width,
+        depth=depth_coefficient,
+        dropout=dropout,
+        stochastic_depth=stochastic_depth,
+        bn=(bn_eps, bn_momentum),
+    )

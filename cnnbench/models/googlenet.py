@@ -1,0 +1,220 @@
+"""Going Deeper with Convolutions (Szegedy et al. 2014, arXiv:1409.4842): GoogLeNet, Inception v1.
+
+As torchvision has it: with batch norm (arXiv:1502.03167), which the paper did not know yet.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cnnbench.models.geometry import Stem, is_small, scaled, small_strides
+from cnnbench.ops import Ops, Pair
+
+BLOCKS = {
+    "3a": (64, 96, 128, 16, 32, 32),
+    "3b": (128, 128, 192, 32, 96, 64),
+    "4a": (192, 96, 208, 16, 48, 64),
+    "4b": (160, 112, 224, 24, 64, 64),
+    "4c": (128, 128, 256, 24, 64, 64),
+    "4d": (112, 144, 288, 32, 64, 64),
+    "4e": (256, 160, 320, 32, 128, 128),
+    "5a": (256, 160, 320, 32, 128, 128),
+    "5b": (384, 192, 384, 48, 128, 128),
+}
+"""Table 1: channels of 1x1, 3x3 reduce, 3x3, 5x5 reduce, 5x5 and pool projection."""
+
+AUXILIARY = {"4a": "aux1", "4d": "aux2"}
+"""The blocks whose maps the auxiliary classifiers look at (section 5)."""
+
+
+class BasicConv(nn.Module):
+    """Convolution, norm, activation."""
+
+    def __init__(
+        self,
+        ops: Ops,
+        c_in: int,
+        c_out: int,
+        kernel: int | Pair,
+        stride: int = 1,
+        padding: int | Pair | None = None,
+    ) -> None:
+        super().__init__()
+        self.conv = ops.conv(c_in, c_out, kernel, stride, padding=padding)
+        self.bn = ops.norm(c_out, eps=0.001)
+        self.act = ops.act()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, c_in, H, W) -> (N, c_out, H', W')."""
+        return self.act(self.bn(self.conv(x)))  # type: ignore[no-any-return]
+
+
+class Inception(nn.Module):
+    """Four views of one map, side by side (figure 2b)."""
+
+    def __init__(self, ops: Ops, c_in: int, channels: tuple[int, ...], large_kernel: int) -> None:
+        super().__init__()
+        c1, r3, c3, r5, c5, pooled = channels
+        self.branch1 = BasicConv(ops, c_in, c1, 1)
+        self.branch2 = nn.Sequential(BasicConv(ops, c_in, r3, 1), BasicConv(ops, r3, c3, 3))
+        self.branch3 = nn.Sequential(BasicConv(ops, c_in, r5, 1), BasicConv(ops, r5, c5, large_kernel))
+        self.branch4 = nn.Sequential(
+            ops.pool(3, 1, padding=1, ceil_mode=True), BasicConv(ops, c_in, pooled, 1)
+        )
+        self.channels = c1 + c3 + c5 + pooled
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, c_in, H, W) -> (N, channels, H, W)."""
+        return torch.cat([self.branch1(x), self.branch2(x), self.branch3(x), self.branch4(x)], 1)
+
+
+class Auxiliary(nn.Module):
+    """A classifier half-way, whose loss reaches the early layers; for training alone."""
+
+    def __init__(self, ops: Ops, c_in: int, num_classes: int, width: float, dropout: float) -> None:
+        super().__init__()
+        reduced, hidden = scaled(128, width), scaled(1024, width)
+        self.conv = BasicConv(ops, c_in, reduced, 1)
+        self.fc1 = ops.linear(reduced * 4 * 4, hidden)
+        self.act = ops.act()
+        self.dropout = nn.Dropout(dropout)
+        self.fc2 = ops.linear(hidden, num_classes, logits=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, c_in, H, W) -> (N, num_classes)."""
+        x = self.conv(F.adaptive_avg_pool2d(x, 4)).flatten(1)
+        return self.fc2(self.dropout(self.act(self.fc1(x))))  # type: ignore[no-any-return]
+
+
+class GoogLeNet(nn.Module):
+    """Nine Inception blocks between pools; global average pooling.
+
+    Attributes:
+        aux_weight: what the auxiliary classifiers' losses count in training.
+    """
+
+    aux_weight = 0.3
+
+    def __init__(
+        self,
+        ops: Ops,
+        in_channels: int,
+        num_classes: int,
+        image_size: int,
+        *,
+        width: float,
+        dropout: float,
+        aux: bool,
+        aux_dropout: float,
+        large_kernel: int,
+        transform_input: bool,
+        small: bool,
+    ) -> None:
+        super().__init__()
+        ops.joins("each block concatenates its branches")
+        self.aux, self.transform_input = aux, transform_input
+        strides = small_strides([2] * 5, image_size, smallest=4)[0] if small else [2] * 5
+        c1, c2 = scaled(64, width), scaled(192, width)
+
+        def pool(kernel: int, stride: int) -> nn.Module:
+            return ops.pool(kernel, 2, ceil_mode=True) if stride == 2 else nn.Identity()
+
+        self.conv1 = BasicConv(ops, in_channels, c1, 3 if small else 7, strides[0])
+        self.maxpool1 = pool(3, strides[1])
+        self.conv2 = BasicConv(ops, c1, c1, 1)
+        self.conv3 = BasicConv(ops, c1, c2, 3)
+        self.maxpool2 = pool(3, strides[2])
+        c = c2
+        for name, channels in BLOCKS.items():
+            block = Inception(ops, c, tuple(scaled(n, width) for n in channels), large_kernel)
+            self.add_module(f"inception{name}", block)
+            c = block.channels
+            if aux and name in AUXILIARY:
+                self.add_module(AUXILIARY[name], Auxiliary(ops, c, num_classes, width, aux_dropout))
+        self.maxpool3 = pool(3, strides[3])
+        self.maxpool4 = pool(2, strides[4])
+        self.dropout = nn.Dropout(dropout)
+        self.fc = ops.linear(c, num_classes, logits=True)
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """(N, C, H, W) -> (N, num_classes); in training with `aux`, followed by those of aux1 and aux2."""
+        if self.transform_input:
+            x = from_imagenet_normalisation(x)
+        x = self.maxpool1(self.conv1(x))  # (N, 64, 56, 56) for 224 pixels
+        x = self.maxpool2(self.conv3(self.conv2(x)))  # (N, 192, 28, 28)
+        auxiliary = []
+        for name in BLOCKS:
+            if name == "4a":
+                x = self.maxpool3(x)  # (N, 480, 14, 14)
+            elif name == "5a":
+                x = self.maxpool4(x)  # (N, 832, 7, 7)
+            x = self.get_submodule(f"inception{name}")(x)
+            if self.training and self.aux and name in AUXILIARY:
+                auxiliary.append(self.get_submodule(AUXILIARY[name])(x))
+        logits = self.fc(self.dropout(F.adaptive_avg_pool2d(x, 1).flatten(1)))
+        return (logits, *auxiliary) if auxiliary else logits
+
+
+def from_imagenet_normalisation(x: Tensor) -> Tensor:
+    """(N, 3, H, W) normalised with ImageNet's mean and deviation, as the weights from TensorFlow want it:
+    in [-1, 1].
+    """
+    mean = x.new_tensor((0.485, 0.456, 0.406))[:, None, None]
+    std = x.new_tensor((0.229, 0.224, 0.225))[:, None, None]
+    return (x * std + mean - 0.5) / 0.5
+
+
+def googlenet(
+    *,
+    ops: Ops,
+    in_channels: int,
+    num_classes: int,
+    image_size: int,
+    width: float = 1.0,
+    dropout: float = 0.2,
+    aux: bool = False,
+    aux_dropout: float = 0.7,
+    large_kernel: Literal[3, 5] = 3,
+    transform_input: bool | None = None,
+    weights: str | None = None,
+    stem: Stem = "auto",
+) -> nn.Module:
+    """GoogLeNet.
+
+    Args:
+        ops, in_channels, num_classes, image_size: see `cnnbench.models`.
+        width: multiplies every channel count.
+        dropout: before the last layer.
+        aux: the two auxiliary classifiers, with `aux_dropout` in each.
+        aux_dropout: see there.
+        large_kernel: that of the third branch: 5 in the paper, 3 in torchvision.
+        transform_input: turn ImageNet's normalisation into that of the weights from TensorFlow; None: if
+            `weights` is "imagenet".
+        weights: what will be loaded.
+        stem: up to 64 pixels, a 3x3 first convolution and fewer pools.
+
+    Raises:
+        ValueError: `width` leaves no channels.
+        OpsError: see `cnnbench.ops`.
+    """
+    if transform_input is None:
+        transform_input = weights == "imagenet" and in_channels == 3
+    if transform_input and in_channels != 3:
+        raise ValueError("transform_input=true: is for colour images; allowed: false, or in_channels=3")
+    return GoogLeNet(
+        ops,
+        in_channels,
+        num_classes,
+        image_size,
+        width=width,
+        dropout=dropout,
+        aux=aux,
+        aux_dropout=aux_dropout,
+        large_kernel=large_kernel,
+        transform_input=transform_input,
+        small=is_small(stem, image_size),
+    )

@@ -1,0 +1,239 @@
+"""Rethinking the Inception Architecture for Computer Vision (Szegedy et al. 2015, arXiv:1512.00567)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cnnbench.models.geometry import Stem, is_small, scaled, small_strides
+from cnnbench.models.googlenet import BasicConv, from_imagenet_normalisation
+from cnnbench.ops import Ops
+
+
+class Mixed(nn.Module):
+    """Branches beside each other, and a pooled map.
+
+    Args:
+        ops: makes the layers.
+        c_in: channels of the map.
+        width: multiplies every channel count.
+        branches: of each the convolutions one after another, as `name channels kernel`; those on both
+            sides of a `|` stand side by side at the branch's end.
+        stride: 2 in a reduction, where pooling and the last convolution of each branch halve the map.
+        pooled: channels that the pooled map is projected to; None: a reduction, which keeps them.
+    """
+
+    def __init__(
+        self,
+        ops: Ops,
+        c_in: int,
+        width: float,
+        branches: Sequence[str],
+        *,
+        stride: int = 1,
+        pooled: int | None = None,
+    ) -> None:
+        super().__init__()
+        edge = ops.beside(3, padding=0) if stride == 2 else 1
+        self.names: list[list[list[str]]] = []
+        self.channels = 0
+        for branch in branches:
+            c, steps = c_in, branch.split(", ")
+            self.names.append([])
+            for step in steps:
+                ends = [end.split() for end in step.split(" | ")]
+                last = step == steps[-1] and pooled is None
+                for name, channels, size in ends:
+                    rows, columns = map(int, size.split("x"))
+                    c_out = scaled(int(channels), width)
+                    if last:
+                        layer = BasicConv(ops, c, c_out, (rows, columns), stride, padding=edge)
+                    else:
+                        layer = BasicConv(ops, c, c_out, (rows, columns))
+                    self.add_module(name, layer)
+                self.names[-1].append([name for name, *_ in ends])
+                c = sum(scaled(int(channels), width) for _, channels, _ in ends)
+            self.channels += c
+        self.pool = ops.pool(3, stride, padding=edge, native="avg" if pooled else "max")
+        self.branch_pool = BasicConv(ops, c_in, scaled(pooled, width), 1) if pooled else nn.Identity()
+        self.channels += scaled(pooled, width) if pooled else c_in
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, c_in, H, W) -> (N, channels, H', W')."""
+        maps = []
+        for branch in self.names:
+            y = x
+            for ends in branch:
+                y = torch.cat([self.get_submodule(name)(y) for name in ends], 1)
+            maps.append(y)
+        return torch.cat([*maps, self.branch_pool(self.pool(x))], 1)
+
+
+A = (  # figure 5: 5x5 as two 3x3
+    "branch1x1 64 1x1",
+    "branch5x5_1 48 1x1, branch5x5_2 64 5x5",
+    "branch3x3dbl_1 64 1x1, branch3x3dbl_2 96 3x3, branch3x3dbl_3 96 3x3",
+)
+B = (  # figure 10: the first reduction
+    "branch3x3 384 3x3",
+    "branch3x3dbl_1 64 1x1, branch3x3dbl_2 96 3x3, branch3x3dbl_3 96 3x3",
+)
+D = (  # the second reduction
+    "branch3x3_1 192 1x1, branch3x3_2 320 3x3",
+    "branch7x7x3_1 192 1x1, branch7x7x3_2 192 1x7, branch7x7x3_3 192 7x1, branch7x7x3_4 192 3x3",
+)
+E = (  # figure 7: the widest block, for the coarsest map
+    "branch1x1 320 1x1",
+    "branch3x3_1 384 1x1, branch3x3_2a 384 1x3 | branch3x3_2b 384 3x1",
+    "branch3x3dbl_1 448 1x1, branch3x3dbl_2 384 3x3, branch3x3dbl_3a 384 1x3 | branch3x3dbl_3b 384 3x1",
+)
+
+
+def _c(c7: int) -> tuple[str, ...]:
+    """Figure 6: 7x7 as 1x7 and 7x1, of `c7` channels."""
+    return (
+        "branch1x1 192 1x1",
+        f"branch7x7_1 {c7} 1x1, branch7x7_2 {c7} 1x7, branch7x7_3 192 7x1",
+        f"branch7x7dbl_1 {c7} 1x1, branch7x7dbl_2 {c7} 7x1, branch7x7dbl_3 {c7} 1x7, "
+        f"branch7x7dbl_4 {c7} 7x1, branch7x7dbl_5 192 1x7",
+    )
+
+
+class Auxiliary(nn.Module):
+    """A classifier beside the 17x17 maps; for training alone."""
+
+    def __init__(self, ops: Ops, c_in: int, num_classes: int, width: float, small: bool) -> None:
+        super().__init__()
+        reduced, hidden = scaled(128, width), scaled(768, width)
+        self.pool = nn.Identity() if small else ops.pool(5, 3, native="avg")
+        self.conv0 = BasicConv(ops, c_in, reduced, 1)
+        self.conv1 = BasicConv(ops, reduced, hidden, 5, padding=None if small else 0)
+        self.fc = ops.linear(hidden, num_classes, logits=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, c_in, H, W) -> (N, num_classes)."""
+        x = self.conv1(self.conv0(self.pool(x)))
+        return self.fc(F.adaptive_avg_pool2d(x, 1).flatten(1))  # type: ignore[no-any-return]
+
+
+class InceptionV3(nn.Module):
+    """Table 1: a plain stem, three kinds of Inception blocks with reductions between, global pooling.
+
+    Attributes:
+        aux_weight: what the auxiliary classifier's loss counts in training.
+    """
+
+    aux_weight = 0.4
+
+    def __init__(
+        self,
+        ops: Ops,
+        in_channels: int,
+        num_classes: int,
+        image_size: int,
+        *,
+        width: float,
+        dropout: float,
+        aux: bool,
+        transform_input: bool,
+        small: bool,
+    ) -> None:
+        super().__init__()
+        ops.joins("each block concatenates its branches")
+        self.transform_input = transform_input
+
+        def n(channels: int) -> int:
+            return scaled(channels, width)
+
+        strides, edge = [2] * 5, 0
+        if small:
+            strides, _ = small_strides(strides, image_size, 4, shrink=lambda side: (side - 3) // 2 + 1)
+            edge = 1
+
+        def pool(stride: int) -> nn.Module:
+            return ops.pool(3, 2) if stride == 2 else nn.Identity()
+
+        self.Conv2d_1a_3x3 = BasicConv(ops, in_channels, n(32), 3, strides[0], padding=edge)
+        self.Conv2d_2a_3x3 = BasicConv(ops, n(32), n(32), 3, padding=edge)
+        self.Conv2d_2b_3x3 = BasicConv(ops, n(32), n(64), 3)
+        self.maxpool1 = pool(strides[1])
+        self.Conv2d_3b_1x1 = BasicConv(ops, n(64), n(80), 1)
+        self.Conv2d_4a_3x3 = BasicConv(ops, n(80), n(192), 3, padding=edge)
+        self.maxpool2 = pool(strides[2])
+        c = n(192)
+        blocks = {
+            "Mixed_5b": (A, 1, 32),
+            "Mixed_5c": (A, 1, 64),
+            "Mixed_5d": (A, 1, 64),
+            "Mixed_6a": (B, strides[3], None),
+            "Mixed_6b": (_c(128), 1, 192),
+            "Mixed_6c": (_c(160), 1, 192),
+            "Mixed_6d": (_c(160), 1, 192),
+            "Mixed_6e": (_c(192), 1, 192),
+            "Mixed_7a": (D, strides[4], None),
+            "Mixed_7b": (E, 1, 192),
+            "Mixed_7c": (E, 1, 192),
+        }
+        self.AuxLogits: nn.Module | None = None
+        self.blocks = [*blocks]
+        for name, (branches, stride, pooled) in blocks.items():
+            block = Mixed(ops, c, width, branches, stride=stride, pooled=pooled)
+            self.add_module(name, block)
+            c = block.channels
+            if aux and name == "Mixed_6e":
+                self.AuxLogits = Auxiliary(ops, c, num_classes, width, small)
+        self.dropout = nn.Dropout(dropout)
+        self.fc = ops.linear(c, num_classes, logits=True)
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """(N, C, H, W) -> (N, num_classes); in training with `aux`, followed by those of AuxLogits."""
+        if self.transform_input:
+            x = from_imagenet_normalisation(x)
+        x = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(x)))  # (N, 64, 147, 147) for 299 pixels
+        x = self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(self.maxpool1(x)))  # (N, 192, 71, 71)
+        x, auxiliary = self.maxpool2(x), None
+        for name in self.blocks:  # 5: (N, 288, 35, 35), 6: (N, 768, 17, 17), 7: (N, 2048, 8, 8)
+            x = self.get_submodule(name)(x)
+            if name == "Mixed_6e" and self.AuxLogits is not None and self.training:
+                auxiliary = self.AuxLogits(x)
+        logits = self.fc(self.dropout(F.adaptive_avg_pool2d(x, 1).flatten(1)))
+        return logits if auxiliary is None else (logits, auxiliary)
+
+
+def inception_v3(
+    *,
+    ops: Ops,
+    in_channels: int,
+    num_classes: int,
+    image_size: int,
+    width: float = 1.0,
+    dropout: float = 0.5,
+    aux: bool = False,
+    transform_input: bool | None = None,
+    weights: str | None = None,
+    stem: Stem = "auto",
+) -> nn.Module:
+    """Inception v3, made for 299 pixels; below 75, a stem that pads and shrinks less.
+
+    Raises:
+        ValueError: `width` leaves no channels.
+        OpsError: see `cnnbench.ops`.
+    """
+    if transform_input is None:
+        transform_input = weights == "imagenet" and in_channels == 3
+    if transform_input and in_channels != 3:
+        raise ValueError("transform_input=true: is for colour images; allowed: false, or in_channels=3")
+    return InceptionV3(
+        ops,
+        in_channels,
+        num_classes,
+        image_size,
+        width=width,
+        dropout=dropout,
+        aux=aux,
+        transform_input=transform_input,
+        small=is_small(stem, image_size, imagenet_from=75),
+    )

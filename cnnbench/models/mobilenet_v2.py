@@ -1,0 +1,107 @@
+"""MobileNetV2: Inverted Residuals and Linear Bottlenecks (Sandler et al. 2018, arXiv:1801.04381)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cnnbench.models.geometry import Stem, divisible, is_small, small_strides
+from cnnbench.ops import Ops
+
+STAGES = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
+"""Table 2: expansion, channels, blocks, stride of the first block."""
+
+
+class InvertedResidual(nn.Module):
+    """Expand by a 1x1 convolution, filter each channel by itself, project without activation (figure 3)."""
+
+    def __init__(self, ops: Ops, c_in: int, c_out: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        hidden = c_in * expansion
+        layers: list[nn.Module] = []
+        if expansion != 1:
+            layers.append(conv_norm_act(ops, c_in, hidden, 1))
+        layers += [
+            conv_norm_act(ops, hidden, hidden, 3, stride, groups=hidden),
+            ops.conv(hidden, c_out, 1),
+            ops.norm(c_out),
+        ]
+        self.conv = nn.Sequential(*layers)
+        self.residual = stride == 1 and c_in == c_out
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, c_in, H, W) -> (N, c_out, H / stride, W / stride), rounded up."""
+        return x + self.conv(x) if self.residual else self.conv(x)  # type: ignore[no-any-return]
+
+
+def conv_norm_act(
+    ops: Ops,
+    c_in: int,
+    c_out: int,
+    kernel: int,
+    stride: int = 1,
+    *,
+    groups: int = 1,
+    bn: tuple[float, float] = (1e-5, 0.1),
+) -> nn.Sequential:
+    """(N, c_in, H, W) -> (N, c_out, H / stride, W / stride), rounded up; `bn`: eps and momentum."""
+    return nn.Sequential(
+        ops.conv(c_in, c_out, kernel, stride, groups=groups),
+        ops.norm(c_out, eps=bn[0], momentum=bn[1]),
+        ops.act(),
+    )
+
+
+class MobileNetV2(nn.Module):
+    """Seventeen inverted residuals between a 3x3 and a 1x1 convolution; global average pooling."""
+
+    def __init__(
+        self, ops: Ops, in_channels: int, num_classes: int, strides: list[int], width: float, dropout: float
+    ) -> None:
+        super().__init__()
+        ops.joins("each block adds its shortcut")
+        c = divisible(32 * width)
+        layers: list[nn.Module] = [conv_norm_act(ops, in_channels, c, 3, strides[0])]
+        for (expansion, channels, blocks, _), stride in zip(STAGES, strides[1:], strict=True):
+            c_out = divisible(channels * width)
+            for i in range(blocks):
+                layers.append(InvertedResidual(ops, c, c_out, stride if i == 0 else 1, expansion))
+                c = c_out
+        last = divisible(1280 * max(1.0, width))  # a narrow net keeps its last layer (section 4, its end)
+        layers.append(conv_norm_act(ops, c, last, 1))
+        self.features = nn.Sequential(*layers)
+        self.classifier = nn.Sequential(nn.Dropout(dropout), ops.linear(last, num_classes, logits=True))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, num_classes)."""
+        x = self.features(x)  # (N, 1280, 7, 7) for 224 pixels
+        return self.classifier(F.adaptive_avg_pool2d(x, 1).flatten(1))  # type: ignore[no-any-return]
+
+
+def mobilenet_v2(
+    *,
+    ops: Ops,
+    in_channels: int,
+    num_classes: int,
+    image_size: int,
+    width: float = 1.0,
+    dropout: float = 0.2,
+    stem: Stem = "auto",
+) -> nn.Module:
+    """MobileNetV2; images up to 64 pixels are halved less often. Channels are multiples of 8.
+
+    Raises:
+        OpsError: see `cnnbench.ops`.
+    """
+    strides = [2, *(stride for *_, stride in STAGES)]
+    if is_small(stem, image_size):
+        strides, _ = small_strides(strides, image_size, smallest=4)
+    return MobileNetV2(ops, in_channels, num_classes, strides, width, dropout)

@@ -1,0 +1,61 @@
+"""Deep Residual Learning for Image Recognition (He et al. 2015, arXiv:1512.03385): section 4.2."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cnnbench.models.geometry import scaled
+from cnnbench.models.resnet import BasicBlock, ResNet
+from cnnbench.ops import Ops
+
+
+class PaddedShortcut(nn.Module):
+    """Option A: downsample and fill the new channels with zeros; no parameters."""
+
+    def __init__(self, ops: Ops, c_in: int, c_out: int, stride: int) -> None:
+        super().__init__()
+        self.down = ops.down(stride) if stride > 1 else nn.Identity()
+        self.new_channels = c_out - c_in
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, c_in, H, W) -> (N, c_out, H / stride, W / stride), rounded up."""
+        return F.pad(self.down(x), (0, 0, 0, 0, 0, self.new_channels))
+
+
+def cifar_resnet(
+    *,
+    ops: Ops,
+    in_channels: int,
+    num_classes: int,
+    depth: int,
+    width: float = 1.0,
+    zero_init: bool = False,
+    stochastic_depth: float = 0.0,
+) -> nn.Module:
+    """ResNet of 6n + 2 layers with 16, 32 and 64 channels and option A shortcuts, for small images.
+
+    Raises:
+        ValueError: another depth, or `width` leaves no channels.
+        OpsError: see `cnnbench.ops`.
+    """
+    if depth < 8 or (depth - 2) % 6:
+        raise ValueError(f"depth={depth}: allowed: 6n + 2, that is 8, 14, 20, 26, 32, …")
+    channels = [scaled(c, width) for c in (16, 32, 64)]
+    layers = {
+        "conv1": ops.conv(in_channels, channels[0], 3),
+        "bn1": ops.norm(channels[0]),
+        "act1": ops.act(),
+    }
+    return ResNet(
+        ops,
+        layers,
+        BasicBlock,
+        PaddedShortcut,
+        channels,
+        [(depth - 2) // 6] * 3,
+        [1, 2, 2],
+        num_classes,
+        zero_init=zero_init,
+        stochastic_depth=stochastic_depth,
+    )

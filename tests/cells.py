@@ -1,0 +1,124 @@
+"""Every family with every value of every op: which train, and which are refused for which reason.
+
+`python tests/cells.py` prints the table of docs/OPS.md, whose rows test_models.py makes again.
+"""
+
+import sys
+from collections import defaultdict
+from functools import cache
+from pathlib import Path
+from typing import get_args
+
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+from cnnbench import network, settings
+from cnnbench.compose import CONF
+from cnnbench.errors import OpsError
+from cnnbench.models.efficientnet import SqueezeExcitation
+from cnnbench.seeds import seed_all
+
+AXES = {"norm": settings.Norm, "act": settings.Act, "pool": settings.Pool, "padding": settings.Padding}
+VALUES = [(axis, value) for axis, hint in AXES.items() for value in get_args(hint) if value != "native"]
+SIZES = (8, 28, 32, 64, 224)
+ARCHS = sorted(path.stem for path in Path(CONF, "arch").glob("*.yaml"))
+WIDTH = 0.125
+
+
+@cache
+def composed(arch):
+    """The configuration of `cnnbench train arch=…` as plain values."""
+    GlobalHydra.instance().clear()
+    name = ["arch.name=resnet18"] if arch in ("torchvision", "timm") else []
+    with initialize_config_dir(CONF, version_base="1.3"):
+        return OmegaConf.to_container(compose("train", [f"arch={arch}", *name]), resolve=True)
+
+
+def asked(arch, ops=None, **changed):
+    """The settings of `arch` with changes to its section and to `ops`."""
+    plain = composed(arch)
+    changes = {"arch": plain["arch"] | changed, "ops": plain["ops"] | (ops or {})}
+    return settings.parse(OmegaConf.create(plain | changes))
+
+
+def make(arch, channels=3, classes=10, size=32, batch=4, ops=None, **changed):
+    """The model and its facts, as training makes them."""
+    seed_all("test")
+    return network.make(asked(arch, ops, **changed), (channels, size, size), classes, batch)
+
+
+@cache
+def families():
+    """One architecture of each family of cnnbench's own, the one with the fewest parameters."""
+    members = defaultdict(list)
+    for arch in ARCHS:
+        if composed(arch)["arch"].get("native"):
+            members[composed(arch)["arch"]["_target_"]].append(arch)
+    with torch.device("meta"):
+        return sorted(min(archs, key=lambda a: make(a)[1]["params"]) for archs in members.values())
+
+
+def step(model, size, batch=4):
+    """The loss of one training step; every parameter must get a gradient, finite and somewhere not zero.
+
+    Zero is allowed by two rules alone: for the slope of a PReLU none of whose negative inputs reaches the
+    loss (max pooling), and for a squeeze-and-excitation whose few squeezed units are all off.
+    """
+    excused = set()
+
+    def watch(prefix, module):
+        def prelu(_, inputs, output):
+            negative = inputs[0] < 0
+            output.register_hook(
+                lambda grad: None if (grad * negative).any() else excused.add(f"{prefix}.weight")
+            )
+
+        def squeeze(_, inputs, output):
+            if not output.any():
+                excused.update(f"{prefix}.{name}" for name in ("fc1.weight", "fc1.bias", "fc2.weight"))
+
+        if isinstance(module, torch.nn.PReLU):
+            module.register_forward_hook(prelu)
+        elif isinstance(module, SqueezeExcitation):
+            module.act.register_forward_hook(squeeze)
+
+    for name, module in model.named_modules():
+        watch(name, module)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(batch, 3, size, size, generator=generator)
+    loss = torch.nn.functional.cross_entropy(model.train()(images), torch.arange(batch))
+    loss.backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.any() or name in excused, name
+    return loss.item()
+
+
+def row(family, size):
+    """One row of the table: how many values train, and which are refused."""
+    refused, trained = defaultdict(list), 0
+    for axis, value in VALUES:
+        try:
+            model, _ = make(family, size=size, ops={axis: value}, width=WIDTH)
+        except OpsError as error:
+            refused[error.reason].append(f"{axis}={value}")
+            continue
+        assert torch.isfinite(torch.tensor(step(model, size))), (family, size, axis, value)
+        trained += 1
+    if all(f"{axis}={v}" in refused["absent"] for axis in ("norm", "pool", "padding") for v in _values(axis)):
+        refused["absent"] = ["norm, pool, padding"]
+    said = "; ".join(f"{reason}: {', '.join(what)}" for reason, what in sorted(refused.items()) if what)
+    return f"| {family} | {size} | {trained} | {len(VALUES) - trained} | {said or '-'} |"
+
+
+def _values(axis):
+    return [value for name, value in VALUES if name == axis]
+
+
+if __name__ == "__main__":
+    for side in map(int, sys.argv[1:]) if sys.argv[1:] else SIZES:
+        for name in families():
+            print(row(name, side), flush=True)
