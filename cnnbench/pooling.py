@@ -41,8 +41,17 @@ class Stride(Window):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, H', W')."""
-        rows, columns = self.outputs(x.shape[2]), self.outputs(x.shape[3])
-        return x[:, :, self.middle :: self.stride, self.middle :: self.stride][:, :, :rows, :columns]
+        (rows, below), (columns, right) = (self._reach(side) for side in x.shape[2:])
+        left = max(0, -self.middle)
+        if left or below or right:  # a middle outside the map stands for the pixel at its edge
+            x = F.pad(x, (left, right, left, below), mode="replicate")
+        start = self.middle + left
+        return x[:, :, start :: self.stride, start :: self.stride][:, :, :rows, :columns]
+
+    def _reach(self, side: int) -> tuple[int, int]:
+        """How many windows there are, and how far the middle of the last is past the end."""
+        count = self.outputs(side)
+        return count, max(0, (count - 1) * self.stride + self.middle - side + 1)
 
 
 class Lp(Window):
@@ -50,8 +59,9 @@ class Lp(Window):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, H', W')."""
-        mean = F.avg_pool2d(x.square(), self.kernel, self.stride, self.padding, self.ceil_mode)
-        return (mean + 1e-12).pow(0.5)  # without the constant, the gradient at zero is not finite
+        square = x.to(torch.promote_types(x.dtype, torch.float32)).square()  # float16 ends at 65,504
+        mean = F.avg_pool2d(square, self.kernel, self.stride, self.padding, self.ceil_mode)
+        return (mean + 1e-12).pow(0.5).to(x.dtype)  # the constant: or the gradient at zero is not finite
 
 
 class Blur(Window):
@@ -112,11 +122,11 @@ class Stochastic(Window):
         """(N, C, H, W) -> (N, C, H', W')."""
         values = self._windows(x)
         inside = self._windows(torch.ones_like(x[:1, :1]))
-        weights = values.detach().relu()
+        weights = values.detach().relu().to(torch.promote_types(x.dtype, torch.float32))
         weights = torch.where(weights.sum(-1, keepdim=True) > 0, weights, inside)
         total = weights.cumsum(-1)
         if not self.training:
-            return (values * weights).sum(-1) / total[..., -1]
+            return ((values * weights).sum(-1) / total[..., -1]).to(x.dtype)
         drawn = torch.rand_like(total[..., :1]) * total[..., -1:]
         chosen = (total <= drawn).sum(-1, keepdim=True).clamp(max=total.shape[-1] - 1)
         return values.gather(-1, chosen)[..., 0]
