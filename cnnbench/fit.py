@@ -126,6 +126,7 @@ def _free(settings: Settings) -> dict[str, Any]:
     """The settings that are not part of the choice, for config.yaml."""
     return {
         "name": settings.name,
+        "select": settings.select,
         "output_dir": settings.output_dir,
         "logger": settings.logger.model_dump(by_alias=True),
         "data": settings.choice()["data"]

@@ -220,6 +220,7 @@ class Settings(Section):
 
     name: Annotated[Name, Free]
     seed: Seed
+    select: Annotated[list[str], Free]
     force: Annotated[bool, Free]
     output_dir: Annotated[str, Field(min_length=1, exclude=True)]
     arch: Arch
@@ -238,6 +239,18 @@ class Settings(Section):
                 f"scheduler.warmup_epochs={self.scheduler.warmup_epochs}: "
                 f"must be less than trainer.max_epochs={self.trainer.max_epochs}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _selected_is_there(self) -> Settings:
+        for key in self.select:
+            found: Any = self.choice()
+            for step in key.split("."):
+                found = found.get(step, {}) if isinstance(found, dict) else {}
+            if found == {} or isinstance(found, dict) or key == "seed":
+                raise ValueError(
+                    f"select={key}: allowed: settings that decide the result, such as optimizer.lr"
+                )
         return self
 
     def resolved_ops(self) -> dict[str, str]:

@@ -26,12 +26,14 @@ def main(arguments: list[str]) -> int:
     many = any(word in (*compose.MULTIRUN, "hydra.mode=MULTIRUN") for word in arguments)
     runs: dict[Run, int] = {}
     refused: list[int] = []
+    select: list[str] = []
 
     def task(config: DictConfig) -> float:
         """One run; what goes wrong with it is reported at once and does not end a sweep."""
         run = None
         try:
             settings = parse(config)
+            select[:] = settings.select
             run = locate(settings)
             runs[run] = 0
             if many:
@@ -61,7 +63,10 @@ def main(arguments: list[str]) -> int:
         return 128 + error.signum
     finally:
         if many and runs:
-            ui.out.print(ui.comparison(list(runs), f"{len(runs)} runs, best val accuracy first"))
+            title = f"{len(runs)} runs, best val accuracy first"
+            if select:
+                title += f"; {', '.join(select)} chosen on val for each row"
+            ui.out.print(ui.comparison(list(runs), title, select))
             ui.out.print(f"cnnbench runs {next(iter(runs)).path.parent}", highlight=False)
     return max([0, *runs.values(), *refused])
 

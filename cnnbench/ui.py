@@ -156,16 +156,25 @@ def runs_table(runs: Iterable[Run]) -> Table:
     return _fitting(("run", "state", "val acc", "test acc", "epochs", "wall time"), rows, labels=2)
 
 
-def comparison(runs: Sequence[Run], title: str) -> Table:
+Group = tuple[tuple[str, str], ...]
+"""Runs that differ in nothing but the seed: the settings that they share."""
+
+
+def comparison(runs: Sequence[Run], title: str, select: Sequence[str] = ()) -> Table:
     """Configurations against each other: a row for runs that differ in nothing but the seed.
+
+    Of those that differ in nothing but the settings in `select`, the one with the best mean val accuracy
+    is shown; a value with which fewer seeds finished is worse than any with which more did.
 
     The settings that differ are the columns. Accuracies are means over the finished runs with the
     sample's standard deviation; `n` says how many finished, of how many there are. Best val first.
     """
-    choices = {run: _flat(run.config()) for run in runs}
-    groups: dict[tuple[tuple[str, str], ...], list[Run]] = {}
-    for run, choice in choices.items():
+    groups: dict[Group, list[Run]] = {}
+    for run in runs:
+        choice = _flat(run.config())
         groups.setdefault(tuple(sorted((k, v) for k, v in choice.items() if k != "seed")), []).append(run)
+    if select:
+        groups = _tuned(groups, select)
     axes = _axes([dict(group) for group in groups]) or ["arch.name"]
     rows = []
     for group, members in groups.items():
@@ -181,6 +190,20 @@ def comparison(runs: Sequence[Run], title: str) -> Table:
     headers = [axis.removesuffix(".name") for axis in axes]
     headers += ["n", "val acc %", "test acc %", "params", "wall time", "MACs", "images/s"]
     return _fitting(headers, [cells for _, cells in rows], len(axes), title)
+
+
+def _tuned(groups: Mapping[Group, list[Run]], select: Sequence[str]) -> dict[Group, list[Run]]:
+    """Of the groups that differ in nothing but `select`, the one that is best on val."""
+    cells: dict[Group, list[Group]] = {}
+    for group in groups:
+        cells.setdefault(tuple((k, v) for k, v in group if k not in select), []).append(group)
+
+    def quality(group: Group) -> tuple[int, float]:
+        done = [run.summary()["best/val_acc"] for run in groups[group] if run.state == "finished"]
+        return len(done), fmean(done) if done else 0.0
+
+    best = [max(cell, key=quality) for cell in cells.values()]
+    return {group: groups[group] for group in best}
 
 
 FIGURES: dict[str, Callable[[Any], str]] = {
@@ -200,11 +223,25 @@ def _spread(values: Sequence[float] | None) -> str:
 
 
 def _axes(choices: Sequence[Mapping[str, str]]) -> list[str]:
-    """The settings that differ; of a group whose choice differs, its name alone."""
+    """The settings that differ; of a group whose choice differs, its name alone.
+
+    What `ops` are natively follows from the architecture: they are shown if they differ within one.
+    """
     keys = {key for choice in choices for key in choice}
     differ = sorted(key for key in keys if len({choice.get(key) for choice in choices}) > 1)
     named = {key.removesuffix(".name") for key in differ if key.endswith(".name")}
-    return [key for key in differ if key.endswith(".name") or key.split(".")[0] not in named]
+    archs = {choice.get("arch.name") for choice in choices}
+    native = {
+        key
+        for key in differ
+        if key.startswith("ops.")
+        and len({(choice.get("arch.name"), choice.get(key)) for choice in choices}) == len(archs)
+    }
+    return [
+        key
+        for key in differ
+        if key not in native and (key.endswith(".name") or key.split(".")[0] not in named)
+    ]
 
 
 def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
