@@ -104,8 +104,8 @@ class Arch(Part):
         return self
 
     def arguments(self) -> dict[str, Any]:
-        """What `_target_` is called with."""
-        ours = {"name", "target", "weights", "freeze", "library", "native"}
+        """What `_target_` is called with, besides what the data says."""
+        ours = {"name", "target", "in_channels", "weights", "freeze", "library", "native"}
         return self.model_dump(exclude=ours, exclude_unset=True)
 
 

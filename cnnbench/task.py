@@ -77,14 +77,12 @@ class Classifier(pl.LightningModule):
         """(N, C, H, W) -> (N, K) logits; in training a tuple, if the model has auxiliary classifiers."""
         return self.model(images.to(self.dtype))  # type: ignore[no-any-return]
 
-    def train(self, mode: bool = True) -> Classifier:
-        """Train mode, but for what is frozen."""
-        super().train(mode)
-        for module in self._frozen if hasattr(self, "_frozen") else ():
-            module.eval()
-        return self
-
     # --- training -------------------------------------------------------------------------------
+
+    def on_train_start(self) -> None:
+        """Put what is frozen into eval mode; Lightning keeps each module's mode from here on."""
+        for module in self._frozen:
+            module.eval()
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Seed every generator from (seed, epoch, batch)."""

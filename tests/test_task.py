@@ -20,7 +20,7 @@ def batch():
 
 
 def test_norms_and_biases_are_not_decayed_when_asked():
-    decayed, rest = _decay_groups(classifier().model)
+    decayed, rest = _decay_groups(list(classifier().model.parameters()))
     assert [tuple(p.shape) for p in decayed["params"]] == [(4, 192)]
     assert [tuple(p.shape) for p in rest["params"]] == [(4,), (4,), (4,)]
     assert rest["weight_decay"] == 0.0
@@ -41,6 +41,37 @@ def test_label_smoothing_is_of_the_training_loss_alone():
     log_p = smoothed(images).log_softmax(1)
     unsmoothed = -log_p[torch.arange(8), labels].mean()
     assert smoothed.val_metrics.compute()["val/loss"] == pytest.approx(unsmoothed.item(), rel=1e-5)
+
+
+class TwoHeads(nn.Module):
+    aux_weight = 0.25
+
+    def __init__(self):
+        super().__init__()
+        self.own, self.other = nn.Linear(192, 4), nn.Linear(192, 4)
+
+    def forward(self, x):
+        logits = self.own(x.flatten(1))
+        return (logits, self.other(x.flatten(1))) if self.training else logits
+
+
+def test_auxiliary_classifiers_count_in_the_loss_alone():
+    task = classifier()
+    task.model = TwoHeads()
+    images, labels = batch()
+    own, other = (nn.functional.cross_entropy(logits, labels).item() for logits in task(images))
+    assert task.training_step((images, labels), 0).item() == pytest.approx(own + 0.25 * other, rel=1e-5)
+    assert task.train_metrics.compute()["train/loss"] == pytest.approx(own, rel=1e-5)
+    task.eval()
+    task.validation_step((images, labels), 0)
+    assert task.val_metrics.compute()["val/loss"] == pytest.approx(own, rel=1e-5)
+
+
+def test_frozen_modules_stay_in_eval_mode():
+    model = nn.Sequential(nn.BatchNorm2d(3), nn.Dropout(0.5), nn.Flatten(), nn.Linear(192, 4))
+    task = Classifier(model, 4, None, None, seed=0, frozen=[model[0]])
+    task.on_train_start()
+    assert [module.training for module in model] == [False, True, True, True]
 
 
 def test_metrics_are_means_over_images_not_batches():

@@ -16,7 +16,7 @@ from running import TINY, command, kill_when, the_run
 from cnnbench.runs import Run
 
 SUMMARY = {
-    *("params", "macs", "epochs", "best/epoch", "best/val_acc", "best/val_loss"),
+    *("params", "macs", "init", "epochs", "best/epoch", "best/val_acc", "best/val_loss"),
     *("test/acc", "test/loss", "test/top5"),
     *("data/train", "data/val", "data/test", "data/classes", "data/split"),
     *("time/wall_s", "time/train_s", "time/images_per_s"),

@@ -213,6 +213,7 @@ class ImageData(pl.LightningDataModule):
                 images = aug.random_crop(images, self.augment.crop, generator)
             if self.augment.flip:
                 images = aug.random_flip(images, generator)
+        images = images.expand(-1, len(self.mean), -1, -1)  # grey ones that get ImageNet's normalisation
         pixels = aug.normalise(images, self.mean, self.std)
         if key is not None and self.augment.cutout:
             pixels = aug.cutout(pixels, self.augment.cutout, generator)

@@ -9,17 +9,21 @@ from torch import nn
 from cnnbench.errors import InputError, suggest
 
 
-def torchvision(*, name: str, num_classes: int) -> nn.Module:
+def torchvision(*, name: str, num_classes: int, in_channels: int) -> nn.Module:
     """A classification model of torchvision, initialised by it; for colour images.
 
     Raises:
-        InputError: torchvision has no such model.
+        InputError: torchvision has no such model; grey images.
     """
     from torchvision import models
 
     names = models.list_models(module=models)
     if name not in names:
         raise InputError(f"arch.name={name}: torchvision has no such model; {suggest(name, names)}")
+    if in_channels != 3:
+        raise InputError(
+            f"arch.in_channels={in_channels}: torchvision's models take colour images; allowed: 3"
+        )
     options: dict[str, Any] = {"num_classes": num_classes}
     if name in ("googlenet", "inception_v3"):
         options |= {"aux_logits": False, "init_weights": True}

@@ -1,0 +1,83 @@
+"""The experiments: each says what it asks and costs, and every cell of it can be trained."""
+
+import re
+from itertools import product
+from math import prod
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from cells import composed
+from omegaconf import OmegaConf
+
+from cnnbench import network, settings
+from cnnbench.compose import CONF
+
+FILES = sorted(Path(CONF, "experiment").glob("*.yaml"))
+ABLATIONS = [path for path in FILES if path.stem != "quickstart"]
+names = pytest.mark.parametrize("path", ABLATIONS, ids=lambda path: path.stem)
+
+
+def axes(path):
+    """The values of each setting that an experiment sweeps."""
+    params = yaml.safe_load(path.read_text())["hydra"]["sweeper"]["params"]
+    return {key: str(value).split(",") for key, value in params.items()}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_the_header_says_what_it_is_about(path):
+    text = path.read_text()
+    for part in ("# Question: ", "# Cost: ", "# Expected: ", f"cnnbench train -m experiment={path.stem}"):
+        assert part in text
+    assert yaml.safe_load(text)["name"] == path.stem
+    runs = prod(len(values) for values in axes(path).values())
+    assert re.search(rf"# Cost: {runs} runs", text), runs
+
+
+@names
+def test_ablations_tune_the_learning_rate_and_repeat_seeds(path):
+    assert yaml.safe_load(path.read_text())["select"] == ["optimizer.lr"]
+    assert len(axes(path)["optimizer.lr"]) >= 2
+    assert len(axes(path)["seed"]) >= 3
+
+
+@names
+@pytest.mark.parametrize(("channels", "size"), [(1, 8), (1, 28), (3, 32)])
+def test_every_cell_can_be_trained(path, channels, size):
+    """On the images of digits, Fashion-MNIST and CIFAR-10, at the width of the small budget."""
+    swept = {key: values for key, values in axes(path).items() if key not in ("optimizer.lr", "seed")}
+    fixed = yaml.safe_load(path.read_text()).get("ops", {})
+    for values in product(*swept.values()):
+        cell = dict(zip(swept, values, strict=True))
+        plain = composed(cell.pop("arch"))
+        sections = {"ops": plain["ops"] | fixed, "arch": plain["arch"] | {"width": 0.25}}
+        for key, value in cell.items():
+            section, name = key.split(".")
+            sections[section] = sections[section] | {name: value}
+        with torch.device("meta"):
+            asked = settings.parse(OmegaConf.create(plain | sections))
+            network.make(asked, (channels, size, size), 10, 64)
+
+
+@names
+def test_budgets_are_one_setting(path, cli):
+    for budget, width, limit in (("small", 0.25, 1500), ("full", 1.0, None)):
+        extra = [] if budget == "small" else ["budget=full"]
+        code, out, _ = cli("train", f"experiment={path.stem}", *extra, "--cfg", "job")
+        found = yaml.safe_load(out)
+        assert code == 0
+        assert (found["arch"]["width"], found["data"]["limit"]) == (width, limit)
+
+
+@pytest.mark.slow
+@names
+def test_the_experiment_runs(path, cli):
+    """Every cell for one epoch, with one learning rate and one seed."""
+    values = {k: v for k, v in axes(path).items() if k not in ("optimizer.lr", "seed")}
+    tiny = ["optimizer.lr=0.05", "seed=0", "trainer.max_epochs=1", "data.limit=100", "data.limit_test=50"]
+    code, out, err = cli("train", "-m", f"experiment={path.stem}", *tiny, "arch.width=0.125", "logger=none")
+    assert code == 0, err
+    assert f"{prod(map(len, values.values()))} runs, best val accuracy first" in out
+    for value in set().union(*values.values()) - {"native"}:
+        assert value in out

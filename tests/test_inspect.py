@@ -1,0 +1,105 @@
+"""`cnnbench inspect`: what is shown is what training would build; nothing is read, trained or written."""
+
+import json
+from pathlib import Path
+
+import pytest
+from running import TINY, the_run
+
+from cnnbench.runs import Run
+
+
+def test_json_adds_up(cli):
+    code, out, _ = cli("inspect", "--json", "arch=resnet18", "data=cifar10", "ops.norm=group")
+    assert code == 0
+    model = json.loads(out)
+    assert model["input"] == [3, 32, 32]
+    assert model["ops"] == {"norm": "group", "act": "relu", "pool": "native", "padding": "zeros"}
+    assert model["params"] == sum(layer["params"] for layer in model["layers"]) == 11_173_962
+    assert model["macs"] == sum(layer["macs"] for layer in model["layers"]) == 555_422_720
+    first, last = model["layers"][0], model["layers"][-1]
+    assert first == {
+        "name": "conv1", "kind": "Conv2d", "output": [64, 32, 32], "params": 1728, "macs": 1728 * 32 * 32
+    }  # fmt: skip
+    assert last["name"] == "fc"
+    assert last["output"] == [10]
+    assert list(Path().iterdir()) == [], "nothing is downloaded or written"
+
+
+def test_a_run_has_the_figures_that_inspect_shows(cli):
+    shown = json.loads(cli("inspect", "--json", *TINY)[1])
+    assert cli("train", *TINY)[0] == 0
+    summary = Run(the_run()).summary()
+    assert {key: shown[key] for key in ("params", "macs", "init")} == {
+        key: summary[key] for key in ("params", "macs", "init")
+    }
+
+
+def test_the_table_has_every_layer_and_the_totals(cli):
+    code, out, _ = cli("inspect", "arch=basic", "data=fashion_mnist")
+    assert code == 0
+    for shown in ("basic on fashion_mnist: 1x28x28, 10 classes", "features.block1.0", "32x28x28"):
+        assert shown in out
+    for total in ("241,770", "7,599,872", "norm=batch act=relu pool=max padding=zeros", "gain 1.414"):
+        assert total in out
+
+
+def test_pooling_that_takes_over_a_stride_is_shown(cli):
+    model = json.loads(cli("inspect", "--json", "arch=resnet18", "data=cifar10", "ops.pool=max_blur")[1])
+    layers = {layer["name"]: layer for layer in model["layers"]}
+    assert layers["layer2.0.conv1.down"]["kind"] == "MaxBlur"
+    assert layers["layer2.0.conv1.down"]["macs"] == 9 * 128 * 16 * 16
+    assert sum(layer["macs"] for layer in layers.values()) == model["macs"]
+
+
+@pytest.mark.parametrize(
+    "arch", [["arch=torchvision", "arch.name=resnet18"], ["arch=timm", "arch.name=resnet18"]]
+)
+def test_models_of_other_libraries(cli, arch):
+    code, out, err = cli("inspect", "--json", *arch, "arch.name=resnet18", "data=imagenette", "data.size=224")
+    assert code == 0, err
+    model = json.loads(out)
+    assert model["arch"] == f"{arch[0].partition('=')[2]}.resnet18"
+    assert model["params"] == 11_689_512 - 990 * 513
+    assert sum(layer["macs"] for layer in model["layers"]) == model["macs"]
+
+
+def test_images_of_ones_own_need_only_their_folder(cli, tmp_path):
+    for name in ("cat", "dog", "emu"):
+        folder = tmp_path / "photos" / name
+        folder.mkdir(parents=True)
+        (folder / "1.png").write_bytes(b"never opened")
+    model = json.loads(cli("inspect", "--json", "data=imagefolder", "data.root=photos", "data.size=64")[1])
+    assert (model["input"], model["classes"]) == ([3, 64, 64], 3)
+
+
+@pytest.mark.parametrize(
+    ("asked", "named"),
+    [
+        (["-m", "seed=1,2"], ["inspect shows one model"]),
+        (["arch=basik"], ["did you mean basic?"]),
+        (["arch=resnet18", "ops.padding=valid"], ["ops.padding=valid", "differ in size"]),
+        (["arch=alexnet", "ops.padding=valid"], ["too small", "8 pixels"]),
+        (["arch=mlp", "ops.pool=max"], ["ops.pool=max", "no layer of this kind"]),
+        (
+            ["arch=torchvision", "arch.name=resnet18", "ops.norm=none"],
+            ["ops.norm=none", "models of cnnbench"],
+        ),
+        (["arch=torchvision", "arch.name=resnet81"], ["arch.name=resnet81", "did you mean resnet18?"]),
+        (["arch=timm", "arch.name=resnet81"], ["arch.name=resnet81", "timm has no such model"]),
+        (["arch=torchvision"], ["arch.name", "must be given"]),
+        (["ops.norm=bach"], ["ops.norm=bach", "'batch'"]),
+        (["arch=vgg16", "arch.depth=17"], ["arch.depth=17", "11, 13, 16, 19"]),
+        (["arch=alexnet", "arch.width=0.001"], ["arch.width=0.001", "or more"]),
+        (["arch=googlenet", "arch.large_kernel=7"], ["arch.large_kernel=7", "3 or 5"]),
+        (["data=imagenette", "data.size=null"], ["data.size=null", "4 or more"]),
+        (["select=[optimizer.rate]"], ["select=optimizer.rate", "optimizer.lr"]),
+    ],
+)
+def test_bad_input_is_one_line(cli, asked, named):
+    code, out, err = cli("inspect", *asked)
+    assert code == 2
+    assert out == ""
+    (line,) = [line for line in err.splitlines() if line.strip()]
+    assert all(part in line for part in named), line
+    assert list(Path().iterdir()) == []

@@ -1,0 +1,154 @@
+"""Starting from weights trained elsewhere: what is loaded, what is left, what stays frozen."""
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from running import TINY, the_run
+
+from cnnbench.data.module import ImageData
+from cnnbench.data.sets import IMAGENET
+from cnnbench.runs import Run
+
+RUN = ["data.limit=100", "data.limit_test=20", "trainer.max_epochs=1", "logger=none"]
+MOBILE = ["arch=mobilenet_v2", "arch.in_channels=3", *RUN]
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """A file of the layout that torchvision publishes, with other values than an initialisation's."""
+    path = tmp_path_factory.mktemp("weights") / "mobilenet_v2.pth"
+    torch.manual_seed(5)
+    state = torchvision.models.mobilenet_v2().state_dict()
+    state["features.0.1.running_mean"] += 0.25
+    torch.save(state, path)
+    return path
+
+
+def trained(run: Path):
+    """The weights of a run's best epoch."""
+    state = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
+    return {key.removeprefix("model."): value for key, value in state.items()}
+
+
+def test_what_agrees_is_loaded_and_the_rest_is_named(cli, published):
+    code, _, err = cli("train", *MOBILE, f"arch.weights={published}")
+    assert code == 0, err
+    assert "156 of 158 tensors" in err
+    assert "classifier.1.weight, classifier.1.bias" in err
+    summary = Run(the_run()).summary()
+    assert summary["weights/loaded"] == 156
+    assert summary["weights/left"] == "classifier.1.weight classifier.1.bias"
+
+
+def test_frozen_weights_and_statistics_stay(cli, published):
+    assert cli("train", *MOBILE, f"arch.weights={published}", "arch.freeze=true", "optimizer.lr=1")[0] == 0
+    before, after = torch.load(published, weights_only=True), trained(the_run())
+    for key, value in before.items():
+        assert torch.equal(after[key], value) != key.startswith("classifier"), key
+
+
+def test_without_freezing_all_is_trained(cli, published):
+    assert cli("train", *MOBILE, f"arch.weights={published}")[0] == 0
+    before, after = torch.load(published, weights_only=True), trained(the_run())
+    assert not any(torch.equal(after[key], value) for key, value in before.items() if key.endswith("weight"))
+
+
+def test_a_file_counts_by_its_content(cli, published, tmp_path):
+    assert cli("train", *MOBILE, f"arch.weights={published}")[0] == 0
+    moved = tmp_path / "elsewhere.pth"
+    moved.write_bytes(published.read_bytes())
+    _, _, err = cli("train", *MOBILE, f"arch.weights={moved}")
+    assert "already finished" in err
+    other = torch.load(moved, weights_only=True)
+    other["features.0.0.weight"] += 1
+    torch.save(other, moved)
+    assert "already finished" not in cli("train", *MOBILE, f"arch.weights={moved}")[2]
+    assert len(list(Path("outputs").rglob("summary.json"))) == 2
+
+
+def test_imagenet_is_torchvisions_file(cli, published, monkeypatch, tmp_path):
+    """Found where torch keeps its downloads; without it and without a network, one line says so."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    code, _, err = cli("train", *MOBILE, "arch.weights=imagenet")
+    assert code == 2
+    assert "hub/checkpoints/mobilenet_v2-b0353104.pth" in err
+    assert "https://download.pytorch.org/models/mobilenet_v2-b0353104.pth" in err
+    assert not Path("outputs").exists()
+    cached = tmp_path / "hub" / "hub" / "checkpoints" / "mobilenet_v2-b0353104.pth"
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    cached.write_bytes(published.read_bytes())
+    code, _, err = cli("train", *MOBILE, "arch.weights=imagenet")
+    assert code == 0, err
+    assert "156 of 158 tensors from imagenet" in err
+
+
+def test_imagenets_weights_get_imagenets_normalisation():
+    for channels in (None, 3):
+        own = ImageData("digits", "unused", seed=0, channels=channels)
+        theirs = ImageData("digits", "unused", seed=0, channels=channels, imagenet_normalisation=True)
+        assert (theirs.mean, theirs.std) == (IMAGENET if channels == 3 else (own.mean, own.std))
+    images = torch.full((1, 1, 8, 8), 255, dtype=torch.uint8)
+    pixel = theirs.transform(images, None)[0, :, 0, 0]
+    expected = (1 - torch.tensor(IMAGENET[0])) / torch.tensor(IMAGENET[1])
+    torch.testing.assert_close(pixel, expected)
+
+
+def test_a_run_of_ones_own_is_a_start_too(cli):
+    assert cli("train", *TINY)[0] == 0
+    best = the_run() / "checkpoints" / "best.ckpt"
+    code, _, err = cli("train", *TINY, "name=again", f"arch.weights={best}", "seed=1")
+    assert code == 0, err
+    assert "10 of 10 tensors" in err
+
+
+def test_googlenet_takes_imagenets_inputs_with_its_weights():
+    from cells import make
+
+    for arch in ("googlenet", "inception_v3"):
+        assert make(arch, weights="imagenet", width=0.125)[0].transform_input
+        assert not make(arch, width=0.125)[0].transform_input
+        assert not make(arch, channels=1, weights="imagenet", width=0.125)[0].transform_input
+
+
+class Evil:
+    def __reduce__(self):
+        return Path.touch, (Path("owned"),)
+
+
+def _files(folder):
+    (folder / "noise.pth").write_bytes(b"noise")
+    (folder / "evil.pth").write_bytes(pickle.dumps(Evil()))
+    torch.save({"epoch": 3}, folder / "empty.pth")
+    torch.save([1, 2], folder / "list.pth")
+    torch.save({"other.weight": torch.ones(3)}, folder / "other.pth")
+    whole = torchvision.models.mobilenet_v2(num_classes=10).state_dict()
+    torch.save(whole, folder / "whole.pth")
+
+
+@pytest.mark.parametrize(
+    ("asked", "named"),
+    [
+        (["arch.weights=nowhere.pth"], ["arch.weights=nowhere.pth", "No such file", "allowed: imagenet"]),
+        (["arch.weights=noise.pth"], ["arch.weights=noise.pth", "cannot be read"]),
+        (["arch.weights=evil.pth"], ["arch.weights=evil.pth", "cannot be read"]),
+        (["arch.weights=empty.pth"], ["arch.weights=empty.pth", "no weights"]),
+        (["arch.weights=list.pth"], ["arch.weights=list.pth", "no weights"]),
+        (["arch.weights=other.pth"], ["arch.weights=other.pth", "nothing in it fits", "other.weight"]),
+        (["arch.weights=whole.pth", "arch.freeze=true"], ["arch.freeze=true", "nothing is left"]),
+        (["arch.freeze=true"], ["freeze=true", "arch.weights"]),
+        (["arch.weights=imagenet", "arch=basic"], ["arch.weights=imagenet", "none for basic"]),
+    ],
+)
+def test_wrong_weights(cli, tmp_path, asked, named):
+    _files(tmp_path)
+    code, _, err = cli("train", *MOBILE, *asked)
+    assert code == 2
+    (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert all(part in line for part in named), line
+    assert not Path("outputs").exists()
+    assert not Path("owned").exists()
