@@ -1,5 +1,7 @@
 """What `pip install` gives people: the package with its configuration, away from this checkout."""
 
+import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -28,6 +30,39 @@ def test_every_configuration_file_travels_in_the_wheel(wheel):
     for path in (ROOT / "conf").rglob("*.yaml"):
         assert f"cnnbench/conf/{path.relative_to(ROOT / 'conf')}" in inside
     assert not [name for name in inside if name.startswith(("tests/", "conf/", "docs/"))]
+
+
+@pytest.mark.slow
+def test_a_family_of_ones_own_is_the_two_files_of_the_readme(tmp_path):
+    """Its code blocks, in a copy of this repository: it trains, and the tests try it."""
+    for name in ("cnnbench", "conf", "tests", "docs"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    section = (ROOT / "README.md").read_text().split("## An architecture of your own")[1]
+    python, yaml, *_ = (block.split("```")[0] for block in section.split("```")[1::2])
+    (tmp_path / "cnnbench/models/lenet5.py").write_text(python.removeprefix("python\n"))
+    (tmp_path / "conf/arch/lenet5.yaml").write_text(yaml.removeprefix("yaml\n"))
+    for command in (
+        ["cnnbench", "train", "arch=lenet5", "data=digits", "trainer.max_epochs=1", "logger=none"],
+        [
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "tests/test_models.py",
+            "-m",
+            "slow or not slow",
+            "-k",
+            "lenet5",
+        ],
+    ):
+        result = subprocess.run(
+            [sys.executable, "-m", *command], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)},
+            check=False, capture_output=True, text=True,
+        )  # fmt: skip
+        assert result.returncode == 0, result.stdout + result.stderr
+    assert "passed" in result.stdout
+    assert len(list((tmp_path / "outputs").rglob("summary.json"))) == 1
 
 
 @pytest.mark.slow

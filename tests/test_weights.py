@@ -44,7 +44,9 @@ def test_what_agrees_is_loaded_and_the_rest_is_named(cli, published):
 
 
 def test_frozen_weights_and_statistics_stay(cli, published):
-    assert cli("train", *MOBILE, f"arch.weights={published}", "arch.freeze=true", "optimizer.lr=1")[0] == 0
+    assert (
+        cli("train", *MOBILE, f"arch.weights={published}", "arch.freeze=true", "trainer.max_epochs=2")[0] == 0
+    )
     before, after = torch.load(published, weights_only=True), trained(the_run())
     for key, value in before.items():
         assert torch.equal(after[key], value) != key.startswith("classifier"), key
