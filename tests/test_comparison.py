@@ -68,7 +68,7 @@ def test_a_rate_with_which_seeds_diverged_is_not_chosen(run):
     runs += [run(lr=0.01, seed=s, val=0.7) for s in range(2)]
     runs += [run(lr=0.1, norm="none", seed=s, state="diverged") for s in range(2)]
     found = rows(runs, ["optimizer.lr"])[1:]
-    assert ["batch", "0.01", "2", "70.00"] == found[0][:4]
+    assert found[0][:4] == ["batch", "0.01", "2", "70.00"]
     assert found[1][:5] == ["none", "0.1", "0", "of", "2"], "what diverged everywhere is still a row"
 
 
