@@ -233,11 +233,19 @@ def test_overfits_64_images(family):
     overfit(make(family, 1, 10, 16, width=0.25, **still)[0])
 
 
-def overfit(model, steps=150):
+@pytest.mark.parametrize(
+    ("arch", "changed"), [("vgg16", {"dropout": 0.0}), ("vgg19", {"dropout": 0.0}), ("basic", {"convs": 6})]
+)
+def test_deep_plain_networks_train_without_norm(arch, changed):
+    """16, 19 and 20 layers: the initialisation keeps the signal, at a learning rate that fits."""
+    overfit(make(arch, 1, 10, 16, width=0.25, ops={"norm": "none"}, **changed)[0], lr=0.001)
+
+
+def overfit(model, lr=0.003, steps=150):
     """Train on 64 images until all are told apart; fail if they never are."""
     generator = torch.Generator().manual_seed(0)
     images, labels = torch.randn(64, 1, 16, 16, generator=generator), torch.arange(64) % 10
-    optimizer = torch.optim.Adam(model.parameters(), 0.003)
+    optimizer = torch.optim.Adam(model.parameters(), lr)
     for _ in range(steps):
         optimizer.zero_grad()
         logits = model(images)

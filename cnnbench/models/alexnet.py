@@ -17,22 +17,28 @@ from cnnbench.ops import Ops
 class AlexNet(nn.Module):
     """Five convolutions, three of them pooled, and three fully connected layers.
 
-    The names of the layers are torchvision's; norms, where asked for, stand between them.
+    The names of the layers are torchvision's; norms, where asked for, stand between them. Images up to
+    64 pixels get a 5x5 first convolution and fewer strides.
+
+    Raises:
+        ValueError: `width` leaves no channels.
+        OpsError: see `cnnbench.ops`.
     """
 
     def __init__(
         self,
+        *,
         ops: Ops,
         in_channels: int,
         num_classes: int,
         image_size: int,
-        *,
-        width: float,
-        dropout: float,
-        head: Literal["flatten", "gap"],
-        small: bool,
+        width: float = 1.0,
+        dropout: float = 0.5,
+        head: Literal["flatten", "gap"] = "flatten",
+        stem: Stem = "auto",
     ) -> None:
         super().__init__()
+        small = is_small(stem, image_size)
         c1, c2, c3, c4 = (scaled(c, width) for c in (64, 192, 384, 256))
         hidden = scaled(4096, width)
         # The first stride of 4 is two halvings; overlapping pooling takes n pixels to (n - 3) // 2 + 1.
@@ -87,32 +93,3 @@ class AlexNet(nn.Module):
         """(N, C, H, W) -> (N, num_classes)."""
         x = self.features(x)  # (N, 256, 6, 6) for 224 pixels
         return self.classifier(self.avgpool(x).flatten(1))  # type: ignore[no-any-return]
-
-
-def alexnet(
-    *,
-    ops: Ops,
-    in_channels: int,
-    num_classes: int,
-    image_size: int,
-    width: float = 1.0,
-    dropout: float = 0.5,
-    head: Literal["flatten", "gap"] = "flatten",
-    stem: Stem = "auto",
-) -> nn.Module:
-    """AlexNet; images up to 64 pixels get a 5x5 first convolution and fewer strides.
-
-    Raises:
-        ValueError: `width` leaves no channels.
-        OpsError: see `cnnbench.ops`.
-    """
-    return AlexNet(
-        ops,
-        in_channels,
-        num_classes,
-        image_size,
-        width=width,
-        dropout=dropout,
-        head=head,
-        small=is_small(stem, image_size),
-    )

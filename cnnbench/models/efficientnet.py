@@ -78,26 +78,48 @@ class MBConv(nn.Module):
 
 
 class EfficientNet(nn.Module):
-    """Seven stages of MBConv between a 3x3 and a 1x1 convolution; global average pooling."""
+    """Seven stages of MBConv between a 3x3 and a 1x1 convolution; global average pooling.
+
+    Images up to 64 pixels are halved less often. Channels are multiples of 8.
+
+    Args:
+        ops, in_channels, num_classes, image_size: see `cnnbench.models`.
+        width_coefficient, depth_coefficient: the scaling that makes B1 to B7 of B0 (section 3.3).
+        width: multiplies every channel count once more.
+        dropout: before the last layer.
+        stochastic_depth: probability of dropping the last block; it grows linearly from 0.
+        bn_eps, bn_momentum: of batch norm.
+        stem: see `cnnbench.models.geometry`.
+
+    Raises:
+        OpsError: see `cnnbench.ops`.
+    """
 
     def __init__(
         self,
+        *,
         ops: Ops,
         in_channels: int,
         num_classes: int,
-        strides: list[int],
-        *,
-        width: float,
-        depth: float,
-        dropout: float,
-        stochastic_depth: float,
-        bn: tuple[float, float],
+        image_size: int,
+        width_coefficient: float,
+        depth_coefficient: float,
+        width: float = 1.0,
+        dropout: float = 0.2,
+        stochastic_depth: float = 0.2,
+        bn_eps: float = 1e-5,
+        bn_momentum: float = 0.1,
+        stem: Stem = "auto",
     ) -> None:
         super().__init__()
         ops.joins("each block adds its shortcut")
+        width, bn = width_coefficient * width, (bn_eps, bn_momentum)
+        strides = [2, *(stride for _, _, stride, _, _ in STAGES)]
+        if is_small(stem, image_size):
+            strides, _ = small_strides(strides, image_size, smallest=4)
         c = divisible(32 * width)
         layers: list[nn.Module] = [conv_norm_act(ops, in_channels, c, 3, strides[0], bn=bn)]
-        repeats = [math.ceil(blocks * depth) for *_, blocks in STAGES]
+        repeats = [math.ceil(blocks * depth_coefficient) for *_, blocks in STAGES]
         count = 0
         for (expansion, kernel, _, channels, _), n, stride in zip(STAGES, repeats, strides[1:], strict=True):
             stage = nn.Sequential()
@@ -115,48 +137,3 @@ class EfficientNet(nn.Module):
         """(N, C, H, W) -> (N, num_classes)."""
         x = self.features(x)  # B0: (N, 1280, 7, 7) for 224 pixels
         return self.classifier(F.adaptive_avg_pool2d(x, 1).flatten(1))  # type: ignore[no-any-return]
-
-
-def efficientnet(
-    *,
-    ops: Ops,
-    in_channels: int,
-    num_classes: int,
-    image_size: int,
-    width_coefficient: float,
-    depth_coefficient: float,
-    width: float = 1.0,
-    dropout: float = 0.2,
-    stochastic_depth: float = 0.2,
-    bn_eps: float = 1e-5,
-    bn_momentum: float = 0.1,
-    stem: Stem = "auto",
-) -> nn.Module:
-    """EfficientNet; images up to 64 pixels are halved less often. Channels are multiples of 8.
-
-    Args:
-        ops, in_channels, num_classes, image_size: see `cnnbench.models`.
-        width_coefficient, depth_coefficient: the scaling that makes B1 to B7 of B0 (section 3.3).
-        width: multiplies every channel count once more.
-        dropout: before the last layer.
-        stochastic_depth: probability of dropping the last block; it grows linearly from 0.
-        bn_eps, bn_momentum: of batch norm.
-        stem: see `cnnbench.models.geometry`.
-
-    Raises:
-        OpsError: see `cnnbench.ops`.
-    """
-    strides = [2, *(stride for _, _, stride, _, _ in STAGES)]
-    if is_small(stem, image_size):
-        strides, _ = small_strides(strides, image_size, smallest=4)
-    return EfficientNet(
-        ops,
-        in_channels,
-        num_classes,
-        strides,
-        width=width_coefficient * width,
-        depth=depth_coefficient,
-        dropout=dropout,
-        stochastic_depth=stochastic_depth,
-        bn=(bn_eps, bn_momentum),
-    )

@@ -93,30 +93,48 @@ class Auxiliary(nn.Module):
 class GoogLeNet(nn.Module):
     """Nine Inception blocks between pools; global average pooling.
 
+    Args:
+        ops, in_channels, num_classes, image_size: see `cnnbench.models`.
+        width: multiplies every channel count.
+        dropout: before the last layer.
+        aux: the two auxiliary classifiers, with `aux_dropout` in each.
+        aux_dropout: see there.
+        large_kernel: that of the third branch: 5 in the paper, 3 in torchvision.
+        transform_input: turn ImageNet's normalisation into that of the weights from TensorFlow; None: if
+            `weights` is "imagenet".
+        weights: what will be loaded.
+        stem: up to 64 pixels, a 3x3 first convolution and fewer pools.
+
     Attributes:
         aux_weight: what the auxiliary classifiers' losses count in training.
+
+    Raises:
+        ValueError: `width` leaves no channels, or `transform_input` on grey images.
+        OpsError: see `cnnbench.ops`.
     """
 
     aux_weight = 0.3
 
     def __init__(
         self,
+        *,
         ops: Ops,
         in_channels: int,
         num_classes: int,
         image_size: int,
-        *,
-        width: float,
-        dropout: float,
-        aux: bool,
-        aux_dropout: float,
-        large_kernel: int,
-        transform_input: bool,
-        small: bool,
+        width: float = 1.0,
+        dropout: float = 0.2,
+        aux: bool = False,
+        aux_dropout: float = 0.7,
+        large_kernel: Literal[3, 5] = 3,
+        transform_input: bool | None = None,
+        weights: str | None = None,
+        stem: Stem = "auto",
     ) -> None:
         super().__init__()
         ops.joins("each block concatenates its branches")
-        self.aux, self.transform_input = aux, transform_input
+        self.aux, self.transform_input = aux, transforms_input(transform_input, weights, in_channels)
+        small = is_small(stem, image_size)
         strides = small_strides([2] * 5, image_size, smallest=4)[0] if small else [2] * 5
         c1, c2 = scaled(64, width), scaled(192, width)
 
@@ -159,6 +177,13 @@ class GoogLeNet(nn.Module):
         return (logits, *auxiliary) if auxiliary else logits
 
 
+def transforms_input(asked: bool | None, weights: str | None, in_channels: int) -> bool:
+    """Whether inputs are turned into what the weights from TensorFlow expect; None: if they are loaded."""
+    if asked and in_channels != 3:
+        raise ValueError("transform_input=true: is for colour images; allowed: false, or in_channels=3")
+    return weights == "imagenet" and in_channels == 3 if asked is None else asked
+
+
 def from_imagenet_normalisation(x: Tensor) -> Tensor:
     """(N, 3, H, W) normalised with ImageNet's mean and deviation, as the weights from TensorFlow want it:
     in [-1, 1].
@@ -166,55 +191,3 @@ def from_imagenet_normalisation(x: Tensor) -> Tensor:
     mean = x.new_tensor((0.485, 0.456, 0.406))[:, None, None]
     std = x.new_tensor((0.229, 0.224, 0.225))[:, None, None]
     return (x * std + mean - 0.5) / 0.5
-
-
-def googlenet(
-    *,
-    ops: Ops,
-    in_channels: int,
-    num_classes: int,
-    image_size: int,
-    width: float = 1.0,
-    dropout: float = 0.2,
-    aux: bool = False,
-    aux_dropout: float = 0.7,
-    large_kernel: Literal[3, 5] = 3,
-    transform_input: bool | None = None,
-    weights: str | None = None,
-    stem: Stem = "auto",
-) -> nn.Module:
-    """GoogLeNet.
-
-    Args:
-        ops, in_channels, num_classes, image_size: see `cnnbench.models`.
-        width: multiplies every channel count.
-        dropout: before the last layer.
-        aux: the two auxiliary classifiers, with `aux_dropout` in each.
-        aux_dropout: see there.
-        large_kernel: that of the third branch: 5 in the paper, 3 in torchvision.
-        transform_input: turn ImageNet's normalisation into that of the weights from TensorFlow; None: if
-            `weights` is "imagenet".
-        weights: what will be loaded.
-        stem: up to 64 pixels, a 3x3 first convolution and fewer pools.
-
-    Raises:
-        ValueError: `width` leaves no channels.
-        OpsError: see `cnnbench.ops`.
-    """
-    if transform_input is None:
-        transform_input = weights == "imagenet" and in_channels == 3
-    if transform_input and in_channels != 3:
-        raise ValueError("transform_input=true: is for colour images; allowed: false, or in_channels=3")
-    return GoogLeNet(
-        ops,
-        in_channels,
-        num_classes,
-        image_size,
-        width=width,
-        dropout=dropout,
-        aux=aux,
-        aux_dropout=aux_dropout,
-        large_kernel=large_kernel,
-        transform_input=transform_input,
-        small=is_small(stem, image_size),
-    )

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cnnbench.models.geometry import Stem, is_small, scaled, small_strides
-from cnnbench.models.googlenet import BasicConv, from_imagenet_normalisation
+from cnnbench.models.googlenet import BasicConv, from_imagenet_normalisation, transforms_input
 from cnnbench.ops import Ops
 
 
@@ -122,28 +122,36 @@ class Auxiliary(nn.Module):
 class InceptionV3(nn.Module):
     """Table 1: a plain stem, three kinds of Inception blocks with reductions between, global pooling.
 
+    Made for 299 pixels; below 75, the stem pads and shrinks less. For the arguments see `GoogLeNet`.
+
     Attributes:
         aux_weight: what the auxiliary classifier's loss counts in training.
+
+    Raises:
+        ValueError: `width` leaves no channels, or `transform_input` on grey images.
+        OpsError: see `cnnbench.ops`.
     """
 
     aux_weight = 0.4
 
     def __init__(
         self,
+        *,
         ops: Ops,
         in_channels: int,
         num_classes: int,
         image_size: int,
-        *,
-        width: float,
-        dropout: float,
-        aux: bool,
-        transform_input: bool,
-        small: bool,
+        width: float = 1.0,
+        dropout: float = 0.5,
+        aux: bool = False,
+        transform_input: bool | None = None,
+        weights: str | None = None,
+        stem: Stem = "auto",
     ) -> None:
         super().__init__()
         ops.joins("each block concatenates its branches")
-        self.transform_input = transform_input
+        self.transform_input = transforms_input(transform_input, weights, in_channels)
+        small = is_small(stem, image_size, imagenet_from=75)
 
         def n(channels: int) -> int:
             return scaled(channels, width)
@@ -201,39 +209,3 @@ class InceptionV3(nn.Module):
                 auxiliary = self.AuxLogits(x)
         logits = self.fc(self.dropout(F.adaptive_avg_pool2d(x, 1).flatten(1)))
         return logits if auxiliary is None else (logits, auxiliary)
-
-
-def inception_v3(
-    *,
-    ops: Ops,
-    in_channels: int,
-    num_classes: int,
-    image_size: int,
-    width: float = 1.0,
-    dropout: float = 0.5,
-    aux: bool = False,
-    transform_input: bool | None = None,
-    weights: str | None = None,
-    stem: Stem = "auto",
-) -> nn.Module:
-    """Inception v3, made for 299 pixels; below 75, a stem that pads and shrinks less.
-
-    Raises:
-        ValueError: `width` leaves no channels.
-        OpsError: see `cnnbench.ops`.
-    """
-    if transform_input is None:
-        transform_input = weights == "imagenet" and in_channels == 3
-    if transform_input and in_channels != 3:
-        raise ValueError("transform_input=true: is for colour images; allowed: false, or in_channels=3")
-    return InceptionV3(
-        ops,
-        in_channels,
-        num_classes,
-        image_size,
-        width=width,
-        dropout=dropout,
-        aux=aux,
-        transform_input=transform_input,
-        small=is_small(stem, image_size, imagenet_from=75),
-    )

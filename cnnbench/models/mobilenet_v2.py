@@ -61,13 +61,30 @@ def conv_norm_act(
 
 
 class MobileNetV2(nn.Module):
-    """Seventeen inverted residuals between a 3x3 and a 1x1 convolution; global average pooling."""
+    """Seventeen inverted residuals between a 3x3 and a 1x1 convolution; global average pooling.
+
+    Images up to 64 pixels are halved less often. Channels are multiples of 8.
+
+    Raises:
+        OpsError: see `cnnbench.ops`.
+    """
 
     def __init__(
-        self, ops: Ops, in_channels: int, num_classes: int, strides: list[int], width: float, dropout: float
+        self,
+        *,
+        ops: Ops,
+        in_channels: int,
+        num_classes: int,
+        image_size: int,
+        width: float = 1.0,
+        dropout: float = 0.2,
+        stem: Stem = "auto",
     ) -> None:
         super().__init__()
         ops.joins("each block adds its shortcut")
+        strides = [2, *(stride for *_, stride in STAGES)]
+        if is_small(stem, image_size):
+            strides, _ = small_strides(strides, image_size, smallest=4)
         c = divisible(32 * width)
         layers: list[nn.Module] = [conv_norm_act(ops, in_channels, c, 3, strides[0])]
         for (expansion, channels, blocks, _), stride in zip(STAGES, strides[1:], strict=True):
@@ -84,24 +101,3 @@ class MobileNetV2(nn.Module):
         """(N, C, H, W) -> (N, num_classes)."""
         x = self.features(x)  # (N, 1280, 7, 7) for 224 pixels
         return self.classifier(F.adaptive_avg_pool2d(x, 1).flatten(1))  # type: ignore[no-any-return]
-
-
-def mobilenet_v2(
-    *,
-    ops: Ops,
-    in_channels: int,
-    num_classes: int,
-    image_size: int,
-    width: float = 1.0,
-    dropout: float = 0.2,
-    stem: Stem = "auto",
-) -> nn.Module:
-    """MobileNetV2; images up to 64 pixels are halved less often. Channels are multiples of 8.
-
-    Raises:
-        OpsError: see `cnnbench.ops`.
-    """
-    strides = [2, *(stride for *_, stride in STAGES)]
-    if is_small(stem, image_size):
-        strides, _ = small_strides(strides, image_size, smallest=4)
-    return MobileNetV2(ops, in_channels, num_classes, strides, width, dropout)

@@ -21,24 +21,32 @@ class VGG(nn.Module):
     """Stages of 3x3 convolutions, each followed by pooling; then three fully connected layers.
 
     The names of the layers are torchvision's: with `batch_norm` the norms are numbered like all other
-    layers, without it they stand between the numbers.
+    layers, without it they stand between the numbers. Images up to 64 pixels are pooled as often as
+    they can be halved.
+
+    Raises:
+        ValueError: another depth than 11, 13, 16 or 19, or `width` leaves no channels.
+        OpsError: see `cnnbench.ops`.
     """
 
     def __init__(
         self,
+        *,
         ops: Ops,
         in_channels: int,
         num_classes: int,
         image_size: int,
-        *,
         depth: int,
-        batch_norm: bool,
-        width: float,
-        dropout: float,
-        head: Literal["flatten", "gap"],
-        small: bool,
+        batch_norm: bool = False,
+        width: float = 1.0,
+        dropout: float = 0.5,
+        head: Literal["flatten", "gap"] = "flatten",
+        stem: Stem = "auto",
     ) -> None:
+        if depth not in CONVOLUTIONS:
+            raise ValueError(f"depth={depth}: allowed: {', '.join(map(str, CONVOLUTIONS))}")
         super().__init__()
+        small = is_small(stem, image_size)
         strides, side = [2] * 5, 7
         if small:
             strides, side = small_strides(strides, image_size, 1, shrink=lambda n: n // 2)
@@ -81,38 +89,3 @@ class VGG(nn.Module):
         """(N, C, H, W) -> (N, num_classes)."""
         x = self.features(x)  # (N, 512, 7, 7) for 224 pixels, (N, 512, 1, 1) for 32
         return self.classifier(self.avgpool(x).flatten(1))  # type: ignore[no-any-return]
-
-
-def vgg(
-    *,
-    ops: Ops,
-    in_channels: int,
-    num_classes: int,
-    image_size: int,
-    depth: int,
-    batch_norm: bool = False,
-    width: float = 1.0,
-    dropout: float = 0.5,
-    head: Literal["flatten", "gap"] = "flatten",
-    stem: Stem = "auto",
-) -> nn.Module:
-    """VGG of 11, 13, 16 or 19 layers; images up to 64 pixels are pooled as often as they can be halved.
-
-    Raises:
-        ValueError: another depth, or `width` leaves no channels.
-        OpsError: see `cnnbench.ops`.
-    """
-    if depth not in CONVOLUTIONS:
-        raise ValueError(f"depth={depth}: allowed: {', '.join(map(str, CONVOLUTIONS))}")
-    return VGG(
-        ops,
-        in_channels,
-        num_classes,
-        image_size,
-        depth=depth,
-        batch_norm=batch_norm,
-        width=width,
-        dropout=dropout,
-        head=head,
-        small=is_small(stem, image_size),
-    )
