@@ -7,12 +7,14 @@ configuration groups, their choices and the settings come from Hydra's own compl
 from __future__ import annotations
 
 import os
+from typing import get_args
 
 from omegaconf import DictConfig
 
 from cnnbench import compose
 from cnnbench.cli import VERBS
 from cnnbench.errors import InputError, suggest
+from cnnbench.settings import Ops
 
 BASH = r"""
 _cnnbench() {
@@ -65,7 +67,10 @@ def choices(line: str) -> list[str]:
         words.append("")
     if len(words) <= 2:
         return [verb for verb in VERBS if verb.startswith(words[-1] if len(words) == 2 else "")]
-    if words[1] == "train":
+    if words[1] in ("train", "inspect"):
+        axis, given, start = words[-1].partition("=")
+        if given and axis.startswith("ops.") and (field := Ops.model_fields.get(axis[4:])):
+            return [f"{axis}={value}" for value in get_args(field.annotation) if value.startswith(start)]
         return _hydra("train", " ".join(words[2:]))
     return [shell for shell in SCRIPTS if words[1] == "completion" and shell.startswith(words[-1])]
 

@@ -14,8 +14,22 @@ from cnnbench.errors import InputError
 from cnnbench.settings import Settings, parse
 
 
+HELP = """\
+usage: cnnbench inspect [--json] [GROUP=CHOICE …] [SETTING=VALUE …]
+
+Show the model that `cnnbench train` with the same groups and settings would train: of each layer the output
+shape, parameters and multiply-accumulates (MACs) of one image, and the totals. Nothing is trained, read or downloaded.
+
+  --json    one JSON object on standard output: params, macs, layers, …
+
+cnnbench train --help lists groups, choices and settings."""
+
+
 def main(arguments: list[str]) -> int:
     """Print the model that the settings describe; with --json as one JSON object on standard output."""
+    if "--help" in arguments or "-h" in arguments:
+        print(HELP)
+        return 0
     as_json = "--json" in arguments
     rest = [word for word in arguments if word != "--json"]
     if any(word in (*compose.MULTIRUN, "hydra.mode=MULTIRUN") for word in rest):

@@ -26,7 +26,7 @@ def imported(*arguments):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["--version"], ["train", "--cfg", "job"], ["train", "--help"], ["runs", "--help"],
+    [["--help"], ["--version"], ["train", "--cfg", "job"], ["train", "--help"], ["runs", "--help"], ["inspect", "--help"],
      ["completion", "bash"], ["completion", "query", "cnnbench train arch="], ["train", "arch=basik"]],
     ids=" ".join,
 )  # fmt: skip
@@ -39,9 +39,15 @@ def test_nothing_heavy_is_imported_for(arguments):
 def test_help_names_every_verb_with_an_example(cli):
     code, out, _ = cli("--help")
     assert code == 0
-    for verb in ("train", "runs", "completion"):
+    for verb in ("train", "inspect", "runs", "completion"):
         assert f"cnnbench {verb}" in out
     assert cli() == (0, out, "")
+
+
+def test_help_of_inspect(cli):
+    code, out, _ = cli("inspect", "--help")
+    assert code == 0
+    assert "cnnbench inspect [--json]" in out
 
 
 def test_help_of_train_lists_groups_and_choices(cli):
@@ -69,6 +75,8 @@ LINES = {
     ],
     "cnnbench train arch=mlp trainer.max": ["trainer.max_epochs="],
     "cnnbench completion z": ["zsh"],
+    "cnnbench inspect arch=ml": ["arch=mlp"],
+    "cnnbench train -m ops.pool=max": ["ops.pool=max", "ops.pool=max_blur"],
 }
 
 
