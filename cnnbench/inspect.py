@@ -13,12 +13,12 @@ from cnnbench import compose, ui
 from cnnbench.errors import InputError
 from cnnbench.settings import Settings, parse
 
-
 HELP = """\
 usage: cnnbench inspect [--json] [GROUP=CHOICE …] [SETTING=VALUE …]
 
 Show the model that `cnnbench train` with the same groups and settings would train: of each layer the output
-shape, parameters and multiply-accumulates (MACs) of one image, and the totals. Nothing is trained, read or downloaded.
+shape, parameters and multiply-accumulates (MACs) of one image, and the totals. Nothing is trained, read or
+downloaded.
 
   --json    one JSON object on standard output: params, macs, layers, …
 
