@@ -27,7 +27,8 @@ def imported(*arguments):
 @pytest.mark.parametrize(
     "arguments",
     [["--help"], ["--version"], ["train", "--cfg", "job"], ["train", "--help"], ["runs", "--help"],
-     ["inspect", "--help"], ["completion", "bash"], ["completion", "query", "cnnbench train arch="], ["train", "arch=basik"]],
+     ["inspect", "--help"], ["completion", "bash"], ["completion", "query", "cnnbench train arch="],
+     ["train", "arch=basik"]],
     ids=" ".join,
 )  # fmt: skip
 def test_nothing_heavy_is_imported_for(arguments):
