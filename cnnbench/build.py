@@ -53,7 +53,7 @@ def factory(part: Part, group: str, **given: Any) -> Callable[..., Any]:
             return target(*positional, **arguments, **more)
         except InputError:
             raise
-        except (ValueError, TypeError, RuntimeError, MemoryError) as error:  # torch: no memory, bad sizes
+        except (ValueError, TypeError, ArithmeticError, AssertionError, RuntimeError, MemoryError) as error:
             message = str(error).splitlines()[0] if str(error) else type(error).__name__
             separator = "." if message.split("=")[0] in parameters else f"={part.name}: "
             raise InputError(f"{group}{separator}{message}") from error
@@ -64,7 +64,9 @@ def factory(part: Part, group: str, **given: Any) -> Callable[..., Any]:
 def _hints(target: Any) -> dict[str, Any]:
     """The annotations of a function or of a class's constructor, where they can be evaluated."""
     try:
-        return typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
+        return typing.get_type_hints(
+            target.__init__ if inspect.isclass(target) else target, include_extras=True
+        )
     except (NameError, TypeError, AttributeError):
         return {}
 

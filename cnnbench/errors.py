@@ -15,7 +15,7 @@ class InputError(ValueError):
 
 
 REASONS = {
-    "absent": "the model has no layer of this kind",
+    "absent": "the model has no such layer (at this image size)",
     "sum": "the model adds or concatenates maps that would differ in size",
     "small": "a map becomes too small for one of its layers",
     "foreign": "ops apply to the models of cnnbench alone",

@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from cnnbench import compose, ui
-from cnnbench.errors import InputError
+from cnnbench.errors import InputError, OpsError
 from cnnbench.settings import Settings, parse
 
 HELP = """\
@@ -18,7 +18,7 @@ usage: cnnbench inspect [--json] [GROUP=CHOICE …] [SETTING=VALUE …]
 
 Show the model that `cnnbench train` with the same groups and settings would train: of each layer the output
 shape, parameters and multiply-accumulates (MACs) of one image, and the totals. Nothing is trained, read or
-downloaded.
+downloaded, arch.weights neither.
 
   --json    one JSON object on standard output: params, macs, layers, …
 
@@ -67,7 +67,12 @@ def describe(settings: Settings) -> dict[str, Any]:
 
     channels, size, classes = image_facts(settings)
     shape = (channels, size, size)
-    with torch.device("meta"):  # nothing is allocated, nothing is drawn
+    try:
+        with torch.device("meta"):  # nothing is allocated, nothing is drawn
+            model, facts = network.make(settings, shape, classes, settings.data.batch_size)
+    except OpsError:
+        raise
+    except InputError:  # models of other libraries may not be made for it
         model, facts = network.make(settings, shape, classes, settings.data.batch_size)
     return {
         "arch": settings.arch.name,

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
+from torchvision.ops import StochasticDepth
 
 from cnnbench.errors import InputError
 
@@ -21,7 +23,7 @@ class Layer:
     """What one layer makes of one image.
 
     Attributes:
-        output: (C, H, W), or (K,) after flattening.
+        output: (C, H, W), or (K,) after flattening; () for what is not called.
         params, macs: its own; those of all layers add up to the model's.
     """
 
@@ -48,14 +50,14 @@ def macs(model: nn.Module, shape: Shape, num_classes: int) -> int:
     with FlopCounterMode(display=False) as counter:
         try:
             logits = forward(model, shape, 1, "meta")
-        except (RuntimeError, NotImplementedError):  # an operation without a meta kernel, or a real fault
+        except Exception:  # an operation without a meta kernel, or a real fault: of any model's code
             counter.flop_counts.clear()
             try:
                 logits = forward(model, shape, 1, "cpu")
-            except (RuntimeError, ValueError) as error:
+            except Exception as error:
                 c, h, w = shape
                 raise InputError(
-                    f"arch: cannot take images of {c}x{h}x{w}: {str(error).splitlines()[0]}"
+                    f"arch: cannot take images of {c}x{h}x{w}: {' '.join(str(error).split())[:300]}"
                 ) from error
     if tuple(logits.shape) != (1, num_classes):
         raise InputError(
@@ -65,36 +67,50 @@ def macs(model: nn.Module, shape: Shape, num_classes: int) -> int:
 
 
 def layers(model: nn.Module, shape: Shape) -> list[Layer]:
-    """The layers that compute something, in the order in which they are done."""
+    """The layers that compute something, in the order in which they are done.
+
+    Parameters of modules that are not called follow (auxiliary classifiers are for training alone), and what
+    is multiplied outside of any layer, so that all add up to the model's figures.
+    """
     names = {
         module: name
         for name, module in model.named_modules()
-        if not isinstance(module, nn.Identity | nn.Dropout | nn.Flatten)
+        if not isinstance(module, nn.Identity | nn.Dropout | nn.Flatten | StochasticDepth)
         and (not list(module.children()) or list(module.parameters(recurse=False)))
     }
     outputs: dict[str, tuple[int, ...]] = {}
 
-    def record(module: nn.Module, _: object, output: Tensor) -> None:
-        outputs[names[module]] = tuple(output.shape[1:])
+    def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
+        name = names[module]
+        if name.endswith(".down"):  # pooling within a convolution: what it gets is that one's output
+            outputs[name.removesuffix(".down")] = tuple(inputs[0].shape[1:])
+        while isinstance(output, tuple | list):
+            output = output[0]
+        outputs.setdefault(name, tuple(output.shape[1:]))
 
     hooks = [module.register_forward_hook(record) for module in names]
+    device = next((p.device.type for p in model.parameters()), "cpu")
     with FlopCounterMode(display=False) as counter:
-        forward(model, shape, 1, "meta")
+        forward(model, shape, 1, device)
     for hook in hooks:
         hook.remove()
     flops = {name: sum(count.values()) for name, count in counter.get_flop_counts().items()}
     root = type(model).__name__
     total = {name: flops.get(f"{root}.{name}", 0) // 2 for name in names.values()}
-    return [
+    order = [*outputs, *(name for name in names.values() if name not in outputs)]
+    found = [
         Layer(
             name,
             type(model.get_submodule(name)).__name__,
-            output,
+            outputs.get(name, ()),
             sum(p.numel() for p in model.get_submodule(name).parameters(recurse=False)),
             total[name] - sum(total[inner] for inner in total if inner.startswith(f"{name}.")),
         )
-        for name, output in outputs.items()
+        for name in order
+        if name in outputs or list(model.get_submodule(name).parameters(recurse=False))
     ]
+    between = int(counter.get_total_flops()) // 2 - sum(layer.macs for layer in found)
+    return [*found, *([Layer("", "between layers", (), 0, between)] if between else [])]
 
 
 def forward(model: nn.Module, shape: Shape, batch: int, device: str, *, training: bool = False) -> Tensor:

@@ -50,15 +50,14 @@ def make(
         num_classes=num_classes,
         image_size=shape[1],
     )()
-    ops.check_asked(axis for axis, value in settings.ops.model_dump().items() if value != "native")
+    where = f"arch={arch.name} on images of {'x'.join(map(str, shape))}"
+    ops.check_asked((a for a, value in settings.ops.model_dump().items() if value != "native"), where)
     if resolved:
         try:
             macs.forward(model, shape, batch, "meta", training=True)
         except (RuntimeError, ValueError) as error:
             said = str(error).splitlines()[0]
-            where = f"arch={arch.name} on images of {'x'.join(map(str, shape))} with " + " ".join(
-                f"ops.{axis}={value}" for axis, value in resolved.items()
-            )
+            where += " with " + " ".join(f"ops.{axis}={value}" for axis, value in resolved.items())
             if TOO_SMALL.search(str(error)):
                 raise OpsError("small", f"{where} ({said})") from error
             raise InputError(f"{where}: {said}") from error

@@ -245,15 +245,19 @@ class Ops:
         last = norm if isinstance(getattr(norm, "weight", None), Tensor) else conv
         nn.init.zeros_(last.weight)  # type: ignore[arg-type]
 
-    def check_asked(self, axes: Iterable[str]) -> None:
+    def check_asked(self, axes: Iterable[str], where: str) -> None:
         """After a model is built: it must have asked for a layer of each of these axes.
+
+        Args:
+            axes: those that were set.
+            where: which model on which images, for the error.
 
         Raises:
             OpsError: a setting would have changed nothing.
         """
         for axis in axes:
             if axis not in self._asked:
-                raise OpsError("absent", f"ops.{axis}={self.values[axis]}")
+                raise OpsError("absent", f"ops.{axis}={self.values[axis]} with {where}")
 
     @property
     def initialisation(self) -> str:

@@ -311,6 +311,8 @@ def _sentence(item: Any, plain: Any) -> str:
         message = f"is a section; allowed: {key}.SETTING=VALUE"
     if not key:
         return str(message)
+    if isinstance(item["input"], dict):
+        return f"{key}.{message}"
     return f"{key}={shown(item['input'])}: {message}"
 
 

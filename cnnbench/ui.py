@@ -115,7 +115,7 @@ def model_table(model: Mapping[str, Any]) -> Table:
     table.add_column("MACs", f"{model['macs']:,}", justify="right")
     for layer in layers:
         cells = [f"{layer[key]:,}" if layer[key] else "" for key in ("params", "macs")]
-        table.add_row(layer["name"], layer["kind"], "x".join(map(str, layer["output"])), *cells)
+        table.add_row(layer["name"], layer["kind"], "x".join(map(str, layer["output"])) or "-", *cells)
     return table
 
 

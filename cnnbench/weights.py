@@ -37,14 +37,16 @@ def load(model: nn.Module, arch: Arch) -> dict[str, Any]:
     found = _imagenet(arch) if arch.weights == "imagenet" else _file(arch.weights)
     own = model.state_dict()
     agree = {k: v for k, v in found.items() if k in own and own[k].shape == v.shape}
+    for name, tensor in agree.items():
+        _check(f"arch.weights={arch.weights}: {name}", tensor, own[name])
     model.load_state_dict(agree, strict=False)
     left = [name for name, _ in model.named_parameters() if name not in agree]
     if not any(name in agree for name, _ in model.named_parameters()):
-        known = ", ".join(list(own)[:3])
-        raise InputError(
-            f"arch.weights={arch.weights}: nothing in it fits {arch.name} (it holds "
-            f"{', '.join(list(found)[:3])}, …; expected {known}, …)"
-        )
+        there = next((k for k in own if k in found), None)
+        why = f"it holds {', '.join(list(found)[:3])}, …; expected {', '.join(list(own)[:3])}, …"
+        if there:
+            why = f"{there} is {_size(found[there])}, here {_size(own[there])}"
+        raise InputError(f"arch.weights={arch.weights}: nothing in it fits {arch.name} ({why})")
     if arch.freeze:
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name not in agree)
@@ -58,6 +60,20 @@ def load(model: nn.Module, arch: Arch) -> dict[str, Any]:
         highlight=False,
     )
     return {"weights/loaded": loaded, "weights/left": " ".join(left)}
+
+
+def _check(what: str, tensor: Tensor, own: Tensor) -> None:
+    """Whether a tensor holds numbers of the kind that the model's own has."""
+    if tensor.layout != torch.strided or tensor.is_meta:
+        raise InputError(f"{what} is {'without values' if tensor.is_meta else 'sparse'}")
+    if tensor.is_floating_point() != own.is_floating_point() or tensor.is_complex():
+        raise InputError(f"{what} is of {tensor.dtype}; expected {own.dtype}")
+    if not tensor.isfinite().all():
+        raise InputError(f"{what} holds values that are not finite")
+
+
+def _size(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "one number"
 
 
 def frozen(model: nn.Module) -> list[nn.Module]:
@@ -96,12 +112,15 @@ def _file(path: str) -> Mapping[str, Tensor]:
     try:
         found = torch.load(Path(path).expanduser(), map_location="cpu", weights_only=True)
     except Exception as error:  # of unpickling, of zip files, of what weights_only forbids
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"arch.weights={path}: cannot be read as weights ({reason})") from error
+        raise InputError(
+            f"arch.weights={path}: is no file of weights, or cut short, or holds other objects than tensors, "
+            "which could run code"
+        ) from error
     for key in NESTED:
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
             found = found[key]
-    tensors = {k: v for k, v in found.items() if isinstance(v, Tensor)} if isinstance(found, Mapping) else {}
+    items = found.items() if isinstance(found, Mapping) else ()
+    tensors = {str(key): value for key, value in items if isinstance(value, Tensor)}
     if not tensors:
         raise InputError(f"arch.weights={path}: holds no weights (a dictionary of tensors)")
     for prefix in PREFIXES:

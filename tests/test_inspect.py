@@ -49,6 +49,8 @@ def test_pooling_that_takes_over_a_stride_is_shown(cli):
     layers = {layer["name"]: layer for layer in model["layers"]}
     assert layers["layer2.0.conv1.down"]["kind"] == "MaxBlur"
     assert layers["layer2.0.conv1.down"]["macs"] == 9 * 128 * 16 * 16
+    assert layers["layer2.0.conv1"]["output"] == [128, 32, 32]
+    assert layers["layer2.0.conv1.down"]["output"] == [128, 16, 16]
     assert sum(layer["macs"] for layer in layers.values()) == model["macs"]
 
 
@@ -62,6 +64,23 @@ def test_models_of_other_libraries(cli, arch):
     assert model["arch"] == f"{arch[0].partition('=')[2]}.resnet18"
     assert model["params"] == 11_689_512 - 990 * 513
     assert sum(layer["macs"] for layer in model["layers"]) == model["macs"]
+
+
+def test_auxiliary_classifiers_are_shown_though_only_training_calls_them(cli):
+    model = json.loads(cli("inspect", "--json", "arch=googlenet", "arch.aux=true", "data=cifar10")[1])
+    assert sum(layer["params"] for layer in model["layers"]) == model["params"]
+    (fc1,) = [layer for layer in model["layers"] if layer["name"] == "aux1.fc1"]
+    assert (fc1["output"], fc1["params"], fc1["macs"]) == ([], 2048 * 1024 + 1024, 0)
+
+
+def test_a_model_that_multiplies_outside_of_layers(cli):
+    """A transformer: its attention's products are no layer's, and its projections are called as functions."""
+    asked = ["arch=torchvision", "arch.name=vit_b_16", "data=imagenette", "data.size=224"]
+    code, out, err = cli("inspect", "--json", *asked)
+    assert code == 0, err
+    model = json.loads(out)
+    for figure in ("params", "macs"):
+        assert sum(layer[figure] for layer in model["layers"]) == model[figure]
 
 
 def test_images_of_ones_own_need_only_their_folder(cli, tmp_path):
@@ -80,7 +99,7 @@ def test_images_of_ones_own_need_only_their_folder(cli, tmp_path):
         (["arch=basik"], ["did you mean basic?"]),
         (["arch=resnet18", "ops.padding=valid"], ["ops.padding=valid", "differ in size"]),
         (["arch=alexnet", "ops.padding=valid"], ["too small", "8 pixels"]),
-        (["arch=mlp", "ops.pool=max"], ["ops.pool=max", "no layer of this kind"]),
+        (["arch=mlp", "ops.pool=max"], ["ops.pool=max", "no such layer"]),
         (
             ["arch=torchvision", "arch.name=resnet18", "ops.norm=none"],
             ["ops.norm=none", "models of cnnbench"],

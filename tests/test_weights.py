@@ -130,19 +130,38 @@ def _files(folder):
     torch.save({"other.weight": torch.ones(3)}, folder / "other.pth")
     whole = torchvision.models.mobilenet_v2(num_classes=10).state_dict()
     torch.save(whole, folder / "whole.pth")
+    (folder / "cut.pth").write_bytes((folder / "whole.pth").read_bytes()[:100_000])
+    (folder / "nothing.pth").write_bytes(b"")
+    key = "features.0.0.weight"
+    for name, tensor in {
+        "nan": whole[key] * torch.nan,
+        "int": whole[key].to(torch.int64),
+        "complex": whole[key] + 1j,
+        "sparse": whole[key].to_sparse(),
+    }.items():
+        torch.save({key: tensor, 3: torch.ones(2)}, folder / f"{name}.pth")
+    torch.save({key: torch.ones(3, 3)}, folder / "size.pth")
 
 
 @pytest.mark.parametrize(
     ("asked", "named"),
     [
         (["arch.weights=nowhere.pth"], ["arch.weights=nowhere.pth", "No such file", "allowed: imagenet"]),
-        (["arch.weights=noise.pth"], ["arch.weights=noise.pth", "cannot be read"]),
-        (["arch.weights=evil.pth"], ["arch.weights=evil.pth", "cannot be read"]),
+        (["arch.weights=noise.pth"], ["arch.weights=noise.pth", "no file of weights"]),
+        (["arch.weights=evil.pth"], ["arch.weights=evil.pth", "other objects than tensors"]),
         (["arch.weights=empty.pth"], ["arch.weights=empty.pth", "no weights"]),
         (["arch.weights=list.pth"], ["arch.weights=list.pth", "no weights"]),
         (["arch.weights=other.pth"], ["arch.weights=other.pth", "nothing in it fits", "other.weight"]),
         (["arch.weights=whole.pth", "arch.freeze=true"], ["arch.freeze=true", "nothing is left"]),
-        (["arch.freeze=true"], ["freeze=true", "arch.weights"]),
+        (["arch.freeze=true"], ["error: arch.freeze=true", "arch.weights"]),
+        (["arch.weights=cut.pth"], ["arch.weights=cut.pth", "no file of weights"]),
+        (["arch.weights=nothing.pth"], ["arch.weights=nothing.pth", "no file of weights"]),
+        (["arch.weights=nan.pth"], ["arch.weights=nan.pth", "features.0.0.weight", "not finite"]),
+        (["arch.weights=int.pth"], ["arch.weights=int.pth", "features.0.0.weight", "torch.int64"]),
+        (["arch.weights=complex.pth"], ["arch.weights=complex.pth", "torch.complex64"]),
+        (["arch.weights=sparse.pth"], ["arch.weights=sparse.pth", "sparse"]),
+        (["arch.weights=size.pth"], ["arch.weights=size.pth", "is 3x3, here 32x3x3x3"]),
+        (["arch.weights=."], ["arch.weights=.", "Is a directory"]),
         (["arch.weights=imagenet", "arch=basic"], ["arch.weights=imagenet", "none for basic"]),
     ],
 )

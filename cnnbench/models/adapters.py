@@ -19,7 +19,11 @@ def torchvision(*, name: str, num_classes: int, in_channels: int) -> nn.Module:
 
     names = models.list_models(module=models)
     if name not in names:
-        raise InputError(f"arch.name={name}: torchvision has no such model; {suggest(name, names)}")
+        near = suggest(name, names).split("allowed:")[0]
+        raise InputError(
+            f"arch.name={name}: torchvision has no such model; {near}"
+            "allowed: what torchvision.models.list_models() says"
+        )
     if in_channels != 3:
         raise InputError(
             f"arch.in_channels={in_channels}: torchvision's models take colour images; allowed: 3"
@@ -41,9 +45,9 @@ def timm(*, name: str, num_classes: int, in_channels: int, image_size: int) -> n
     except ImportError:
         raise InputError("arch=timm: not installed; run `pip install 'cnnbench[timm]'`") from None
     if not library.is_model(name):
-        near = suggest(name, library.list_models()).split(" allowed:")[0]
+        near = suggest(name, library.list_models()).split("allowed:")[0]
         raise InputError(
-            f"arch.name={name}: timm has no such model; {near} allowed: what timm.list_models() says"
+            f"arch.name={name}: timm has no such model; {near}allowed: what timm.list_models() says"
         )
     options: dict[str, Any] = {"num_classes": num_classes, "in_chans": in_channels}
     try:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from cnnbench.models.geometry import Stem, is_small, last_side, scaled, small_strides
+from cnnbench.models.geometry import Probability, Stem, Width, is_small, last_side, scaled, small_strides
 from cnnbench.ops import Ops
 
 
@@ -32,8 +32,8 @@ class AlexNet(nn.Module):
         in_channels: int,
         num_classes: int,
         image_size: int,
-        width: float = 1.0,
-        dropout: float = 0.5,
+        width: Width = 1.0,
+        dropout: Probability = 0.5,
         head: Literal["flatten", "gap"] = "flatten",
         stem: Stem = "auto",
     ) -> None:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import nn
 
-from cnnbench.models.geometry import last_side, scaled
+from cnnbench.models.geometry import Probability, Width, last_side, scaled
 from cnnbench.ops import Ops
 
 
@@ -19,11 +19,11 @@ def basic(
     image_size: int,
     blocks: int,
     convs: int = 1,
-    width: float = 1.0,
+    width: Width = 1.0,
     kernel: int = 3,
     head: Literal["flatten", "gap"] = "flatten",
     hidden: int = 128,
-    dropout: float = 0.0,
+    dropout: Probability = 0.0,
 ) -> nn.Sequential:
     """Blocks of convolution, norm, activation and pooling, then fully connected layers.
 

@@ -5,14 +5,19 @@ arXiv:1905.11946).
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import StochasticDepth
 
-from cnnbench.models.geometry import Stem, divisible, is_small, small_strides
+from cnnbench.models.geometry import Probability, Stem, Width, divisible, is_small, small_strides
 from cnnbench.models.mobilenet_v2 import conv_norm_act
 from cnnbench.ops import Ops
+
+Coefficient = Annotated[float, Field(strict=True, gt=0, le=10)]
+Share = Annotated[float, Field(strict=True, gt=0, le=1)]
 
 STAGES = (
     (1, 3, 1, 16, 1),
@@ -87,7 +92,8 @@ class EfficientNet(nn.Module):
         width_coefficient, depth_coefficient: the scaling that makes B1 to B7 of B0 (section 3.3).
         width: multiplies every channel count once more.
         dropout: before the last layer.
-        stochastic_depth: probability of dropping the last block; it grows linearly from 0.
+        stochastic_depth: probability of dropping a block; it grows from 0, and would reach this after the
+            last.
         bn_eps, bn_momentum: of batch norm.
         stem: see `cnnbench.models.geometry`.
 
@@ -102,13 +108,13 @@ class EfficientNet(nn.Module):
         in_channels: int,
         num_classes: int,
         image_size: int,
-        width_coefficient: float,
-        depth_coefficient: float,
-        width: float = 1.0,
-        dropout: float = 0.2,
-        stochastic_depth: float = 0.2,
-        bn_eps: float = 1e-5,
-        bn_momentum: float = 0.1,
+        width_coefficient: Coefficient,
+        depth_coefficient: Coefficient,
+        width: Width = 1.0,
+        dropout: Probability = 0.2,
+        stochastic_depth: Probability = 0.2,
+        bn_eps: Share = 1e-5,
+        bn_momentum: Share = 0.1,
         stem: Stem = "auto",
     ) -> None:
         super().__init__()

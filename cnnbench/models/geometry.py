@@ -1,16 +1,21 @@
-"""Stems: how far a family may shrink small images, and how large its last map is."""
+"""What settings of architectures may be, and stems: how far a family may shrink small images."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import nn
 
 from cnnbench.errors import OpsError
 
 Stem = Literal["auto", "imagenet", "small"]
+Width = Annotated[float, Field(strict=True, gt=0, le=64)]
+"""Factor of a family's channel counts."""
+Probability = Annotated[float, Field(strict=True, ge=0, lt=1)]
+"""Of dropping a unit or a block."""
 
 
 def is_small(stem: Stem, image_size: int, imagenet_from: int = 65) -> bool:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cnnbench.models.geometry import Stem, is_small, scaled, small_strides
+from cnnbench.models.geometry import Probability, Stem, Width, is_small, scaled, small_strides
 from cnnbench.ops import Ops, Pair
 
 BLOCKS = {
@@ -122,10 +122,10 @@ class GoogLeNet(nn.Module):
         in_channels: int,
         num_classes: int,
         image_size: int,
-        width: float = 1.0,
-        dropout: float = 0.2,
+        width: Width = 1.0,
+        dropout: Probability = 0.2,
         aux: bool = False,
-        aux_dropout: float = 0.7,
+        aux_dropout: Probability = 0.7,
         large_kernel: Literal[3, 5] = 3,
         transform_input: bool | None = None,
         weights: str | None = None,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cnnbench.models.geometry import Stem, is_small, scaled, small_strides
+from cnnbench.models.geometry import Probability, Stem, Width, is_small, scaled, small_strides
 from cnnbench.models.googlenet import BasicConv, from_imagenet_normalisation, transforms_input
 from cnnbench.ops import Ops
 
@@ -141,8 +141,8 @@ class InceptionV3(nn.Module):
         in_channels: int,
         num_classes: int,
         image_size: int,
-        width: float = 1.0,
-        dropout: float = 0.5,
+        width: Width = 1.0,
+        dropout: Probability = 0.5,
         aux: bool = False,
         transform_input: bool | None = None,
         weights: str | None = None,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from cnnbench.models.geometry import Probability, Width
 from cnnbench.ops import Ops
 
 
@@ -16,8 +17,8 @@ def mlp(
     num_classes: int,
     image_size: int,
     hidden: Sequence[int],
-    width: float = 1.0,
-    dropout: float = 0.0,
+    width: Width = 1.0,
+    dropout: Probability = 0.0,
 ) -> nn.Sequential:
     """Hidden layers with activation on the flattened image; it knows nothing of neighbouring pixels.
 

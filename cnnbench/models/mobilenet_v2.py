@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cnnbench.models.geometry import Stem, divisible, is_small, small_strides
+from cnnbench.models.geometry import Probability, Stem, Width, divisible, is_small, small_strides
 from cnnbench.ops import Ops
 
 STAGES = (
@@ -76,8 +76,8 @@ class MobileNetV2(nn.Module):
         in_channels: int,
         num_classes: int,
         image_size: int,
-        width: float = 1.0,
-        dropout: float = 0.2,
+        width: Width = 1.0,
+        dropout: Probability = 0.2,
         stem: Stem = "auto",
     ) -> None:
         super().__init__()

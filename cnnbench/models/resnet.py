@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import StochasticDepth
 
-from cnnbench.models.geometry import Stem, is_small, scaled, small_strides
+from cnnbench.models.geometry import Probability, Stem, Width, is_small, scaled, small_strides
 from cnnbench.ops import Ops
 
 
@@ -154,9 +154,9 @@ def resnet(
     num_classes: int,
     image_size: int,
     depth: int,
-    width: float = 1.0,
+    width: Width = 1.0,
     zero_init: bool = False,
-    stochastic_depth: float = 0.0,
+    stochastic_depth: Probability = 0.0,
     stem: Stem = "auto",
 ) -> nn.Module:
     """ResNet of 18, 34, 50, 101 or 152 layers; images up to 64 pixels get a 3x3 first convolution.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cnnbench.models.geometry import scaled
+from cnnbench.models.geometry import Probability, Width, scaled
 from cnnbench.models.resnet import BasicBlock, ResNet
 from cnnbench.ops import Ops
 
@@ -29,9 +29,9 @@ def cifar_resnet(
     in_channels: int,
     num_classes: int,
     depth: int,
-    width: float = 1.0,
+    width: Width = 1.0,
     zero_init: bool = False,
-    stochastic_depth: float = 0.0,
+    stochastic_depth: Probability = 0.0,
 ) -> nn.Module:
     """ResNet of 6n + 2 layers with 16, 32 and 64 channels and option A shortcuts, for small images.
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from cnnbench.models.geometry import Stem, is_small, last_side, scaled, small_strides
+from cnnbench.models.geometry import Probability, Stem, Width, is_small, last_side, scaled, small_strides
 from cnnbench.ops import Ops
 
 CONVOLUTIONS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
@@ -20,7 +20,7 @@ CHANNELS = (64, 128, 256, 512, 512)
 class VGG(nn.Module):
     """Stages of 3x3 convolutions, each followed by pooling; then three fully connected layers.
 
-    The names of the layers are torchvision's: with `batch_norm` the norms are numbered like all other
+    The names of the layers are torchvision's: with `number_norms` the norms are numbered like all other
     layers, without it they stand between the numbers. Images up to 64 pixels are pooled as often as
     they can be halved.
 
@@ -37,9 +37,9 @@ class VGG(nn.Module):
         num_classes: int,
         image_size: int,
         depth: int,
-        batch_norm: bool = False,
-        width: float = 1.0,
-        dropout: float = 0.5,
+        number_norms: bool = False,
+        width: Width = 1.0,
+        dropout: Probability = 0.5,
         head: Literal["flatten", "gap"] = "flatten",
         stem: Stem = "auto",
     ) -> None:
@@ -62,7 +62,7 @@ class VGG(nn.Module):
             c_out = scaled(channels, width)
             for _ in range(convolutions):
                 add(ops.conv(c_in, c_out, 3, bias=True))
-                add(ops.norm(c_out), None if batch_norm else f"norm{number - 1}")
+                add(ops.norm(c_out), None if number_norms else f"norm{number - 1}")
                 add(ops.act())
                 c_in = c_out
             add(ops.pool(2, 2) if stride == 2 else nn.Identity())
