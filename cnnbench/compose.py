@@ -91,7 +91,10 @@ def _explain(error: Exception, config_name: str, arguments: list[str]) -> str:
     if ambiguous := re.match(r"Ambiguous value for argument '(?P<setting>[^']*)'", str(error)):
         return f"{ambiguous['setting']}: several values; add -m to sweep over them"
     if isinstance(error, OverrideParseException):
-        return f"{error.override}: {error.message.splitlines()[0]}"
+        said = error.message.splitlines()[0]
+        if said.startswith("LexerNoViableAlt"):
+            said = "cannot be read; put the value in quotes of its own, as in 'data.root=\"~/images\"'"
+        return f"{error.override}: {said}"
     text = " ".join(f"{error or type(error).__name__} {error.__cause__ or ''}".split())
     return f"{text.removesuffix(' full_key:').strip()} (asked for: {' '.join(arguments)})"
 

@@ -43,6 +43,7 @@ CASES = {
     "wrong choice of an architecture": (["arch.head=conv"], ["arch.head=conv", "'flatten' or 'gap'"]),
     "more blocks than the image allows": (["arch.blocks=4"], ["arch.blocks=4", "8 pixels", "1 to 3"]),
     "no channels": (["arch=resnet20", "arch.width=0.001"], ["arch.width=0.001", "0.0625 or more"]),
+    "value that needs quotes": (["arch.weights=~/x.pth"], ["arch.weights=~/x.pth", "in quotes of its own"]),
     "no width": (["arch=mobilenet_v2", "arch.width=0"], ["arch.width=0", "greater than 0"]),
     "negative width": (["arch=efficientnet_b0", "arch.width=-1"], ["arch.width=-1", "greater than 0"]),
     "width of no number": (["arch=vgg11", "arch.width=nan"], ["arch.width=nan", "equal to 64"]),
