@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.ops import StochasticDepth
 
 from cnnbench.errors import InputError
+from cnnbench.ops import Conv2d
 
 Shape = tuple[int, int, int]
 
@@ -82,8 +83,9 @@ def layers(model: nn.Module, shape: Shape) -> list[Layer]:
 
     def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
         name = names[module]
-        if name.endswith(".down"):  # pooling within a convolution: what it gets is that one's output
-            outputs[name.removesuffix(".down")] = tuple(inputs[0].shape[1:])
+        parent = name.removesuffix(".down")
+        if parent != name and isinstance(model.get_submodule(parent), Conv2d):
+            outputs[parent] = tuple(inputs[0].shape[1:])  # pooling within a convolution comes last
         while isinstance(output, tuple | list):
             output = output[0]
         outputs.setdefault(name, tuple(output.shape[1:]))

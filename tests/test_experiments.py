@@ -43,7 +43,10 @@ def test_ablations_tune_the_learning_rate_and_repeat_seeds(path):
 
 
 @names
-@pytest.mark.parametrize(("channels", "size"), [(1, 8), (1, 28), (3, 32)])
+@pytest.mark.parametrize(
+    ("channels", "size"),
+    [(1, 8), pytest.param(1, 28, marks=pytest.mark.slow), pytest.param(3, 32, marks=pytest.mark.slow)],
+)
 def test_every_cell_can_be_trained(path, channels, size):
     """On the images of digits, Fashion-MNIST and CIFAR-10, at the width of the small budget."""
     swept = {key: values for key, values in axes(path).items() if key not in ("optimizer.lr", "seed")}

@@ -103,16 +103,16 @@ def test_a_setting_that_changes_nothing_is_an_error():
     asked.linear(3, 4)
     for axis in asked.values:
         with pytest.raises(OpsError, match=f"ops.{axis}={asked.values[axis]}") as error:
-            asked.check_asked([axis])
+            asked.check_asked([axis], "arch=x")
         assert error.value.reason == "absent"
     asked.conv(3, 4, 3)
-    asked.check_asked(["padding"])
+    asked.check_asked(["padding"], "arch=x")
     with pytest.raises(OpsError):
-        asked.check_asked(["padding", "pool"])
+        asked.check_asked(["padding", "pool"], "arch=x")
     asked.norm(4)
     asked.act()
     asked.conv(3, 4, 1, stride=2)
-    asked.check_asked(asked.values)
+    asked.check_asked(asked.values, "arch=x")
 
 
 @pytest.mark.parametrize("ask", [lambda o: o.pool(2, 2), lambda o: o.down(2), lambda o: o.conv(1, 1, 1, 2)])
@@ -120,7 +120,7 @@ def test_what_counts_as_pooling(ask):
     for kind in get_args(settings.Pool):
         asked = Ops(pool=kind)
         ask(asked)
-        asked.check_asked(["pool"])
+        asked.check_asked(["pool"], "arch=x")
 
 
 # Norms

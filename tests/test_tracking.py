@@ -51,6 +51,9 @@ def server(monkeypatch):
         yield server
 
 
+OPS = ["norm:batch", "act:relu", "pool:max", "padding:zeros"]
+
+
 def the_run(experiment="default"):
     (run,) = find(Path("outputs", experiment))
     return run
@@ -139,7 +142,7 @@ def test_offline_run_is_whole(server, monkeypatch):
     wandb_run = logged(run)
     assert wandb_run.exit_code == 0
     assert (wandb_run.group, wandb_run.job_type) == ("mine", "train")
-    assert wandb_run.tags == ["arch:basic", "data:digits", "optimizer:sgd"]
+    assert wandb_run.tags == ["arch:basic", "data:digits", *OPS, "optimizer:sgd"]
     assert wandb_run.config["arch"]["width"] == 0.25
     assert wandb_run.config["trainer"]["max_epochs"] == EPOCHS
     assert wandb_run.config["run"] == run.path.name
@@ -285,7 +288,7 @@ def test_online_run_is_whole(server):
     (run,) = server.runs.values()
     assert run.exit_code == 0
     assert (run.told["groupName"], run.told["jobType"]) == ("mine", "train")
-    assert run.told["tags"] == ["arch:basic", "data:digits", "optimizer:sgd", "extra"]
+    assert run.told["tags"] == ["arch:basic", "data:digits", *OPS, "optimizer:sgd", "extra"]
     assert run.config["arch"]["value"]["width"] == 0.25
     assert epochs(run.history) == list(range(EPOCHS))
     figures = the_run("mine").summary()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from cells import ARCHS, families
 from running import TINY, command, kill_when, the_run
 
 from cnnbench.runs import Run
@@ -199,7 +200,9 @@ def test_a_failed_run_says_why_and_is_tried_again(cli, tmp_path, monkeypatch):
     )
     asked = [
         "arch._target_=faulty.Net",
+        "~arch.native",
         "~arch.blocks",
+        "~arch.convs",
         "~arch.kernel",
         "~arch.head",
         "~arch.hidden",
@@ -295,17 +298,30 @@ def test_every_setting_trains_and_changes_something(asked, cli):
         assert [row["val/loss"] for row in run.rows()] != [row["val/loss"] for row in plain.rows()]
 
 
-CHOICES = [
+CHOICES = [f"arch={arch}" for arch in families()] + [
     f"{group}={file.stem}"
-    for group in ("arch", "optimizer", "scheduler")
+    for group in ("optimizer", "scheduler")
     for file in sorted((Path(__file__).parent.parent / "conf" / group).glob("*.yaml"))
+]
+DEEPER = [
+    f"arch={arch}" for arch in ARCHS if f"arch={arch}" not in CHOICES and arch not in ("torchvision", "timm")
 ]
 
 
-@pytest.mark.parametrize("choice", CHOICES)
+@pytest.mark.parametrize("choice", [*CHOICES, *(pytest.param(c, marks=pytest.mark.slow) for c in DEEPER)])
 def test_every_choice_trains(choice, cli):
-    small = ["data.limit=200", "trainer.max_epochs=2", "arch.width=0.25", "logger=none"]
+    small = ["data.limit=200", "trainer.max_epochs=2", "arch.width=0.125", "logger=none"]
     assert cli("train", *small, choice)[0] == 0
+    assert Run(the_run()).state == "finished"
+    assert Run(the_run()).rows()[1]["train/loss"] > 0
+
+
+@pytest.mark.parametrize(
+    "choice", ["arch=torchvision arch.name=mobilenet_v3_small", "arch=timm arch.name=mobilenetv3_small_050"]
+)
+def test_models_of_other_libraries_train(choice, cli):
+    assert cli("train", *choice.split(), "data.limit=100", "trainer.max_epochs=2", "logger=none")[0] == 0
+    assert the_run().name.startswith(choice.split()[0].removeprefix("arch=") + ".mobilenet")
     assert Run(the_run()).state == "finished"
     assert Run(the_run()).rows()[1]["train/loss"] > 0
 
