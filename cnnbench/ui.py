@@ -223,25 +223,23 @@ def _spread(values: Sequence[float] | None) -> str:
 
 
 def _axes(choices: Sequence[Mapping[str, str]]) -> list[str]:
-    """The settings that differ; of a group whose choice differs, its name alone.
+    """The settings that differ, without those that follow from the name of their group's choice.
 
-    What `ops` are natively follows from the architecture: they are shown if they differ within one.
+    `ops` follow from the architecture where each has its native ones.
     """
     keys = {key for choice in choices for key in choice}
-    differ = sorted(key for key in keys if len({choice.get(key) for choice in choices}) > 1)
-    named = {key.removesuffix(".name") for key in differ if key.endswith(".name")}
-    archs = {choice.get("arch.name") for choice in choices}
-    native = {
-        key
-        for key in differ
-        if key.startswith("ops.")
-        and len({(choice.get("arch.name"), choice.get(key)) for choice in choices}) == len(archs)
-    }
-    return [
-        key
-        for key in differ
-        if key not in native and (key.endswith(".name") or key.split(".")[0] not in named)
-    ]
+    differ = [key for key in keys if len({choice.get(key) for choice in choices}) > 1]
+    differ.sort(key=lambda key: (key.split(".")[0], not key.endswith(".name"), key))
+
+    def follows(key: str) -> bool:
+        group = key.split(".")[0]
+        name = "arch.name" if group == "ops" else f"{group}.name"
+        if name not in differ or name == key:
+            return False
+        pairs = {(choice.get(name), choice.get(key)) for choice in choices}
+        return len(pairs) == len({choice.get(name) for choice in choices})
+
+    return [key for key in differ if not follows(key)]
 
 
 def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

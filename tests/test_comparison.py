@@ -14,11 +14,13 @@ from cnnbench.ui import comparison
 def run(tmp_path):
     """`run(val=…, test=…, state=…, arch=…, …)`: a run's folder with these figures and settings."""
 
-    def make(val=0.9, test=0.8, state="finished", seed=0, lr=0.1, arch="vgg11", norm="batch", act="relu"):
-        path = tmp_path / f"{arch}-{norm}-{act}-{lr}-{seed}"
+    def make(
+        val=0.9, test=0.8, state="finished", seed=0, lr=0.1, arch="vgg11", norm="batch", act="relu", **more
+    ):
+        path = tmp_path / f"{arch}-{norm}-{act}-{lr}-{seed}-{more}"
         path.mkdir()
         config = {
-            "arch": {"name": arch},
+            "arch": {"name": arch, "target": arch.upper(), **more},
             "ops": {"norm": norm, "act": act},
             "optimizer": {"lr": lr},
             "seed": seed,
@@ -78,3 +80,9 @@ def test_what_is_native_follows_from_the_architecture(run):
     assert rows(natives)[0][:2] == ["arch", "n"]
     ablated = [*natives, run(arch="resnet18", act="gelu")]
     assert rows(ablated)[0][:3] == ["arch", "ops.act", "n"]
+
+
+def test_a_setting_of_an_architecture_is_a_column_where_it_was_swept(run):
+    """What follows from the name is not: each architecture has its own target, but both have two heads."""
+    runs = [run(arch=arch, head=head) for arch in ("vgg11", "alexnet") for head in ("flatten", "gap")]
+    assert rows(runs)[0][:3] == ["arch", "arch.head", "n"]
