@@ -17,7 +17,7 @@ from cnnbench.models.mobilenet_v2 import conv_norm_act
 from cnnbench.ops import Ops
 
 Coefficient = Annotated[float, Field(strict=True, gt=0, le=10)]
-Share = Annotated[float, Field(strict=True, gt=0, le=1)]
+Positive = Annotated[float, Field(strict=True, gt=0, le=1)]
 
 STAGES = (
     (1, 3, 1, 16, 1),
@@ -113,8 +113,8 @@ class EfficientNet(nn.Module):
         width: Width = 1.0,
         dropout: Probability = 0.2,
         stochastic_depth: Probability = 0.2,
-        bn_eps: Share = 1e-5,
-        bn_momentum: Share = 0.1,
+        bn_eps: Positive = 1e-5,
+        bn_momentum: Positive = 0.1,
         stem: Stem = "auto",
     ) -> None:
         super().__init__()
