@@ -56,10 +56,12 @@ def run(task: Callable[[DictConfig], Any], config_name: str, arguments: list[str
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here, instead of being printed on the way
     try:
         hydra.main(config_path=CONF, config_name=config_name, version_base="1.3")(task)()
+    except InputError:
+        raise
     except Exception as error:  # Hydra, OmegaConf and YAML raise many kinds for what was typed
         if before[1] == "1":
             traceback.print_exc()
-        raise InputError(_explain(error, config_name, arguments)) from error
+        raise InputError(explain(error, config_name, arguments)) from error
     finally:
         sys.argv = before[0]
         if before[1] is None:
@@ -78,7 +80,7 @@ def _flags_last(arguments: list[str]) -> list[str]:
     return [*settings, *flags]
 
 
-def _explain(error: Exception, config_name: str, arguments: list[str]) -> str:
+def explain(error: Exception, config_name: str, arguments: list[str]) -> str:
     """One line that names what was wrong and what is allowed."""
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 from torch import nn
 
 from cnnbench.errors import InputError
+from cnnbench.process import cpu_cores
 from cnnbench.settings import Device
 
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -25,11 +25,14 @@ def available() -> list[str]:
     return [*found, "cpu"]
 
 
-def resolve(asked: Device, recorded: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def resolve(
+    asked: Device, recorded: Mapping[str, Any] | None = None, cores: int | None = None
+) -> dict[str, Any]:
     """What the device settings become here; what an earlier attempt `recorded` stays.
 
     `auto` follows fixed rules and no timing, or a run could not be repeated: the first of GPU,
-    MPS and CPU that is there; channels_last except on MPS (which has returned wrong numbers for it).
+    MPS and CPU that is there; channels_last except on MPS (which has returned wrong numbers for it);
+    as many threads as there are cores for the run.
 
     Raises:
         InputError: the device is not there, or cannot compute in the precision that is asked for.
@@ -41,14 +44,11 @@ def resolve(asked: Device, recorded: Mapping[str, Any] | None = None) -> dict[st
         layout = asked.memory_format
         if layout == "auto":
             layout = "contiguous" if accelerator == "mps" else "channels_last"
-        threads = asked.threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (
-            asked.threads or os.cpu_count() or 1
-        )  # fmt: skip
         chosen = {
             "accelerator": accelerator,
             "precision": asked.precision,
             "memory_format": layout,
-            "threads": threads,
+            "threads": asked.threads or cores or cpu_cores(),
         }
     if chosen["accelerator"] not in available():
         why = " (where the run was started)" if recorded else ""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 
 class InputError(ValueError):
@@ -45,6 +46,18 @@ class Interrupted(BaseException):
     def __init__(self, signum: int) -> None:
         super().__init__(f"signal {signum}")
         self.signum = signum
+
+
+class Busy(Exception):  # noqa: N818 - no error: somebody else does the work
+    """Another process trains this run."""
+
+    def __init__(self, path: object, status: Mapping[str, Any]) -> None:
+        who = f"process {status['pid']} on {status['host']}" if "pid" in status else "another process"
+        super().__init__(f"{path}: is being trained by {who}")
+
+
+class Superseded(Exception):  # noqa: N818 - as above
+    """This process slept so long that another one took over its run."""
 
 
 class Diverged(Exception):  # noqa: N818 - a finding of the experiment, not a fault

@@ -17,6 +17,7 @@ from lightning.pytorch.callbacks import EMAWeightAveraging
 from omegaconf import OmegaConf
 
 from cnnbench import network, tracking, weights
+from cnnbench.attempt import Attempt, attempt
 from cnnbench.build import factory
 from cnnbench.data.batches import decode, eval_transform
 from cnnbench.data.module import Augment, ImageData
@@ -44,29 +45,21 @@ class Parts:
     facts: dict[str, Any]
 
 
-def build(settings: Settings, recorded: Mapping[str, Any] | None = None) -> Parts:
+def build(settings: Settings, recorded: Mapping[str, Any] | None = None, cores: int | None = None) -> Parts:
     """Make the objects that the settings describe.
 
     Args:
         settings: what was asked for.
         recorded: what `device` became when the run was first started.
+        cores: how many of the machine's cores are this run's; all of them if it is None.
 
     Raises:
         InputError: whatever is wrong with the settings or the data.
     """
-    device = resolve(settings.device, recorded)
+    device = resolve(settings.device, recorded, cores)
     tracking.check(settings)
     seed_all("init", settings.seed)
-    asked = settings.data.model_dump()
-    asked["augment"] = Augment(**asked["augment"])
-    data = ImageData(
-        root=settings.data.root,
-        num_workers=settings.data.num_workers,
-        channels=settings.arch.in_channels,
-        imagenet_normalisation=settings.arch.weights == "imagenet",
-        seed=settings.seed,
-        **asked,
-    )
+    data = make_data(settings)
     shape = (data.channels, data.size, data.size)
     model, facts = network.make(
         settings, shape, data.num_classes, batch=min(settings.data.batch_size, len(data.train.labels))
@@ -75,12 +68,41 @@ def build(settings: Settings, recorded: Mapping[str, Any] | None = None) -> Part
     if settings.arch.weights is not None:
         facts |= weights.load(model, settings.arch)
         frozen = weights.frozen(model)
-    facts |= data.facts
+    task = make_task(settings, place(model, device), data.num_classes, data.batches, frozen)
+    return Parts(data, task, device, facts | data.facts)
+
+
+def make_data(settings: Settings) -> ImageData:
+    """The images that the settings describe, read or found.
+
+    Raises:
+        InputError: they are not there, or the settings do not fit them.
+    """
+    asked = settings.data.model_dump()
+    asked["augment"] = Augment(**asked["augment"])
+    return ImageData(
+        root=settings.data.root,
+        num_workers=settings.data.num_workers,
+        channels=settings.arch.in_channels,
+        imagenet_normalisation=settings.arch.weights == "imagenet",
+        seed=settings.seed,
+        **asked,
+    )
+
+
+def make_task(
+    settings: Settings, model: torch.nn.Module, num_classes: int, batches: int, frozen: list[torch.nn.Module]
+) -> Classifier:
+    """What trains the model, in `batches` an epoch.
+
+    Raises:
+        InputError: an optimizer or a schedule that cannot be made as the settings say.
+    """
     recipe = settings.trainer
-    steps_per_epoch = -(-data.batches // recipe.accumulate)
+    steps_per_epoch = -(-batches // recipe.accumulate)
     task = Classifier(
-        place(model, device),
-        data.num_classes,
+        model,
+        num_classes,
         factory(settings.optimizer, "optimizer"),
         # Not trainer.estimated_stepping_batches: it makes Lightning ask for the training batches before
         # it has restored the epoch to resume at.
@@ -100,26 +122,32 @@ def build(settings: Settings, recorded: Mapping[str, Any] | None = None) -> Part
     # The optimizer and the schedule are made again by Lightning; made here, bad values show in time.
     optimizer = task.make_optimizer([torch.nn.Parameter(torch.zeros(1))])
     task.make_schedule(optimizer)
-    return Parts(data, task, device, facts)
+    return task
 
 
-def fit(settings: Settings, run: Run) -> None:
+def fit(settings: Settings, run: Run, cores: int | None = None) -> None:
     """Train a run to its end, from where it stands, and leave its summary in its folder.
 
+    Args:
+        settings: what was asked for.
+        run: where it lies.
+        cores: how many of the machine's cores are this run's; all of them if it is None.
+
     Raises:
+        Busy: another process trains it.
         InputError: before anything is written.
         Interrupted: the run goes on when it is asked for again.
     """
     start = time.perf_counter()
     with quiet():
         recorded = None if settings.force else run.status().get("device")
-        parts = build(settings, recorded)
+        parts = build(settings, recorded, cores)
         config = OmegaConf.to_yaml(OmegaConf.create(settings.choice() | _free(settings)))
         with (
-            run.attempt(config, parts.device, afresh=settings.force) as status,
+            attempt(run, config, parts.device, afresh=settings.force) as this,
             log_file(run.path / "train.log"),
         ):
-            _train(settings, run, parts, status, start)
+            _train(settings, this, parts, start)
 
 
 def _free(settings: Settings) -> dict[str, Any]:
@@ -134,7 +162,8 @@ def _free(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _train(settings: Settings, run: Run, parts: Parts, status: Mapping[str, Any], start: float) -> None:
+def _train(settings: Settings, this: Attempt, parts: Parts, start: float) -> None:
+    run, status = this.run, this.status
     checkpoint, rows = resumable(run)
     recipe, device = settings.trainer, parts.device
     log.info("attempt %d: %s from epoch %d", len(status["attempts"]), run.path.name, len(rows))
@@ -151,6 +180,7 @@ def _train(settings: Settings, run: Run, parts: Parts, status: Mapping[str, Any]
             rows,
             patience=recipe.early_stopping.patience,
             every_n_steps=recipe.checkpoint_every_n_steps,
+            check=this.check,
             on_row=on_row,
         )
         callbacks: list[pl.Callback] = [ProgressBar(run.path.name), record]
@@ -176,16 +206,17 @@ def _train(settings: Settings, run: Run, parts: Parts, status: Mapping[str, Any]
         if not stops_early(rows, recipe.early_stopping.patience):
             trainer.fit(parts.task, datamodule=parts.data, ckpt_path=checkpoint, weights_only=True)
         earlier_s = sum(row["time/epoch_s"] for row in rows)  # of attempts that were interrupted
-        _finish(run, parts, trainer, record, tracker, earlier_s + time.perf_counter() - start)
+        _finish(this, parts, trainer, record, tracker, earlier_s + time.perf_counter() - start)
+    this.check()
     strip(run)
 
 
 def _finish(
-    run: Run, parts: Parts, trainer: pl.Trainer, record: Record, tracker: Tracker, wall_s: float
+    this: Attempt, parts: Parts, trainer: pl.Trainer, record: Record, tracker: Tracker, wall_s: float
 ) -> None:
     """Read the test set, once, with the weights of the best epoch; write the summary."""
     best = best_row(record.rows)
-    state = torch.load(run.checkpoints / "best.ckpt", map_location="cpu", weights_only=True)
+    state = torch.load(this.run.checkpoints / "best.ckpt", map_location="cpu", weights_only=True)
     parts.task.load_state_dict(state["state_dict"])
     trainer.test(parts.task, datamodule=parts.data, verbose=False)
     test = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("test/")}
@@ -201,7 +232,8 @@ def _finish(
         "time/train_s": train_s,
         "time/images_per_s": sum(row["time/images"] for row in record.rows) / train_s,
     }
-    run.write_summary(summary)
+    this.check()
+    this.run.write_summary(summary)
     tracker.finish(summary, test_result(parts))
 
 

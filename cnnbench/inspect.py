@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
 from cnnbench import compose, ui
-from cnnbench.errors import InputError, OpsError
-from cnnbench.settings import Settings, parse
+from cnnbench.errors import InputError
+from cnnbench.settings import Settings, parse, plain
 
 HELP = """\
 usage: cnnbench inspect [--json] [GROUP=CHOICE …] [SETTING=VALUE …]
@@ -39,7 +38,7 @@ def main(arguments: list[str]) -> int:
     def task(config: DictConfig) -> None:
         try:
             with ui.console.status("building"):
-                found = describe(parse(config))
+                found = describe(parse(plain(config)))
         except InputError as error:
             problem.append(error)
             return
@@ -61,19 +60,9 @@ def describe(settings: Settings) -> dict[str, Any]:
     Raises:
         InputError: whatever is wrong with the settings.
     """
-    import torch
-
     from cnnbench import macs, network
 
-    channels, size, classes = image_facts(settings)
-    shape = (channels, size, size)
-    try:
-        with torch.device("meta"):  # nothing is allocated, nothing is drawn
-            model, facts = network.make(settings, shape, classes, settings.data.batch_size)
-    except OpsError:
-        raise
-    except InputError:  # models of other libraries may not be made for it
-        model, facts = network.make(settings, shape, classes, settings.data.batch_size)
+    model, shape, classes, facts = network.sketch(settings)
     return {
         "arch": settings.arch.name,
         "data": settings.data.name,
@@ -86,25 +75,3 @@ def describe(settings: Settings) -> dict[str, Any]:
             for x in macs.layers(model, shape)
         ],
     }
-
-
-def image_facts(settings: Settings) -> tuple[int, int, int]:
-    """Channels, side and classes that a model must fit, without reading or downloading images.
-
-    Raises:
-        InputError: the data set is unknown, or its images differ in size and `data.size` is null.
-    """
-    from cnnbench.data.folder import scan
-    from cnnbench.data.sets import dataset
-
-    data = settings.data
-    found = dataset(data.name)
-    size, classes = data.size or found.size, data.num_classes or found.classes
-    if data.name == "imagefolder":
-        classes = len(next(iter(scan(Path(data.root).expanduser()).values())).classes)
-    if size is None:
-        raise InputError(
-            f"data.size=null: the images of {data.name} differ in size; allowed: 4 or more pixels"
-        )
-    assert classes is not None
-    return settings.arch.in_channels or len(found.mean), size, classes

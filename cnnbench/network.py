@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from cnnbench import macs
 from cnnbench.build import factory
+from cnnbench.data.folder import scan
+from cnnbench.data.sets import dataset
 from cnnbench.errors import InputError, OpsError
 from cnnbench.ops import Ops
 from cnnbench.settings import Settings
@@ -63,3 +67,43 @@ def make(
             raise InputError(f"{where}: {said}") from error
     facts = {"params": macs.params(model), "macs": macs.macs(model, shape, num_classes)}
     return model, facts | ({"init": ops.initialisation} if resolved else {})
+
+
+def sketch(settings: Settings) -> tuple[nn.Module, macs.Shape, int, dict[str, Any]]:
+    """The model on meta tensors, where that can be: nothing is allocated, read or downloaded.
+
+    Returns:
+        The model, (C, H, W) of the images, the number of classes, and what `make` returns besides.
+
+    Raises:
+        InputError: whatever is wrong with the settings.
+    """
+    channels, size, classes = image_facts(settings)
+    shape = (channels, size, size)
+    try:
+        with torch.device("meta"):
+            model, facts = make(settings, shape, classes, settings.data.batch_size)
+    except OpsError:
+        raise
+    except InputError:  # models of other libraries may not be made for it
+        model, facts = make(settings, shape, classes, settings.data.batch_size)
+    return model, shape, classes, facts
+
+
+def image_facts(settings: Settings) -> tuple[int, int, int]:
+    """Channels, side and classes that a model must fit, without reading or downloading images.
+
+    Raises:
+        InputError: the data set is unknown, or its images differ in size and `data.size` is null.
+    """
+    data = settings.data
+    found = dataset(data.name)
+    size, classes = data.size or found.size, data.num_classes or found.classes
+    if data.name == "imagefolder":
+        classes = len(next(iter(scan(Path(data.root).expanduser()).values())).classes)
+    if size is None:
+        raise InputError(
+            f"data.size=null: the images of {data.name} differ in size; allowed: 4 or more pixels"
+        )
+    assert classes is not None
+    return settings.arch.in_channels or len(found.mean), size, classes

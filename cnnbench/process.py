@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
+import os
 import signal
 import threading
 import warnings
@@ -40,9 +42,17 @@ def quiet() -> Iterator[None]:
                 logger.setLevel(level)
 
 
+def cpu_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Raise `Interrupted` on Ctrl-C, SIGTERM and a closed terminal; afterwards as it was before."""
+    """Raise `Interrupted` on Ctrl-C, SIGTERM and a closed terminal; afterwards as it was before.
+
+    A signal that is ignored stays so: a worker leaves Ctrl-C to the process that started it.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -54,13 +64,31 @@ def interruptible() -> Iterator[None]:
 
     before: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        if (number := getattr(signal, name, None)) is not None:  # Windows has no SIGHUP
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
             before[number] = signal.signal(number, interrupt)
     try:
         yield
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
+
+
+_captured = False
+
+
+def capture() -> None:
+    """From now on what this process prints goes nowhere, and into the run's log while there is one."""
+    global _captured
+    _captured = True
+    _print_to(os.open(os.devnull, os.O_WRONLY))
+
+
+def _print_to(descriptor: int) -> None:
+    """Also what libraries print past Python, and what Python says when it crashes."""
+    for stream in (1, 2):
+        os.dup2(descriptor, stream)
+    faulthandler.enable()
 
 
 @contextmanager
@@ -70,6 +98,8 @@ def log_file(path: Path) -> Iterator[None]:
     handler.setLevel(logging.INFO)
     handler.handleError = lambda record: None  # type: ignore[method-assign]  # a full disk: said elsewhere
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    if _captured and handler.stream is not None:
+        _print_to(handler.stream.fileno())
     loggers = [log, logging.getLogger("lightning.pytorch")]
     level, log.level = log.level, logging.INFO
     for logger in loggers:

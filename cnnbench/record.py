@@ -48,6 +48,7 @@ class Record(Checkpoint):
         rows: the epochs that an earlier attempt completed.
         patience: see `stops_early`.
         every_n_steps: also save within an epoch, after so many optimizer steps.
+        check: called before anything is written; what it raises ends the training.
         on_row: called with each new row.
     """
 
@@ -58,9 +59,10 @@ class Record(Checkpoint):
         *,
         patience: int | None,
         every_n_steps: int | None,
+        check: Callable[[], None],
         on_row: Callable[[Row], None],
     ) -> None:
-        self.run, self.rows, self.on_row = run, list(rows), on_row
+        self.run, self.rows, self.check, self.on_row = run, list(rows), check, on_row
         self.patience, self.every_n_steps = patience, every_n_steps
         self.saved_step = 0
         self.epoch_start = self.train_s = 0.0
@@ -119,6 +121,7 @@ class Record(Checkpoint):
             "time/train_s": self.train_s,
             "time/images": self.images,
         }
+        self.check()
         self.rows.append(row)
         self.run.write_rows(self.rows)
         self.on_row(row)
@@ -132,6 +135,7 @@ class Record(Checkpoint):
 
     def _save(self, trainer: pl.Trainer, *, best: bool) -> None:
         """Write a checkpoint, then move it into place: a kill at any moment leaves one that loads."""
+        self.check()
         folder = self.run.checkpoints
         for stale in folder.glob(".*"):
             stale.unlink(missing_ok=True)

@@ -8,10 +8,11 @@ A run lies in `<output_dir>/<experiment>/<prefix>-<hash of its choice>/`:
     summary.json     the final figures, flat keys
     train.log        what was logged while it was trained
     checkpoints/     last, previous (until it is finished) and best
+    lease            who trains it, while it is being trained
     repeats/<n>/     what `force=true` replaced
 
-Every file is replaced atomically. Whoever trains a run holds `lock`, which the system lets go of
-when the process ends in any way: a run that says "running" under a free lock was interrupted.
+Every file is replaced atomically. Whoever trains a run holds its lease (`cnnbench.attempt`): a run that
+says "running" and is held by nobody was interrupted.
 """
 
 from __future__ import annotations
@@ -20,27 +21,17 @@ import csv
 import hashlib
 import json
 import os
-import platform
-import socket
-import subprocess
-import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from cnnbench import __version__
-from cnnbench.errors import Diverged, InputError, Interrupted
+from cnnbench import lease
+from cnnbench.errors import InputError
 
 FORMAT = 1
+DONE = ("finished", "diverged")
 STATES = ("running", "finished", "failed", "diverged", "interrupted")
-KEPT_ON_FORCE = {"lock", "repeats"}
 
 
 def identity(choice: Mapping[str, Any]) -> str:
@@ -133,7 +124,7 @@ class Run:
             return "damaged" if (self.path / "status.json").exists() else "new"
         if state == "finished" and "test/acc" not in self.summary():
             return "interrupted"
-        return "interrupted" if state == "running" and not self._locked() else str(state)
+        return "interrupted" if state == "running" and lease.is_free(self.path) else str(state)
 
     def rows(self) -> list[dict[str, float]]:
         """metrics.csv: a row an epoch, numbers as they were measured; none if it is absent or damaged."""
@@ -159,105 +150,9 @@ class Run:
         """Replace summary.json."""
         write_atomic(self.path / "summary.json", json.dumps(summary, indent=1) + "\n")
 
-    def _write_status(self, status: Mapping[str, Any]) -> None:
+    def write_status(self, status: Mapping[str, Any]) -> None:
+        """Replace status.json."""
         write_atomic(self.path / "status.json", json.dumps(status, indent=1) + "\n")
-
-    def _lock(self) -> FileLock:
-        return FileLock(self.path / "lock", timeout=0)
-
-    def _locked(self) -> bool:
-        """Whether a living process trains this run."""
-        try:
-            with self._lock():
-                return False
-        except Timeout:
-            return True
-        except OSError:  # a folder that may only be read: nobody here can tell
-            return True
-
-    @contextmanager
-    def attempt(self, config: str, device: Mapping[str, Any], *, afresh: bool) -> Iterator[dict[str, Any]]:
-        """Train this run: hold its lock, record how the attempt starts and how it ends.
-
-        Args:
-            config: the text of config.yaml.
-            device: what the device settings became, recorded at the first start.
-            afresh: move what is there to `repeats/` first, and start from nothing.
-
-        Yields:
-            The status as it was written; `repeats` counts the forced repeats.
-
-        Raises:
-            InputError: the folder cannot be written, or another process trains this run.
-        """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = self._lock().acquire()
-        except Timeout:
-            status = self.status()
-            raise InputError(
-                f"{self.path}: is being trained by process {status.get('pid')} on {status.get('host')}"
-            ) from None
-        except OSError as error:
-            raise InputError(f"output_dir: {self.path} cannot be written ({error.strerror})") from None
-        with lock:
-            if afresh:
-                self._set_aside()
-            status = self._begin(device)
-            self.checkpoints.mkdir(exist_ok=True)
-            write_atomic(self.path / "config.yaml", config)
-            try:
-                yield status
-            except Diverged as error:
-                self._end(status, "diverged", error)
-            except (Interrupted, KeyboardInterrupt, SystemExit) as error:
-                self._end(status, "interrupted", error)
-                raise
-            except BaseException as error:
-                self._end(status, "failed", error)
-                raise
-            else:
-                self._end(status, "finished")
-
-    def _begin(self, device: Mapping[str, Any]) -> dict[str, Any]:
-        before = self.status()
-        status = {
-            "format": FORMAT,
-            "state": "running",
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "device": before.get("device") or dict(device),
-            "versions": versions(),
-            "git": git_commit(),
-            "repeats": len(list((self.path / "repeats").glob("*"))),
-            "attempts": [*before.get("attempts", []), {"started": now()}],
-        }
-        self._write_status(status)
-        return status
-
-    def _end(self, status: dict[str, Any], state: str, error: BaseException | None = None) -> None:
-        for partial in self.checkpoints.glob(".*"):  # half a checkpoint, and perhaps a disk full of it
-            partial.unlink(missing_ok=True)
-        status["state"] = state
-        status["attempts"][-1] |= {"ended": now(), "state": state}
-        if error is not None:
-            status["error"] = {
-                "type": type(error).__name__,
-                "message": str(error),
-                "traceback": "".join(traceback.format_exception(error)),
-            }
-        self._write_status(status)
-
-    def _set_aside(self) -> None:
-        """Move everything to `repeats/<n>/`, status first: a run half moved is not a finished one."""
-        if not (self.path / "status.json").exists():
-            return
-        repeats = self.path / "repeats"
-        aside = repeats / str(len(list(repeats.glob("*"))))
-        aside.mkdir(parents=True)
-        for entry in sorted(self.path.iterdir(), key=lambda entry: entry.name != "status.json"):
-            if entry.name not in KEPT_ON_FORCE:
-                entry.rename(aside / entry.name)
 
 
 def find(path: Path) -> list[Run]:
@@ -276,32 +171,3 @@ def find(path: Path) -> list[Run]:
             found.append(Run(Path(where)))
             folders.clear()  # what a run was before force=true is not a run of its own
     return sorted(found, key=lambda run: run.path)
-
-
-def now() -> str:
-    """The time in UTC, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-@cache
-def versions() -> dict[str, str]:
-    """What can change a number: cnnbench, Python and the libraries that compute."""
-    names = ("torch", "torchvision", "lightning", "numpy")
-    return {"cnnbench": __version__, "python": platform.python_version()} | {
-        n: metadata.version(n) for n in names
-    }
-
-
-@cache
-def git_commit() -> str | None:
-    """The commit of the cnnbench that runs, with `+` if it was edited; None outside a checkout."""
-    git = ["git", "-C", str(Path(__file__).parent)]
-    try:
-        subprocess.run([*git, "ls-files", "--error-unmatch", "__init__.py"], capture_output=True, check=True)
-        commit = subprocess.run(
-            [*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True
-        )
-        edited = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", "."], check=False).returncode
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return commit.stdout.strip() + ("+" if edited else "")

@@ -215,6 +215,16 @@ AnyLogger = Annotated[
 ]
 
 
+class Sweep(Section):
+    """`sweep`: how the runs of a sweep are carried out; not what comes out of them."""
+
+    jobs: Count | None
+    jobs_per_gpu: Count
+    retries: NonNegative
+    on_failure: Literal["continue", "stop"]
+    on_refused: Literal["stop", "skip"]
+
+
 class Settings(Section):
     """Everything that one run is asked for."""
 
@@ -231,6 +241,7 @@ class Settings(Section):
     trainer: Trainer
     device: Device
     logger: Annotated[AnyLogger, Free]
+    sweep: Annotated[Sweep, Free]
 
     @model_validator(mode="after")
     def _warmup_fits(self) -> Settings:
@@ -266,20 +277,28 @@ class Settings(Section):
         return self.model_dump(by_alias=True, exclude_unset=True) | {"ops": self.resolved_ops()}
 
 
-def parse(config: DictConfig) -> Settings:
-    """Check a composed configuration.
+def plain(config: DictConfig) -> Any:
+    """A composed configuration as plain values.
 
     Raises:
-        InputError: naming every wrong setting, its value and what is allowed.
-        OpsError: an ablation axis that the architecture does not have.
+        InputError: a value that must be given is not, or one that refers to another cannot be found.
     """
     try:
-        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+        return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         key = error.full_key or "configuration"
         if "Missing mandatory value" in str(error):
             raise InputError(f"{key}: has no default and must be given, as {key}=…") from None
         raise InputError(f"{key}: {str(error).splitlines()[0]}") from None
+
+
+def parse(plain: Any) -> Settings:
+    """Check a configuration of plain values.
+
+    Raises:
+        InputError: naming every wrong setting, its value and what is allowed.
+        OpsError: an ablation axis that the architecture does not have.
+    """
     try:
         settings = Settings.model_validate(plain)
     except ValidationError as error:

@@ -8,45 +8,76 @@ from __future__ import annotations
 import errno
 import hashlib
 import sys
+import time
 import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig
 
-from cnnbench import __version__, compose, ui
-from cnnbench.errors import InputError, Interrupted
+from cnnbench import __version__, compose, lease, ui
+from cnnbench.errors import Busy, InputError, Interrupted
 from cnnbench.process import interruptible
-from cnnbench.runs import Run, identity
-from cnnbench.settings import Settings, parse
+from cnnbench.runs import DONE, Run, identity
+from cnnbench.settings import Settings, parse, plain
+
+if TYPE_CHECKING:
+    from cnnbench.sweep.plan import Plan
+    from cnnbench.sweep.pool import Pool
+
+ROWS = 60
+"""Runs that are listed at the end of a sweep; of more, those that failed."""
 
 
 def main(arguments: list[str]) -> int:
     """Run `cnnbench train` and return its exit code: the worst of a sweep's runs."""
-    many = any(word in (*compose.MULTIRUN, "hydra.mode=MULTIRUN") for word in arguments)
-    runs: dict[Run, int] = {}
-    refused: list[int] = []
-    select: list[str] = []
+    session = Session(many=any(word in (*compose.MULTIRUN, "hydra.mode=MULTIRUN") for word in arguments))
+    try:
+        with interruptible():
+            compose.run(session, "train", arguments)
+    except Interrupted as error:
+        ui.console.print("interrupted; the same command goes on from the last checkpoint", style="yellow")
+        return 128 + error.signum
+    finally:
+        session.report()
+    return session.exit_code
 
-    def task(config: DictConfig) -> float:
-        """One run; what goes wrong with it is reported at once and does not end a sweep."""
+
+class Session:
+    """What one command trains: a run, or the runs of a sweep.
+
+    Args:
+        many: it is a sweep.
+    """
+
+    def __init__(self, *, many: bool) -> None:
+        self.many = many
+        self.exit_code = 0
+        self.select: list[str] = []
+        self.runs: dict[Run, str] = {}  # with the reason of those that failed
+
+    def __call__(self, config: DictConfig) -> float:
+        """Train one run in this process; what goes wrong with it is reported at once."""
         run = None
         try:
-            settings = parse(config)
-            select[:] = settings.select
+            settings = parse(plain(config))
+            self.select = settings.select
             run = locate(settings)
-            runs[run] = 0
-            if many:
+            self.runs[run] = ""
+            if self.many:
                 ui.console.rule(run.path.name, align="left", style="dim")
-            return train(settings, run, brief=many)
+            return train(settings, run, brief=self.many)
         except InputError as error:
             if run is not None and run.state == "new":
-                del runs[run]
-            refused.append(2)
+                del self.runs[run]
+            self.exit_code = max(self.exit_code, 2)
             print(f"error: {error}", file=sys.stderr)
         except Exception as error:  # of a model, a disk, a device: recorded, and a sweep goes on
             assert run is not None
-            runs[run] = 1
+            self.runs[run] = f"{type(error).__name__}: {error}"
+            self.exit_code = max(self.exit_code, 1)
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 print(f"error: {run.path}: {error.strerror}", file=sys.stderr)
             else:
@@ -55,20 +86,50 @@ def main(arguments: list[str]) -> int:
             print(f"error: {run.path.name} failed" + f"; see {log}" * log.exists(), file=sys.stderr)
         return float("nan")
 
-    try:
-        with interruptible():
-            compose.run(task, "train", arguments)
-    except Interrupted as error:
-        ui.console.print("interrupted; the same command goes on from the last checkpoint", style="yellow")
-        return 128 + error.signum
-    finally:
-        if many and runs:
-            title = f"{len(runs)} runs, best val accuracy first"
-            if select:
-                title += f"; {', '.join(select)} chosen on val for each row"
-            ui.out.print(ui.comparison(list(runs), title, select))
-            ui.out.print(f"cnnbench runs {next(iter(runs)).path.parent}", highlight=False)
-    return max([0, *runs.values(), *refused])
+    def sweep(
+        self,
+        points: Sequence[Sequence[str]],
+        loader: ConfigLoader,
+        master: DictConfig,
+        pool_for: Callable[[Plan], Pool],
+    ) -> list[float]:
+        """Train the runs of a sweep that are not done; called by a launcher.
+
+        Returns:
+            For each of the points its best val accuracy; NaN where there is none.
+        """
+        from cnnbench.sweep.run import sweep
+
+        try:
+            found = sweep(points, loader, master, locate, pool_for, self.runs)
+        except InputError:
+            raise
+        except Exception:  # a fault of cnnbench, or of a cluster
+            traceback.print_exc()
+            self.exit_code = 1
+            return [float("nan")] * len(points)
+        self.select = next(iter(found.cells)).settings.select
+        self.exit_code = max(self.exit_code, *(bool(reason) for reason in self.runs.values()))
+        return [best(cell.run) if cell is not None else float("nan") for cell in found.points]
+
+    def report(self) -> None:
+        """The tables that end a sweep."""
+        if not self.many or not self.runs:
+            return
+        shown = [run for run, reason in self.runs.items() if reason or len(self.runs) <= ROWS]
+        if shown:
+            ui.out.print(ui.runs_table(shown))
+        for run in [run for run, reason in self.runs.items() if reason]:
+            log = run.path / "train.log"
+            where = f"; see {log}" if log.exists() else ""
+            ui.out.print(
+                f"{run.path.name}: {self.runs[run]}{where}", style="red", markup=False, soft_wrap=True
+            )
+        title = f"{len(self.runs)} run{'s' * (len(self.runs) > 1)}, best val accuracy first"
+        if self.select:
+            title += f"; {', '.join(self.select)} chosen on val for each row"
+        ui.out.print(ui.comparison(list(self.runs), title, self.select))
+        ui.out.print(f"cnnbench runs {next(iter(self.runs)).path.parent}", highlight=False)
 
 
 def locate(settings: Settings) -> Run:
@@ -105,8 +166,8 @@ def train(settings: Settings, run: Run, *, brief: bool = False) -> float:
     Returns:
         The best val accuracy, for a sweeper to optimise; NaN for a run that diverged.
     """
-    state = run.state
-    if state in ("finished", "diverged") and not settings.force:
+    state = _awaited(run)
+    if state in DONE and not settings.force:
         made_by = run.status().get("versions", {}).get("cnnbench")
         if made_by != __version__:
             ui.console.print(
@@ -117,8 +178,30 @@ def train(settings: Settings, run: Run, *, brief: bool = False) -> float:
     else:
         with ui.console.status("starting"):  # torch and Lightning take seconds to import
             from cnnbench.fit import fit
-        fit(settings, run)
+        try:
+            fit(settings, run)
+        except Busy:
+            return train(settings, run, brief=brief)
     if not brief:
         ui.out.print(ui.run_table(run))
-    best: Any = run.summary().get("best/val_acc", float("nan"))
-    return float(best)
+    return best(run)
+
+
+def best(run: Run) -> float:
+    """The best val accuracy; NaN where there is none."""
+    found: Any = run.summary().get("best/val_acc", float("nan"))
+    return float(found)
+
+
+def _awaited(run: Run) -> str:
+    """The run's state, once no other process trains it."""
+    if run.state != "running":
+        return run.state
+    held = lease.of(run.path)
+    who = "{host}, process {pid}".format(**{"host": "?", "pid": "?"} | run.status())
+    with ui.console.status(f"{run.path.name} is being trained already ({who}); waiting for it"):
+        if not ui.console.is_terminal:
+            ui.console.print(f"{run.path.name} is being trained already ({who}); waiting for it")
+        while not lease.frees(held):
+            time.sleep(0.5)
+    return run.state

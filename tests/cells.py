@@ -40,7 +40,7 @@ def asked(arch, ops=None, **changed):
     """The settings of `arch` with changes to its section and to `ops`."""
     plain = composed(arch)
     changes = {"arch": plain["arch"] | changed, "ops": plain["ops"] | (ops or {})}
-    return settings.parse(OmegaConf.create(plain | changes))
+    return settings.parse(plain | changes)
 
 
 def make(arch, channels=3, classes=10, size=32, batch=4, ops=None, **changed):

@@ -38,3 +38,8 @@ def epochs(run: Path) -> int:
         return max(0, len((run / "metrics.csv").read_text().splitlines()) - 1)
     except OSError:
         return 0
+
+
+def runs(folder="outputs") -> list[Path]:
+    """The folders of the runs below a folder."""
+    return [path.parent for path in Path(folder).rglob("status.json") if "repeats" not in path.parts]

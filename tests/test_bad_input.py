@@ -137,10 +137,49 @@ def test_one_line_and_no_run(case, cli):
     assert not Path("outputs").exists()
 
 
-def test_a_sweep_reports_the_bad_value_and_trains_the_others(cli):
-    code, _, err = cli("train", "-m", *TINY, "optimizer.lr=0.1,-1")
-    assert code == 2
+SWEEPS = [
+    (["data.siez=16,8"], ["data.siez", "did you mean size?"]),
+    (["arch=basic,basik"], ["1 of 2", "arch=basik", "did you mean basic?"]),
+    (["arch=nothing,basik"], ["2 of 2", "arch=nothing", "arch=basik"]),
+    (["optimizer.lr=0.1,-1"], ["1 of 2", "optimizer.lr=-1", "greater than 0"]),
+    (["optimizer.lr=0.1,-1", "seed=0,1"], ["2 of 4", "optimizer.lr=-1", "seed=0 and 1 more"]),
+    (["arch.blocks=2,9"], ["1 of 2", "arch.blocks=9", "allowed for images of 8 pixels"]),
+    (["arch=basic,mlp", "ops.norm=native,group"], ["1 of 4", "ops.norm=group", "arch=mlp"]),
+    (["optimizer.momentum=0.9,soft"], ["1 of 2", "optimizer.momentum=soft"]),
+    (["data=digits,imagefolder", "data.root=nowhere"], ["1 of 2", "data.root", "nowhere"]),
+    (["data.num_workers=0,1"], ["data.num_workers=0,1", "does not change the run"]),
+    (["logger=none,csv", "seed=0,1"], ["logger=none,csv", "does not change the run"]),
+    (["ops.norm=native,batch"], ["ops.norm=native,batch", "does not change the run"]),
+    (["seed=0,1,1"], ["seed=1", "asked for twice"]),
+    (["seed=0,1", "sweep.jobs=0"], ["sweep.jobs=0"]),
+    (["seed=0,1", "sweep.on_failure=wait"], ["sweep.on_failure=wait", "'continue' or 'stop'"]),
+    (["seed=0,1", "hydra/launcher=cloud"], ["hydra/launcher=cloud", "local"]),
+    (["seed=0,1", "device=gpu"], ["device.accelerator=gpu", "there are: cpu"]),
+]
+
+
+@pytest.mark.parametrize(("asked", "named"), SWEEPS, ids=lambda value: " ".join(value))
+def test_a_bad_sweep_is_one_error_before_the_first_run(cli, asked, named):
+    """In one cell of many, too: nothing is trained, nothing is written."""
+    code, out, err = cli("train", "-m", "data.limit=300", "trainer.max_epochs=2", "logger=none", *asked)
+    assert code == 2, err
+    assert err.count("error:") == 1
+    assert "Traceback" not in err
+    for part in named:
+        assert part in err
+    assert out == ""
+    assert not Path("outputs").exists()
+
+
+def test_what_is_refused_can_be_left_out(cli):
+    asked = ["-m", *TINY, "optimizer.lr=0.1,-1", "arch.blocks=2,9", "sweep.on_refused=skip"]
+    code, _, err = cli("train", *asked)
+    assert code == 0, err
+    assert "left out" in err
     assert "optimizer.lr=-1" in err
+    assert "arch.blocks=9" in err
+    assert "3 of 4 runs" in err
+    assert "1 run: 1 new" in err
     assert len(list(Path("outputs").rglob("summary.json"))) == 1
 
 

@@ -9,7 +9,6 @@ import pytest
 import torch
 import yaml
 from cells import composed
-from omegaconf import OmegaConf
 
 from cnnbench import network, settings
 from cnnbench.compose import CONF
@@ -59,7 +58,7 @@ def test_every_cell_can_be_trained(path, channels, size):
             section, name = key.split(".")
             sections[section] = sections[section] | {name: value}
         with torch.device("meta"):
-            asked = settings.parse(OmegaConf.create(plain | sections))
+            asked = settings.parse(plain | sections)
             network.make(asked, (channels, size, size), 10, 64)
 
 

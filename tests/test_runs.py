@@ -10,7 +10,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from cnnbench.errors import Diverged, InputError, Interrupted
+from cnnbench import attempt as attempts
+from cnnbench.errors import Busy, Diverged, Interrupted
 from cnnbench.runs import Run, find, identity, write_atomic
 
 DEVICE = {"accelerator": "cpu", "threads": 2}
@@ -19,8 +20,8 @@ DEVICE = {"accelerator": "cpu", "threads": 2}
 @contextmanager
 def attempt(run, **options):
     """An attempt that leaves its figures if nothing goes wrong."""
-    with run.attempt("a: 1\n", DEVICE, **({"afresh": False} | options)) as status:
-        yield status
+    with attempts.attempt(run, "a: 1\n", DEVICE, **({"afresh": False} | options)) as this:
+        yield this.status
         run.write_summary({"test/acc": 1.0})
 
 
@@ -105,15 +106,15 @@ def test_the_next_attempt_forgets_the_error_and_keeps_the_device(tmp_path):
     run = Run(tmp_path / "x")
     with pytest.raises(RuntimeError), attempt(run):
         raise RuntimeError("boom")
-    with run.attempt("", {"accelerator": "cpu", "threads": 64}, afresh=False) as status:
-        assert status["device"] == DEVICE
+    with attempts.attempt(run, "", {"accelerator": "cpu", "threads": 64}, afresh=False) as this:
+        assert this.status["device"] == DEVICE
     assert "error" not in run.status()
     assert [a["state"] for a in run.status()["attempts"]] == ["failed", "finished"]
 
 
 def test_one_process_at_a_time(tmp_path):
     run = Run(tmp_path / "x")
-    with attempt(run), pytest.raises(InputError, match=f"trained by process {os.getpid()}"), attempt(run):
+    with attempt(run), pytest.raises(Busy, match=f"trained by process {os.getpid()}"), attempt(run):
         pass
     assert run.state == "finished"
 

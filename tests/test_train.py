@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -38,7 +39,6 @@ def test_what_a_run_leaves(cli):
         "summary.json",
         "train.log",
         "checkpoints",
-        "lock",
     }
 
     rows, summary, status = run.rows(), run.summary(), run.status()
@@ -228,20 +228,22 @@ def test_a_failed_run_says_why_and_is_tried_again(cli, tmp_path, monkeypatch):
 
 
 def test_a_run_that_is_being_trained_is_left_alone(cli):
-    asked = [*TINY, "trainer.max_epochs=400"]
-    process = subprocess.Popen(command("train", *asked), stderr=subprocess.DEVNULL)
+    asked = [*TINY, "trainer.max_epochs=2000"]
+    first = subprocess.Popen(command("train", *asked), stderr=subprocess.DEVNULL)
     try:
         while not list(Path().rglob("metrics.csv")):
-            assert process.poll() is None
+            assert first.poll() is None
         run = Run(the_run())
         assert run.state == "running"
-        code, _, err = cli("train", *asked)
-        assert code == 2
-        assert f"is being trained by process {process.pid}" in err
+        with Path("said").open("w") as said:
+            second = subprocess.Popen(command("train", *asked), stderr=said)
+            waits = f"is being trained already ({socket.gethostname()}, process {first.pid})"
+            assert kill_when(second, lambda: waits in Path("said").read_text(), signal.SIGINT) == 130
+        assert run.state == "running", "who waits can be interrupted, and the other goes on"
         assert "running" in cli("runs")[1]
     finally:
-        process.kill()
-        process.wait()
+        first.kill()
+        first.wait()
     assert run.state == "interrupted"
     assert "interrupted" in cli("runs")[1]
 
@@ -265,6 +267,7 @@ def test_a_sweep_ends_with_one_table(cli):
     assert len(list(Path("outputs/sweep").glob("basic-*"))) == 4
     again = cli("train", *asked)
     assert again[:2] == (0, out)
+    assert "4 runs: 4 done" in again[2]
 
 
 SETTINGS = [

@@ -1,0 +1,1 @@
+"""Sweeps that never lose a run: `cells` -> `plan` -> `drive`, on a pool of `worker`s (`local`)."""

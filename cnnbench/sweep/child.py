@@ -1,0 +1,119 @@
+"""Calls in processes of their own that start warm, cannot harm each other, and never outlive who asked.
+
+A server process imports torch, Lightning and the rest once; each call runs in a fork of it, so it starts
+within a few hundredths of a second and leaves nothing behind, whatever becomes of it. There is no pool of
+workers to share a pipe or a lock that one of them could take along when it is killed.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import multiprocessing
+import os
+import pkgutil
+import signal
+import threading
+import time
+from collections.abc import Mapping
+from multiprocessing import connection
+from typing import Any
+
+from cnnbench import process
+
+CONTEXT = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
+GRACE_S = 20.0
+"""How long a process may take to end once it is told to: a run writes its state, W&B its last rows."""
+
+
+class Died(Exception):  # noqa: N818 - what happened to it, and no fault of this code
+    """The process ended without an answer."""
+
+    def __init__(self, exit_code: int | None) -> None:
+        reason = f"its process ended with exit code {exit_code}"
+        if exit_code is not None and exit_code < 0:
+            name = signal.Signals(-exit_code).name
+            reason = f"its process was killed by {name}" + " (out of memory?)" * (name == "SIGKILL")
+        super().__init__(reason)
+
+
+class Child:
+    """A call that has been started.
+
+    Args:
+        function: `module:name` of a function, so that only the new process has to import it.
+        args: what it is called with; has to be picklable, as what it returns.
+        environment: what to change in the environment variables of this process.
+    """
+
+    def __init__(self, function: str, *args: Any, environment: Mapping[str, str] | None = None) -> None:
+        if os.name == "posix":
+            CONTEXT.set_forkserver_preload(["cnnbench.sweep.preload"])
+        self.answers, sender = CONTEXT.Pipe(duplex=False)
+        variables = {**os.environ, **(environment or {})}
+        self.process = CONTEXT.Process(  # type: ignore[attr-defined]  # typeshed has it in each context
+            target=_main, args=(sender, variables, function, args)
+        )
+        self.process.start()
+        sender.close()
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is an answer, or will never be one."""
+        return self.answers.poll() or not self.process.is_alive()
+
+    def answer(self) -> Any:
+        """What the function returned; waits for it.
+
+        Raises:
+            Died: the process was killed, or crashed.
+            Exception: what the function raised.
+        """
+        try:
+            fine, found = self.answers.recv()
+        except (EOFError, OSError):
+            self.process.join()
+            raise Died(self.process.exitcode) from None
+        finally:
+            self.answers.close()
+        self.process.join()
+        self.process.close()
+        if not fine:
+            raise found
+        return found
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self.process.terminate()
+
+    def kill_after(self, deadline: float) -> None:
+        """Wait until `deadline` (of `time.monotonic`) for it to end, then end it."""
+        self.process.join(max(0.0, deadline - time.monotonic()))
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+
+
+def _main(sender: Any, environment: Mapping[str, str], function: str, args: Any) -> None:
+    """The life of a child."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who started it, who then says what to do
+    os.environ.clear()
+    os.environ.update(environment)
+    threading.Thread(target=_follow_parent, daemon=True).start()
+    process.capture()
+    try:
+        answer = True, pkgutil.resolve_name(function)(*args)
+    except Exception as error:  # travels to who asked
+        answer = False, error
+    sender.send(answer)
+    sender.close()
+
+
+def _follow_parent() -> None:
+    """End when who started this process has ended, however that happened."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    connection.wait([parent.sentinel])
+    os.kill(os.getpid(), signal.SIGTERM)  # the run writes that it was interrupted
+    time.sleep(GRACE_S)
+    faulthandler.dump_traceback()
+    os._exit(1)

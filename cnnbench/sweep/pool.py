@@ -1,0 +1,85 @@
+"""What carries out the runs of a sweep, and what is said between the two. Needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, Self
+
+from cnnbench.settings import Settings
+from cnnbench.sweep.plan import Cell
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker is told.
+
+    Attributes:
+        path: the run's folder.
+        cores: how many of the machine's cores are this run's; None: all that the process may use.
+    """
+
+    settings: Settings
+    path: Path
+    cores: int | None
+
+    @classmethod
+    def of(cls, cell: Cell, cores: int | None = None) -> Self:
+        """The job of a cell; `force` is for the first attempt at it, the next one goes on."""
+        force = cell.settings.force and cell.tries == 0
+        return cls(cell.settings.model_copy(update={"force": force}), cell.run.path, cores)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one attempt at a run ended.
+
+    Attributes:
+        kind: `ended` (the run's folder says how), `busy` (another process trains it), `refused` (bad input),
+            `failed`, `interrupted` or `died` (its process was killed).
+        reason: one line; empty for what ended well.
+    """
+
+    kind: str
+    reason: str = ""
+
+
+@dataclass
+class Report:
+    """What trying the models, the data and the recipes of runs has shown.
+
+    Attributes:
+        errors: by index of the run, why it cannot be made.
+        epoch_s: by index, seconds that an epoch should take; absent where it cannot be told.
+        gpus: how many there are.
+        mps: whether Apple's GPU is there.
+    """
+
+    errors: dict[int, str] = field(default_factory=dict)
+    epoch_s: dict[int, float] = field(default_factory=dict)
+    gpus: int = 0
+    mps: bool = False
+
+
+class Pool(Protocol):
+    """Where runs are trained: processes of this machine, a cluster."""
+
+    @property
+    def at_once(self) -> int:
+        """How many runs are carried out at a time; 0 if that is not known."""
+
+    def describe(self) -> str:
+        """How the runs are carried out, in half a line: `2 at a time, 1 thread each`."""
+
+    def refused(self) -> Mapping[Cell, str]:
+        """The pending runs that cannot be made, and why: tried before any is started."""
+
+    def start(self, cell: Cell) -> bool:
+        """Start a run; False: there is no room now."""
+
+    def ended(self) -> list[tuple[Cell, Outcome]]:
+        """The runs that ended since this was last asked."""
+
+    def close(self) -> None:
+        """Let go of everything; a run that is going on here ends, and goes on when it is asked for again."""

@@ -1,0 +1,103 @@
+"""A sweep from its overrides to the values of its runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from hydra.core.config_loader import ConfigLoader
+from omegaconf import DictConfig, OmegaConf
+
+from cnnbench import ui
+from cnnbench.errors import InputError
+from cnnbench.runs import Run, write_atomic
+from cnnbench.settings import Settings
+from cnnbench.sweep.drive import drive
+from cnnbench.sweep.plan import Cell, Plan, announcement, plan, refusal
+from cnnbench.sweep.pool import Pool
+from cnnbench.sweep.view import View
+
+
+def sweep(
+    points: Sequence[Sequence[str]],
+    loader: ConfigLoader,
+    master: DictConfig,
+    locate: Callable[[Settings], Run],
+    pool_for: Callable[[Plan], Pool],
+    runs: dict[Run, str],
+) -> Plan:
+    """Carry a sweep out, as far as it is not done already.
+
+    Args:
+        points: the overrides of each run.
+        loader: Hydra's.
+        master: the configuration of the sweep itself.
+        locate: from settings to the run's folder.
+        pool_for: makes what trains the runs; only called if there is something to be done.
+        runs: is filled with the runs, and why those failed that did.
+
+    Raises:
+        InputError: before anything is trained.
+        Interrupted: what was running goes on when it is asked for again.
+    """
+    found = plan(points, loader, master, locate)
+    _refuse(found)
+    if not found.pending:
+        ui.console.print(announcement(found), highlight=False)
+        runs |= {cell.run: "" for cell in found.cells}
+        return found
+    with ui.console.status("starting: trying models and data"):
+        pool = pool_for(found)
+    try:
+        if refused := pool.refused():
+            found = _without(found, refused)
+            _refuse(replace(found, refused={cell.overrides: reason for cell, reason in refused.items()}))
+        _keep(master, found)
+        ui.console.print(_opening(found, pool), highlight=False)
+        runs |= {cell.run: "" for cell in found.cells}
+        with View(found, pool.at_once) as view:
+            course = drive(found, pool, view.changed, view.ended)
+        runs |= {cell.run: "not started: another run failed" for cell in course.waiting}
+        runs |= {cell.run: outcome.reason for cell, outcome in course.results.items()}
+        return found
+    finally:
+        pool.close()
+
+
+def _refuse(found: Plan) -> None:
+    """Stop, or say what is left out."""
+    if not found.refused:
+        return
+    said = refusal(found.refused, len(found.points))
+    if not found.cells:
+        raise InputError(said)
+    if found.sweep.on_refused == "stop":
+        raise InputError(f"{said}\n  nothing was started; sweep.on_refused=skip trains the others")
+    ui.console.print(f"left out: {said}", style="yellow", highlight=False, soft_wrap=True)
+
+
+def _without(found: Plan, refused: Mapping[Cell, str]) -> Plan:
+    return replace(
+        found,
+        points=[None if cell in refused else cell for cell in found.points],
+        refused=found.refused | {cell.overrides: reason for cell, reason in refused.items()},
+    )
+
+
+def _keep(master: DictConfig, found: Plan) -> None:
+    """Write down what was asked for, beside the runs."""
+    folder = found.cells[0].run.path.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(folder / "multirun.yaml", OmegaConf.to_yaml(master))
+    except OSError as error:
+        raise InputError(f"output_dir: {folder} cannot be written ({error.strerror})") from None
+
+
+def _opening(found: Plan, pool: Pool) -> str:
+    text = f"{announcement(found)}; {pool.describe()}"
+    known = [cell.estimate_s for cell in found.pending if cell.estimate_s is not None]
+    if known:
+        seconds = sum(known) / len(known) * len(found.pending) / max(1, pool.at_once)
+        text += f"; about {ui.duration(seconds)}"
+    return text

@@ -1,0 +1,132 @@
+"""A sweep while it goes on: in a terminal one picture of all runs, elsewhere a line for each that ends."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from types import TracebackType
+from typing import Self
+
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from cnnbench import ui
+from cnnbench.sweep.drive import Course
+from cnnbench.sweep.plan import Cell, Plan
+from cnnbench.sweep.pool import Outcome
+
+REFRESH_S = 0.5
+ROWS = 20
+"""Running runs that are shown; a cluster may have more."""
+
+
+class View:
+    """Shows a sweep to people, from the folders of its runs.
+
+    Args:
+        plan: the sweep.
+        at_once: how many runs are carried out at a time; 0 if that is not known.
+    """
+
+    def __init__(self, plan: Plan, at_once: int) -> None:
+        self.plan, self.at_once = plan, at_once
+        self.total = len(plan.pending)
+        self.began = self.shown = time.monotonic()
+        self.live = Live(console=ui.console, auto_refresh=False, transient=True)
+        self.seconds: list[tuple[float, float | None]] = []
+        self.started: dict[Cell, float] = {}
+
+    def __enter__(self) -> Self:
+        if ui.console.is_terminal:
+            self.live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.live.stop()
+
+    def changed(self, course: Course) -> None:
+        """Show how things stand."""
+        self.started |= course.running
+        now = time.monotonic()
+        if self.live.is_started and now - self.shown > REFRESH_S:
+            self.shown = now
+            self.live.update(self._picture(course), refresh=True)
+
+    def ended(self, course: Course, cell: Cell, outcome: Outcome) -> None:
+        """An attempt that has ended: `[3/24] basic-digits-s0-…  finished  val 97.20 %  ETA 2:10 min`."""
+        began = self.started.pop(cell, None)
+        if began is not None and cell in course.results:
+            self.seconds.append((time.monotonic() - began, cell.estimate_s))
+        text = Text(f"[{len(course.results)}/{self.total}] {cell.run.path.name}  ")
+        if cell in course.elsewhere:
+            state = "trained elsewhere"
+        elif cell in course.waiting:
+            state = "to be tried again"
+        else:
+            state = cell.run.state if outcome.kind == "ended" else "failed"
+        text.append(state, ui.COLOURS.get(state, "yellow"))
+        if state == "finished":
+            text.append(f"  val {ui.percent(cell.run.summary().get('best/val_acc'))}")
+        elif outcome.reason:
+            text.append(f"  {outcome.reason}")
+        if (eta := self._eta(course)) is not None and len(course.results) < self.total:
+            text.append(f"  ETA {ui.duration(eta)}", "dim")
+        ui.console.print(text, highlight=False, soft_wrap=True)
+
+    def _picture(self, course: Course) -> RenderableType:
+        done = len(course.results)
+        kinds = Counter(outcome.kind == "ended" for outcome in course.results.values())
+        counts = f"{done}/{self.total} runs, {len(course.running)} running"
+        if course.elsewhere:
+            counts += f", {len(course.elsewhere)} elsewhere"
+        if kinds[False]:
+            counts += f", {kinds[False]} failed"
+        eta = self._eta(course)
+        head = Table.grid(padding=(0, 2))
+        head.add_row(
+            ProgressBar(total=max(1, self.total), completed=done, width=30),
+            counts,
+            ui.duration(time.monotonic() - self.began),
+            f"ETA {ui.duration(eta)}" if eta is not None else "",
+        )
+        table = Table.grid(padding=(0, 2))
+        for cell in list(course.running)[:ROWS]:
+            rows = cell.run.rows()
+            epochs = cell.settings.trainer.max_epochs
+            last = f"val {ui.percent(rows[-1].get('val/acc'))}" if rows else ""
+            table.add_row(
+                Text(cell.run.path.name, "bold"),
+                ProgressBar(total=epochs, completed=len(rows), width=20),
+                f"epoch {len(rows)}/{epochs}",
+                last,
+                ui.duration(time.monotonic() - course.running[cell]),
+            )
+        if len(course.running) > ROWS:
+            table.add_row(f"and {len(course.running) - ROWS} more")
+        return Group(head, table)
+
+    def _eta(self, course: Course) -> float | None:
+        """Seconds to go: what the runs should take, corrected by what those that ended did take."""
+        known = [seconds for cell in self.plan.pending if (seconds := cell.estimate_s) is not None]
+        guess = sum(known) / len(known) if known else None
+        ended = sum(seconds for seconds, _ in self.seconds)
+        expected = sum(estimate or guess or 0 for _, estimate in self.seconds)
+        if guess is None:
+            if not self.seconds:
+                return None
+            guess, factor = ended / len(self.seconds), 1.0
+        else:
+            factor = ended / expected if expected else 1.0
+        now = time.monotonic()
+        left = sum(factor * (cell.estimate_s or guess) for cell in course.waiting)
+        left += sum(
+            max(0.0, factor * (cell.estimate_s or guess) - (now - began))
+            for cell, began in course.running.items()
+        )
+        runs = len(course.waiting) + len(course.running)
+        return left / max(1, min(self.at_once or len(course.running), runs))

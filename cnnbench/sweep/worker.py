@@ -1,0 +1,27 @@
+"""One run of a sweep, in a process of its own."""
+
+from __future__ import annotations
+
+from cnnbench.errors import Busy, InputError, Interrupted, Superseded
+from cnnbench.fit import fit
+from cnnbench.process import interruptible
+from cnnbench.runs import Run
+from cnnbench.sweep.pool import Job, Outcome
+
+
+def work(job: Job) -> Outcome:
+    """Train a run to its end, from where it stands; what goes wrong is in the outcome."""
+    run = Run(job.path)
+    try:
+        with interruptible():
+            fit(job.settings, run, job.cores)
+    except (Busy, Superseded) as error:
+        return Outcome("busy", str(error))
+    except InputError as error:
+        return Outcome("refused", str(error))
+    except Interrupted as error:
+        return Outcome("interrupted", str(error))
+    except Exception as error:  # of a model, a disk, a device: recorded in the run's folder
+        said = str(error).strip().splitlines()
+        return Outcome("failed", f"{type(error).__name__}: {said[0]}" if said else type(error).__name__)
+    return Outcome("ended")
