@@ -170,4 +170,5 @@ def find(path: Path) -> list[Run]:
         if "status.json" in names:
             found.append(Run(Path(where)))
             folders.clear()  # what a run was before force=true is not a run of its own
+        folders[:] = [name for name in folders if not name.startswith(".")]
     return sorted(found, key=lambda run: run.path)

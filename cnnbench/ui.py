@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -138,11 +139,11 @@ def _fitting(
     return table
 
 
-def runs_table(runs: Iterable[Run]) -> Table:
+def runs_table(runs: Iterable[Run], states: Mapping[Run, str] | None = None) -> Table:
     """Many runs, a row each, in the order given; unfinished and failed ones are shown too."""
     rows: list[list[str | Text]] = []
     for run in runs:
-        summary, state = run.summary(), run.state
+        summary, state = run.summary(), states[run] if states else run.state
         rows.append(
             [
                 run.path.name,
@@ -151,9 +152,23 @@ def runs_table(runs: Iterable[Run]) -> Table:
                 percent(summary.get("test/acc")),
                 str(summary.get("epochs", "-")),
                 duration(summary.get("time/wall_s")),
+                last_sign(run),
             ]
         )
-    return _fitting(("run", "state", "val acc", "test acc", "epochs", "wall time"), rows, labels=2)
+    headers = ("run", "state", "val acc", "test acc", "epochs", "wall time", "last")
+    return _fitting(headers, rows, labels=2)
+
+
+def last_sign(run: Run) -> str:
+    """When something last happened to a run, in local time: today's hour, or the day."""
+    attempts = run.status().get("attempts") or [{}]
+    said = attempts[-1].get("ended") or attempts[-1].get("started")
+    try:
+        then = datetime.fromisoformat(str(said)).astimezone()
+    except ValueError:
+        return "-"
+    today = then.date() == datetime.now().astimezone().date()
+    return then.strftime("%H:%M" if today else "%Y-%m-%d")
 
 
 Group = tuple[tuple[str, str], ...]
@@ -171,7 +186,7 @@ def comparison(runs: Sequence[Run], title: str, select: Sequence[str] = ()) -> T
     """
     groups: dict[Group, list[Run]] = {}
     for run in runs:
-        choice = _flat(run.config())
+        choice = flat(run.config())
         groups.setdefault(tuple(sorted((k, v) for k, v in choice.items() if k != "seed")), []).append(run)
     if select:
         groups = _tuned(groups, select)
@@ -242,10 +257,10 @@ def _axes(choices: Sequence[Mapping[str, str]]) -> list[str]:
     return [key for key in differ if not follows(key)]
 
 
-def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """{"a": {"b": 1}} as {"a.b": "1"}."""
-    flat: dict[str, str] = {}
+    found: dict[str, str] = {}
     for key, value in nested.items():
         name = f"{prefix}{key}"
-        flat |= _flat(value, f"{name}.") if isinstance(value, Mapping) else {name: str(value)}
-    return flat
+        found |= flat(value, f"{name}.") if isinstance(value, Mapping) else {name: str(value)}
+    return found
