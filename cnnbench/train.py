@@ -24,7 +24,7 @@ from cnnbench.runs import DONE, Run, identity
 from cnnbench.settings import Settings, parse, plain
 
 if TYPE_CHECKING:
-    from cnnbench.sweep.plan import Plan
+    from cnnbench.sweep.plan import Cell, Plan
     from cnnbench.sweep.pool import Pool
 
 ROWS = 60
@@ -57,21 +57,21 @@ class Session:
         self.exit_code = 0
         self.select: list[str] = []
         self.runs: dict[Run, str] = {}  # with the reason of those that failed
+        self.choices: dict[Run, dict[str, Any]] = {}
 
     def __call__(self, config: DictConfig) -> float:
         """Train one run in this process; what goes wrong with it is reported at once."""
         run = None
         try:
             settings = parse(plain(config))
-            self.select = settings.select
             run = locate(settings)
-            self.runs[run] = ""
+            self._add(run, settings)
             if self.many:
                 ui.console.rule(run.path.name, align="left", style="dim")
             return train(settings, run, brief=self.many)
         except InputError as error:
             if run is not None and run.state == "new":
-                del self.runs[run]
+                del self.runs[run], self.choices[run]
             self.exit_code = max(self.exit_code, 2)
             print(f"error: {error}", file=sys.stderr)
         except Exception as error:  # of a model, a disk, a device: recorded, and a sweep goes on
@@ -101,16 +101,23 @@ class Session:
         from cnnbench.sweep.run import sweep
 
         try:
-            found = sweep(points, loader, master, locate, pool_for, self.runs)
+            found = sweep(points, loader, master, locate, pool_for, self.note)
         except InputError:
             raise
         except Exception:  # a fault of cnnbench, or of a cluster
             traceback.print_exc()
             self.exit_code = 1
             return [float("nan")] * len(points)
-        self.select = next(iter(found.cells)).settings.select
         self.exit_code = max(self.exit_code, *(bool(reason) for reason in self.runs.values()))
         return [best(cell.run) if cell is not None else float("nan") for cell in found.points]
+
+    def note(self, cell: Cell, reason: str) -> None:
+        """Take note of a run of a sweep, and why it failed if it did."""
+        self._add(cell.run, cell.settings, reason)
+
+    def _add(self, run: Run, settings: Settings, reason: str = "") -> None:
+        self.runs[run], self.choices[run] = reason, settings.choice()
+        self.select = settings.select
 
     def report(self) -> None:
         """The tables that end a sweep."""
@@ -128,7 +135,7 @@ class Session:
         title = f"{len(self.runs)} run{'s' * (len(self.runs) > 1)}, best val accuracy first"
         if self.select:
             title += f"; {', '.join(self.select)} chosen on val for each row"
-        ui.out.print(ui.comparison(list(self.runs), title, self.select))
+        ui.out.print(ui.comparison(self.choices, title, self.select))
         ui.out.print(f"cnnbench runs {next(iter(self.runs)).path.parent}", highlight=False)
 
 

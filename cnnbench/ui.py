@@ -175,8 +175,10 @@ Group = tuple[tuple[str, str], ...]
 """Runs that differ in nothing but the seed: the settings that they share."""
 
 
-def comparison(runs: Sequence[Run], title: str, select: Sequence[str] = ()) -> Table:
+def comparison(choices: Mapping[Run, Mapping[str, Any]], title: str, select: Sequence[str] = ()) -> Table:
     """Configurations against each other: a row for runs that differ in nothing but the seed.
+
+    `choices` says of each run what it was asked for.
 
     Of those that differ in nothing but the settings in `select`, the one with the best mean val accuracy
     is shown; a value with which fewer seeds finished is worse than any with which more did.
@@ -185,8 +187,8 @@ def comparison(runs: Sequence[Run], title: str, select: Sequence[str] = ()) -> T
     sample's standard deviation; `n` says how many finished, of how many there are. Best val first.
     """
     groups: dict[Group, list[Run]] = {}
-    for run in runs:
-        choice = flat(run.config())
+    for run, nested in choices.items():
+        choice = flat(nested)
         groups.setdefault(tuple(sorted((k, v) for k, v in choice.items() if k != "seed")), []).append(run)
     if select:
         groups = _tuned(groups, select)

@@ -38,7 +38,7 @@ def rows(runs, select=()):
     """The table's cells, a list of words a row."""
     console = Console(width=200)
     with console.capture() as capture:
-        console.print(comparison(runs, "title", select))
+        console.print(comparison({run: run.config() for run in runs}, "title", select))
     return [line.split() for line in capture.get().splitlines() if line.strip() and "─" not in line][1:]
 
 

@@ -81,7 +81,7 @@ class Composer:
 
     def _setting(self, text: str) -> Setting | str | None:
         """A plain setting; None for a group's choice; the key of what else Hydra has to look at."""
-        override = self.parser.parse_override(text)
+        (override,) = self.parser.parse_overrides([text])
         key = override.key_or_group
         if self.loader.get_group_options(key):
             return None

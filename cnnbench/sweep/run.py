@@ -24,7 +24,7 @@ def sweep(
     master: DictConfig,
     locate: Callable[[Settings], Run],
     pool_for: Callable[[Plan], Pool],
-    runs: dict[Run, str],
+    note: Callable[[Cell, str], None],
 ) -> Plan:
     """Carry a sweep out, as far as it is not done already.
 
@@ -34,7 +34,7 @@ def sweep(
         master: the configuration of the sweep itself.
         locate: from settings to the run's folder.
         pool_for: makes what trains the runs; only called if there is something to be done.
-        runs: is filled with the runs, and why those failed that did.
+        note: is told of each run, and told again, with the reason, of those that failed.
 
     Raises:
         InputError: before anything is trained.
@@ -44,7 +44,8 @@ def sweep(
     _refuse(found)
     if not found.pending:
         ui.console.print(announcement(found), highlight=False)
-        runs |= {cell.run: "" for cell in found.cells}
+        for cell in found.cells:
+            note(cell, "")
         return found
     with ui.console.status("starting: trying models and data"):
         pool = pool_for(found)
@@ -54,11 +55,14 @@ def sweep(
             _refuse(replace(found, refused={cell.overrides: reason for cell, reason in refused.items()}))
         _keep(master, found)
         ui.console.print(_opening(found, pool), highlight=False)
-        runs |= {cell.run: "" for cell in found.cells}
+        for cell in found.cells:
+            note(cell, "")
         with View(found, pool.at_once) as view:
             course = drive(found, pool, view.changed, view.ended)
-        runs |= {cell.run: "not started: another run failed" for cell in course.waiting}
-        runs |= {cell.run: outcome.reason for cell, outcome in course.results.items()}
+        for cell, outcome in course.results.items():
+            note(cell, outcome.reason)
+        for cell in course.waiting:
+            note(cell, "not started: another run failed")
         return found
     finally:
         pool.close()

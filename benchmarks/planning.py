@@ -1,0 +1,66 @@
+"""How long it takes to find out that a large sweep is done: `python benchmarks/planning.py [--runs 5000]`.
+
+The folders of its runs are made with the figures of finished ones; then the sweep is launched as always.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from omegaconf import open_dict
+
+from cnnbench.compose import CONF
+from cnnbench.runs import Run
+from cnnbench.settings import parse, plain
+from cnnbench.train import locate
+
+ARCHS = ("basic", "mlp", "vgg11", "resnet18", "mobilenet_v2")
+RATES = ("0.01", "0.02", "0.05", "0.1")
+SUMMARY = {"best/val_acc": 0.9, "test/acc": 0.9, "params": 1000, "macs": 1000, "epochs": 20}
+
+
+def main() -> None:
+    """Make the folders, launch the sweep, print time and memory."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=5000)
+    seeds = parser.parse_args().runs // (len(ARCHS) * len(RATES))
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["CNNBENCH_OUTPUTS"] = folder
+        for arch in ARCHS:
+            with initialize_config_dir(CONF, version_base="1.3"):
+                config = compose("train", [f"arch={arch}"])
+            for rate in RATES:
+                for seed in range(seeds):
+                    with open_dict(config):
+                        config.seed, config.optimizer.lr = seed, float(rate)
+                    finish(locate(parse(plain(config))))
+        asked = ["arch=" + ",".join(ARCHS), "optimizer.lr=" + ",".join(RATES), f"seed=range({seeds})"]
+        start = time.perf_counter()
+        command = [sys.executable, "-m", "cnnbench", "train", "-m", *asked]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        seconds = time.perf_counter() - start
+    memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    print(done.stderr.strip())
+    print(f"{seconds:.1f} s, {memory:.0f} MiB at most")
+
+
+def finish(run: Run) -> None:
+    """What a finished run leaves, as far as a sweep looks at it."""
+    run.path.mkdir(parents=True)
+    status = {"state": "finished", "attempts": [{}], "device": {}, "versions": {}}
+    (run.path / "status.json").write_text(json.dumps(status))
+    (run.path / "summary.json").write_text(json.dumps(SUMMARY))
+
+
+if __name__ == "__main__":
+    assert Path(CONF).is_dir()
+    main()
