@@ -19,8 +19,8 @@ from typing import Any
 from filelock import LeaseSettingsMismatch, SoftFileLease, Timeout
 
 from cnnbench import __version__, lease
-from cnnbench.errors import Busy, Diverged, InputError, Interrupted, Superseded
-from cnnbench.runs import DONE, FORMAT, Run, write_atomic
+from cnnbench.errors import Busy, Diverged, InputError, Interrupted, Pruned, Superseded
+from cnnbench.runs import DONE, FORMAT, STOP, Run, write_atomic
 
 KEPT_ON_FORCE = {lease.NAME, "repeats"}
 
@@ -42,9 +42,12 @@ class Attempt:
 
         Raises:
             Superseded: this process gave no sign of life for so long that another one took over.
+            Pruned: a search asks for the end of the run.
         """
         if self.lease.compromise is not None:
             raise Superseded(f"{self.run.path}: another process took over ({self.lease.compromise.reason})")
+        if (self.run.path / STOP).exists():
+            raise Pruned("it falls behind other trials of the search")
 
 
 @contextmanager
@@ -74,6 +77,7 @@ def attempt(run: Run, config: str, device: Mapping[str, Any], *, afresh: bool) -
             _set_aside(run)
         elif run.state in DONE:  # since this process last looked
             raise Busy(run.path, run.status())
+        (run.path / STOP).unlink(missing_ok=True)  # asked of an earlier attempt
         status = _begin(run, device)
         run.checkpoints.mkdir(exist_ok=True)
         write_atomic(run.path / "config.yaml", config)
@@ -85,6 +89,9 @@ def attempt(run: Run, config: str, device: Mapping[str, Any], *, afresh: bool) -
             raise  # the run is somebody else's now
         except Diverged as error:
             _end(this, "diverged", error)
+        except Pruned as error:
+            (run.path / STOP).unlink()
+            _end(this, "pruned", error)
         except (Interrupted, KeyboardInterrupt, SystemExit) as error:
             _end(this, "interrupted", error)
             raise

@@ -104,7 +104,9 @@ def explain(error: Exception, config_name: str, arguments: list[str]) -> str:
 def _explain_key(key: str, config_name: str, arguments: list[str]) -> str:
     """`key` is no setting: which ones there are beside it."""
     groups = [
-        word for word in arguments if re.fullmatch(r"[a-z_]+=[\w-]+", word) and not word.startswith(f"{key}=")
+        word
+        for word in arguments
+        if re.fullmatch(r"[a-z_/]+=[\w-]+", word) and not word.startswith(f"{key}=")
     ]
     config = _default(config_name, groups)
     section, _, name = key.rpartition(".")
@@ -113,7 +115,7 @@ def _explain_key(key: str, config_name: str, arguments: list[str]) -> str:
         return (
             f"{key}: no such setting{f' in {section}' if section else ''}; {suggest(name, map(str, there))}"
         )
-    return f"{key}: no such setting; {suggest(key, map(str, config))[:400]}"
+    return f"{key}: no such setting; {suggest(key, [str(name) for name in config if name != 'hydra'])[:400]}"
 
 
 def _default(config_name: str, groups: list[str]) -> DictConfig:
@@ -122,7 +124,7 @@ def _default(config_name: str, groups: list[str]) -> DictConfig:
     with initialize_config_dir(CONF, version_base="1.3"):
         for chosen in (groups, []):
             try:
-                return compose(config_name, chosen)
+                return compose(config_name, chosen, return_hydra_config=True)
             except (HydraException, OmegaConfBaseException):
                 continue
     return OmegaConf.create()

@@ -60,6 +60,10 @@ class Superseded(Exception):  # noqa: N818 - as above
     """This process slept so long that another one took over its run."""
 
 
+class Pruned(Exception):  # noqa: N818 - as above
+    """A search has ended this run before its time: it falls behind others."""
+
+
 class Diverged(Exception):  # noqa: N818 - a finding of the experiment, not a fault
     """The loss is no longer finite."""
 

@@ -31,7 +31,9 @@ from cnnbench.errors import InputError
 
 FORMAT = 1
 DONE = ("finished", "diverged")
-STATES = ("running", "finished", "failed", "diverged", "interrupted")
+STATES = ("running", "finished", "failed", "diverged", "interrupted", "pruned")
+STOP = "stop"
+"""A file in a run's folder that asks for its end: who trains it looks for it after each epoch."""
 
 
 def identity(choice: Mapping[str, Any]) -> str:

@@ -7,7 +7,8 @@ the result (where data lies, how many worker processes) and is left out of the r
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -37,6 +38,9 @@ class Section(BaseModel):
     """A closed section: an unknown key is an error. Strict: `"3"` is no number, `1` is no bool."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+SomeSection = TypeVar("SomeSection", bound=Section)
 
 
 class Part(Section):
@@ -308,6 +312,26 @@ def parse(plain: Any) -> Settings:
             reason = "foreign" if settings.arch.native is None else "absent"
             raise OpsError(reason, f"ops.{axis}={value} with arch={settings.arch.name}")
     return settings
+
+
+def options(kind: type[SomeSection], given: Mapping[str, Any], where: str) -> SomeSection:
+    """Check what a launcher or a sweeper was set to.
+
+    Args:
+        kind: what is allowed.
+        given: the values, as Hydra has them.
+        where: their section, for error messages: `hydra.launcher`.
+
+    Raises:
+        InputError: a wrong value.
+    """
+    try:
+        return kind.model_validate(OmegaConf.to_container(OmegaConf.create(dict(given))))
+    except ValidationError as error:
+        item = error.errors()[0]
+        key = ".".join(map(str, item["loc"]))
+        message = item["msg"].removeprefix("Input ")
+        raise InputError(f"{where}.{key}={shown(item['input'])}: {message}") from None
 
 
 def _sentence(item: Any, plain: Any) -> str:

@@ -15,7 +15,7 @@ from cnnbench import lease, ui
 from cnnbench.errors import InputError, suggest
 from cnnbench.runs import STATES, Run, find
 
-CLEANED = ("failed", "interrupted", "diverged", "damaged")
+CLEANED = ("failed", "interrupted", "diverged", "pruned", "damaged")
 """States that `--clean` may be asked for; it takes `failed` if it is asked for none."""
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnbench.build import factory
-from cnnbench.errors import Diverged, InputError, Interrupted
+from cnnbench.errors import Diverged, InputError, Interrupted, Pruned
 from cnnbench.runs import Run
 from cnnbench.settings import Part, Settings, WandbLogger
 from cnnbench.ui import console
@@ -74,7 +74,7 @@ def track(settings: Settings, run: Run, repeats: int, rows: Sequence[Row]) -> It
     except Interrupted as error:
         exit_code = 128 + error.signum
         raise
-    except Diverged:
+    except (Diverged, Pruned):
         exit_code = 0
         raise
     finally:

@@ -24,6 +24,7 @@ from cnnbench.runs import DONE, Run, identity
 from cnnbench.settings import Settings, parse, plain
 
 if TYPE_CHECKING:
+    from cnnbench.sweep.drive import Course
     from cnnbench.sweep.plan import Cell, Plan
     from cnnbench.sweep.pool import Pool
 
@@ -92,24 +93,25 @@ class Session:
         loader: ConfigLoader,
         master: DictConfig,
         pool_for: Callable[[Plan], Pool],
-    ) -> list[float]:
+        watch: Callable[[Course], None] | None = None,
+    ) -> list[Run | None]:
         """Train the runs of a sweep that are not done; called by a launcher.
 
         Returns:
-            For each of the points its best val accuracy; NaN where there is none.
+            For each of the points its run; None where it was refused.
         """
         from cnnbench.sweep.run import sweep
 
         try:
-            found = sweep(points, loader, master, locate, pool_for, self.note)
+            found = sweep(points, loader, master, locate, pool_for, self.note, watch)
         except InputError:
             raise
         except Exception:  # a fault of cnnbench, or of a cluster
             traceback.print_exc()
             self.exit_code = 1
-            return [float("nan")] * len(points)
+            return [None] * len(points)
         self.exit_code = max(self.exit_code, *(bool(reason) for reason in self.runs.values()))
-        return [best(cell.run) if cell is not None else float("nan") for cell in found.points]
+        return [cell.run if cell is not None else None for cell in found.points]
 
     def note(self, cell: Cell, reason: str) -> None:
         """Take note of a run of a sweep, and why it failed if it did."""

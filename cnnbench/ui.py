@@ -31,6 +31,7 @@ COLOURS = {
     "interrupted": "yellow",
     "failed": "red",
     "diverged": "magenta",
+    "pruned": "blue",
 }
 
 

@@ -5,13 +5,16 @@ Hydra imports this module at every start, so it imports nothing heavy.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
@@ -39,8 +42,52 @@ class Grid(BasicSweeper):
         return returns
 
 
+class Optuna(Sweeper):
+    """Values that Optuna proposes."""
+
+    def __init__(self, **options: Any) -> None:
+        self.options = options
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Keep what is needed to compose the runs."""
+        self.hydra_context, self.config = hydra_context, config
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Launch trials until there are as many as were asked for."""
+        from cnnbench.errors import InputError
+        from cnnbench.runs import Run
+        from cnnbench.settings import options
+        from cnnbench.sweep.search import Options, Search, space
+
+        asked = options(Options, self.options, "hydra.sweeper")
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        texts = [*(f"{key}={value}" for key, value in asked.params.items()), *arguments]
+        searched, fixed = space(parser.parse_overrides(texts))
+        if not searched:
+            raise InputError("hydra/sweeper=optuna: nothing to search; give a list, a range or an interval")
+        if not isinstance(self.launcher, Sweeping):
+            raise InputError("hydra/launcher: hydra/sweeper=optuna works with local, slurm and ray")
+        folder = Path(self.config.hydra.sweep.dir)
+        search = Search(asked, searched, fixed, folder, self.config.sweep.jobs)
+        self.launcher.watch = search.watch
+
+        def launch(points: list[list[str]], index: int) -> list[Run | None]:
+            returns = self.launcher.launch(points, initial_job_idx=index)
+            return [Run(Path(one.working_dir)) if one.working_dir else None for one in returns]
+
+        search.run(launch)
+
+
 class Sweeping(Launcher):
     """Hands the runs of a sweep to cnnbench, which plans them, and to a pool, which carries them out."""
+
+    watch: Callable[[Any], None] | None = None
+
+    def __init__(self, **options: Any) -> None:
+        self.options = options
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep what is needed to compose the runs."""
@@ -52,11 +99,39 @@ class Sweeping(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run a batch; the value of each run is its best val accuracy, NaN where there is none."""
-        values = self.session.sweep(job_overrides, self.loader, self.config, self.pool)  # type: ignore[attr-defined]
+        from cnnbench.train import Session, best
+
+        assert isinstance(self.session, Session)
+        runs = self.session.sweep(job_overrides, self.loader, self.config, self.pool, self.watch)
         return [
-            JobReturn(overrides=list(overrides), status=JobStatus.COMPLETED, _return_value=value)
-            for overrides, value in zip(job_overrides, values, strict=True)
+            JobReturn(
+                overrides=list(overrides),
+                working_dir=str(run.path) if run else None,
+                status=JobStatus.COMPLETED,
+                _return_value=best(run) if run else float("nan"),
+            )
+            for overrides, run in zip(job_overrides, runs, strict=True)
         ]
+
+
+class Slurm(Sweeping):
+    """Each run a job of a SLURM cluster."""
+
+    def pool(self, plan: Plan) -> Any:
+        """Jobs, by submitit."""
+        from cnnbench.sweep.slurm import Slurm
+
+        return Slurm(plan, self.options)
+
+
+class Ray(Sweeping):
+    """Runs on a Ray cluster."""
+
+    def pool(self, plan: Plan) -> Any:
+        """Ray tasks."""
+        from cnnbench.sweep.ray import Ray
+
+        return Ray(plan, self.options)
 
 
 class Local(Sweeping):

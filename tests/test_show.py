@@ -112,7 +112,7 @@ def test_clean_takes_what_failed_and_nothing_else(cli, run, monkeypatch):
     assert "1 run removed" in cli("runs", "--clean", "--yes", "state=interrupted")[1]
     code, _, err = cli("runs", "--clean", "--yes", "state=finished")
     assert code == 2
-    assert "allowed: failed, interrupted, diverged, damaged" in err
+    assert "allowed: failed, interrupted, diverged, pruned, damaged" in err
     assert left() == ["r-diverged", "r-finished"]
 
 

@@ -28,11 +28,12 @@ def launch(folder, said):
 
 
 def at_work(folder):
-    """The processes that train, and whether runs are left."""
+    """The living processes that train, and how many runs are done."""
     found = find(Path(folder)) if Path(folder).is_dir() else []
     status = [run.status() for run in found]
     done = sum(s.get("state") in DONE for s in status)
-    return [s["pid"] for s in status if s.get("state") == "running"], done
+    pids = [s["pid"] for s in status if s.get("state") == "running"]
+    return [pid for pid in pids if Path(f"/proc/{pid}").exists()], done
 
 
 def trained(run):

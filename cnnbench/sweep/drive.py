@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from filelock import SoftFileLease
@@ -47,7 +47,7 @@ class Course:
 def drive(
     plan: Plan,
     pool: Pool,
-    on_change: Callable[[Course], None] = lambda course: None,
+    watchers: Sequence[Callable[[Course], None]] = (),
     on_end: Callable[[Course, Cell, Outcome], None] = lambda course, cell, outcome: None,
 ) -> Course:
     """Carry a sweep out.
@@ -55,7 +55,7 @@ def drive(
     Args:
         plan: what is to be done.
         pool: where.
-        on_change: called again and again.
+        watchers: called again and again.
         on_end: called with each attempt that has ended, here or elsewhere.
 
     Returns:
@@ -88,7 +88,8 @@ def drive(
             looked = time.monotonic()
             for cell, outcome in _freed(course):
                 on_end(course, cell, outcome)
-        on_change(course)
+        for watch in watchers:
+            watch(course)
         time.sleep(LOOK_S)
     return course
 
@@ -101,6 +102,7 @@ def _start(course: Course, pool: Pool) -> None:
             course.running[cell] = time.monotonic()
         elif pool.at_once and len(course.running) >= pool.at_once:
             break
+    pool.submit()
 
 
 def _freed(course: Course) -> list[tuple[Cell, Outcome]]:

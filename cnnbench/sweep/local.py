@@ -7,11 +7,10 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cnnbench import ui
 from cnnbench.process import cpu_cores
 from cnnbench.sweep.child import GRACE_S, Child, Died
 from cnnbench.sweep.plan import Cell, Plan
-from cnnbench.sweep.pool import Job, Outcome, Report
+from cnnbench.sweep.pool import Job, Outcome, examined
 
 PER_RUN_S = 2.0
 """Of a run: what is not training."""
@@ -41,7 +40,7 @@ class Local:
         self.jobs = min(self.sweep.jobs or self.cores, self.cores, max(1, len(plan.cells)))
         self.share = self.cores // self.jobs
         self.pending = plan.pending
-        self.report = self._checked()
+        self.report = examined(self.pending, self.share, here=True)
         for i, seconds in self.report.epoch_s.items():
             cell = self.pending[i]
             left = cell.settings.trainer.max_epochs - len(cell.run.rows())
@@ -51,14 +50,6 @@ class Local:
         self.gpus = [name for name in names for _ in range(self.sweep.jobs_per_gpu)]
         if any(map(self._accelerated, self.pending)):
             self.jobs = min(self.sweep.jobs or len(self.gpus) or 1, len(self.gpus) or 1, self.cores)
-
-    def _checked(self) -> Report:
-        asked = [cell.settings for cell in self.pending]
-        try:
-            return Child("cnnbench.sweep.check:check", asked, self.share, True).answer()  # type: ignore[no-any-return]
-        except Died as death:  # of one of the models, perhaps: its run will show it
-            ui.console.print(f"models and data could not be tried beforehand: {death}", style="yellow")
-            return Report()
 
     @property
     def at_once(self) -> int:
@@ -109,6 +100,9 @@ class Local:
         """Whether a run is computed on a GPU."""
         asked = cell.settings.device.accelerator
         return asked in ("gpu", "mps") or (asked == "auto" and bool(self.report.gpus or self.report.mps))
+
+    def submit(self) -> None:
+        """Nothing to do: what was started runs."""
 
     def ended(self) -> list[tuple[Cell, Outcome]]:
         """The runs that ended since this was last asked."""

@@ -163,7 +163,7 @@ def announcement(plan: Plan) -> str:
     """`24 runs: 10 done, 2 to resume, 1 failed, 11 new`."""
     states = Counter("done" if not cell.pending else cell.state for cell in plan.cells)
     words = {"interrupted": "to resume", "running": "running elsewhere"}
-    order = ("done", "interrupted", "failed", "damaged", "running", "new", *DONE)
+    order = ("done", "interrupted", "pruned", "failed", "damaged", "running", "new", *DONE)
     parts = [f"{states[state]} {words.get(state, state)}" for state in order if states[state]]
     if plan.refused:
         parts.append(f"{len(plan.refused)} left out")

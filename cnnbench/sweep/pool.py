@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, Self
 
+from cnnbench import ui
 from cnnbench.settings import Settings
+from cnnbench.sweep.child import Child, Died
 from cnnbench.sweep.plan import Cell
 
 
@@ -27,8 +29,12 @@ class Job:
     @classmethod
     def of(cls, cell: Cell, cores: int | None = None) -> Self:
         """The job of a cell; `force` is for the first attempt at it, the next one goes on."""
-        force = cell.settings.force and cell.tries == 0
-        return cls(cell.settings.model_copy(update={"force": force}), cell.run.path, cores)
+        job = cls(cell.settings, cell.run.path.absolute(), cores)
+        return job.again() if cell.tries else job
+
+    def again(self) -> Self:
+        """The job of a later attempt."""
+        return replace(self, settings=self.settings.model_copy(update={"force": False}))
 
 
 @dataclass(frozen=True)
@@ -78,8 +84,29 @@ class Pool(Protocol):
     def start(self, cell: Cell) -> bool:
         """Start a run; False: there is no room now."""
 
+    def submit(self) -> None:
+        """Called after one or several starts."""
+
     def ended(self) -> list[tuple[Cell, Outcome]]:
         """The runs that ended since this was last asked."""
 
     def close(self) -> None:
         """Let go of everything; a run that is going on here ends, and goes on when it is asked for again."""
+
+
+def examined(cells: Sequence[Cell], cores: int, *, here: bool) -> Report:
+    """Try the models, the data and the recipes of runs, in a process of their own.
+
+    Args:
+        cells: the runs.
+        cores: how many each of them will have.
+        here: they will be trained on this machine, with its devices and its data.
+    """
+    try:
+        found: Report = Child(
+            "cnnbench.sweep.check:check", [cell.settings for cell in cells], cores, here
+        ).answer()
+    except Died as death:  # of one of the models, perhaps: its run will show it
+        ui.console.print(f"models and data could not be tried beforehand: {death}", style="yellow")
+        return Report()
+    return found

@@ -12,7 +12,7 @@ from cnnbench import ui
 from cnnbench.errors import InputError
 from cnnbench.runs import Run, write_atomic
 from cnnbench.settings import Settings
-from cnnbench.sweep.drive import drive
+from cnnbench.sweep.drive import Course, drive
 from cnnbench.sweep.plan import Cell, Plan, announcement, plan, refusal
 from cnnbench.sweep.pool import Pool
 from cnnbench.sweep.view import View
@@ -25,6 +25,7 @@ def sweep(
     locate: Callable[[Settings], Run],
     pool_for: Callable[[Plan], Pool],
     note: Callable[[Cell, str], None],
+    watch: Callable[[Course], None] | None = None,
 ) -> Plan:
     """Carry a sweep out, as far as it is not done already.
 
@@ -35,6 +36,7 @@ def sweep(
         locate: from settings to the run's folder.
         pool_for: makes what trains the runs; only called if there is something to be done.
         note: is told of each run, and told again, with the reason, of those that failed.
+        watch: is shown again and again how things stand.
 
     Raises:
         InputError: before anything is trained.
@@ -58,7 +60,8 @@ def sweep(
         for cell in found.cells:
             note(cell, "")
         with View(found, pool.at_once) as view:
-            course = drive(found, pool, view.changed, view.ended)
+            watchers = [view.changed, *([watch] if watch else [])]
+            course = drive(found, pool, watchers, view.ended)
         for cell, outcome in course.results.items():
             note(cell, outcome.reason)
         for cell in course.waiting:

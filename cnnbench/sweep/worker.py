@@ -10,17 +10,22 @@ from cnnbench.sweep.pool import Job, Outcome
 
 
 def work(job: Job) -> Outcome:
-    """Train a run to its end, from where it stands; what goes wrong is in the outcome."""
-    run = Run(job.path)
+    """Train a run to its end, from where it stands, or until it is told to end."""
     try:
         with interruptible():
-            fit(job.settings, run, job.cores)
+            return train(job)
+    except Interrupted as error:
+        return Outcome("interrupted", str(error))
+
+
+def train(job: Job) -> Outcome:
+    """Train a run to its end, from where it stands; what goes wrong is in the outcome."""
+    try:
+        fit(job.settings, Run(job.path), job.cores)
     except (Busy, Superseded) as error:
         return Outcome("busy", str(error))
     except InputError as error:
         return Outcome("refused", str(error))
-    except Interrupted as error:
-        return Outcome("interrupted", str(error))
     except Exception as error:  # of a model, a disk, a device: recorded in the run's folder
         said = str(error).strip().splitlines()
         return Outcome("failed", f"{type(error).__name__}: {said[0]}" if said else type(error).__name__)

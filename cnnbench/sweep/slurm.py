@@ -1,0 +1,230 @@
+"""Runs as jobs of a SLURM cluster, by submitit. The driver only watches: jobs outlive it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from cnnbench import ui
+from cnnbench.errors import InputError, suggest
+from cnnbench.runs import write_atomic
+from cnnbench.settings import Count, NonNegative, Rate, Section, options
+from cnnbench.sweep.plan import Cell, Plan
+from cnnbench.sweep.pool import Job, Outcome, examined
+
+ARRAY = 1000
+"""Jobs in one array: SLURM's default MaxArraySize allows one more."""
+
+LIVING = ("PENDING", "RUNNING", "REQUEUED", "COMPLETING", "PREEMPTED", "CONFIGURING", "SUSPENDED", "RESIZING")
+
+
+class Options(Section):
+    """`hydra.launcher` of `hydra/launcher=slurm`; its file says what they mean."""
+
+    partition: str | None
+    account: str | None
+    qos: str | None
+    constraint: str | None
+    exclude: str | None
+    time_min: Count
+    max_requeues: NonNegative
+    signal_delay_s: Count
+    cpus_per_task: Count
+    gpus_per_node: Count | None
+    mem_gb: Annotated[float, Field(gt=0)] | None
+    nodes: Count
+    tasks_per_node: Count
+    setup: list[str]
+    sbatch: dict[str, Any]
+    poll_s: Rate
+
+
+class Work:
+    """What a job runs. A job that meets its time limit is queued again with what `checkpoint` returns."""
+
+    def __call__(self, job: Job) -> Outcome:
+        """Train the run; SLURM's signals are submitit's business."""
+        from cnnbench.sweep.worker import train
+
+        return train(job)
+
+    def checkpoint(self, job: Job) -> Any:
+        """The run goes on from its last checkpoint, and is not forced anew."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self, job.again())
+
+
+class Slurm:
+    """A job for each run.
+
+    Args:
+        plan: the sweep.
+        given: `hydra.launcher`.
+
+    Raises:
+        InputError: there is no SLURM here, or not what is asked for.
+    """
+
+    def __init__(self, plan: Plan, given: Mapping[str, Any]) -> None:
+        self.options = options(Options, given, "hydra.launcher")
+        submitit = _submitit()
+        check_partition(self.options.partition)
+        self.limit = plan.sweep.jobs
+        self.pending = plan.pending
+        name = plan.pending[0].settings.name
+        self.folder = plan.pending[0].run.path.parent.absolute() / ".slurm"
+        self.executor = submitit.SlurmExecutor(
+            folder=self.folder / "%j", max_num_timeout=self.options.max_requeues
+        )
+        self.executor.update_parameters(**self._parameters(name))
+        submitit.SlurmJob.watcher._delay_s = self.options.poll_s
+        logging.getLogger("submitit").setLevel(logging.ERROR)
+        self.job_of = submitit.SlurmJob
+        self.asked: list[Cell] = []
+        self.jobs: dict[Cell, Any] = {}
+        self.known = self._known()
+        # Its devices and its data need not be those of this machine.
+        self.report = examined(self.pending, cores=1, here=False)
+
+    def _parameters(self, name: str) -> dict[str, Any]:
+        o = self.options
+        asked = {
+            "job_name": f"cnnbench-{name}",
+            "partition": o.partition,
+            "qos": o.qos,
+            "account": o.account,
+            "constraint": o.constraint,
+            "exclude": o.exclude,
+            "time": o.time_min,
+            "signal_delay_s": o.signal_delay_s,
+            "cpus_per_task": o.cpus_per_task,
+            "gpus_per_node": o.gpus_per_node,
+            "mem": f"{round(o.mem_gb * 1024)}M" if o.mem_gb else None,
+            "nodes": o.nodes,
+            "ntasks_per_node": o.tasks_per_node,
+            "setup": o.setup or None,
+            "array_parallelism": self.limit or 256,
+            "additional_parameters": o.sbatch or None,
+        }
+        return {key: value for key, value in asked.items() if value is not None}
+
+    def _known(self) -> dict[str, str]:
+        """Jobs that an earlier driver has submitted, by run."""
+        try:
+            return dict(json.loads((self.folder / "jobs.json").read_text()))
+        except (OSError, ValueError):
+            return {}
+
+    @property
+    def at_once(self) -> int:
+        """Unknown: the cluster decides."""
+        return self.limit or 0
+
+    def describe(self) -> str:
+        """`as SLURM jobs in partition gpu`."""
+        where = f" in partition {self.options.partition}" if self.options.partition else ""
+        return f"as SLURM jobs{where}" + (f", {self.limit} at a time" if self.limit else "")
+
+    def refused(self) -> Mapping[Cell, str]:
+        """The pending runs that cannot be made, and why."""
+        return {self.pending[i]: error for i, error in self.report.errors.items()}
+
+    def start(self, cell: Cell) -> bool:
+        """Take up the job that an earlier driver has submitted, or put the run into the next array."""
+        if cell.tries == 0 and (found := self._living(cell)) is not None:
+            self.jobs[cell] = found
+        else:
+            self.asked.append(cell)
+        return True
+
+    def _living(self, cell: Cell) -> Any:
+        number = self.known.get(cell.run.path.name)
+        if number is None:
+            return None
+        job = self.job_of(folder=self.folder / "%j", job_id=number)
+        return job if job.watcher.get_state(number, mode="force").split()[0] in LIVING else None
+
+    def submit(self) -> None:
+        """Hand what was started to the cluster."""
+        while self.asked:
+            part, self.asked = self.asked[:ARRAY], self.asked[ARRAY:]
+            jobs = [Job.of(cell, self.options.cpus_per_task) for cell in part]
+            try:
+                submitted = self.executor.map_array(Work(), jobs)
+            except Exception as error:  # submitit has no error of its own for what sbatch says
+                said = " ".join(str(error).split())
+                raise InputError(f"hydra/launcher=slurm: the job was not accepted: {said[-400:]}") from error
+            self.jobs |= dict(zip(part, submitted, strict=True))
+            self.known |= {cell.run.path.name: self.jobs[cell].job_id for cell in part}
+            write_atomic(self.folder / "jobs.json", json.dumps(self.known, indent=0))
+
+    def ended(self) -> list[tuple[Cell, Outcome]]:
+        """The runs that ended since this was last asked."""
+        found = []
+        for cell in [cell for cell, job in self.jobs.items() if job.done()]:
+            found.append((cell, _outcome(self.jobs.pop(cell))))
+            self.known.pop(cell.run.path.name, None)
+        return found
+
+    def close(self) -> None:
+        """Leave the jobs to the cluster: the same command takes them up again."""
+        if self.jobs:
+            numbers = sorted({job.job_id.partition("_")[0] for job in self.jobs.values()})
+            ui.console.print(
+                f"{len(self.jobs)} runs stay with SLURM (`scancel {' '.join(numbers)}` ends them)",
+                style="yellow",
+                highlight=False,
+            )
+
+
+def _outcome(job: Any) -> Outcome:
+    """How a job ended: what it returned, or what SLURM says of it."""
+    path = Path(job.paths.stderr)
+    try:
+        found = job.result()
+    except Exception as error:  # of submitit, or of what ran before the run began
+        if job.exception() is not None and path.exists() and not job.paths.result_pickle.exists():
+            state = job.watcher.get_state(job.job_id, mode="force")
+            return Outcome("died", f"SLURM job {job.job_id} ended: {state}; see {path}")
+        said = str(error).strip().splitlines()
+        return Outcome("died", f"SLURM job {job.job_id}: {said[-1] if said else error!r}; see {path}")
+    return found if isinstance(found, Outcome) else Outcome("failed", f"it returned {found!r}")
+
+
+def _submitit() -> Any:
+    if shutil.which("sbatch") is None:
+        raise InputError("hydra/launcher=slurm: there is no SLURM here (no `sbatch` in PATH)")
+    try:
+        import submitit
+    except ImportError:
+        raise InputError(
+            "hydra/launcher=slurm: submitit is not installed; run `pip install 'cnnbench[slurm]'`"
+        ) from None
+    return submitit
+
+
+def check_partition(asked: str | None) -> None:
+    """Refuse a partition that there is not, and a cluster that does not answer.
+
+    Raises:
+        InputError: as above.
+    """
+    try:
+        done = subprocess.run(["sinfo", "-h", "-o", "%R"], capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise InputError(f"hydra/launcher=slurm: sinfo does not answer ({error})") from None
+    if done.returncode:
+        said = done.stderr.strip().splitlines()[-1:] or ["no reason given"]
+        raise InputError(f"hydra/launcher=slurm: the cluster does not answer ({said[0]})")
+    there = sorted(set(done.stdout.split()))
+    for name in (asked or "").split(","):
+        if name and name not in there:
+            raise InputError(f"hydra.launcher.partition={name}: no such partition; {suggest(name, there)}")
