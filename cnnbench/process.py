@@ -31,6 +31,7 @@ def quiet() -> Iterator[None]:
             r".*does not have many workers.*",  # small sets lie in memory
             r".*your dataloader is not resumable.*",  # ImageData starts it at the right batch itself
             r".*Checkpoint directory .* exists.*",
+            r".*`srun` command is available.*",  # on a cluster's login node
             r".*Encountered `nan` values.*",  # a run that diverges says so itself
             r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",  # Lightning with torch 2.14
         ):

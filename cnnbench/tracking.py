@@ -7,6 +7,7 @@ Nothing that a tracker does may cost the run: what fails here is reported, and t
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -104,6 +105,26 @@ def check(settings: Settings) -> None:
                 raise InputError(f"logger.mode=online: {error}") from None
     elif logger.target is not None:
         _lightning(logger, None)
+
+
+def under_agent() -> bool:
+    """Whether an agent of a W&B sweep has started this process, for one run of the sweep."""
+    return bool(os.environ.get("WANDB_SWEEP_ID") and os.environ.get("WANDB_RUN_ID"))
+
+
+def answer_agent(settings: Settings, run: Run) -> None:
+    """Tell W&B's sweep what a run gave that it asks for and that is done already."""
+    if not under_agent() or not isinstance(settings.logger, WandbLogger):
+        return
+    check(settings)
+    try:
+        tracker = Wandb(settings.logger, settings, run, 0)
+        for row in run.rows():
+            tracker.log(row)
+        tracker.run.summary.update(run.summary())
+        tracker.close(0)
+    except Exception as error:  # as above
+        _report(error)
 
 
 def _open(settings: Settings, run: Run, repeats: int) -> Tracker:
@@ -212,6 +233,8 @@ class Wandb:
         self.logger = logger
         self.folder = run.path / "wandb"
         identity = hashlib.sha256(f"{settings.name}/{run.path.name}/{repeats}".encode()).hexdigest()[:16]
+        if under_agent():
+            identity = os.environ["WANDB_RUN_ID"]
         self.folder.mkdir(exist_ok=True)
         self.run = self._init(
             logger.mode,
@@ -238,8 +261,9 @@ class Wandb:
 
         try:
             return wandb.init(
-                project=self.logger.project,
-                entity=self.logger.entity,
+                # An agent of a W&B sweep has put the sweep's own into the environment.
+                project=None if under_agent() else self.logger.project,
+                entity=None if under_agent() else self.logger.entity,
                 dir=str(self.folder.parent),
                 job_type="train",
                 mode=mode,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
 import sys
 import time
 import traceback
@@ -182,6 +183,10 @@ def train(settings: Settings, run: Run, *, brief: bool = False) -> float:
             ui.console.print(
                 f"trained by cnnbench {made_by}; this is {__version__}", style="yellow", highlight=False
             )
+        if os.environ.get("WANDB_SWEEP_ID"):
+            from cnnbench.tracking import answer_agent
+
+            answer_agent(settings, run)
         if not brief:
             ui.console.print(f"already {state}: shown from disk (force=true trains it again)", style="dim")
     else:

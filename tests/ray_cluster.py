@@ -24,21 +24,17 @@ class Cluster:
             node = subprocess.Popen(command, env=self.env, stdout=log, stderr=log, start_new_session=True)
         self.nodes.append(node)
 
-    def alive(self):
+    def nodes_alive(self):
         """How many nodes answer."""
-        asked = [
-            "ray",
-            "list",
-            "nodes",
-            "--address",
-            self.address,
-            "--format",
-            "json",
-            "--filter",
-            "state=ALIVE",
-        ]
-        said = subprocess.run(asked, env=self.env, capture_output=True, text=True)
-        return said.stdout.count('"node_id"')
+        asked = ["ray", "status", "--address", self.address]
+        said = subprocess.run(asked, env=self.env, capture_output=True, text=True).stdout
+        return said.partition("Pending:")[0].count(" node_")
+
+    def wait_for(self, nodes, patience_s=90):
+        deadline = time.monotonic() + patience_s
+        while self.nodes_alive() != nodes:
+            assert time.monotonic() < deadline, [path.read_text() for path in self.folder.glob("*.log")]
+            time.sleep(0.5)
 
     def stop(self):
         for node in reversed(self.nodes):
@@ -62,8 +58,9 @@ def cluster(folder):
             *("--head", f"--port={port}", "--num-cpus=1", "--include-dashboard=false"),
             *("--object-store-memory=100000000", "--node-ip-address=127.0.0.1", f"--temp-dir={folder}/t"),
         )
-        time.sleep(3)
+        here.wait_for(1)
         here.start(f"--address={here.address}", "--num-cpus=1", "--object-store-memory=100000000")
+        here.wait_for(2)
         yield here
     finally:
         here.stop()

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from statistics import median
 
 import pytest
 from running import TINY, command, epochs, kill_when, runs
@@ -207,6 +208,12 @@ def logged_epochs(run):
     return [json.loads(line.partition("INFO ")[2])["epoch"] for line in lines if '{"epoch"' in line]
 
 
+def trained(run, count, again=0):
+    """Whether all epochs were trained, and so many again at most: a kill may precede a checkpoint."""
+    logged = logged_epochs(run)
+    return sorted(set(logged)) == list(range(count)) and len(logged) - count <= again
+
+
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
 def test_workers_end_with_their_driver(signum):
     driver = start(*LONG, "trainer.max_epochs=500", "seed=0,1", "sweep.jobs=2")
@@ -243,7 +250,7 @@ def test_a_killed_worker_is_tried_again():
     assert states() == ["finished"] * 2
     attempts = sorted(len(run.status()["attempts"]) for run in find(Path("outputs")))
     assert attempts == [1, 2]
-    assert all(logged_epochs(run)[-1] == 11 for run in find(Path("outputs")))
+    assert all(trained(run, 12, again=1) for run in find(Path("outputs")))
 
 
 def test_two_sweeps_at_once_share_the_work():
@@ -270,3 +277,48 @@ def test_a_single_run_waits_for_the_one_that_trains_it():
     assert len(run.status()["attempts"]) == 1
     assert said[0][0] == said[1][0], "both show the result"
     assert sum("is being trained already" in err for _, err in said) == 1
+
+
+def held(pid):
+    """Memory (KiB) and open files of a process."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    memory = int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1])
+    return memory, len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+def children(pid):
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in found]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_two_hundred_runs_leave_nothing_behind():
+    """The processes that live as long as the sweep neither grow nor collect open files."""
+    asked = ["arch=mlp", "data.limit=200", "trainer.max_epochs=1", "logger=none", "seed=range(200)"]
+    with Path("said").open("w") as said:
+        driver = subprocess.Popen(command("train", "-m", *asked), stdout=said, stderr=said)
+        samples = {}
+        while driver.poll() is None:
+            done = len(list(Path("outputs").rglob("summary.json")))
+            if done >= 30:
+                server = [pid for pid in children(driver.pid) if "forkserver" in cmdline(pid)]
+                for pid in (driver.pid, *server):
+                    samples.setdefault(pid, []).append(held(pid))
+            time.sleep(0.5)
+    assert driver.returncode == 0, Path("said").read_text()[-2000:]
+    assert states() == ["finished"] * 200
+    assert len(samples) == 2, "the driver and the process that its runs are forked from"
+    for pid, found in samples.items():
+        memory, files = zip(*found, strict=True)
+        figures = f"{pid}: {memory[0]} to {memory[-1]} KiB, {files[0]} to {files[-1]} files"
+        print(figures)
+        assert memory[-1] < 1.05 * memory[0], figures
+        assert median(files[-20:]) <= median(files[:20]) + 1, figures
+
+
+def cmdline(pid):
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""

@@ -36,7 +36,7 @@ def at_work(folder):
     return [pid for pid in pids if Path(f"/proc/{pid}").exists()], done
 
 
-def trained(run):
+def epochs_trained(run):
     """How many epochs were trained to their end, over all attempts."""
     return sum('{"epoch"' in line for line in (run.path / "train.log").read_text().splitlines())
 
@@ -81,7 +81,7 @@ def test_thirty_kills():
         assert_same(reference.path, run.path)
         ends = [attempt.get("state") for attempt in run.status()["attempts"]]
         assert ends.count("finished") == 1
-    extra = sum(map(trained, runs.values())) - 24 * EPOCHS
+    extra = sum(map(epochs_trained, runs.values())) - 24 * EPOCHS
     attempts = sum(len(run.status()["attempts"]) for run in runs.values())
     figures = {"kills": kills, "attempts": attempts, "epochs trained twice": extra}
     print(json.dumps(figures))

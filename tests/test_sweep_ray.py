@@ -11,7 +11,7 @@ import pytest
 from ray_cluster import cluster
 from running import TINY, command, epochs, kill_when, runs
 from test_resume import assert_same
-from test_sweep import gone, logged_epochs, states
+from test_sweep import gone, states, trained
 
 from cnnbench.runs import Run, find
 
@@ -23,9 +23,9 @@ LONG = [*SHORT, "data.limit=600", "trainer.max_epochs=40"]
 
 @pytest.fixture(scope="module")
 def there():
-    with tempfile.TemporaryDirectory(prefix="ray") as folder:  # Ray's sockets want a short path
-        with cluster(Path(folder) / "c") as here:
-            yield here
+    # Ray's sockets want a short path.
+    with tempfile.TemporaryDirectory(prefix="ray") as folder, cluster(Path(folder) / "c") as here:
+        yield here
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_a_killed_ray_worker_is_tried_again(ray):
     assert driver.returncode == 0, said
     assert gone(trainer)
     assert states() == ["finished"] * 2
-    assert all(logged_epochs(run) == list(range(40)) for run in find(Path("outputs")))
+    assert all(trained(run, 40, again=1) for run in find(Path("outputs")))
 
 
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGINT])
@@ -129,4 +129,4 @@ def test_runs_end_with_their_driver_and_go_on(ray, signum):
     assert code == 0, said
     assert "to resume" in said
     assert states() == ["finished"] * 2
-    assert all(logged_epochs(run) == list(range(150)) for run in find(Path("outputs")))
+    assert all(trained(run, 150, again=1) for run in find(Path("outputs")))

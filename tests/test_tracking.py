@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -15,9 +16,11 @@ import pytest
 import torch
 import wandb
 import wandb_file
+import yaml
 from wandb_server import KEY, serving
 
 from cnnbench.cli import main
+from cnnbench.compose import CONF
 from cnnbench.runs import find
 
 EPOCHS = 8
@@ -394,3 +397,80 @@ def test_no_logger():
     assert main([*BASIC, "logger=none"]) == 0
     assert the_run().state == "finished"
     assert not (the_run().path / "wandb").exists()
+
+
+def agent(config, count=None):
+    """A sweep of W&B's, and an agent that trains it: the real `wandb sweep` and `wandb agent`."""
+    Path("sweep.yaml").write_text(yaml.safe_dump(config))
+    wandb_cli = [sys.executable, "-m", "wandb"]
+    made = subprocess.run(
+        [*wandb_cli, "sweep", "--project", "mine", "sweep.yaml"], capture_output=True, text=True, check=True
+    )
+    name = re.search(r"wandb agent (\S+)", made.stderr + made.stdout)[1]
+    done = subprocess.run([*wandb_cli, "agent", name], capture_output=True, text=True, timeout=250)
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+def ready():
+    """The sweep that the project brings, with small runs."""
+    config = yaml.safe_load((Path(CONF) / "wandb_sweep.yaml").read_text())
+    place = config["command"].index("data=digits")
+    small = [*TINY, "arch.blocks=2", "logger.init_timeout_s=20"]
+    config["command"][place:place] = small
+    config["parameters"]["arch"] = {"values": ["basic"]}
+    return config
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["grid", "random", "bayes"])
+def test_wandb_sweep(server, method):
+    config = ready() | {"method": method}
+    if method == "grid":
+        config["parameters"] = {"optimizer.lr": {"values": [0.02, 0.05]}, "arch": {"value": "basic"}}
+    agent(config)
+    runs = find(Path("outputs"))
+    assert [run.state for run in runs] == ["finished"] * 2
+    (sweep,) = server.sweeps
+    assert len(server.runs) == 2
+    for run in server.runs.values():
+        assert run.told["sweep"] == sweep
+        assert run.told["project"] == "mine"
+        assert run.told["groupName"] == "wandb_sweep"
+        assert run.exit_code == 0
+        assert epochs(run.history) == list(range(EPOCHS))
+        assert 0 <= run.summary["best/val_acc"] <= 1
+        assert run.config["optimizer.lr"]["value"] == run.config["optimizer"]["value"]["lr"]
+    assert {run.summary()["best/val_acc"] for run in runs} == {
+        run.summary["best/val_acc"] for run in server.runs.values()
+    }
+
+
+@pytest.mark.slow
+def test_wandb_sweep_asks_for_what_is_done(server):
+    """The sweep gets the figures, and nothing is trained again."""
+    config = ready() | {"method": "grid"}
+    config["parameters"] = {"seed": {"values": [0, 1]}, "arch": {"value": "basic"}}
+    agent(config)
+    before = {run.path.name: run.status() for run in find(Path("outputs"))}
+    first = dict(server.runs)
+    server.runs.clear()
+    agent(config)
+    assert {run.path.name: run.status() for run in find(Path("outputs"))} == before
+    assert len(server.runs) == 2
+    for name, run in server.runs.items():
+        assert run.told["sweep"] == "sweep1"
+        assert run.summary["best/val_acc"] == first[name].summary["best/val_acc"]
+        assert epochs(run.history) == list(range(EPOCHS))
+        assert run.exit_code == 0
+
+
+def test_axes_of_a_sweep_are_keys_of_the_configuration(server):
+    """What parallel coordinates and parameter importance are drawn from."""
+    assert main([*BASIC, ONLINE, "-m", "ops.norm=batch,none", "optimizer.lr=0.02,0.05", "name=axes"]) == 0
+    found = {
+        (run.config["ops"]["value"]["norm"], run.config["optimizer"]["value"]["lr"])
+        for run in server.runs.values()
+    }
+    assert found == {(norm, lr) for norm in ("batch", "none") for lr in (0.02, 0.05)}
+    assert {run.told["groupName"] for run in server.runs.values()} == {"axes"}

@@ -11,6 +11,9 @@ import threading
 from base64 import b64encode
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import product
+
+import yaml
 
 KEY = "0123456789abcdef" * 2 + "01234567"  # the client wants 40 characters
 AUTHORIZATION = "Basic " + b64encode(f"api:{KEY}".encode()).decode()
@@ -67,6 +70,7 @@ class WandbServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
         self.runs = {}
+        self.sweeps, self.points = {}, {}
         self.requests = []  # operations and paths, in order
         self.lock = threading.Lock()
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}).start()
@@ -108,6 +112,40 @@ class WandbServer(ThreadingHTTPServer):
         where = f"{self.url}/put/{asked['run']}"
         files = [{"name": name, "uploadUrl": f"{where}/{name}"} for name in asked["files"]]
         return {"createRunFiles": {"runID": asked["run"], "uploadHeaders": [], "files": files}}
+
+    # --- sweeps: the server says what to try, agents ask for it -----------------------------------
+
+    def upsert_sweep(self, asked):
+        config = yaml.safe_load(asked["config"])
+        name = f"sweep{len(self.sweeps)}"
+        parameters = {}
+        for key, space in config["parameters"].items():
+            ends = [space[end] for end in ("value", "min", "max") if end in space]
+            parameters[key] = space.get("values") or ends
+        # What is tried: all of a grid; of anything else the two corners of the space.
+        points = list(product(*parameters.values()))
+        points = points if config["method"] == "grid" else [points[0], points[-1]]
+        self.sweeps[name] = {"config": asked["config"], "method": config["method"]}
+        self.points[name] = [dict(zip(parameters, point, strict=True)) for point in points]
+        project = {"id": "p", "name": asked["projectName"], "entity": ENTITY}
+        return {"upsertSweep": {"sweep": {"name": name, "project": project}, "configValidationWarnings": []}}
+
+    def sweep_with_runs(self, asked):
+        sweep = {"id": asked["sweep"], "name": asked["sweep"], "state": "RUNNING", "runs": {"edges": []}}
+        return {"project": {"sweep": sweep | self.sweeps[asked["sweep"]]}}
+
+    def create_agent(self, asked):
+        return {"createAgent": {"agent": {"id": asked["sweep"]}}}
+
+    def heartbeat(self, asked):
+        """An agent's id is its sweep's name here: one agent a sweep, one run at a time."""
+        commands, points = [], self.points[asked["id"]]
+        if not json.loads(asked["runState"]):
+            commands = [{"type": "exit"}]
+            if points:
+                args = {key: {"value": value} for key, value in points.pop(0).items()}
+                commands = [{"type": "run", "run_id": f"agent{len(points)}", "program": "x", "args": args}]
+        return {"agentHeartbeat": {"agent": {"id": asked["id"]}, "commands": json.dumps(commands)}}
 
     def create_artifact(self, _):
         """Say that it is here already: a table's file is uploaded with the run's files, too."""

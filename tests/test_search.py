@@ -1,0 +1,157 @@
+"""Search by Optuna: spaces, studies that go on, trials that fail or fall behind."""
+
+import signal
+import subprocess
+from pathlib import Path
+
+import optuna
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from running import TINY, command, epochs, kill_when, runs
+
+from cnnbench.errors import InputError
+from cnnbench.runs import find
+from cnnbench.sweep.search import space
+
+SEARCH = ["-m", "hydra/sweeper=optuna", *TINY, "name=o", "device.threads=1"]
+
+
+def study():
+    storage = optuna.storages.JournalStorage(
+        optuna.storages.journal.JournalFileBackend("outputs/o/study.log")
+    )
+    return optuna.load_study(study_name="o", storage=storage)
+
+
+def states():
+    return [trial.state.name for trial in study().trials]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("lr=interval(0.1,1)", FloatDistribution(0.1, 1.0)),
+        ("lr=tag(log,interval(0.001,1.0))", FloatDistribution(0.001, 1.0, log=True)),
+        ("n=interval(1,8)", IntDistribution(1, 8)),
+        ("n=tag(log,interval(1,8))", IntDistribution(1, 8, log=True)),
+        ("n=range(1,8,3)", IntDistribution(1, 7, step=3)),
+        ("x=range(0.0,1.0,0.25)", FloatDistribution(0.0, 1.0, step=0.25)),
+        ("arch=basic,mlp", CategoricalDistribution(["basic", "mlp"])),
+        ("x=choice(null,true,0.5,'a b')", CategoricalDistribution(["null", "true", "0.5", "'a b'"])),
+    ],
+)
+def test_spaces(text, expected):
+    searched, fixed = space(OverridesParser.create().parse_overrides([text, "seed=3"]))
+    assert list(searched.values()) == [expected]
+    assert fixed == ["seed=3"]
+
+
+def test_the_command_line_replaces_what_the_experiment_searches():
+    parsed = OverridesParser.create().parse_overrides(
+        ["lr=interval(0.1,1)", "w=1,2", "lr=0.5", "w=interval(0,1.0)"]
+    )
+    searched, fixed = space(parsed)
+    assert searched == {"w": FloatDistribution(0, 1.0)}
+    assert fixed == ["lr=0.5"]
+
+
+def test_a_range_that_is_none():
+    with pytest.raises(InputError, match="interval"):
+        space(OverridesParser.create().parse_overrides(["lr=tag(log,interval(-1.0,1.0))"]))
+
+
+def test_a_study_learns_ends_and_goes_on(cli):
+    asked = [*SEARCH, "optimizer.lr=tag(log,interval(0.001,0.5))", "arch.kernel=3,5"]
+    code, out, err = cli("train", *asked, "hydra.sweeper.n_trials=3", "hydra.sweeper.at_once=2")
+    assert code == 0, err
+    assert states() == ["COMPLETE"] * 3
+    found = {run.path.name: run for run in find(Path("outputs"))}
+    for trial in study().trials:
+        run = found[trial.user_attrs["run"]]
+        assert trial.value == run.summary()["best/val_acc"]
+        assert run.config()["optimizer"]["lr"] == float(f"{trial.params['optimizer.lr']:.4g}")
+        assert str(run.config()["arch"]["kernel"]) == trial.params["arch.kernel"]
+    best = study().best_trial
+    assert f"best of 3 finished trials: best/val_acc {best.value:.4f}" in out
+    assert best.user_attrs["run"] in out
+    code, _, err = cli("train", *asked, "hydra.sweeper.n_trials=5", "hydra.sweeper.at_once=2")
+    assert code == 0, err
+    assert "the study goes on: 3 of 5 trials are done" in err
+    assert states() == ["COMPLETE"] * 5
+    assert len({tuple(trial.params.values()) for trial in study().trials}) == 5
+    code, out, err = cli("train", *asked, "hydra.sweeper.n_trials=5")
+    assert code == 0, err
+    assert "best of 5" in out
+    assert len(find(Path("outputs"))) == 5
+
+
+def test_a_trial_that_diverges_or_fails_does_not_end_the_study(cli):
+    asked = [*SEARCH, "optimizer.lr=0.1,1e30", "hydra.sweeper.sampler=random", "hydra.sweeper.n_trials=6"]
+    code, out, err = cli("train", *asked)
+    assert code == 0, err
+    assert sorted(set(states())) == ["COMPLETE", "FAIL"]
+    assert {t.user_attrs.get("failed") for t in study().trials if t.state.name == "FAIL"} == {"diverged"}
+    assert "finished trials" in out
+
+
+def test_a_killed_study_goes_on(cli):
+    asked = [*SEARCH, "optimizer.lr=tag(log,interval(0.001,0.5))", "trainer.max_epochs=15", "data.limit=600"]
+    asked += ["hydra.sweeper.n_trials=2", "hydra.sweeper.at_once=2"]
+    driver = subprocess.Popen(command("train", *asked), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    kill_when(driver, lambda: sum(epochs(run) >= 2 for run in runs()) == 2, signal.SIGKILL)
+    assert states() == ["RUNNING"] * 2
+    code, _, err = cli("train", *asked)
+    assert code == 0, err
+    assert sorted(states()) == ["COMPLETE", "COMPLETE", "FAIL", "FAIL"], "left behind, and taken up again"
+    assert len(find(Path("outputs"))) == 2, "the same two runs went on"
+    assert all(len(run.status()["attempts"]) == 2 for run in find(Path("outputs")))
+
+
+def test_pruning(cli):
+    """Trials that fall behind are ended; what they trained is kept, and goes on if it is asked for."""
+    asked = [
+        *SEARCH,
+        "hydra.sweeper.pruner=median",
+        "hydra.sweeper.at_once=1",
+        "hydra.sweeper.sampler=random",
+    ]
+    recipe = ["data.limit=600", "trainer.max_epochs=30", "scheduler=constant"]
+    good = ["optimizer.lr=0.05", "seed=1,2,3,4,5,6,7"]
+    assert cli("train", *asked, *recipe, *good, "hydra.sweeper.n_trials=7")[0] == 0
+    bad = ["optimizer.lr=1e-6", "seed=1,2,3,4,5,6,7"]
+    code, out, err = cli("train", *asked, *recipe, *bad, "hydra.sweeper.n_trials=8")
+    assert code == 0, err
+    assert states()[-1] == "PRUNED"
+    (run,) = [run for run in find(Path("outputs")) if run.state == "pruned"]
+    assert 1 <= len(run.rows()) < 30
+    assert "pruned" in out
+    seed = run.config()["seed"]
+    assert (
+        cli("train", *TINY, *recipe, "optimizer.lr=1e-6", f"seed={seed}", "name=o", "device.threads=1")[0]
+        == 0
+    )
+    assert run.state == "finished"
+    assert len(run.rows()) == 30
+
+
+@pytest.mark.parametrize(
+    ("asked", "named"),
+    [
+        (["seed=1"], ["nothing to search"]),
+        (["seed=1,2", "hydra.sweeper.metric=test/acc"], ["hydra.sweeper.metric=test/acc", "best/val_acc"]),
+        (["seed=1,2", "hydra.sweeper.n_trials=0"], ["hydra.sweeper.n_trials=0"]),
+        (["seed=1,2", "hydra.sweeper.sampler=best"], ["hydra.sweeper.sampler=best", "tpe"]),
+        (["seed=1,2", "hydra.sweeper.trials=3"], ["hydra.sweeper.trials", "did you mean n_trials?"]),
+        (["optimizer.lr=interval(-1.0,-0.5)"], ["optimizer.lr", "greater than 0"]),
+        (["seed=1,2", "hydra/launcher=basic"], ["hydra/launcher", "local, slurm and ray"]),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_bad_input(cli, asked, named):
+    code, _, err = cli("train", *SEARCH, *asked)
+    assert code == 2, err
+    assert err.count("error:") == 1
+    for part in named:
+        assert part in err
+    assert not runs()
