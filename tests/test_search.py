@@ -33,12 +33,12 @@ def states():
     [
         ("lr=interval(0.1,1)", FloatDistribution(0.1, 1.0)),
         ("lr=tag(log,interval(0.001,1.0))", FloatDistribution(0.001, 1.0, log=True)),
-        ("n=interval(1,8)", IntDistribution(1, 8)),
-        ("n=tag(log,interval(1,8))", IntDistribution(1, 8, log=True)),
+        ("n=int(interval(1,8))", IntDistribution(1, 8)),
+        ("n=tag(log,int(interval(1,8)))", IntDistribution(1, 8, log=True)),
         ("n=range(1,8,3)", IntDistribution(1, 7, step=3)),
         ("x=range(0.0,1.0,0.25)", FloatDistribution(0.0, 1.0, step=0.25)),
         ("arch=basic,mlp", CategoricalDistribution(["basic", "mlp"])),
-        ("x=choice(null,true,0.5,'a b')", CategoricalDistribution(["null", "true", "0.5", "'a b'"])),
+        ("x=null,true,0.5,'a b'", CategoricalDistribution(["null", "True", "0.5", "'a b'"])),
     ],
 )
 def test_spaces(text, expected):
@@ -108,6 +108,7 @@ def test_a_killed_study_goes_on(cli):
     assert all(len(run.status()["attempts"]) == 2 for run in find(Path("outputs")))
 
 
+@pytest.mark.slow
 def test_pruning(cli):
     """Trials that fall behind are ended; what they trained is kept, and goes on if it is asked for."""
     asked = [
@@ -123,7 +124,9 @@ def test_pruning(cli):
     code, out, err = cli("train", *asked, *recipe, *bad, "hydra.sweeper.n_trials=8")
     assert code == 0, err
     assert states()[-1] == "PRUNED"
-    (run,) = [run for run in find(Path("outputs")) if run.state == "pruned"]
+    name = study().trials[-1].user_attrs["run"]
+    (run,) = [run for run in find(Path("outputs")) if run.path.name == name]
+    assert run.state == "pruned"
     assert 1 <= len(run.rows()) < 30
     assert "pruned" in out
     seed = run.config()["seed"]

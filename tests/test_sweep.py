@@ -214,7 +214,10 @@ def trained(run, count, again=0):
     return sorted(set(logged)) == list(range(count)) and len(logged) - count <= again
 
 
-@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "signum",
+    [signal.SIGKILL, *(pytest.param(s, marks=pytest.mark.slow) for s in (signal.SIGTERM, signal.SIGHUP))],
+)
 def test_workers_end_with_their_driver(signum):
     driver = start(*LONG, "trainer.max_epochs=500", "seed=0,1", "sweep.jobs=2")
     with driver.stdout:
@@ -239,6 +242,7 @@ def test_a_killed_worker_costs_that_run_alone():
     assert "train.log" in said
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_tried_again():
     driver = start(*LONG, "seed=0,1", "sweep.jobs=2")
     while not any(epochs(run) >= 2 for run in runs()):
@@ -253,6 +257,7 @@ def test_a_killed_worker_is_tried_again():
     assert all(trained(run, 12, again=1) for run in find(Path("outputs")))
 
 
+@pytest.mark.slow
 def test_two_sweeps_at_once_share_the_work():
     """The same command twice: each run is trained once, and both end with all of them."""
     asked = [*LONG, "seed=0,1,2,3", "sweep.jobs=1"]
@@ -266,6 +271,7 @@ def test_two_sweeps_at_once_share_the_work():
         assert all(run.path.name in text for text in said)
 
 
+@pytest.mark.slow
 def test_a_single_run_waits_for_the_one_that_trains_it():
     first, second = (
         subprocess.Popen(command("train", *LONG), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from cnnbench import ui
+from cnnbench import lease, ui
 from cnnbench.sweep.drive import Course
 from cnnbench.sweep.plan import Cell, Plan
 from cnnbench.sweep.pool import Outcome
@@ -38,6 +38,7 @@ class View:
         self.live = Live(console=ui.console, auto_refresh=False, transient=True)
         self.seconds: list[tuple[float, float | None]] = []
         self.started: dict[Cell, float] = {}
+        self.most = 1  # runs that were seen at work at the same time
 
     def __enter__(self) -> Self:
         if ui.console.is_terminal:
@@ -51,8 +52,11 @@ class View:
 
     def changed(self, course: Course) -> None:
         """Show how things stand."""
-        self.started |= course.running
         now = time.monotonic()
+        at_work = list(course.running) if self.at_once else self._at_work(course)
+        self.most = max(self.most, len(at_work))
+        for cell in at_work:
+            self.started.setdefault(cell, now)
         if self.live.is_started and now - self.shown > REFRESH_S:
             self.shown = now
             self.live.update(self._picture(course), refresh=True)
@@ -78,10 +82,14 @@ class View:
             text.append(f"  ETA {ui.duration(eta)}", "dim")
         ui.console.print(text, highlight=False, soft_wrap=True)
 
+    def _at_work(self, course: Course) -> list[Cell]:
+        """The runs that are being trained: of those that were handed to a cluster, many may be waiting."""
+        return [cell for cell in course.running if (cell.run.path / lease.NAME).exists()]
+
     def _picture(self, course: Course) -> RenderableType:
-        done = len(course.results)
+        done, at_work = len(course.results), self._at_work(course)
         kinds = Counter(outcome.kind == "ended" for outcome in course.results.values())
-        counts = f"{done}/{self.total} runs, {len(course.running)} running"
+        counts = f"{done}/{self.total} runs, {len(at_work)} running"
         if course.elsewhere:
             counts += f", {len(course.elsewhere)} elsewhere"
         if kinds[False]:
@@ -95,7 +103,7 @@ class View:
             f"ETA {ui.duration(eta)}" if eta is not None else "",
         )
         table = Table.grid(padding=(0, 2))
-        for cell in list(course.running)[:ROWS]:
+        for cell in at_work[:ROWS]:
             rows = cell.run.rows()
             epochs = cell.settings.trainer.max_epochs
             last = f"val {ui.percent(rows[-1].get('val/acc'))}" if rows else ""
@@ -104,10 +112,10 @@ class View:
                 ProgressBar(total=epochs, completed=len(rows), width=20),
                 f"epoch {len(rows)}/{epochs}",
                 last,
-                ui.duration(time.monotonic() - course.running[cell]),
+                ui.duration(time.monotonic() - self.started.get(cell, time.monotonic())),
             )
-        if len(course.running) > ROWS:
-            table.add_row(f"and {len(course.running) - ROWS} more")
+        if len(at_work) > ROWS:
+            table.add_row(f"and {len(at_work) - ROWS} more")
         return Group(head, table)
 
     def _eta(self, course: Course) -> float | None:
@@ -124,9 +132,8 @@ class View:
             factor = ended / expected if expected else 1.0
         now = time.monotonic()
         left = sum(factor * (cell.estimate_s or guess) for cell in course.waiting)
-        left += sum(
-            max(0.0, factor * (cell.estimate_s or guess) - (now - began))
-            for cell, began in course.running.items()
-        )
+        for cell in course.running:
+            spent = now - self.started.get(cell, now)
+            left += max(0.0, factor * (cell.estimate_s or guess) - spent)
         runs = len(course.waiting) + len(course.running)
-        return left / max(1, min(self.at_once or len(course.running), runs))
+        return left / max(1, min(self.at_once or self.most, runs))
