@@ -14,7 +14,7 @@ from cnnbench import network, settings
 from cnnbench.compose import CONF
 
 FILES = sorted(Path(CONF, "experiment").glob("*.yaml"))
-ABLATIONS = [path for path in FILES if path.stem != "quickstart"]
+ABLATIONS = [path for path in FILES if path.stem not in ("quickstart", "tune")]
 names = pytest.mark.parametrize("path", ABLATIONS, ids=lambda path: path.stem)
 
 
@@ -30,7 +30,8 @@ def test_the_header_says_what_it_is_about(path):
     for part in ("# Question: ", "# Cost: ", "# Expected: ", f"cnnbench train -m experiment={path.stem}"):
         assert part in text
     assert yaml.safe_load(text)["name"] == path.stem
-    runs = prod(len(values) for values in axes(path).values())
+    sweeper = yaml.safe_load(text)["hydra"]["sweeper"]
+    runs = sweeper.get("n_trials") or prod(len(values) for values in axes(path).values())
     assert re.search(rf"# Cost: {runs} runs", text), runs
 
 
@@ -83,3 +84,13 @@ def test_the_experiment_runs(path, cli):
     assert f"{prod(map(len, values.values()))} runs, best val accuracy first" in out
     for value in set().union(*values.values()) - {"native"}:
         assert value in out
+
+
+@pytest.mark.slow
+def test_the_search_runs(cli):
+    tiny = ["trainer.max_epochs=1", "data.limit=100", "data.limit_test=50", "logger=none", "arch=basic"]
+    code, out, err = cli("train", "-m", "experiment=tune", *tiny, "hydra.sweeper.n_trials=2")
+    assert code == 0, err
+    assert "best of 2 finished trials" in out
+    for key in ("optimizer.lr", "optimizer.weight_decay", "arch.width", "trainer.label_smoothing"):
+        assert f"{key}=" in out
