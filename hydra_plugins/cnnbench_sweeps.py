@@ -45,8 +45,8 @@ class Grid(BasicSweeper):
 class Optuna(Sweeper):
     """Values that Optuna proposes."""
 
-    def __init__(self, **options: Any) -> None:
-        self.options = options
+    def __init__(self, max_batch_size: int | None = None, **options: Any) -> None:
+        self.options = options  # the one of the grid is left over where an experiment asks for a search
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep what is needed to compose the runs."""
