@@ -12,6 +12,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,7 +105,7 @@ class Session:
         from cnnbench.sweep.run import sweep
 
         try:
-            found = sweep(points, loader, master, locate, pool_for, self.note, watch)
+            found = sweep(points, loader, master, partial(locate, known={}), pool_for, self.note, watch)
         except InputError:
             raise
         except Exception:  # a fault of cnnbench, or of a cluster
@@ -142,16 +143,27 @@ class Session:
         ui.out.print(f"cnnbench runs {next(iter(self.runs)).path.parent}", highlight=False)
 
 
-def locate(settings: Settings) -> Run:
-    """The folder of the run that these settings describe, whether it exists or not."""
+def locate(settings: Settings, known: dict[str, str] | None = None) -> Run:
+    """The folder of the run that these settings describe, whether it exists or not.
+
+    Args:
+        settings: what was asked for.
+        known: remembers what images and files hold, for the next run of a sweep.
+    """
     choice = settings.choice()
+    known = {} if known is None else known
     if settings.data.name == "imagefolder":
         from cnnbench.data.folder import fingerprint
 
-        choice["data"]["content"] = fingerprint(Path(settings.data.root).expanduser())
+        root = settings.data.root
+        if root not in known:
+            known[root] = fingerprint(Path(root).expanduser())
+        choice["data"]["content"] = known[root]
     weights = settings.arch.weights
     if weights is not None and weights != "imagenet":
-        choice["arch"]["weights"] = content(weights)
+        if weights not in known:
+            known[weights] = content(weights)
+        choice["arch"]["weights"] = known[weights]
     name = f"{settings.arch.name}-{settings.data.name}-s{settings.seed}-{identity(choice)}"
     return Run(Path(settings.output_dir).expanduser() / settings.name / name)
 

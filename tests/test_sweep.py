@@ -9,9 +9,11 @@ from pathlib import Path
 from statistics import median
 
 import pytest
+from PIL import Image
 from running import TINY, command, epochs, kill_when, runs
 from test_resume import assert_same
 
+from cnnbench.data import folder as folders
 from cnnbench.runs import find
 
 LONG = [*TINY, "data.limit=600", "trainer.max_epochs=12", "device.threads=1", "name=s"]
@@ -79,6 +81,22 @@ def test_a_sweep_trains_what_single_runs_train(cli):
     assert {run.path.name for run in find(Path("swept"))} == {run.path.name for run in find(Path("single"))}
     for run in find(Path("single")):
         assert_same(run.path, Path("swept/default") / run.path.name)
+
+
+def test_images_are_looked_through_once_for_a_sweep(cli, monkeypatch):
+    """A folder's content is part of a run's identity; thousands of runs do not read it thousands of times."""
+    folder = Path("images")
+    for label in "ab":
+        (folder / label).mkdir(parents=True)
+        for i in range(20):
+            Image.new("L", (8, 8), 10 * i).save(folder / label / f"{i}.png")
+    read = []
+    original = folders.fingerprint
+    monkeypatch.setattr(folders, "fingerprint", lambda path: read.append(path) or original(path))
+    asked = ["data=imagefolder", "data.root=images", "data.size=8", "data.limit=null", "data.batch_size=8"]
+    assert cli("train", "-m", *TINY, *asked, "seed=0,1,2")[0] == 0
+    assert read == [folder]
+    assert states() == ["finished"] * 3
 
 
 def test_basic_launcher_of_hydra(cli):

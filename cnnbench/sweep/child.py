@@ -43,15 +43,18 @@ class Child:
         function: `module:name` of a function, so that only the new process has to import it.
         args: what it is called with; has to be picklable, as what it returns.
         environment: what to change in the environment variables of this process.
+        captured: what it prints goes into the log of its run; else to where this process prints.
     """
 
-    def __init__(self, function: str, *args: Any, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, function: str, *args: Any, environment: Mapping[str, str] | None = None, captured: bool = True
+    ) -> None:
         if os.name == "posix":
             CONTEXT.set_forkserver_preload(["cnnbench.sweep.preload"])
         self.answers, sender = CONTEXT.Pipe(duplex=False)
         variables = {**os.environ, **(environment or {})}
         self.process = CONTEXT.Process(  # type: ignore[attr-defined]  # typeshed has it in each context
-            target=_main, args=(sender, variables, function, args)
+            target=_main, args=(sender, variables, captured, function, args)
         )
         self.process.start()
         sender.close()
@@ -93,13 +96,14 @@ class Child:
             self.process.join()
 
 
-def _main(sender: Any, environment: Mapping[str, str], function: str, args: Any) -> None:
+def _main(sender: Any, environment: Mapping[str, str], captured: bool, function: str, args: Any) -> None:
     """The life of a child."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who started it, who then says what to do
     os.environ.clear()
     os.environ.update(environment)
     threading.Thread(target=_follow_parent, daemon=True).start()
-    process.capture()
+    if captured:
+        process.capture()
     try:
         answer = True, pkgutil.resolve_name(function)(*args)
     except Exception as error:  # travels to who asked

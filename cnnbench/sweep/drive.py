@@ -76,7 +76,7 @@ def drive(
             _start(course, pool)
         for cell, outcome in pool.ended():
             del course.running[cell]
-            cell.tries += 1
+            cell.tries += outcome.kind != "busy"
             if outcome.kind == "busy":
                 course.elsewhere[cell] = lease.of(cell.run.path)
             elif outcome.kind in RETRIED and cell.tries <= plan.sweep.retries:

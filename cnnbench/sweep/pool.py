@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -102,11 +103,15 @@ def examined(cells: Sequence[Cell], cores: int, *, here: bool) -> Report:
         cores: how many each of them will have.
         here: they will be trained on this machine, with its devices and its data.
     """
+    settings = [cell.settings for cell in cells]
+    child = Child("cnnbench.sweep.check:check", settings, cores, here, captured=False)
     try:
-        found: Report = Child(
-            "cnnbench.sweep.check:check", [cell.settings for cell in cells], cores, here
-        ).answer()
+        found: Report = child.answer()
     except Died as death:  # of one of the models, perhaps: its run will show it
         ui.console.print(f"models and data could not be tried beforehand: {death}", style="yellow")
         return Report()
+    except BaseException:  # interrupted
+        child.terminate()
+        child.kill_after(time.monotonic() + 1)
+        raise
     return found

@@ -88,8 +88,8 @@ class Ray:
 
     @property
     def at_once(self) -> int:
-        """Unknown unless it is limited: the cluster decides."""
-        return self.limit or 0
+        """Unknown: the cluster decides."""
+        return 0
 
     def describe(self) -> str:
         """`on a Ray cluster of 2 nodes with 4 cores`."""

@@ -126,7 +126,7 @@ class Slurm:
     @property
     def at_once(self) -> int:
         """Unknown: the cluster decides."""
-        return self.limit or 0
+        return 0
 
     def describe(self) -> str:
         """`as SLURM jobs in partition gpu`."""
