@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cnnbench.process import cpu_cores
+from cnnbench.settings import Sweep
 from cnnbench.sweep.child import GRACE_S, Child, Died
 from cnnbench.sweep.plan import Cell, Plan
 from cnnbench.sweep.pool import Job, Outcome, examined
@@ -18,10 +19,60 @@ PER_RUN_S = 2.0
 
 @dataclass(frozen=True)
 class Place:
-    """What a run has of the machine."""
+    """What a run has of the machine: cores, and the GPU that it sees."""
 
     cores: int
     gpu: str | None
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What there is to be shared out.
+
+    Attributes:
+        gpus: their names for CUDA_VISIBLE_DEVICES, each as often as runs may share it.
+        jobs: runs at a time.
+        share: the cores of a run that asks for no number of threads.
+    """
+
+    cores: int
+    gpus: tuple[str, ...]
+    jobs: int
+    share: int
+
+    @classmethod
+    def of(cls, cores: int, gpus: Sequence[str], sweep: Sweep, runs: int, *, accelerated: bool) -> Machine:
+        """Divide the machine.
+
+        Args:
+            cores: that this process may use.
+            gpus: that it may use.
+            sweep: how many runs at a time were asked for.
+            runs: how many there are in the whole sweep, and not in what is left of it: one that is relaunched
+                gives its new runs as many threads as it would have given them at first.
+            accelerated: they are computed on a GPU.
+        """
+        places = tuple(name for name in gpus for _ in range(sweep.jobs_per_gpu))
+        room = max(1, len(places)) if accelerated else cores
+        jobs = max(1, min(sweep.jobs or room, room, cores, runs))
+        return cls(cores, places, jobs, cores // jobs)
+
+    def place(self, taken: Sequence[Place], cores: int, *, accelerated: bool) -> Place | None:
+        """Room for one more run beside those that have `taken` theirs; None if there is none now.
+
+        A run that wants more cores than there are is given all of them, alone.
+        """
+        if taken and (len(taken) >= self.jobs or sum(place.cores for place in taken) + cores > self.cores):
+            return None
+        if not accelerated:
+            return Place(cores, None)
+        free = list(self.gpus)
+        for place in taken:
+            if place.gpu is not None:
+                free.remove(place.gpu)
+        if self.gpus:
+            return Place(cores, free[0]) if free else None
+        return None if taken else Place(cores, None)  # Apple's GPU: one at a time
 
 
 class Local:
@@ -32,36 +83,32 @@ class Local:
     """
 
     def __init__(self, plan: Plan) -> None:
-        self.sweep = plan.sweep
-        self.cores = cpu_cores()
         self.running: dict[Cell, tuple[Child, Place]] = {}
-        # By the size of the whole sweep and not of what is left of it: one that is relaunched gives its new
-        # runs as many threads as it would have given them at first.
-        self.jobs = min(self.sweep.jobs or self.cores, self.cores, max(1, len(plan.cells)))
-        self.share = self.cores // self.jobs
         self.pending = plan.pending
-        self.report = examined(self.pending, self.share, here=True)
+        cores, runs = cpu_cores(), len(plan.cells)
+        without = Machine.of(cores, (), plan.sweep, runs, accelerated=False)
+        self.report = examined(self.pending, without.share, here=True)
         for i, seconds in self.report.epoch_s.items():
             cell = self.pending[i]
             left = cell.settings.trainer.max_epochs - len(cell.run.rows())
             cell.estimate_s = PER_RUN_S + max(0, left) * seconds
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        names = visible.split(",") if visible else map(str, range(self.report.gpus))
-        self.gpus = [name for name in names for _ in range(self.sweep.jobs_per_gpu)]
-        if any(map(self._accelerated, self.pending)):
-            self.jobs = min(self.sweep.jobs or len(self.gpus) or 1, len(self.gpus) or 1, self.cores)
+        gpus = visible.split(",") if visible else list(map(str, range(self.report.gpus)))
+        self.accelerated = any(map(self._accelerated, self.pending))
+        self.machine = Machine.of(cores, gpus, plan.sweep, runs, accelerated=self.accelerated)
 
     @property
     def at_once(self) -> int:
         """How many runs are carried out at a time."""
-        return self.jobs
+        return self.machine.jobs
 
     def describe(self) -> str:
         """`2 at a time, 1 thread each`."""
-        if self.jobs == 1:
+        jobs, share = self.machine.jobs, self.machine.share
+        if jobs == 1:
             return "one at a time"
-        where = f"on {len(set(self.gpus))} GPUs" if any(map(self._accelerated, self.pending)) else "each"
-        return f"{self.jobs} at a time, {self.share} thread{'s' * (self.share > 1)} {where}"
+        where = f" on {len(set(self.machine.gpus))} GPUs" if self.accelerated and self.machine.gpus else ""
+        return f"{jobs} at a time{where}, {share} thread{'s' * (share > 1)} each"
 
     def refused(self) -> Mapping[Cell, str]:
         """The pending runs that cannot be made, and why."""
@@ -69,7 +116,10 @@ class Local:
 
     def start(self, cell: Cell) -> bool:
         """Start a run if there are cores, and a GPU if it needs one, that no other run has."""
-        place = self._place(cell)
+        recorded = cell.run.status().get("device", {}) if cell.tries or not cell.settings.force else {}
+        cores = recorded.get("threads") or cell.settings.device.threads or self.machine.share
+        taken = [place for _, place in self.running.values()]
+        place = self.machine.place(taken, cores, accelerated=self._accelerated(cell))
         if place is None:
             return False
         child = Child(
@@ -79,22 +129,6 @@ class Local:
         )
         self.running[cell] = child, place
         return True
-
-    def _place(self, cell: Cell) -> Place | None:
-        taken = [place for _, place in self.running.values()]
-        recorded = cell.run.status().get("device", {}) if cell.tries or not cell.settings.force else {}
-        cores = recorded.get("threads") or cell.settings.device.threads or self.share
-        if taken and (len(taken) >= self.jobs or sum(p.cores for p in taken) + cores > self.cores):
-            return None
-        if not self._accelerated(cell):
-            return Place(cores, None)
-        free = list(self.gpus)
-        for place in taken:
-            if place.gpu is not None:
-                free.remove(place.gpu)
-        if self.gpus:
-            return Place(cores, free[0]) if free else None
-        return Place(cores, None) if not taken else None  # Apple's GPU: one at a time
 
     def _accelerated(self, cell: Cell) -> bool:
         """Whether a run is computed on a GPU."""
