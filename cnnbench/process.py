@@ -52,7 +52,8 @@ def cpu_cores() -> int:
 def interruptible() -> Iterator[None]:
     """Raise `Interrupted` on Ctrl-C, SIGTERM and a closed terminal; afterwards as it was before.
 
-    A signal that is ignored stays so: a worker leaves Ctrl-C to the process that started it.
+    A signal that is ignored stays so: what was started with `nohup` outlives its terminal, and a worker
+    leaves Ctrl-C to the process that started it.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

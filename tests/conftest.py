@@ -1,10 +1,16 @@
 """What every test starts from: an empty working folder, no accounts, no settings from outside."""
 
 import os
+import signal
 
 import pytest
 
 from cnnbench.cli import main
+
+# What is started in the background ignores Ctrl-C, with `nohup` a closed terminal too; so would all that the
+# tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)

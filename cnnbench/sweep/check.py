@@ -139,6 +139,6 @@ def _step_s(step: _Step, device: dict[str, Any]) -> float:
         output = model(images)
         loss = sum(o.float().sum() for o in (output if isinstance(output, tuple) else (output,)))
         loss.backward()
-        float(loss)  # waits for the device
+        float(loss.detach())  # waits for the device
         seconds = time.perf_counter() - start
     return seconds
