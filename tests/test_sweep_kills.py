@@ -14,7 +14,7 @@ from test_resume import assert_same
 
 from cnnbench.runs import DONE, find
 
-EPOCHS, JOBS, KILLS = 10, 2, 30
+EPOCHS, JOBS, KILLS = 30, 2, 30
 ASKED = [
     *("arch=basic,mlp", "optimizer.lr=0.05,0.1", "seed=range(6)"),
     *(f"trainer.max_epochs={EPOCHS}", "data.limit=600", "device.threads=1", f"sweep.jobs={JOBS}", "name=k"),

@@ -135,7 +135,7 @@ def test_jobs_outlive_the_driver_and_are_taken_up_again(cli, slurm, signum):
 
 def test_a_run_that_meets_the_time_limit_goes_on(slurm):
     """SLURM ends it, submitit queues it again, and it ends with every epoch trained once."""
-    recipe = ["arch.width=1", "arch.blocks=3", "data.limit=1400", "trainer.max_epochs=300"]
+    recipe = ["arch.width=1", "arch.blocks=3", "data.limit=1400", "trainer.max_epochs=400"]
     limits = ["hydra.launcher.time_min=1", "hydra.launcher.signal_delay_s=30"]
     driver = start(*LONG, *recipe, *SLURM, *limits, "seed=0,1")
     said = driver.communicate()[0]
@@ -144,7 +144,7 @@ def test_a_run_that_meets_the_time_limit_goes_on(slurm):
     attempts = [run.status()["attempts"] for run in find(Path("outputs"))]
     assert any(len(one) > 1 for one in attempts), "make the runs longer than the limit"
     for run in find(Path("outputs")):
-        assert trained(run, 300, again=len(run.status()["attempts"]) - 1)
+        assert trained(run, 400, again=len(run.status()["attempts"]) - 1)
         assert [one["state"] for one in run.status()["attempts"]][:-1] == ["interrupted"] * (
             len(run.status()["attempts"]) - 1
         )
