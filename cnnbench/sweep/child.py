@@ -99,6 +99,8 @@ class Child:
 def _main(sender: Any, environment: Mapping[str, str], captured: bool, function: str, args: Any) -> None:
     """The life of a child."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who started it, who then says what to do
+    # Workers that read images are started as in any other process, and not each by a server of its own.
+    multiprocessing.set_start_method(None, force=True)
     os.environ.clear()
     os.environ.update(environment)
     threading.Thread(target=_follow_parent, daemon=True).start()
