@@ -62,7 +62,10 @@ def interruptible() -> Iterator[None]:
     def interrupt(signum: int, frame: FrameType | None) -> None:
         for number in before:
             signal.signal(number, signal.SIG_IGN)  # the clean-up is short: it is not interrupted too
-        raise Interrupted(signum)
+        if _unbroken:
+            _unbroken.append(signum)
+        else:
+            raise Interrupted(signum)
 
     before: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
@@ -74,6 +77,22 @@ def interruptible() -> Iterator[None]:
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
+
+
+_unbroken: list[int] = []
+
+
+@contextmanager
+def unbroken() -> Iterator[None]:
+    """Let an interruption wait until what is being written is whole."""
+    _unbroken.append(0)
+    try:
+        yield
+    finally:
+        asked = _unbroken[-1]
+        _unbroken.clear()
+        if asked:
+            raise Interrupted(asked)
 
 
 _captured = False

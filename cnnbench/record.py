@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from cnnbench.errors import Diverged
+from cnnbench.process import unbroken
 from cnnbench.runs import Run
 from cnnbench.ui import console
 
@@ -122,14 +123,15 @@ class Record(Checkpoint):
             "time/images": self.images,
         }
         self.check()
-        self.rows.append(row)
-        self.run.write_rows(self.rows)
-        self.on_row(row)
-        for key in ("train/loss", "val/loss"):
-            if not math.isfinite(row[key]):
-                raise Diverged(trainer.current_epoch, key)
-        self.saved_step = trainer.global_step
-        self._save(trainer, best=best_row(self.rows) is row)
+        with unbroken():  # an epoch that is told of is not trained again
+            self.rows.append(row)
+            self.run.write_rows(self.rows)
+            self.on_row(row)
+            for key in ("train/loss", "val/loss"):
+                if not math.isfinite(row[key]):
+                    raise Diverged(trainer.current_epoch, key)
+            self.saved_step = trainer.global_step
+            self._save(trainer, best=best_row(self.rows) is row)
         if stops_early(self.rows, self.patience):
             trainer.should_stop = True
 

@@ -19,6 +19,7 @@ REFERENCED = [arch for arch in OWN if arch in torchvision.models.list_models(mod
 QUICK = {"alexnet", "vgg11_bn", "googlenet", "resnet18", "resnet50", "mobilenet_v2", "efficientnet_b0"}
 SOME = [pytest.param(a, marks=() if a in QUICK else pytest.mark.slow) for a in REFERENCED]
 AUX = ("googlenet", "inception_v3")
+HEAVY = {*AUX, "efficientnet_b0"}
 
 
 def published(arch):
@@ -138,7 +139,9 @@ def test_no_family_takes_its_layers_from_elsewhere():
 
 
 @pytest.mark.parametrize("size", [pytest.param(s, marks=() if s == 32 else pytest.mark.slow) for s in SIZES])
-@pytest.mark.parametrize("family", families())
+@pytest.mark.parametrize(
+    "family", [pytest.param(f, marks=pytest.mark.slow if f in HEAVY else ()) for f in families()]
+)
 def test_every_family_trains_with_every_op_or_says_why_not(family, size):
     """One training step of each cell; what trains and what is refused stands in docs/OPS.md."""
     documented = (ROOT / "docs" / "OPS.md").read_text().splitlines()

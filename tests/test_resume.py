@@ -1,6 +1,7 @@
 """A run that was killed goes on, and ends as if nothing had happened: bit for bit, on CPU."""
 
 import json
+import os
 import signal
 import subprocess
 from pathlib import Path
@@ -14,7 +15,7 @@ from sklearn.datasets import load_digits
 
 from cnnbench.cli import main
 from cnnbench.errors import Interrupted
-from cnnbench.record import Record
+from cnnbench.record import Record, resumable
 from cnnbench.runs import Run
 
 RECIPE = [*TINY, "trainer.max_epochs=6", "data.limit=600", "data.batch_size=32"]
@@ -94,9 +95,28 @@ def test_resumed_equals_undisturbed(variant, every_n_steps, monkeypatch, images)
     assert_same(the_run("whole"), the_run("broken"))
 
 
-@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_an_interruption_waits_for_the_checkpoint(monkeypatch):
+    """An epoch whose row is written is not trained again."""
+    save, written = Record._save, []
+
+    def told(self, trainer, *, best):
+        written.append(trainer.global_step)
+        if len(written) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        save(self, trainer, best=best)
+
+    monkeypatch.setattr(Record, "_save", told)
+    assert main(["train", *RECIPE]) == 128 + signal.SIGTERM
+    run = Run(the_run())
+    assert run.state == "interrupted"
+    assert len(run.rows()) == len(resumable(run)[1]) == len(written) == 2
+
+
+@pytest.mark.parametrize(
+    "signum", [signal.SIGKILL, signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_killed_process(signum):
-    asked = [*RECIPE, "trainer.max_epochs=60"]
+    asked = [*RECIPE, "trainer.max_epochs=30"]
     process = subprocess.Popen(command("train", "output_dir=broken", *asked))
     code = kill_when(
         process, lambda: any(epochs(p.parent) > 2 for p in Path("broken").rglob("metrics.csv")), signum
@@ -106,7 +126,7 @@ def test_killed_process(signum):
     assert run.status()["state"] == ("running" if signum == signal.SIGKILL else "interrupted")
     assert run.state == "interrupted"  # whatever the file says: nobody holds the lock
     before = len(run.rows())
-    assert 0 < before < 60
+    assert 0 < before < 30
 
     assert main(["train", "output_dir=broken", *asked]) == 0
     assert run.state == "finished"

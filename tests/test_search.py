@@ -95,6 +95,7 @@ def test_a_trial_that_diverges_or_fails_does_not_end_the_study(cli):
     assert "finished trials" in out
 
 
+@pytest.mark.slow
 def test_a_killed_study_goes_on(cli):
     asked = [*SEARCH, "optimizer.lr=tag(log,interval(0.001,0.5))", "trainer.max_epochs=15", "data.limit=600"]
     asked += ["hydra.sweeper.n_trials=2", "hydra.sweeper.at_once=2"]

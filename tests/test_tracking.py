@@ -208,6 +208,7 @@ def test_divergence_is_a_finished_run():
     assert logged(the_run()).exit_code == 0
 
 
+@pytest.mark.slow
 def test_interrupt_is_recorded(troublesome):
     assert signalled(troublesome, signal.SIGINT, has_rows(2)) == 130
     wandb_run = logged(the_run())
@@ -252,6 +253,7 @@ def test_killed_run_is_resumed_and_synced_as_one(troublesome, server):
     assert run.exit_code == 0
 
 
+@pytest.mark.slow
 def test_killed_online_run_is_resumed_as_one(troublesome, server):
     def sent():
         return any(len(run.history) >= 2 for run in server.runs.values())
