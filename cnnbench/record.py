@@ -14,6 +14,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch import distributed
 
 from cnnbench.errors import Diverged
 from cnnbench.process import unbroken
@@ -51,6 +52,7 @@ class Record(Checkpoint):
         every_n_steps: also save within an epoch, after so many optimizer steps.
         check: called before anything is written; what it raises ends the training.
         on_row: called with each new row.
+        writes: False in all but the first of the processes that train a run together.
     """
 
     def __init__(
@@ -60,10 +62,12 @@ class Record(Checkpoint):
         *,
         patience: int | None,
         every_n_steps: int | None,
-        check: Callable[[], None],
-        on_row: Callable[[Row], None],
+        check: Callable[[], None] = lambda: None,
+        on_row: Callable[[Row], None] = lambda row: None,
+        writes: bool = True,
     ) -> None:
         self.run, self.rows, self.check, self.on_row = run, list(rows), check, on_row
+        self.writes = writes
         self.patience, self.every_n_steps = patience, every_n_steps
         self.saved_step = 0
         self.epoch_start = self.train_s = 0.0
@@ -95,9 +99,11 @@ class Record(Checkpoint):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Look at the loss now and then, and save if it is time to."""
-        self.images += len(batch[1])
-        if batch_idx % CHECK_EVERY == 0 and not math.isfinite(float(outputs["loss"])):
-            raise Diverged(trainer.current_epoch, "train/loss")
+        self.images += trainer.datamodule.part.total  # type: ignore[attr-defined]
+        if batch_idx % CHECK_EVERY == 0:
+            loss = trainer.strategy.reduce(outputs["loss"].detach(), reduce_op="mean")
+            if not math.isfinite(float(loss)):
+                raise Diverged(trainer.current_epoch, "train/loss")
         step = trainer.global_step
         last = batch_idx + 1 >= trainer.num_training_batches  # the epoch's own checkpoint follows
         if self.every_n_steps and step - self.saved_step >= self.every_n_steps and not last:
@@ -125,8 +131,9 @@ class Record(Checkpoint):
         self.check()
         with unbroken():  # an epoch that is told of is not trained again
             self.rows.append(row)
-            self.run.write_rows(self.rows)
-            self.on_row(row)
+            if self.writes:
+                self.run.write_rows(self.rows)
+                self.on_row(row)
             for key in ("train/loss", "val/loss"):
                 if not math.isfinite(row[key]):
                     raise Diverged(trainer.current_epoch, key)
@@ -139,10 +146,13 @@ class Record(Checkpoint):
         """Write a checkpoint, then move it into place: a kill at any moment leaves one that loads."""
         self.check()
         folder = self.run.checkpoints
-        for stale in folder.glob(".*"):
-            stale.unlink(missing_ok=True)
         partial = folder / f".partial.{os.getpid()}"
-        trainer.save_checkpoint(partial)
+        if self.writes:
+            for stale in folder.glob(".*"):
+                stale.unlink(missing_ok=True)
+        trainer.save_checkpoint(partial)  # by all processes: each may have something to add
+        if not self.writes:
+            return
         if best:
             _copy(partial, folder / "best.ckpt")
         if (folder / "last.ckpt").exists():
@@ -151,7 +161,21 @@ class Record(Checkpoint):
 
 
 class PlainCheckpoints(TorchCheckpointIO):
-    """Writes a checkpoint where it is asked to; Lightning's own goes through the system's /tmp first."""
+    """Writes a checkpoint where it is asked to; Lightning's own goes through the system's /tmp first.
+
+    Args:
+        agree: gives all processes what the first one has read: another machine may still see an older file.
+    """
+
+    def __init__(self, agree: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self.agree = agree
+
+    def load_checkpoint(self, path: Any, *args: Any, **options: Any) -> dict[str, Any]:
+        """Read by the first process."""
+        first = not distributed.is_initialized() or distributed.get_rank() == 0
+        found = super().load_checkpoint(path, *args, **options) if first else None
+        return self.agree(found)  # type: ignore[no-any-return]
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Plain `torch.save`: `Record` moves the file into place."""

@@ -37,6 +37,8 @@ class Classifier(pl.LightningModule):
         mixup, cutmix: alpha of each (arXiv:1710.09412, 1905.04899); 0 is off.
         decay_norm_and_bias: False leaves parameters of one dimension without weight decay.
         frozen: modules of `model` that stay in eval mode, so that batch norm keeps its statistics.
+        rank: which of the processes this is that train together; each draws its own dropout masks.
+        weight: of this process's loss in the mean over processes: the parts of a batch need not be equal.
     """
 
     def __init__(
@@ -52,8 +54,11 @@ class Classifier(pl.LightningModule):
         cutmix: float = 0.0,
         decay_norm_and_bias: bool = True,
         frozen: Sequence[nn.Module] = (),
+        rank: int = 0,
+        weight: float = 1.0,
     ) -> None:
         super().__init__()
+        self.rank, self.weight = rank, weight
         self.model = model
         self.make_optimizer, self.make_schedule = optimizer, schedule
         self.seed, self.label_smoothing, self.decay_norm_and_bias = seed, label_smoothing, decay_norm_and_bias
@@ -85,8 +90,9 @@ class Classifier(pl.LightningModule):
             module.eval()
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Seed every generator from (seed, epoch, batch)."""
-        seed_all("step", self.seed, self.current_epoch, batch_idx)
+        """Seed every generator from (seed, epoch, batch), and the rank of all processes but the first."""
+        rank = [self.rank] if self.rank else []
+        seed_all("step", self.seed, self.current_epoch, batch_idx, *rank)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Mean cross-entropy of one batch, (N, C, H, W) images with (N,) labels."""
@@ -106,7 +112,7 @@ class Classifier(pl.LightningModule):
             right = (hits == labels).float() if targets is labels else targets.gather(1, hits[:, None])
             self.train_metrics["loss"].update(own.detach(), len(labels))
             self.train_metrics["acc"].update(right)
-        return loss
+        return loss if self.weight == 1 else self.weight * loss
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's means over the images seen."""

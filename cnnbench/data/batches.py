@@ -43,6 +43,9 @@ class EpochOrder(Sampler[Place]):
 
     Training drops the last incomplete batch (a batch of one has no batch statistics) unless there
     is no other; evaluation keeps it. `start` skips the batches that an interrupted epoch already had.
+
+    Of `world` processes that train together, the one of this `rank` gets its share of each training batch, or of
+    all images for evaluation, in as many batches as the others: none waits for one that has no more.
     """
 
     def __init__(
@@ -54,9 +57,12 @@ class EpochOrder(Sampler[Place]):
         shuffle: bool = False,
         epoch: int = 0,
         start: int = 0,
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
         self.count, self.batch_size, self.seed, self.shuffle = count, batch_size, seed, shuffle
         self.epoch, self.start = epoch, start
+        self.rank, self.world = rank, world
 
     def set_epoch(self, epoch: int) -> None:
         """Called by Lightning before each epoch."""
@@ -67,15 +73,30 @@ class EpochOrder(Sampler[Place]):
             return self.count // self.batch_size
         return -(-self.count // self.batch_size)
 
+    @property
+    def total(self) -> int:
+        """Images of a training batch, those of all processes."""
+        return min(self.count, self.batch_size)
+
     def __iter__(self) -> Iterator[Place]:
         first, self.start = self.start, 0
-        order = torch.arange(self.count)
         if self.shuffle:
             generator = torch.Generator().manual_seed(mix("order", self.seed, self.epoch))
             order = torch.randperm(self.count, generator=generator)
+        else:
+            order = torch.arange(self.count)[share(self.count, self.rank, self.world)]
         for batch in range(first, len(self)):
-            chosen = order[batch * self.batch_size : (batch + 1) * self.batch_size].tolist()
-            yield Place(self.epoch, mix("batch", self.seed, self.epoch, batch), chosen)
+            if self.shuffle:
+                chosen = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+                chosen = chosen[share(len(chosen), self.rank, self.world)]
+            else:
+                chosen = order[share(len(order), batch, len(self))]
+            yield Place(self.epoch, mix("batch", self.seed, self.epoch, batch), chosen.tolist())
+
+
+def share(total: int, rank: int, world: int) -> slice:
+    """The part of `total` things that falls to one of `world`: the parts follow each other, equal to within one."""
+    return slice(total * rank // world, total * (rank + 1) // world)
 
 
 @dataclass

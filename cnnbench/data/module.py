@@ -25,6 +25,7 @@ from cnnbench.data.batches import (
     decode_all,
     eval_transform,
     loader,
+    share,
     train_transforms,
 )
 from cnnbench.data.sets import DATASETS, Images, Parts
@@ -52,7 +53,8 @@ class ImageData(pl.LightningDataModule):
     Everything that can be wrong with the data is found when it is constructed. Batches reach the
     model as (float32 (N, C, H, W), int64 (N,)), normalised; augmentation runs on the model's device.
 
-    `imagenet_normalisation` normalises colour images as ImageNet's weights expect it.
+    `imagenet_normalisation` normalises colour images as ImageNet's weights expect it. `batch_size` counts the
+    images of all `world` processes that train together, of which this is the one of `rank`.
 
     Attributes:
         train, val, test: the three parts.
@@ -80,9 +82,12 @@ class ImageData(pl.LightningDataModule):
         num_classes: int | None = None,
         augment: Augment = Augment(),
         imagenet_normalisation: bool = False,
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
         super().__init__()
         self.name, self.seed, self.batch_size = name, seed, batch_size
+        self.rank, self.world = rank, world
         self.workers, self.augment = num_workers, augment
         if num_classes is not None and name != "synthetic":
             raise InputError(f"data.num_classes={num_classes}: only data=synthetic has it as a setting")
@@ -101,7 +106,24 @@ class ImageData(pl.LightningDataModule):
         if imagenet_normalisation and self.channels == 3:
             self.mean, self.std = sets.IMAGENET
         *three, self.split = _split(name, parts, limit, limit_test, val_fraction, split_seed)
+        self._check_shares(*(len(part.labels) for part in three))
         self.train, self.val, self.test = (self._sized(part, in_memory) for part in three)
+
+    def _check_shares(self, train: int, val: int, test: int) -> None:
+        """Whether each of the processes that train together has something to do."""
+        if self.world == 1:
+            return
+        images = min(train, self.batch_size)
+        if images < 2 * self.world:
+            raise InputError(
+                f"data.batch_size={self.batch_size}: {images} images in a batch, for {self.world} processes; "
+                f"allowed: {2 * self.world} or more"  # one image alone has no batch statistics
+            )
+        if (fewest := min(val, test)) < self.world:
+            raise InputError(
+                f"device: {self.world} processes share {fewest} images for val or test; "
+                f"allowed: {fewest} processes at most"
+            )
 
     def _shape(self, pixels: Tensor | list[Path], size: int | None, channels: int | None) -> tuple[int, int]:
         """Side and channels of the images that the model will see."""
@@ -170,7 +192,26 @@ class ImageData(pl.LightningDataModule):
         return self._loader(self.train, order, drawn, cut=self.augment.resized_crop is None)
 
     def _train_order(self) -> EpochOrder:
-        return EpochOrder(len(self.train.labels), self.batch_size, seed=self.seed, shuffle=True)
+        return EpochOrder(
+            len(self.train.labels),
+            self.batch_size,
+            seed=self.seed,
+            shuffle=True,
+            rank=self.rank,
+            world=self.world,
+        )
+
+    @property
+    def part(self) -> aug.Part:
+        """What of a training batch comes to this process."""
+        total = self._train_order().total
+        return aug.Part(total, share(total, self.rank, self.world))
+
+    @property
+    def weight(self) -> float:
+        """What the mean loss of this process's part counts, such that the mean over processes is that over images."""
+        total, mine = self.part
+        return (mine.stop - mine.start) * self.world / total
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The val images in a fixed order."""
@@ -181,7 +222,8 @@ class ImageData(pl.LightningDataModule):
         return self._eval_loader(self.test)
 
     def _eval_loader(self, part: Images) -> DataLoader[Batch]:
-        return self._loader(part, EpochOrder(len(part.labels), EVAL_BATCH * self.batch_size), [], cut=True)
+        order = EpochOrder(len(part.labels), EVAL_BATCH * self.batch_size, rank=self.rank, world=self.world)
+        return self._loader(part, order, [], cut=True)
 
     def _loader(
         self, part: Images, order: EpochOrder, drawn: list[v2.Transform], *, cut: bool
@@ -207,16 +249,17 @@ class ImageData(pl.LightningDataModule):
     def transform(self, images: Tensor, key: int | None) -> Tensor:
         """uint8 (N, c, H, W) to float32 (N, C, H, W); with a key, augmented by draws from it."""
         generator = torch.Generator(images.device)
+        part = self.part if self.world > 1 else None
         if key is not None:
             generator.manual_seed(key)
             if self.augment.crop:
-                images = aug.random_crop(images, self.augment.crop, generator)
+                images = aug.random_crop(images, self.augment.crop, generator, part)
             if self.augment.flip:
-                images = aug.random_flip(images, generator)
+                images = aug.random_flip(images, generator, part)
         images = images.expand(-1, len(self.mean), -1, -1)  # grey ones that get ImageNet's normalisation
         pixels = aug.normalise(images, self.mean, self.std)
         if key is not None and self.augment.cutout:
-            pixels = aug.cutout(pixels, self.augment.cutout, generator)
+            pixels = aug.cutout(pixels, self.augment.cutout, generator, part)
         return pixels if pixels.shape[1] == self.channels else pixels.repeat(1, self.channels, 1, 1)
 
 

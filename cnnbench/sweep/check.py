@@ -19,7 +19,7 @@ from torch import nn
 from cnnbench import network
 from cnnbench.device import place, resolve
 from cnnbench.errors import InputError
-from cnnbench.fit import make_data, make_task
+from cnnbench.parts import make_data, make_task
 from cnnbench.settings import Settings
 from cnnbench.sweep.pool import Report
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from cnnbench.process import cpu_cores
 from cnnbench.settings import Sweep
-from cnnbench.sweep.child import GRACE_S, Child, Died
+from cnnbench.child import GRACE_S, Child, Died
 from cnnbench.sweep.plan import Cell, Plan
 from cnnbench.sweep.pool import Job, Outcome, examined
 

@@ -10,7 +10,7 @@ from typing import Protocol, Self
 
 from cnnbench import ui
 from cnnbench.settings import Settings
-from cnnbench.sweep.child import Child, Died
+from cnnbench.child import Child, Died
 from cnnbench.sweep.plan import Cell
 
 

@@ -14,7 +14,7 @@ from pydantic import Field
 from cnnbench.errors import InputError
 from cnnbench.process import cpu_cores
 from cnnbench.settings import Count, Section, options
-from cnnbench.sweep.child import GRACE_S, Child, Died
+from cnnbench.child import GRACE_S, Child, Died
 from cnnbench.sweep.plan import Cell, Plan
 from cnnbench.sweep.pool import Job, Outcome, examined
 

@@ -50,7 +50,7 @@ class Child:
         self, function: str, *args: Any, environment: Mapping[str, str] | None = None, captured: bool = True
     ) -> None:
         if os.name == "posix":
-            CONTEXT.set_forkserver_preload(["cnnbench.sweep.preload"])
+            CONTEXT.set_forkserver_preload(["cnnbench.preload"])
         self.answers, sender = CONTEXT.Pipe(duplex=False)
         variables = {**os.environ, **(environment or {})}
         self.process = CONTEXT.Process(  # type: ignore[attr-defined]  # typeshed has it in each context

@@ -1,0 +1,292 @@
+"""The processes that train one run together: how they start, meet, and end.
+
+Each has its part of every batch, and DistributedDataParallel takes the mean of their gradients
+(arXiv:2006.15704). The first one, of rank 0, holds the run's lease, and alone writes into its folder.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from multiprocessing import connection
+from typing import Any, TypeVar
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.plugins.environments import ClusterEnvironment
+from lightning.pytorch.strategies import DDPStrategy
+from torch import distributed
+
+from cnnbench.child import GRACE_S, Child
+from cnnbench.errors import Busy, Diverged, InputError, Pruned, Superseded
+from cnnbench.settings import Device
+
+MEET_S = 600.0
+"""How long a process waits for the others: they may have images to decode first."""
+
+Anything = TypeVar("Anything")
+
+
+@dataclass(frozen=True)
+class Rank:
+    """Which of the processes this is that train a run together.
+
+    Attributes:
+        rank: 0 for the first.
+        world: how many there are.
+        local: which it is on its machine, and so which GPU is its own.
+        node: the number of its machine.
+        address, port: where the first one is found.
+    """
+
+    rank: int = 0
+    world: int = 1
+    local: int = 0
+    node: int = 0
+    address: str = "127.0.0.1"
+    port: int = 0
+
+
+class Team:
+    """This process among those that train a run together; it may be the only one.
+
+    Args:
+        me: which it is.
+        others: those that it has started.
+        store: where they meet; made when they do if it is None.
+    """
+
+    def __init__(
+        self, me: Rank, others: Sequence[Child] = (), store: distributed.TCPStore | None = None
+    ) -> None:
+        self.me, self.others, self.store = me, list(others), store
+
+    def meet(self, accelerator: str) -> None:
+        """Wait for the others: from here on they can hear of each other."""
+        if self.me.world == 1:
+            return
+        wait = timedelta(seconds=MEET_S)
+        if self.store is None:
+            first = self.me.rank == 0
+            self.store = distributed.TCPStore(
+                self.me.address, self.me.port, self.me.world, is_master=first, timeout=wait
+            )
+        backend = "nccl" if accelerator == "gpu" else "gloo"
+        if backend == "nccl":
+            torch.cuda.set_device(self.me.local)
+        if self.me.rank:
+            self.store.set(f"ready/{self.me.rank}", "")
+        for rank, other in enumerate(self.others, 1):
+            while not self.store.check([f"ready/{rank}"]):
+                if other.ended:
+                    self.others.remove(other)
+                    other.answer()
+                time.sleep(0.02)
+        distributed.init_process_group(
+            backend, store=self.store, rank=self.me.rank, world_size=self.me.world, timeout=wait
+        )
+
+    def agree(self, value: Anything) -> Anything:
+        """What the first process has to say; the others may pass anything."""
+        if self.me.world == 1:
+            return value
+        said = [value]
+        distributed.broadcast_object_list(said, 0)
+        return said[0]
+
+    def align(self, module: torch.nn.Module) -> None:
+        """Give the module the parameters and buffers that it has in the first process."""
+        if self.me.world > 1:
+            with torch.no_grad():
+                for tensor in (*module.parameters(), *module.buffers()):
+                    distributed.broadcast(tensor, 0)
+
+    def collect(self, value: Anything) -> list[Anything]:
+        """What each process has, in their order; empty in all but the first."""
+        if self.me.world == 1:
+            return [value]
+        found: list[Any] | None = [None] * self.me.world if self.me.rank == 0 else None
+        distributed.gather_object(value, found, 0)
+        return found or []
+
+    def strategy(self) -> dict[str, Any]:
+        """What Lightning's Trainer is told."""
+        if self.me.world == 1:
+            return {"devices": 1}
+        nodes = self.me.world // self.per_node
+        return {
+            "devices": self.per_node,
+            "num_nodes": nodes,
+            "strategy": DDPStrategy(cluster_environment=_Environment(self.me), gradient_as_bucket_view=True),
+        }
+
+    per_node = 1
+    """Processes on each machine."""
+
+    def callbacks(self) -> list[pl.Callback]:
+        """What a training of several processes needs besides."""
+        return [_Signals(), _Buffers(self)] if self.me.world > 1 else []
+
+    @contextmanager
+    def failing_together(self) -> Iterator[None]:
+        """Say what went wrong in the process where it did, and not that this one lost its connection."""
+        try:
+            yield
+        except (Busy, Diverged, InputError, Pruned, Superseded):
+            raise
+        except Exception as error:
+            for rank, other in enumerate(self.others, 1):
+                if not other.ended:
+                    continue
+                self.others.remove(other)
+                try:
+                    other.answer()
+                except Exception as cause:
+                    raise RuntimeError(f"process {rank}: {type(cause).__name__}: {cause}") from cause
+            raise error
+
+
+@contextmanager
+def team(
+    asked: Device, rank: Rank | None, start: Callable[[Rank], Child] | None = None
+) -> Iterator[Team]:
+    """This process, and those that train with it, for the length of a training.
+
+    Args:
+        asked: how many there are to be.
+        rank: which this is, where a cluster has started all of them; None: the others are started here.
+        start: starts one of the others.
+
+    Raises:
+        InputError: several machines, and no cluster that has started a process on each.
+    """
+    if rank is None and asked.nodes > 1:
+        raise InputError(several_nodes(asked))
+    if rank is None and asked.devices > 1 and start is not None:
+        yield from _started(asked.devices, start)
+        return
+    here = Team(rank or Rank())
+    here.per_node = asked.devices
+    try:
+        yield here
+    finally:
+        if distributed.is_initialized() and here.me.world > 1:
+            distributed.destroy_process_group()
+
+
+def several_nodes(asked: Device) -> str:
+    """Why a run on several machines cannot be started here."""
+    return f"device.nodes={asked.nodes}: a run on several machines is started by -m hydra/launcher=slurm; allowed: 1"
+
+
+def _started(world: int, start: Callable[[Rank], Child]) -> Iterator[Team]:
+    store = distributed.TCPStore("127.0.0.1", 0, world, is_master=True, wait_for_workers=False)
+    me = Rank(0, world, port=store.port)
+    others = [start(replace(me, rank=rank, local=rank)) for rank in range(1, world)]
+    here = Team(me, others, store)
+    here.per_node = world
+    over = threading.Event()
+    threading.Thread(target=_follow, args=(list(others), over), daemon=True).start()
+    try:
+        yield here
+        over.set()
+        distributed.destroy_process_group()
+        deadline = time.monotonic() + GRACE_S
+    except BaseException:
+        over.set()
+        deadline = time.monotonic()  # they hold nothing that could be lost
+        raise
+    finally:
+        for other in here.others:
+            other.kill_after(deadline)
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
+
+
+def _follow(others: Sequence[Child], over: threading.Event) -> None:
+    """End when one of the others has ended before its time, should this process wait for it for ever."""
+    connection.wait([other.process.sentinel for other in others])
+    if not over.wait(GRACE_S):
+        os.kill(os.getpid(), signal.SIGTERM)
+        if not over.wait(GRACE_S):
+            faulthandler.dump_traceback()
+            os._exit(1)
+
+
+class _Environment(ClusterEnvironment):
+    """What Lightning asks about the processes: they are there already."""
+
+    def __init__(self, me: Rank) -> None:
+        super().__init__()
+        self.me = me
+
+    @property
+    def creates_processes_externally(self) -> bool:
+        return True
+
+    @property
+    def main_address(self) -> str:
+        return self.me.address
+
+    @property
+    def main_port(self) -> int:
+        return self.me.port
+
+    @staticmethod
+    def detect() -> bool:
+        return False
+
+    def world_size(self) -> int:
+        return self.me.world
+
+    def set_world_size(self, size: int) -> None:
+        pass
+
+    def global_rank(self) -> int:
+        return self.me.rank
+
+    def set_global_rank(self, rank: int) -> None:
+        pass
+
+    def local_rank(self) -> int:
+        return self.me.local
+
+    def node_rank(self) -> int:
+        return self.me.node
+
+
+class _Signals(pl.Callback):
+    """Keeps the handler of SIGTERM: Lightning's own talks to the other processes, which may be elsewhere."""
+
+    def __init__(self) -> None:
+        self.handler = signal.getsignal(signal.SIGTERM)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take it back."""
+        self._restore()
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take it back."""
+        self._restore()
+
+    def _restore(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self.handler)
+
+
+class _Buffers(pl.Callback):
+    """Has all processes evaluate with the batch statistics that the first one will write down."""
+
+    def __init__(self, here: Team) -> None:
+        self.here = here
+
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Before the first batch; after a callback that exchanges the weights for their averages."""
+        self.here.align(pl_module.model)  # type: ignore[arg-type]

@@ -1,0 +1,130 @@
+"""From settings to the objects that a training is made of, all of them checked before a run's folder is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from cnnbench import network, tracking, weights
+from cnnbench.build import factory
+from cnnbench.data.module import Augment, ImageData
+from cnnbench.ddp import Rank
+from cnnbench.device import place, resolve
+from cnnbench.seeds import seed_all
+from cnnbench.settings import Settings
+from cnnbench.task import Classifier
+
+
+@dataclass
+class Parts:
+    """Everything that a run is made of."""
+
+    data: ImageData
+    task: Classifier
+    device: dict[str, Any]
+    facts: dict[str, Any]
+
+
+def build(
+    settings: Settings,
+    recorded: Mapping[str, Any] | None = None,
+    cores: int | None = None,
+    rank: Rank = Rank(),
+) -> Parts:
+    """Make the objects that the settings describe.
+
+    Args:
+        settings: what was asked for.
+        recorded: what `device` became when the run was first started.
+        cores: how many of the machine's cores this process may use; its share of all if it is None.
+        rank: which of the processes this is that train together.
+
+    Raises:
+        InputError: whatever is wrong with the settings or the data.
+    """
+    device = resolve(settings.device, recorded, cores)
+    tracking.check(settings)
+    seed_all("init", settings.seed)
+    data = make_data(settings, rank)
+    mine = data.part.mine
+    shape = (data.channels, data.size, data.size)
+    model, facts = network.make(settings, shape, data.num_classes, batch=mine.stop - mine.start)
+    frozen: list[torch.nn.Module] = []
+    if settings.arch.weights is not None:
+        facts |= weights.load(model, settings.arch)
+        frozen = weights.frozen(model)
+    model = place(model, device)
+    task = make_task(
+        settings, model, data.num_classes, data.batches, frozen, rank=rank.rank, weight=data.weight
+    )
+    return Parts(data, task, device, facts | data.facts)
+
+
+def make_data(settings: Settings, rank: Rank = Rank()) -> ImageData:
+    """The images that the settings describe, read or found.
+
+    Raises:
+        InputError: they are not there, or the settings do not fit them.
+    """
+    asked = settings.data.model_dump()
+    asked["augment"] = Augment(**asked["augment"])
+    return ImageData(
+        root=settings.data.root,
+        num_workers=settings.data.num_workers,
+        channels=settings.arch.in_channels,
+        imagenet_normalisation=settings.arch.weights == "imagenet",
+        seed=settings.seed,
+        rank=rank.rank,
+        world=rank.world,
+        **asked,
+    )
+
+
+def make_task(
+    settings: Settings,
+    model: torch.nn.Module,
+    num_classes: int,
+    batches: int,
+    frozen: list[torch.nn.Module],
+    **shared: Any,
+) -> Classifier:
+    """What trains the model, in `batches` an epoch.
+
+    Args:
+        settings: of them `optimizer`, `scheduler` and `trainer`.
+        model: see `Classifier`, as for `num_classes` and `frozen`.
+        batches: in an epoch, for the schedule.
+        shared: `rank` and `weight` of `Classifier`.
+
+    Raises:
+        InputError: an optimizer or a schedule that cannot be made as the settings say.
+    """
+    recipe = settings.trainer
+    steps_per_epoch = -(-batches // recipe.accumulate)
+    task = Classifier(
+        model,
+        num_classes,
+        factory(settings.optimizer, "optimizer"),
+        # Not trainer.estimated_stepping_batches: it makes Lightning ask for the training batches before
+        # it has restored the epoch to resume at.
+        factory(
+            settings.scheduler,
+            "scheduler",
+            steps_per_epoch=steps_per_epoch,
+            total_steps=steps_per_epoch * recipe.max_epochs,
+        ),
+        seed=settings.seed,
+        label_smoothing=recipe.label_smoothing,
+        mixup=recipe.mixup,
+        cutmix=recipe.cutmix,
+        decay_norm_and_bias=recipe.decay_norm_and_bias,
+        frozen=frozen,
+        **shared,
+    )
+    # The optimizer and the schedule are made again by Lightning; made here, bad values show in time.
+    optimizer = task.make_optimizer([torch.nn.Parameter(torch.zeros(1))])
+    task.make_schedule(optimizer)
+    return task
