@@ -20,9 +20,10 @@ from typing import Any, TypeVar
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.plugins.environments import ClusterEnvironment
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 from torch import distributed
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from cnnbench.child import GRACE_S, Child
 from cnnbench.errors import Busy, Diverged, InputError, Pruned, Superseded
@@ -54,6 +55,9 @@ class Rank:
     port: int = 0
 
 
+ALONE = Rank()
+
+
 class Team:
     """This process among those that train a run together; it may be the only one.
 
@@ -63,9 +67,7 @@ class Team:
         store: where they meet; made when they do if it is None.
     """
 
-    def __init__(
-        self, me: Rank, others: Sequence[Child] = (), store: distributed.TCPStore | None = None
-    ) -> None:
+    def __init__(self, me: Rank, others: Sequence[Child] = (), store: TCPStore | None = None) -> None:
         self.me, self.others, self.store = me, list(others), store
 
     def meet(self, accelerator: str) -> None:
@@ -75,9 +77,7 @@ class Team:
         wait = timedelta(seconds=MEET_S)
         if self.store is None:
             first = self.me.rank == 0
-            self.store = distributed.TCPStore(
-                self.me.address, self.me.port, self.me.world, is_master=first, timeout=wait
-            )
+            self.store = TCPStore(self.me.address, self.me.port, self.me.world, is_master=first, timeout=wait)
         backend = "nccl" if accelerator == "gpu" else "gloo"
         if backend == "nccl":
             torch.cuda.set_device(self.me.local)
@@ -141,7 +141,7 @@ class Team:
             yield
         except (Busy, Diverged, InputError, Pruned, Superseded):
             raise
-        except Exception as error:
+        except Exception:
             for rank, other in enumerate(self.others, 1):
                 if not other.ended:
                     continue
@@ -150,13 +150,11 @@ class Team:
                     other.answer()
                 except Exception as cause:
                     raise RuntimeError(f"process {rank}: {type(cause).__name__}: {cause}") from cause
-            raise error
+            raise
 
 
 @contextmanager
-def team(
-    asked: Device, rank: Rank | None, start: Callable[[Rank], Child] | None = None
-) -> Iterator[Team]:
+def team(asked: Device, rank: Rank | None, start: Callable[[Rank], Child] | None = None) -> Iterator[Team]:
     """This process, and those that train with it, for the length of a training.
 
     Args:
@@ -167,12 +165,12 @@ def team(
     Raises:
         InputError: several machines, and no cluster that has started a process on each.
     """
-    if rank is None and asked.nodes > 1:
-        raise InputError(several_nodes(asked))
+    if rank is None:
+        asked.check_one_machine()
     if rank is None and asked.devices > 1 and start is not None:
         yield from _started(asked.devices, start)
         return
-    here = Team(rank or Rank())
+    here = Team(rank or ALONE)
     here.per_node = asked.devices
     try:
         yield here
@@ -181,13 +179,8 @@ def team(
             distributed.destroy_process_group()
 
 
-def several_nodes(asked: Device) -> str:
-    """Why a run on several machines cannot be started here."""
-    return f"device.nodes={asked.nodes}: a run on several machines is started by -m hydra/launcher=slurm; allowed: 1"
-
-
 def _started(world: int, start: Callable[[Rank], Child]) -> Iterator[Team]:
-    store = distributed.TCPStore("127.0.0.1", 0, world, is_master=True, wait_for_workers=False)
+    store = TCPStore("127.0.0.1", 0, world, is_master=True, wait_for_workers=False)
     me = Rank(0, world, port=store.port)
     others = [start(replace(me, rank=rank, local=rank)) for rank in range(1, world)]
     here = Team(me, others, store)

@@ -32,7 +32,7 @@ def resolve(
 
     `auto` follows fixed rules and no timing, or a run could not be repeated: the first of GPU,
     MPS and CPU that is there; channels_last except on MPS (which has returned wrong numbers for it);
-    as many threads as there are cores for the run.
+    as many threads as there are cores for this process, of which the run has `devices` on a machine.
 
     Raises:
         InputError: the device is not there, or cannot compute in the precision that is asked for.
@@ -48,13 +48,17 @@ def resolve(
             "accelerator": accelerator,
             "precision": asked.precision,
             "memory_format": layout,
-            "threads": asked.threads or cores or cpu_cores(),
+            "threads": asked.threads or cores or max(1, cpu_cores() // asked.devices),
         }
+    chosen |= {"devices": asked.devices, "nodes": asked.nodes}
     if chosen["accelerator"] not in available():
         why = " (where the run was started)" if recorded else ""
         raise InputError(
             f"device.accelerator={chosen['accelerator']}{why}: not here; there are: {', '.join(available())}"
         )
+    there = {"gpu": torch.cuda.device_count(), "mps": 1}.get(chosen["accelerator"])
+    if there is not None and asked.devices > there:
+        raise InputError(f"device.devices={asked.devices}: too many; allowed: {there} at most")
     if chosen["precision"] == "16-mixed" and chosen["accelerator"] == "cpu":
         raise InputError("device.precision=16-mixed: not on the CPU; allowed: 32-true, bf16-mixed, 64-true")
     if chosen["precision"] == "64-true" and chosen["accelerator"] == "mps":

@@ -112,7 +112,8 @@ def _train(settings: Settings, this: Attempt, parts: Parts, here: Team, start: f
 
 def _follow(settings: Settings, run: Run, parts: Parts, here: Team) -> None:
     """What the other processes do: the same, and nothing is written."""
-    checkpoint, rows = here.agree((None, []))
+    nothing: tuple[Path | None, list[dict[str, float]]] = None, []
+    checkpoint, rows = here.agree(nothing)
     record = Record(
         run,
         rows,
@@ -154,7 +155,7 @@ def _carry_out(
     )
     if not stops_early(record.rows, recipe.early_stopping.patience):
         trainer.fit(parts.task, datamodule=parts.data, ckpt_path=checkpoint, weights_only=True)
-    best = None
+    best: Any = None
     if here.me.rank == 0:
         path = record.run.checkpoints / "best.ckpt"
         best = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]

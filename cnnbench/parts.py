@@ -1,4 +1,4 @@
-"""From settings to the objects that a training is made of, all of them checked before a run's folder is touched."""
+"""From settings to the objects that a training is made of, checked before a run's folder is touched."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from cnnbench import network, tracking, weights
 from cnnbench.build import factory
 from cnnbench.data.module import Augment, ImageData
-from cnnbench.ddp import Rank
+from cnnbench.ddp import ALONE, Rank
 from cnnbench.device import place, resolve
 from cnnbench.seeds import seed_all
 from cnnbench.settings import Settings
@@ -32,7 +32,7 @@ def build(
     settings: Settings,
     recorded: Mapping[str, Any] | None = None,
     cores: int | None = None,
-    rank: Rank = Rank(),
+    rank: Rank = ALONE,
 ) -> Parts:
     """Make the objects that the settings describe.
 
@@ -63,7 +63,7 @@ def build(
     return Parts(data, task, device, facts | data.facts)
 
 
-def make_data(settings: Settings, rank: Rank = Rank()) -> ImageData:
+def make_data(settings: Settings, rank: Rank = ALONE) -> ImageData:
     """The images that the settings describe, read or found.
 
     Raises:

@@ -32,6 +32,7 @@ def quiet() -> Iterator[None]:
             r".*your dataloader is not resumable.*",  # ImageData starts it at the right batch itself
             r".*Checkpoint directory .* exists.*",
             r".*`srun` command is available.*",  # on a cluster's login node
+            r".*when logging on epoch level in distributed setting.*",  # what is logged is reduced already
             r".*Encountered `nan` values.*",  # a run that diverges says so itself
             r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",  # Lightning with torch 2.14
         ):

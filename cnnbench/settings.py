@@ -198,6 +198,21 @@ class Device(Section):
     precision: Literal["32-true", "bf16-mixed", "16-mixed", "64-true"]
     memory_format: Literal["auto", "contiguous", "channels_last"]
     threads: Count | None
+    # Left out of the identity where they change nothing: a run of one process stays what it was.
+    devices: Annotated[Count, Field(exclude_if=lambda count: count == 1)] = 1
+    nodes: Annotated[Count, Field(exclude_if=lambda count: count == 1)] = 1
+
+    def check_one_machine(self) -> None:
+        """To be called where a run cannot be started on several.
+
+        Raises:
+            InputError: that is what is asked for.
+        """
+        if self.nodes > 1:
+            raise InputError(
+                f"device.nodes={self.nodes}: only -m hydra/launcher=slurm starts a run on several machines; "
+                "allowed: 1"
+            )
 
 
 class WandbLogger(Section):

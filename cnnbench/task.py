@@ -7,7 +7,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -130,18 +130,28 @@ class Classifier(pl.LightningModule):
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the running means too: a checkpoint may lie within an epoch."""
-        checkpoint["train_metrics"] = {
-            name: {**metric.metric_state, "_update_count": metric.update_count}
+        """Keep the running means too, those of each process: a checkpoint may lie within an epoch."""
+        checkpoint["train_metrics"] = [
+            {
+                name: {key: tensor[rank] for key, tensor in states.items()}
+                | {"_update_count": self.train_metrics[name].update_count}
+                for name, states in self._states().items()
+            }
+            for rank in range(self.trainer.world_size)
+        ]
+
+    def _states(self) -> dict[str, dict[str, Tensor]]:
+        """The sums behind the running means, (processes, …)."""
+        return {
+            name: {key: _of_all(tensor) for key, tensor in metric.metric_state.items()}  # type: ignore[arg-type]
             for name, metric in self.train_metrics.items(keep_base=True)
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take the running means up again."""
-        for name, states in checkpoint.get("train_metrics", {}).items():
-            metric = self.train_metrics[name]
+        for name, states in checkpoint["train_metrics"][self.rank].items():
             for key, value in states.items():
-                setattr(metric, key, value)
+                setattr(self.train_metrics[name], key, value)
 
     # --- evaluation -----------------------------------------------------------------------------
 
@@ -194,6 +204,15 @@ def _update(metrics: MetricCollection, logits: Tensor, labels: Tensor) -> None:
     metrics["loss"].update(F.cross_entropy(logits, labels), len(labels))
     metrics["acc"].update(logits, labels)
     metrics["top5"].update(logits, labels)
+
+
+def _of_all(tensor: Tensor) -> Tensor:
+    """(…) of each process -> (processes, …)."""
+    if not distributed.is_initialized():
+        return tensor[None]
+    found = [torch.empty_like(tensor) for _ in range(distributed.get_world_size())]
+    distributed.all_gather(found, tensor)
+    return torch.stack(found)
 
 
 def _decay_groups(parameters: Sequence[nn.Parameter]) -> Iterator[dict[str, Any]]:

@@ -6,10 +6,10 @@ from cnnbench.settings import Sweep
 from cnnbench.sweep.local import Machine, Place
 
 
-def machine(cores=8, gpus=(), jobs=None, per_gpu=1, runs=100, accelerated=None):
+def machine(cores=8, gpus=(), jobs=None, per_gpu=1, runs=100, accelerated=None, processes=1):
     sweep = Sweep(jobs=jobs, jobs_per_gpu=per_gpu, retries=1, on_failure="continue", on_refused="stop")
     accelerated = bool(gpus) if accelerated is None else accelerated
-    return Machine.of(cores, gpus, sweep, runs, accelerated=accelerated)
+    return Machine.of(cores, gpus, sweep, runs, accelerated=accelerated, processes=processes)
 
 
 @pytest.mark.parametrize(
@@ -53,24 +53,53 @@ def test_cores_are_never_taken_twice(cores, jobs):
 
 def test_a_run_that_wants_more_than_there_is_runs_alone():
     found = machine(cores=2)
-    assert fill(found, 16) == [Place(16, None)]
-    assert found.place([Place(1, None)], 16, accelerated=False) is None
+    assert fill(found, 16) == [Place(16)]
+    assert found.place([Place(1)], 16, accelerated=False) is None
 
 
 def test_what_one_run_leaves_another_takes():
     """One that goes on with eight threads waits, one of a single thread does not."""
     found = machine()
-    assert found.place([Place(4, None)], 8, accelerated=False) is None
-    assert found.place([Place(4, None)], 4, accelerated=False) == Place(4, None)
+    assert found.place([Place(4)], 8, accelerated=False) is None
+    assert found.place([Place(4)], 4, accelerated=False) == Place(4)
 
 
 def test_each_run_has_its_gpu():
-    assert [place.gpu for place in fill(machine(gpus="01"), 1, True)] == ["0", "1"]
-    assert sorted(p.gpu for p in fill(machine(gpus="01", per_gpu=2), 1, True)) == ["0", "0", "1", "1"]
+    assert [place.gpus for place in fill(machine(gpus="01"), 1, True)] == [("0",), ("1",)]
+    shared = fill(machine(gpus="01", per_gpu=2), 1, True)
+    assert sorted(place.gpus for place in shared) == [("0",), ("0",), ("1",), ("1",)]
+    assert shared[0] != shared[1]
     found = machine(gpus=["GPU-a", "GPU-b"])
-    assert found.place([Place(1, "GPU-a")], 1, accelerated=True) == Place(1, "GPU-b")
-    assert found.place([Place(1, "GPU-b")], 1, accelerated=True) == Place(1, "GPU-a")
+    assert found.place([Place(1, ("GPU-a",))], 1, accelerated=True) == Place(1, ("GPU-b",))
+    assert found.place([Place(1, ("GPU-b",))], 1, accelerated=True) == Place(1, ("GPU-a",))
+
+
+@pytest.mark.parametrize(
+    ("asked", "jobs", "share"),
+    [
+        ({"processes": 2}, 4, 1),
+        ({"processes": 2, "runs": 1}, 1, 4),
+        ({"processes": 8, "runs": 3}, 1, 1),
+        ({"processes": 16}, 1, 1),
+        ({"processes": 2, "gpus": "0123"}, 2, 2),
+        ({"processes": 2, "gpus": "012"}, 1, 4),
+    ],
+)
+def test_runs_of_several_processes(asked, jobs, share):
+    found = machine(**asked)
+    assert (found.jobs, found.share) == (jobs, share)
+
+
+def test_each_process_of_a_run_has_its_gpu():
+    found = machine(gpus="012", per_gpu=2)
+    first = found.place([], 2, accelerated=True, processes=2)
+    assert first == Place(2, ("0", "1"))
+    assert found.place([first], 2, accelerated=True, processes=2) == Place(2, ("2", "0"))
+    taken = [first, Place(2, ("2", "0"))]
+    assert found.place(taken, 2, accelerated=True, processes=2) == Place(2, ("1", "2"))
+    assert found.place([*taken, Place(2, ("1", "2"))], 1, accelerated=True) is None
+    assert machine(gpus="01").place([Place(1, ("0",))], 2, accelerated=True, processes=2) is None
 
 
 def test_one_run_at_a_time_where_a_gpu_cannot_be_divided():
-    assert fill(machine(accelerated=True), 1, True) == [Place(1, None)]
+    assert fill(machine(accelerated=True), 1, True) == [Place(1)]

@@ -21,9 +21,7 @@ class Part(NamedTuple):
     mine: slice
 
 
-def random_crop(
-    images: Tensor, padding: int, generator: torch.Generator, part: Part | None = None
-) -> Tensor:
+def random_crop(images: Tensor, padding: int, generator: torch.Generator, part: Part | None = None) -> Tensor:
     """Pad with zeros on every side, then cut out the original size at a random place."""
     _, _, h, w = images.shape
     total, mine = part or Part(len(images), slice(None))

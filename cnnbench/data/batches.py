@@ -44,8 +44,8 @@ class EpochOrder(Sampler[Place]):
     Training drops the last incomplete batch (a batch of one has no batch statistics) unless there
     is no other; evaluation keeps it. `start` skips the batches that an interrupted epoch already had.
 
-    Of `world` processes that train together, the one of this `rank` gets its share of each training batch, or of
-    all images for evaluation, in as many batches as the others: none waits for one that has no more.
+    Of `world` processes that train together, the one of this `rank` gets its share of each training batch,
+    or of all images for evaluation, in as many batches as the others: none waits for one that has no more.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class EpochOrder(Sampler[Place]):
 
 
 def share(total: int, rank: int, world: int) -> slice:
-    """The part of `total` things that falls to one of `world`: the parts follow each other, equal to within one."""
+    """The part of `total` things that falls to one of `world`; the parts are equal to within one."""
     return slice(total * rank // world, total * (rank + 1) // world)
 
 

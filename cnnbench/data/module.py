@@ -209,9 +209,9 @@ class ImageData(pl.LightningDataModule):
 
     @property
     def weight(self) -> float:
-        """What the mean loss of this process's part counts, such that the mean over processes is that over images."""
+        """Of this part's mean loss, such that the mean over the processes is the mean over all images."""
         total, mine = self.part
-        return (mine.stop - mine.start) * self.world / total
+        return float(mine.stop - mine.start) * self.world / total
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The val images in a fixed order."""

@@ -47,6 +47,7 @@ def check(asked: Sequence[Settings], cores: int, here: bool) -> Report:
             once(_key(settings, "optimizer", "scheduler", "trainer"), partial(_recipe, settings))
             images, val = 0, 0
             if here:
+                settings.device.check_one_machine()
                 device = resolve(settings.device, None, cores)
                 images, val = once(_key(settings, "data"), partial(_count, settings))
             model = _key(settings, "arch", "ops", "device") + _key(settings, "data")
@@ -57,7 +58,7 @@ def check(asked: Sequence[Settings], cores: int, here: bool) -> Report:
                     step.seconds = _measure(step, device)
                     rates.append(step.seconds / macs)
                 seconds = step.seconds or macs * (rates[-1] if rates else GUESSED_S)
-                found.epoch_s[i] = seconds / step.batch * (images + val / 3)
+                found.epoch_s[i] = seconds / step.batch * (images + val / 3) / settings.device.devices
         except InputError as error:
             found.errors[i] = str(error)
     return found

@@ -7,9 +7,9 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from cnnbench.child import GRACE_S, Child, Died
 from cnnbench.process import cpu_cores
 from cnnbench.settings import Sweep
-from cnnbench.child import GRACE_S, Child, Died
 from cnnbench.sweep.plan import Cell, Plan
 from cnnbench.sweep.pool import Job, Outcome, examined
 
@@ -19,10 +19,10 @@ PER_RUN_S = 2.0
 
 @dataclass(frozen=True)
 class Place:
-    """What a run has of the machine: cores, and the GPU that it sees."""
+    """What a run has of the machine: cores, and the GPUs that it sees."""
 
     cores: int
-    gpu: str | None
+    gpus: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Machine:
     Attributes:
         gpus: their names for CUDA_VISIBLE_DEVICES, each as often as runs may share it.
         jobs: runs at a time.
-        share: the cores of a run that asks for no number of threads.
+        share: the cores of each process of a run that asks for no number of threads.
     """
 
     cores: int
@@ -41,7 +41,16 @@ class Machine:
     share: int
 
     @classmethod
-    def of(cls, cores: int, gpus: Sequence[str], sweep: Sweep, runs: int, *, accelerated: bool) -> Machine:
+    def of(
+        cls,
+        cores: int,
+        gpus: Sequence[str],
+        sweep: Sweep,
+        runs: int,
+        *,
+        accelerated: bool,
+        processes: int = 1,
+    ) -> Machine:
         """Divide the machine.
 
         Args:
@@ -51,28 +60,37 @@ class Machine:
             runs: how many there are in the whole sweep, and not in what is left of it: one that is relaunched
                 gives its new runs as many threads as it would have given them at first.
             accelerated: they are computed on a GPU.
+            processes: that train a run together, in the run that has the most.
         """
-        places = tuple(name for name in gpus for _ in range(sweep.jobs_per_gpu))
-        room = max(1, len(places)) if accelerated else cores
-        jobs = max(1, min(sweep.jobs or room, room, cores, runs))
-        return cls(cores, places, jobs, cores // jobs)
+        places = tuple(name for _ in range(sweep.jobs_per_gpu) for name in gpus)
+        room = len(places) if accelerated else cores
+        jobs = max(1, min(sweep.jobs or cores, room // processes, cores // processes, runs))
+        return cls(cores, places, jobs, max(1, cores // (jobs * processes)))
 
-    def place(self, taken: Sequence[Place], cores: int, *, accelerated: bool) -> Place | None:
+    def place(
+        self, taken: Sequence[Place], cores: int, *, accelerated: bool, processes: int = 1
+    ) -> Place | None:
         """Room for one more run beside those that have `taken` theirs; None if there is none now.
 
         A run that wants more cores than there are is given all of them, alone.
+
+        Args:
+            taken: by other runs.
+            cores: that the run wants, for all its processes.
+            accelerated: it is computed on a GPU.
+            processes: how many it has, each on a GPU of its own.
         """
         if taken and (len(taken) >= self.jobs or sum(place.cores for place in taken) + cores > self.cores):
             return None
         if not accelerated:
-            return Place(cores, None)
+            return Place(cores)
+        if not self.gpus:
+            return None if taken else Place(cores)  # Apple's GPU: one at a time
         free = list(self.gpus)
-        for place in taken:
-            if place.gpu is not None:
-                free.remove(place.gpu)
-        if self.gpus:
-            return Place(cores, free[0]) if free else None
-        return None if taken else Place(cores, None)  # Apple's GPU: one at a time
+        for name in (name for place in taken for name in place.gpus):
+            free.remove(name)
+        mine = tuple(dict.fromkeys(free))[:processes]
+        return Place(cores, mine) if len(mine) == processes else None
 
 
 class Local:
@@ -86,7 +104,8 @@ class Local:
         self.running: dict[Cell, tuple[Child, Place]] = {}
         self.pending = plan.pending
         cores, runs = cpu_cores(), len(plan.cells)
-        without = Machine.of(cores, (), plan.sweep, runs, accelerated=False)
+        processes = max(cell.settings.device.devices for cell in self.pending)
+        without = Machine.of(cores, (), plan.sweep, runs, accelerated=False, processes=processes)
         self.report = examined(self.pending, without.share, here=True)
         for i, seconds in self.report.epoch_s.items():
             cell = self.pending[i]
@@ -95,7 +114,9 @@ class Local:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         gpus = visible.split(",") if visible else list(map(str, range(self.report.gpus)))
         self.accelerated = any(map(self._accelerated, self.pending))
-        self.machine = Machine.of(cores, gpus, plan.sweep, runs, accelerated=self.accelerated)
+        self.machine = Machine.of(
+            cores, gpus, plan.sweep, runs, accelerated=self.accelerated, processes=processes
+        )
 
     @property
     def at_once(self) -> int:
@@ -117,15 +138,21 @@ class Local:
     def start(self, cell: Cell) -> bool:
         """Start a run if there are cores, and a GPU if it needs one, that no other run has."""
         recorded = cell.run.status().get("device", {}) if cell.tries or not cell.settings.force else {}
-        cores = recorded.get("threads") or cell.settings.device.threads or self.machine.share
+        device = cell.settings.device
+        cores = recorded.get("threads") or device.threads or self.machine.share
         taken = [place for _, place in self.running.values()]
-        place = self.machine.place(taken, cores, accelerated=self._accelerated(cell))
+        place = self.machine.place(
+            taken,
+            cores * device.devices,
+            accelerated=self._accelerated(cell),
+            processes=device.devices,
+        )
         if place is None:
             return False
         child = Child(
             "cnnbench.sweep.worker:work",
-            Job.of(cell, place.cores),
-            environment={"CUDA_VISIBLE_DEVICES": place.gpu} if place.gpu is not None else None,
+            Job.of(cell, cores),
+            environment={"CUDA_VISIBLE_DEVICES": ",".join(place.gpus)} if place.gpus else None,
         )
         self.running[cell] = child, place
         return True

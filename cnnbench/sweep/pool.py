@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Protocol, Self
 
 from cnnbench import ui
-from cnnbench.settings import Settings
 from cnnbench.child import Child, Died
+from cnnbench.settings import Settings
 from cnnbench.sweep.plan import Cell
 
 
@@ -20,7 +20,7 @@ class Job:
 
     Attributes:
         path: the run's folder.
-        cores: how many of the machine's cores are this run's; None: all that the process may use.
+        cores: how many of the machine's cores each of the run's processes may use; None: its share of all.
     """
 
     settings: Settings

@@ -11,10 +11,10 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from cnnbench.child import GRACE_S, Child, Died
 from cnnbench.errors import InputError
 from cnnbench.process import cpu_cores
 from cnnbench.settings import Count, Section, options
-from cnnbench.child import GRACE_S, Child, Died
 from cnnbench.sweep.plan import Cell, Plan
 from cnnbench.sweep.pool import Job, Outcome, examined
 
@@ -60,6 +60,7 @@ class Ray:
         """Refuse what no node of the cluster will ever have room for."""
         nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
         for cell in self.pending:
+            cell.settings.device.check_one_machine()
             asked = self._resources(cell)
             wanted = {"CPU": asked["num_cpus"], "GPU": asked["num_gpus"], **asked["resources"]}
             for name, amount in wanted.items():
@@ -75,14 +76,16 @@ class Ray:
         asked = cell.settings.device
         gpus = self.options.gpus_per_run
         if gpus is None:
-            gpus = 1 if asked.accelerator == "gpu" or (asked.accelerator == "auto" and self.gpus) else 0
+            accelerated = asked.accelerator == "gpu" or (asked.accelerator == "auto" and self.gpus)
+            gpus = asked.devices if accelerated else 0
         return {
-            "num_cpus": self._cores(cell),
+            "num_cpus": self._cores(cell) * asked.devices,
             "num_gpus": gpus,
             "resources": self.options.resources,
         }
 
     def _cores(self, cell: Cell) -> int:
+        """Threads of each of its processes."""
         recorded = cell.run.status().get("device", {}).get("threads")
         return int(recorded or self.options.cpus_per_run or cell.settings.device.threads or 1)
 

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
 from cnnbench import ui
 from cnnbench.errors import InputError, suggest
 from cnnbench.runs import write_atomic
-from cnnbench.settings import Count, NonNegative, Rate, Section, options
+from cnnbench.settings import Count, Device, NonNegative, Rate, Section, options
 from cnnbench.sweep.plan import Cell, Plan
 from cnnbench.sweep.pool import Job, Outcome, examined
 
+if TYPE_CHECKING:
+    from cnnbench.ddp import Rank
+
 ARRAY = 1000
 """Jobs in one array: SLURM's default MaxArraySize allows one more."""
+
+LEFT_S = 30
+"""Seconds after the end of one of a run's tasks at which SLURM ends the others."""
 
 LIVING = ("PENDING", "RUNNING", "REQUEUED", "COMPLETING", "PREEMPTED", "CONFIGURING", "SUSPENDED", "RESIZING")
 
@@ -39,8 +46,6 @@ class Options(Section):
     cpus_per_task: Count
     gpus_per_node: Count | None
     mem_gb: Annotated[float, Field(gt=0)] | None
-    nodes: Count
-    tasks_per_node: Count
     setup: list[str]
     sbatch: dict[str, Any]
     poll_s: Rate
@@ -50,10 +55,10 @@ class Work:
     """What a job runs. A job that meets its time limit is queued again with what `checkpoint` returns."""
 
     def __call__(self, job: Job) -> Outcome:
-        """Train the run; SLURM's signals are submitit's business."""
+        """Train the run, in as many tasks as it is to have; SLURM's signals are submitit's business."""
         from cnnbench.sweep.worker import train
 
-        return train(job)
+        return train(job, _rank())
 
     def checkpoint(self, job: Job) -> Any:
         """The run goes on from its last checkpoint, and is not forced anew."""
@@ -79,12 +84,11 @@ class Slurm:
         check_partition(self.options.partition)
         self.limit = plan.sweep.jobs
         self.pending = plan.pending
-        name = plan.pending[0].settings.name
+        self.name = plan.pending[0].settings.name
         self.folder = plan.pending[0].run.path.parent.absolute() / ".slurm"
         self.executor = submitit.SlurmExecutor(
             folder=self.folder / "%j", max_num_timeout=self.options.max_requeues
         )
-        self.executor.update_parameters(**self._parameters(name))
         submitit.SlurmJob.watcher._delay_s = self.options.poll_s
         logging.getLogger("submitit").setLevel(logging.ERROR)
         self.job_of = submitit.SlurmJob
@@ -94,10 +98,10 @@ class Slurm:
         # Its devices and its data need not be those of this machine.
         self.report = examined(self.pending, cores=1, here=False)
 
-    def _parameters(self, name: str) -> dict[str, Any]:
-        o = self.options
+    def _parameters(self, device: Device) -> dict[str, Any]:
+        o, tasks = self.options, device.nodes * device.devices
         asked = {
-            "job_name": f"cnnbench-{name}",
+            "job_name": f"cnnbench-{self.name}",
             "partition": o.partition,
             "qos": o.qos,
             "account": o.account,
@@ -106,10 +110,12 @@ class Slurm:
             "time": o.time_min,
             "signal_delay_s": o.signal_delay_s,
             "cpus_per_task": o.cpus_per_task,
-            "gpus_per_node": o.gpus_per_node,
+            "gpus_per_node": o.gpus_per_node or (device.devices if device.accelerator == "gpu" else None),
             "mem": f"{round(o.mem_gb * 1024)}M" if o.mem_gb else None,
-            "nodes": o.nodes,
-            "ntasks_per_node": o.tasks_per_node,
+            "nodes": device.nodes,
+            "ntasks_per_node": device.devices,
+            # Of a run's tasks none may wait for one that has gone.
+            "srun_args": ["--kill-on-bad-exit=1", f"--wait={LEFT_S}"] if tasks > 1 else None,
             "setup": o.setup or None,
             "array_parallelism": self.limit or 256,
             "additional_parameters": o.sbatch or None,
@@ -153,16 +159,20 @@ class Slurm:
         return job if job.watcher.get_state(number, mode="force").split()[0] in LIVING else None
 
     def submit(self) -> None:
-        """Hand what was started to the cluster."""
+        """Hand what was started to the cluster: an array of those that want the same of it."""
         while self.asked:
-            part, self.asked = self.asked[:ARRAY], self.asked[ARRAY:]
+            wanted = self._parameters(self.asked[0].settings.device)
+            alike = [cell for cell in self.asked if self._parameters(cell.settings.device) == wanted]
+            part = alike[:ARRAY]
+            self.asked = [cell for cell in self.asked if cell not in part]
             jobs = [Job.of(cell, self.options.cpus_per_task) for cell in part]
             try:
+                self.executor.update_parameters(**wanted)
                 submitted = self.executor.map_array(Work(), jobs)
             except Exception as error:  # submitit has no error of its own for what sbatch says
                 said = " ".join(str(error).split())
                 raise InputError(f"hydra/launcher=slurm: the job was not accepted: {said[-400:]}") from error
-            self.jobs |= dict(zip(part, submitted, strict=True))
+            self.jobs |= {cell: job.task(0) for cell, job in zip(part, submitted, strict=True)}
             self.known |= {cell.run.path.name: self.jobs[cell].job_id for cell in part}
             write_atomic(self.folder / "jobs.json", json.dumps(self.known, indent=0))
 
@@ -197,6 +207,25 @@ def _outcome(job: Any) -> Outcome:
         said = str(error).strip().splitlines()
         return Outcome("died", f"SLURM job {job.job_id}: {said[-1] if said else error!r}; see {path}")
     return found if isinstance(found, Outcome) else Outcome("failed", f"it returned {found!r}")
+
+
+def _rank() -> Rank | None:
+    """Which of its run's tasks this process is; None if it is the only one."""
+    from submitit import JobEnvironment
+
+    from cnnbench.ddp import Rank
+
+    here = JobEnvironment()
+    if here.num_tasks == 1:
+        return None
+    return Rank(
+        here.global_rank,
+        here.num_tasks,
+        here.local_rank,
+        here.node,
+        os.environ.get("MASTER_ADDR") or here.hostnames[0],
+        int(os.environ.get("MASTER_PORT") or 20000 + int(os.environ["SLURM_JOB_ID"]) % 20000),
+    )
 
 
 def _submitit() -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cnnbench.ddp import Rank
 from cnnbench.errors import Busy, InputError, Interrupted, Superseded
 from cnnbench.fit import fit
 from cnnbench.process import interruptible
@@ -18,10 +19,15 @@ def work(job: Job) -> Outcome:
         return Outcome("interrupted", str(error))
 
 
-def train(job: Job) -> Outcome:
-    """Train a run to its end, from where it stands; what goes wrong is in the outcome."""
+def train(job: Job, rank: Rank | None = None) -> Outcome:
+    """Train a run to its end, from where it stands; what goes wrong is in the outcome.
+
+    Args:
+        job: what to do.
+        rank: which of the run's processes this is, if a cluster has started them.
+    """
     try:
-        fit(job.settings, Run(job.path), job.cores)
+        fit(job.settings, Run(job.path), job.cores, rank)
     except (Busy, Superseded) as error:
         return Outcome("busy", str(error))
     except InputError as error:

@@ -73,7 +73,7 @@ def test_start_skips_the_first_batches_of_one_epoch():
 
 @pytest.mark.parametrize(
     ("count", "train", "evaluation"),
-    [(8, [8], [8]), (9, [8], [8, 1]), (15, [8], [8, 7]), (16, [8, 8], [8, 8]), (7, [7], [7]), (1, [1], [1])],
+    [(8, [8], [8]), (9, [8], [4, 5]), (15, [8], [7, 8]), (16, [8, 8], [8, 8]), (7, [7], [7]), (1, [1], [1])],
 )
 def test_last_batch(count, train, evaluation):
     """Training drops a last batch that is not whole, unless it is the only one."""
@@ -85,6 +85,26 @@ def test_last_batch(count, train, evaluation):
 
 def test_evaluation_is_in_order():
     assert [i for place in EpochOrder(20, 8) for i in place.indices] == list(range(20))
+
+
+@pytest.mark.parametrize("world", [2, 3, 4])
+@pytest.mark.parametrize("count", [4, 5, 11, 24, 25, 63, 100])
+def test_processes_share_all_images_and_wait_for_none(count, world):
+    parts = [list(EpochOrder(count, 24, rank=rank, world=world)) for rank in range(world)]
+    assert [i for part in parts for place in part for i in place.indices] == list(range(count))
+    assert len({len(part) for part in parts}) == 1
+    assert all(place.indices for part in parts for place in part)
+
+
+@pytest.mark.parametrize("world", [2, 3, 4])
+@pytest.mark.parametrize("count", [24, 25, 63, 100])
+def test_processes_share_each_training_batch(count, world):
+    whole = list(EpochOrder(count, 24, seed=5, shuffle=True))
+    parts = [EpochOrder(count, 24, seed=5, shuffle=True, rank=rank, world=world) for rank in range(world)]
+    for batch, *mine in zip(whole, *parts, strict=True):
+        assert [i for place in mine for i in place.indices] == batch.indices
+        assert {place.key for place in mine} == {batch.key}
+        assert max(len(p.indices) for p in mine) - min(len(p.indices) for p in mine) <= 1
 
 
 # --- in memory ----------------------------------------------------------------------------------

@@ -1,0 +1,196 @@
+"""One run, trained by several processes: the same result as by one, and as hard to lose."""
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from running import TINY, command, epochs, kill_when, runs, the_run
+from test_resume import assert_same, final, interrupted_after
+from test_sweep import alive, gone, states, trained
+
+from cnnbench import fit
+from cnnbench.data import augment
+from cnnbench.runs import Run, find
+
+SMALL = [*TINY, "device.threads=1"]
+AUGMENTED = ["data.augment.crop=1", "data.augment.flip=true", "data.augment.cutout=2"]
+LONG = [*SMALL, "data.limit=600", "device=ddp_cpu"]
+
+
+def values(rows):
+    return np.array([[row[key] for key in sorted(row) if not key.startswith("time/")] for row in rows])
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        ["data.batch_size=33", *AUGMENTED],  # the parts are unequal
+        ["trainer.accumulate=2", "trainer.clip_norm=0.5", "optimizer=adamw"],
+        ["device.devices=3", "trainer.ema_decay=0.9", "data.limit=301"],
+    ],
+    ids=lambda recipe: recipe[0],
+)
+def test_the_same_as_one_process(cli, monkeypatch, recipe):
+    """In float64, so that nothing but rounding can differ; without batch statistics, which parts have of their own."""
+    seen = []
+    result = fit._result
+    monkeypatch.setattr(
+        fit, "_result", lambda parts, outputs: seen.append(result(parts, outputs)) or seen[-1]
+    )
+    asked = [*SMALL, "trainer.max_epochs=3", "ops.norm=none", "arch.dropout=0", *recipe]
+    for name in ("cpu", "ddp_cpu"):
+        mine = [word for word in asked if name == "ddp_cpu" or "devices" not in word]
+        code, _, err = cli("train", *mine, f"device={name}", "device.precision=64-true", f"output_dir={name}")
+        assert code == 0, err
+        assert "Warning" not in err
+    (rows, summary, weights), (rows_2, summary_2, weights_2) = (final(the_run(d)) for d in ("cpu", "ddp_cpu"))
+    np.testing.assert_allclose(values(rows_2), values(rows), rtol=1e-6)
+    assert {k: v for k, v in summary.items() if isinstance(v, str | int)}.items() <= summary_2.items()
+    assert summary_2["test/loss"] == pytest.approx(summary["test/loss"], rel=1e-6)
+    for key, value in weights.items():
+        torch.testing.assert_close(weights_2[key], value, rtol=1e-6, atol=1e-9)
+    one, several = seen
+    np.testing.assert_array_equal(several.labels, one.labels)
+    np.testing.assert_allclose(several.probabilities, one.probabilities, rtol=1e-5)
+    assert Run(the_run("ddp_cpu")).rows()[0]["time/images"] == Run(the_run("cpu")).rows()[0]["time/images"]
+
+
+def test_images_are_augmented_as_by_one_process():
+    images = torch.randint(256, (10, 3, 8, 8), dtype=torch.uint8)
+    for change in (augment.random_crop, augment.cutout, lambda i, _, *rest: augment.random_flip(i, *rest)):
+        whole = change(images, 3, torch.Generator().manual_seed(7))
+        for mine in (slice(0, 3), slice(3, 10)):
+            part = change(images[mine], 3, torch.Generator().manual_seed(7), augment.Part(10, mine))
+            assert torch.equal(part, whole[mine])
+
+
+@pytest.mark.parametrize("every_n_steps", ["null", 7])
+def test_resumed_equals_undisturbed(cli, monkeypatch, every_n_steps):
+    """With batch statistics and dropout masks of each process's own."""
+    asked = [*LONG, "trainer.max_epochs=4", "arch.dropout=0.2", "trainer.ema_decay=0.9"]
+    asked.append(f"trainer.checkpoint_every_n_steps={every_n_steps}")
+    assert cli("train", "output_dir=whole", *asked)[0] == 0
+    interrupted_after(3, monkeypatch, ["output_dir=broken", *asked])
+    assert cli("train", "output_dir=broken", *asked)[0] == 0
+    assert len(Run(the_run("broken")).status()["attempts"]) == 2
+    assert_same(the_run("whole"), the_run("broken"))
+
+
+def processes(pid):
+    """All that descend from a process."""
+    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True).stdout.split()
+    return [int(child) for child in found] + [p for child in found for p in processes(int(child))]
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
+def test_none_outlives_the_first(cli, signum):
+    asked = [*LONG, "trainer.max_epochs=60"]
+    first = subprocess.Popen(command("train", *asked))
+    seen = []
+
+    def going():
+        seen[:] = processes(first.pid)
+        return any(epochs(run) >= 2 for run in runs())
+
+    code = kill_when(first, going, signum)
+    assert code == (-signum if signum == signal.SIGKILL else 128 + signum)
+    assert all(gone(pid) for pid in seen)
+    run = Run(the_run())
+    assert run.state == "interrupted"
+    assert 2 <= len(run.rows()) < 60
+    assert cli("train", *asked)[0] == 0
+    assert trained(run, 60, again=1)
+
+
+def test_a_process_that_is_killed_is_named():
+    first = subprocess.Popen(
+        command("train", *LONG, "trainer.max_epochs=500"), stderr=subprocess.PIPE, text=True
+    )
+    while not any(epochs(run) >= 1 for run in runs()):
+        assert first.poll() is None
+        time.sleep(0.05)
+    server = next(p for p in processes(first.pid) if "forkserver" in Path(f"/proc/{p}/cmdline").read_text())
+    (other,) = [p for p in processes(server) if alive(p)]
+    os.kill(other, signal.SIGKILL)
+    said = first.communicate(timeout=60)[1]
+    assert first.returncode == 1, said
+    assert "process 1" in said
+    assert "killed by SIGKILL" in said
+    run = Run(the_run())
+    assert run.state == "failed"
+    assert "killed by SIGKILL" in run.status()["error"]["message"]
+
+
+BREAKS = '''
+from torch import distributed, nn
+
+class Breaks(nn.Module):
+    """In the second process, at the third step, it raises."""
+
+    def __init__(self, num_classes: int, in_channels: int, image_size: int, worth: float = 1.0):
+        super().__init__()
+        self.steps, self.linear, self.worth = 0, nn.Linear(in_channels * image_size**2, num_classes), worth
+
+    def forward(self, x):
+        self.steps += self.training and x.device.type == "cpu"
+        if self.steps == 3 and distributed.is_initialized() and distributed.get_rank() == 1:
+            if self.worth == 1:
+                raise RuntimeError("torn")
+            return self.linear(x.flatten(1)) * self.worth
+        return self.linear(x.flatten(1))
+'''
+
+
+@pytest.fixture
+def breaking():
+    Path("breaks.py").write_text(BREAKS)
+    Path("mine/arch").mkdir(parents=True)
+    Path("mine/arch/breaks.yaml").write_text("name: breaks\n_target_: breaks.Breaks\nworth: 1.0\n")
+    return ["--config-dir", "mine", "arch=breaks", "trainer.max_epochs=2", "data.limit=250", "logger=none"]
+
+
+def test_what_goes_wrong_is_said_by_the_process_where_it_does(cli, breaking):
+    code, _, err = cli("train", *breaking, "device=ddp_cpu")
+    assert code == 1
+    assert "process 1: RuntimeError: torn" in err
+    assert Run(the_run()).status()["error"]["message"] == "process 1: RuntimeError: torn"
+
+
+def test_divergence_in_one_process_is_one_of_the_run(cli, breaking):
+    code, out, _ = cli("train", *breaking, "arch.worth=1e30", "optimizer.lr=1e30", "device=ddp_cpu")
+    assert code == 0
+    assert Run(the_run()).state == "diverged"
+
+
+def test_in_a_sweep(cli):
+    asked = ["-m", *SMALL, "device=cpu,ddp_cpu", "seed=0,1"]
+    code, _, err = cli("train", *asked)
+    assert code == 0, err
+    assert states() == ["finished"] * 4
+    assert {run.status()["device"]["devices"] for run in find(Path("outputs"))} == {1, 2}
+    assert "4 runs: 4 done" in cli("train", *asked)[2]
+
+
+@pytest.mark.parametrize("sweep", [[], ["-m"]])
+@pytest.mark.parametrize(
+    ("asked", "named"),
+    [
+        (["device=ddp_cpu", "device.nodes=2"], ["device.nodes=2", "hydra/launcher=slurm", "allowed: 1"]),
+        (["device=ddp_cpu", "device.devices=0"], ["device.devices=0", "greater than or equal to 1"]),
+        (["device=ddp_cpu", "data.batch_size=3"], ["data.batch_size=3", "2 processes", "allowed: 4 or more"]),
+        (["device=ddp_cpu", "data.limit_test=11", "device.devices=12"], ["12 processes", "11 at most"]),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_bad_input_is_one_error_before_anything_is_written(cli, sweep, asked, named):
+    code, _, err = cli("train", *sweep, *SMALL, *asked)
+    assert code == 2, err
+    assert sum(line.startswith("error: ") for line in err.splitlines()) == 1
+    for part in named:
+        assert part in err
+    assert not runs()
