@@ -272,6 +272,16 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
+    def _batch_can_be_shared(self) -> Settings:
+        processes = self.device.devices * self.device.nodes
+        if processes > 1 and self.data.batch_size < 2 * processes:
+            raise ValueError(
+                f"data.batch_size={self.data.batch_size}: {processes} processes share each batch; "
+                f"allowed: {2 * processes} or more"  # one image alone has no batch statistics
+            )
+        return self
+
+    @model_validator(mode="after")
     def _selected_is_there(self) -> Settings:
         for key in self.select:
             found: Any = self.choice()

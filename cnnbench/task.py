@@ -69,6 +69,7 @@ class Classifier(pl.LightningModule):
         if cutmix > 0:
             mixers.append(v2.CutMix(alpha=cutmix, num_classes=num_classes))
         self.mix = v2.RandomChoice(mixers) if mixers else None
+        # One value for each image: without its search for NaN, MeanMetric (torchmetrics 1.9) ignores weights.
         self.train_metrics = MetricCollection(
             {"loss": MeanMetric(nan_strategy="disable"), "acc": MeanMetric(nan_strategy="disable")},
             prefix="train/",
@@ -110,7 +111,7 @@ class Classifier(pl.LightningModule):
             # With mixed images a prediction counts by the share of the class that it names.
             hits = logits.argmax(1)
             right = (hits == labels).float() if targets is labels else targets.gather(1, hits[:, None])
-            self.train_metrics["loss"].update(own.detach(), len(labels))
+            self.train_metrics["loss"].update(own.detach().expand(len(labels)))
             self.train_metrics["acc"].update(right)
         return loss if self.weight == 1 else self.weight * loss
 
@@ -201,7 +202,7 @@ def _metrics(prefix: str, num_classes: int) -> MetricCollection:
 
 def _update(metrics: MetricCollection, logits: Tensor, labels: Tensor) -> None:
     logits = logits.float()
-    metrics["loss"].update(F.cross_entropy(logits, labels), len(labels))
+    metrics["loss"].update(F.cross_entropy(logits, labels, reduction="none"))
     metrics["acc"].update(logits, labels)
     metrics["top5"].update(logits, labels)
 

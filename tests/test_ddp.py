@@ -36,7 +36,7 @@ def values(rows):
     ids=lambda recipe: recipe[0],
 )
 def test_the_same_as_one_process(cli, monkeypatch, recipe):
-    """In float64, so that nothing but rounding can differ; without batch statistics, which parts have of their own."""
+    """In float64, so that only rounding can differ; without batch statistics: each part has its own."""
     seen = []
     result = fit._result
     monkeypatch.setattr(
@@ -162,7 +162,7 @@ def test_what_goes_wrong_is_said_by_the_process_where_it_does(cli, breaking):
 
 
 def test_divergence_in_one_process_is_one_of_the_run(cli, breaking):
-    code, out, _ = cli("train", *breaking, "arch.worth=1e30", "optimizer.lr=1e30", "device=ddp_cpu")
+    code, _, _ = cli("train", *breaking, "arch.worth=1e30", "optimizer.lr=1e30", "device=ddp_cpu")
     assert code == 0
     assert Run(the_run()).state == "diverged"
 
@@ -183,7 +183,10 @@ def test_in_a_sweep(cli):
         (["device=ddp_cpu", "device.nodes=2"], ["device.nodes=2", "hydra/launcher=slurm", "allowed: 1"]),
         (["device=ddp_cpu", "device.devices=0"], ["device.devices=0", "greater than or equal to 1"]),
         (["device=ddp_cpu", "data.batch_size=3"], ["data.batch_size=3", "2 processes", "allowed: 4 or more"]),
-        (["device=ddp_cpu", "data.limit_test=11", "device.devices=12"], ["12 processes", "11 at most"]),
+        (
+            ["device=ddp_cpu", "data.limit_test=11", "device.devices=12"],
+            ["12 processes", "11 processes at most"],
+        ),
     ],
     ids=lambda value: " ".join(value),
 )

@@ -116,8 +116,8 @@ class ImageData(pl.LightningDataModule):
         images = min(train, self.batch_size)
         if images < 2 * self.world:
             raise InputError(
-                f"data.batch_size={self.batch_size}: {images} images in a batch, for {self.world} processes; "
-                f"allowed: {2 * self.world} or more"  # one image alone has no batch statistics
+                f"device: {self.world} processes share {images} images of a training batch; "
+                f"allowed: {images // 2} processes at most"  # one image alone has no batch statistics
             )
         if (fewest := min(val, test)) < self.world:
             raise InputError(

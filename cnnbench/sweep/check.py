@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from cnnbench import network
+from cnnbench.ddp import Rank
 from cnnbench.device import place, resolve
 from cnnbench.errors import InputError
 from cnnbench.parts import make_data, make_task
@@ -49,7 +50,7 @@ def check(asked: Sequence[Settings], cores: int, here: bool) -> Report:
             if here:
                 settings.device.check_one_machine()
                 device = resolve(settings.device, None, cores)
-                images, val = once(_key(settings, "data"), partial(_count, settings))
+                images, val = once(_key(settings, "data", "device"), partial(_count, settings))
             model = _key(settings, "arch", "ops", "device") + _key(settings, "data")
             step = once(model, partial(_sketch, settings))
             if here:
@@ -105,7 +106,8 @@ def _recipe(settings: Settings) -> None:
 def _count(settings: Settings) -> tuple[int, int]:
     """Images for training and for val; they are downloaded, once, if they have to be."""
     found = settings.data.model_copy(update={"in_memory": False})  # files are listed, not decoded
-    data = make_data(settings.model_copy(update={"data": found}))
+    rank = Rank(world=settings.device.devices * settings.device.nodes)
+    data = make_data(settings.model_copy(update={"data": found}), rank)
     return len(data.train.labels), len(data.val.labels)
 
 
