@@ -132,7 +132,7 @@ class Team:
 
     def callbacks(self) -> list[pl.Callback]:
         """What a training of several processes needs besides."""
-        return [_Signals(), _Buffers(self)] if self.me.world > 1 else []
+        return [_TakenBack(), _Buffers(self)] if self.me.world > 1 else []
 
     @contextmanager
     def failing_together(self) -> Iterator[None]:
@@ -255,21 +255,33 @@ class _Environment(ClusterEnvironment):
         return self.me.node
 
 
-class _Signals(pl.Callback):
-    """Keeps the handler of SIGTERM: Lightning's own talks to the other processes, which may be elsewhere."""
+class _TakenBack(pl.Callback):
+    """What Lightning changes on its own when several processes train.
+
+    Its handler of SIGTERM talks to the other processes, which may be elsewhere, and would wait for ever; it
+    sets the number of threads, and OMP_NUM_THREADS, to what the number of cores suggests.
+    """
 
     def __init__(self) -> None:
         self.handler = signal.getsignal(signal.SIGTERM)
+        self.threads = torch.get_num_threads()
+        self.variable = os.environ.get("OMP_NUM_THREADS")
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """After the threads were set."""
+        torch.set_num_threads(self.threads)
+        if self.variable is None:
+            os.environ.pop("OMP_NUM_THREADS", None)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take it back."""
-        self._restore()
+        """After the handler was set."""
+        self._take_handler_back()
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take it back."""
-        self._restore()
+        """After the handler was set."""
+        self._take_handler_back()
 
-    def _restore(self) -> None:
+    def _take_handler_back(self) -> None:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self.handler)
 

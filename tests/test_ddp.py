@@ -15,6 +15,7 @@ from test_sweep import alive, gone, states, trained
 
 from cnnbench import fit
 from cnnbench.data import augment
+from cnnbench.record import Record
 from cnnbench.runs import Run, find
 
 SMALL = [*TINY, "device.threads=1"]
@@ -79,6 +80,19 @@ def test_resumed_equals_undisturbed(cli, monkeypatch, every_n_steps):
     assert cli("train", "output_dir=broken", *asked)[0] == 0
     assert len(Run(the_run("broken")).status()["attempts"]) == 2
     assert_same(the_run("whole"), the_run("broken"))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_each_process_has_the_threads_that_were_asked_for(cli, monkeypatch, threads):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    seen = []
+    save = Record._save
+    monkeypatch.setattr(
+        Record, "_save", lambda *args, **more: seen.append(torch.get_num_threads()) or save(*args, **more)
+    )
+    assert cli("train", *TINY, "device=ddp_cpu", f"device.threads={threads}")[0] == 0
+    assert set(seen) == {threads}
+    assert "OMP_NUM_THREADS" not in os.environ
 
 
 def processes(pid):

@@ -150,6 +150,58 @@ def test_a_run_that_meets_the_time_limit_goes_on(slurm):
         )
 
 
+TWO_NODES = [
+    *SLURM,
+    *("device=ddp_cpu", "device.devices=1", "device.nodes=2"),
+    "hydra.launcher.setup=['export MASTER_ADDR=127.0.0.1','export GLOO_SOCKET_IFNAME=lo']",
+]
+
+
+def test_one_run_on_two_nodes(cli, slurm):
+    """The same as by two processes of one machine, to the last bit."""
+    code, _, err = cli("train", *SHORT, *TWO_NODES, "seed=0,1", "output_dir=there")
+    assert code == 0, err
+    assert states("there") == ["finished"] * 2
+    jobs = slurm.run("sacct", "-n", "-X", "-o", "AllocNodes").split()
+    assert jobs[-2:] == ["2", "2"]
+    assert cli("train", *SHORT, "device=ddp_cpu", "seed=0,1", "output_dir=here")[0] == 0
+    here, there = (sorted(find(Path(d)), key=lambda run: run.config()["seed"]) for d in ("here", "there"))
+    for one, other in zip(here, there, strict=True):
+        assert_same(one.path, other.path)
+        assert other.status()["device"]["nodes"] == 2
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_a_killed_task_of_a_run_on_two_nodes(rank):
+    driver = start(*LONG, *TWO_NODES, "seed=0")
+    while not any(epochs(run) >= 1 for run in runs()):
+        assert driver.poll() is None
+        time.sleep(0.05)
+    (task,) = tasks(rank)
+    os.kill(task, signal.SIGKILL)
+    said = driver.communicate()[0]
+    assert driver.returncode == 0, said
+    assert "to be tried again" in said
+    (run,) = find(Path("outputs"))
+    assert run.state == "finished"
+    assert len(run.status()["attempts"]) == 2
+    assert trained(run, 40, again=1)
+
+
+def tasks(rank):
+    """The processes of cnnbench that SLURM has started as this task of a job."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = (process / "environ").read_bytes().split(b"\0")
+            program, *words = (process / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"SLURM_PROCID=" + rank.encode() in environment and b"submitit.core._submit" in words:
+            found += [int(process.name)] * (b"python" in program)  # and not srun
+    return found
+
+
 def test_a_sweep_moves_between_launchers(cli):
     asked = [*LONG, "seed=0,1,2"]
     with start(*asked, *SLURM) as driver:
