@@ -32,6 +32,9 @@ from cnnbench.settings import Device
 MEET_S = 600.0
 """How long a process waits for the others: they may have images to decode first."""
 
+LAST_WORDS_S = 2.0
+"""How long a process that lost its connection to another waits for what that one has to say."""
+
 Anything = TypeVar("Anything")
 
 
@@ -63,12 +66,15 @@ class Team:
 
     Args:
         me: which it is.
+        per_node: how many there are on each machine.
         others: those that it has started.
         store: where they meet; made when they do if it is None.
     """
 
-    def __init__(self, me: Rank, others: Sequence[Child] = (), store: TCPStore | None = None) -> None:
-        self.me, self.others, self.store = me, list(others), store
+    def __init__(
+        self, me: Rank, per_node: int, others: Sequence[Child] = (), store: TCPStore | None = None
+    ) -> None:
+        self.me, self.per_node, self.others, self.store = me, per_node, list(others), store
 
     def meet(self, accelerator: str) -> None:
         """Wait for the others: from here on they can hear of each other."""
@@ -101,13 +107,6 @@ class Team:
         distributed.broadcast_object_list(said, 0)
         return said[0]
 
-    def align(self, module: torch.nn.Module) -> None:
-        """Give the module the parameters and buffers that it has in the first process."""
-        if self.me.world > 1:
-            with torch.no_grad():
-                for tensor in (*module.parameters(), *module.buffers()):
-                    distributed.broadcast(tensor, 0)
-
     def collect(self, value: Anything) -> list[Anything]:
         """What each process has, in their order; empty in all but the first."""
         if self.me.world == 1:
@@ -120,19 +119,15 @@ class Team:
         """What Lightning's Trainer is told."""
         if self.me.world == 1:
             return {"devices": 1}
-        nodes = self.me.world // self.per_node
         return {
             "devices": self.per_node,
-            "num_nodes": nodes,
+            "num_nodes": self.me.world // self.per_node,
             "strategy": DDPStrategy(cluster_environment=_Environment(self.me), gradient_as_bucket_view=True),
         }
 
-    per_node = 1
-    """Processes on each machine."""
-
     def callbacks(self) -> list[pl.Callback]:
         """What a training of several processes needs besides."""
-        return [_TakenBack(), _Buffers(self)] if self.me.world > 1 else []
+        return [_TakenBack(), _SameStatistics()] if self.me.world > 1 else []
 
     @contextmanager
     def failing_together(self) -> Iterator[None]:
@@ -142,14 +137,17 @@ class Team:
         except (Busy, Diverged, InputError, Pruned, Superseded):
             raise
         except Exception:
-            for rank, other in enumerate(self.others, 1):
-                if not other.ended:
-                    continue
-                self.others.remove(other)
-                try:
-                    other.answer()
-                except Exception as cause:
-                    raise RuntimeError(f"process {rank}: {type(cause).__name__}: {cause}") from cause
+            deadline = time.monotonic() + LAST_WORDS_S
+            while time.monotonic() < deadline:
+                for rank, other in enumerate(self.others, 1):
+                    if other.ended:
+                        self.others.remove(other)
+                        try:
+                            other.answer()
+                        except Exception as cause:
+                            said = f"process {rank}: {type(cause).__name__}: {cause}"
+                            raise RuntimeError(said) from cause
+                time.sleep(0.02)
             raise
 
 
@@ -170,8 +168,7 @@ def team(asked: Device, rank: Rank | None, start: Callable[[Rank], Child] | None
     if rank is None and asked.devices > 1 and start is not None:
         yield from _started(asked.devices, start)
         return
-    here = Team(rank or ALONE)
-    here.per_node = asked.devices
+    here = Team(rank or ALONE, asked.devices)
     try:
         yield here
     finally:
@@ -183,8 +180,7 @@ def _started(world: int, start: Callable[[Rank], Child]) -> Iterator[Team]:
     store = TCPStore("127.0.0.1", 0, world, is_master=True, wait_for_workers=False)
     me = Rank(0, world, port=store.port)
     others = [start(replace(me, rank=rank, local=rank)) for rank in range(1, world)]
-    here = Team(me, others, store)
-    here.per_node = world
+    here = Team(me, world, others, store)
     over = threading.Event()
     threading.Thread(target=_follow, args=(list(others), over), daemon=True).start()
     try:
@@ -286,12 +282,10 @@ class _TakenBack(pl.Callback):
             signal.signal(signal.SIGTERM, self.handler)
 
 
-class _Buffers(pl.Callback):
-    """Has all processes evaluate with the batch statistics that the first one will write down."""
-
-    def __init__(self, here: Team) -> None:
-        self.here = here
+class _SameStatistics(pl.Callback):
+    """Has all processes evaluate with the batch statistics of the first one, which will be written down."""
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Before the first batch; after a callback that exchanges the weights for their averages."""
-        self.here.align(pl_module.model)  # type: ignore[arg-type]
+        """After a callback that exchanges the weights for their averages."""
+        for buffer in pl_module.buffers():
+            distributed.broadcast(buffer, 0)

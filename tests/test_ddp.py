@@ -32,7 +32,7 @@ def values(rows):
     [
         ["data.batch_size=33", *AUGMENTED],  # the parts are unequal
         ["trainer.accumulate=2", "trainer.clip_norm=0.5", "optimizer=adamw"],
-        ["device.devices=3", "trainer.ema_decay=0.9", "data.limit=301"],
+        pytest.param(["device.devices=3", "trainer.ema_decay=0.9", "data.limit=301"], marks=pytest.mark.slow),
     ],
     ids=lambda recipe: recipe[0],
 )
@@ -70,7 +70,7 @@ def test_images_are_augmented_as_by_one_process():
             assert torch.equal(part, whole[mine])
 
 
-@pytest.mark.parametrize("every_n_steps", ["null", 7])
+@pytest.mark.parametrize("every_n_steps", ["null", pytest.param(7, marks=pytest.mark.slow)])
 def test_resumed_equals_undisturbed(cli, monkeypatch, every_n_steps):
     """With batch statistics and dropout masks of each process's own."""
     asked = [*LONG, "trainer.max_epochs=4", "arch.dropout=0.2", "trainer.ema_decay=0.9"]
@@ -82,16 +82,15 @@ def test_resumed_equals_undisturbed(cli, monkeypatch, every_n_steps):
     assert_same(the_run("whole"), the_run("broken"))
 
 
-@pytest.mark.parametrize("threads", [1, 3])
-def test_each_process_has_the_threads_that_were_asked_for(cli, monkeypatch, threads):
+def test_each_process_has_the_threads_that_were_asked_for(cli, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     seen = []
     save = Record._save
     monkeypatch.setattr(
         Record, "_save", lambda *args, **more: seen.append(torch.get_num_threads()) or save(*args, **more)
     )
-    assert cli("train", *TINY, "device=ddp_cpu", f"device.threads={threads}")[0] == 0
-    assert set(seen) == {threads}
+    assert cli("train", *TINY, "device=ddp_cpu", "device.threads=3")[0] == 0
+    assert set(seen) == {3}
     assert "OMP_NUM_THREADS" not in os.environ
 
 
@@ -101,9 +100,12 @@ def processes(pid):
     return [int(child) for child in found] + [p for child in found for p in processes(int(child))]
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize(
+    "signum",
+    [signal.SIGTERM, *(pytest.param(s, marks=pytest.mark.slow) for s in (signal.SIGKILL, signal.SIGINT))],
+)
 def test_none_outlives_the_first(cli, signum):
-    asked = [*LONG, "trainer.max_epochs=60"]
+    asked = [*LONG, "trainer.max_epochs=30"]
     first = subprocess.Popen(command("train", *asked))
     seen = []
 
@@ -116,9 +118,9 @@ def test_none_outlives_the_first(cli, signum):
     assert all(gone(pid) for pid in seen)
     run = Run(the_run())
     assert run.state == "interrupted"
-    assert 2 <= len(run.rows()) < 60
+    assert 2 <= len(run.rows()) < 30
     assert cli("train", *asked)[0] == 0
-    assert trained(run, 60, again=1)
+    assert trained(run, 30, again=1)
 
 
 def test_a_process_that_is_killed_is_named():
