@@ -106,6 +106,9 @@ def attempt(run: Run, config: str, device: Mapping[str, Any], *, afresh: bool) -
 
 def _begin(run: Run, device: Mapping[str, Any]) -> dict[str, Any]:
     before = run.status()
+    attempts = before.get("attempts", [])
+    for earlier in attempts:
+        earlier.setdefault("state", "interrupted")  # it was killed, and could not say so itself
     status = {
         "format": FORMAT,
         "state": "running",
@@ -115,7 +118,7 @@ def _begin(run: Run, device: Mapping[str, Any]) -> dict[str, Any]:
         "versions": versions(),
         "git": git_commit(),
         "repeats": len(list((run.path / "repeats").glob("*"))),
-        "attempts": [*before.get("attempts", []), {"started": now()}],
+        "attempts": [*attempts, {"started": now()}],
     }
     run.write_status(status)
     return status

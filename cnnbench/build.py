@@ -6,6 +6,7 @@ import functools
 import inspect
 import pkgutil
 import sys
+import traceback
 import typing
 from collections.abc import Callable
 from pathlib import Path
@@ -35,8 +36,9 @@ def factory(part: Part, group: str, **given: Any) -> Callable[..., Any]:
             sys.path.append(str(Path.cwd()))  # as `python -m cnnbench` has it: a user's own mynet.py
         target = pkgutil.resolve_name(str(part.target))
         parameters = inspect.signature(target).parameters
-    except (ImportError, ValueError, TypeError, AttributeError) as error:
-        raise InputError(f"{group}._target_={part.target}: cannot be imported ({error})") from error
+    except Exception as error:  # of any module's code
+        said = f"{error or type(error).__name__}{_place(error, str(part.target))}"
+        raise InputError(f"{group}._target_={part.target}: cannot be imported ({said})") from error
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     hints = _hints(target)
     arguments = {key: value for key, value in given.items() if key in parameters}
@@ -56,9 +58,21 @@ def factory(part: Part, group: str, **given: Any) -> Callable[..., Any]:
         except (ValueError, TypeError, ArithmeticError, AssertionError, RuntimeError, MemoryError) as error:
             message = str(error).splitlines()[0] if str(error) else type(error).__name__
             separator = "." if message.split("=")[0] in parameters else f"={part.name}: "
-            raise InputError(f"{group}{separator}{message}") from error
+            place = _place(error, str(part.target))
+            raise InputError(f"{group}{separator}{message}{place}") from error
 
     return call
+
+
+def _place(error: BaseException, target: str) -> str:
+    """`, mynet.py line 12`: where a user's own module failed; nothing for what cnnbench and torch have."""
+    module = target.partition(":")[0].split(".")[0]
+    if module in ("cnnbench", "torch", "torchvision", "timm", "lightning"):
+        return ""
+    frames = [
+        f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).is_relative_to(Path.cwd())
+    ]
+    return f", {Path(frames[-1].filename).name} line {frames[-1].lineno}" if frames else ""
 
 
 def _hints(target: Any) -> dict[str, Any]:

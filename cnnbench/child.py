@@ -12,12 +12,17 @@ import multiprocessing
 import os
 import pkgutil
 import signal
+import sys
 import threading
 import time
-from collections.abc import Mapping
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from multiprocessing import connection
+from pathlib import Path
 from typing import Any
 
+import cnnbench
 from cnnbench import process
 
 CONTEXT = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
@@ -50,7 +55,7 @@ class Child:
         self, function: str, *args: Any, environment: Mapping[str, str] | None = None, captured: bool = True
     ) -> None:
         if os.name == "posix":
-            CONTEXT.set_forkserver_preload(["cnnbench.preload"])
+            _serve()
         self.answers, sender = CONTEXT.Pipe(duplex=False)
         variables = {**os.environ, **(environment or {})}
         self.process = CONTEXT.Process(  # type: ignore[attr-defined]  # typeshed has it in each context
@@ -96,9 +101,57 @@ class Child:
             self.process.join()
 
 
+def _serve() -> None:
+    """Start the server, unless it runs."""
+    from multiprocessing import forkserver, resource_tracker
+
+    CONTEXT.set_forkserver_preload(["cnnbench.preload"])
+    with _imports_as_here():
+        resource_tracker.ensure_running()  # it would let Ctrl-C through again
+        with _without_interruption():
+            forkserver.ensure_running()
+
+
+@contextmanager
+def _imports_as_here() -> Iterator[None]:
+    """Have the server take cnnbench, and all else, from where this process does.
+
+    Python would put the working folder first, with whatever `cnnbench` or `secrets.py` lies there.
+    """
+    root = str(Path(cnnbench.__file__).parent.parent)
+    first = [root] if sys.path[:1] == [root] else []  # `python -m cnnbench` in a checkout
+    given = os.environ.get("PYTHONPATH")
+    wanted = {
+        "PYTHONSAFEPATH": "1",
+        "PYTHONPATH": os.pathsep.join([*first, *([given] if given else [])]),
+    }
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def _without_interruption() -> Iterator[None]:
+    """Ctrl-C is for who starts the server, not for the server, which may be at its imports."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+
+
 def _main(sender: Any, environment: Mapping[str, str], captured: bool, function: str, args: Any) -> None:
     """The life of a child."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who started it, who then says what to do
+    if os.name == "posix":
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     # Workers that read images are started as in any other process, and not each by a server of its own.
     multiprocessing.set_start_method(None, force=True)
     os.environ.clear()
@@ -109,6 +162,7 @@ def _main(sender: Any, environment: Mapping[str, str], captured: bool, function:
     try:
         answer = True, pkgutil.resolve_name(function)(*args)
     except Exception as error:  # travels to who asked
+        error.add_note(f"In another process:\n{traceback.format_exc()}")
         answer = False, error
     sender.send(answer)
     sender.close()

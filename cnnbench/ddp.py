@@ -25,7 +25,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import distributed
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-from cnnbench.child import GRACE_S, Child
+from cnnbench.child import GRACE_S, Child, Died
 from cnnbench.errors import Busy, Diverged, InputError, Pruned, Superseded
 from cnnbench.settings import Device
 
@@ -145,7 +145,8 @@ class Team:
                         try:
                             other.answer()
                         except Exception as cause:
-                            said = f"process {rank}: {type(cause).__name__}: {cause}"
+                            what = "" if isinstance(cause, Died) else f"{type(cause).__name__}: "
+                            said = f"process {rank}: {what}{cause}"
                             raise RuntimeError(said) from cause
                 time.sleep(0.02)
             raise

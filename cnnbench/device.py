@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -48,7 +49,7 @@ def resolve(
             "accelerator": accelerator,
             "precision": asked.precision,
             "memory_format": layout,
-            "threads": asked.threads or cores or max(1, cpu_cores() // asked.devices),
+            "threads": asked.threads or _threads(cores or cpu_cores() // asked.devices),
         }
     chosen |= {"devices": asked.devices, "nodes": asked.nodes}
     if chosen["accelerator"] not in available():
@@ -64,6 +65,12 @@ def resolve(
     if chosen["precision"] == "64-true" and chosen["accelerator"] == "mps":
         raise InputError("device.precision=64-true: not on MPS; allowed: 32-true, bf16-mixed, 16-mixed")
     return chosen
+
+
+def _threads(cores: int) -> int:
+    """As many as cores, but no more than the environment allows."""
+    most = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, min(cores, int(most)) if most.isdigit() else cores)
 
 
 def place(model: nn.Module, device: Mapping[str, Any]) -> nn.Module:

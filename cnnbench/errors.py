@@ -54,6 +54,7 @@ class Busy(Exception):  # noqa: N818 - no error: somebody else does the work
     def __init__(self, path: object, status: Mapping[str, Any]) -> None:
         who = f"process {status['pid']} on {status['host']}" if "pid" in status else "another process"
         super().__init__(f"{path}: is being trained by {who}")
+        self.who = who
 
 
 class Superseded(Exception):  # noqa: N818 - as above

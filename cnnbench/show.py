@@ -39,7 +39,9 @@ def main(arguments: list[str]) -> int:
         "--clean", action="store_true", help="remove the runs that failed (or have the state asked for)"
     )
     parser.add_argument("--yes", action="store_true", help="with --clean: do not ask")
-    asked = parser.parse_args(arguments)
+    asked = parser.parse_intermixed_args(arguments)
+    if asked.limit < 1:
+        raise InputError(f"--limit={asked.limit}: allowed: 1 or more")
     words: list[str] = asked.words
     wanted = dict(word.split("=", 1) for word in words if "=" in word and not Path(word).exists())
     paths = [Path(word) for word in words if "=" not in word or Path(word).exists()] or [Path(default)]

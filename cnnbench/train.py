@@ -20,6 +20,7 @@ from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig
 
 from cnnbench import __version__, compose, lease, ui
+from cnnbench.child import Died
 from cnnbench.errors import Busy, InputError, Interrupted
 from cnnbench.process import interruptible
 from cnnbench.runs import DONE, Run, identity
@@ -41,7 +42,7 @@ def main(arguments: list[str]) -> int:
         with interruptible():
             compose.run(session, "train", arguments)
     except Interrupted as error:
-        ui.console.print("interrupted; the same command goes on from the last checkpoint", style="yellow")
+        ui.console.print("interrupted; the same command goes on where this one was", style="yellow")
         return 128 + error.signum
     finally:
         session.report()
@@ -83,8 +84,10 @@ class Session:
             self.exit_code = max(self.exit_code, 1)
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 print(f"error: {run.path}: {error.strerror}", file=sys.stderr)
-            else:
+            elif not isinstance(error.__cause__, Died):  # which says all there is to be said
                 traceback.print_exc()
+            else:
+                print(f"error: {error}", file=sys.stderr)
             log = run.path / "train.log"
             print(f"error: {run.path.name} failed" + f"; see {log}" * log.exists(), file=sys.stderr)
         return float("nan")
@@ -118,6 +121,16 @@ class Session:
     def note(self, cell: Cell, reason: str) -> None:
         """Take note of a run of a sweep, and why it failed if it did."""
         self._add(cell.run, cell.settings, reason)
+
+    def recall(self, run: Run) -> None:
+        """Show also a run that an earlier launch of a study has trained."""
+        if run in self.runs or not run.config():
+            return
+        choice = dict(run.config())
+        for key in ("name", "select", "output_dir", "logger"):
+            choice.pop(key, None)
+        choice["data"] = {k: v for k, v in choice["data"].items() if k not in ("root", "num_workers")}
+        self.runs[run], self.choices[run] = "", choice
 
     def _add(self, run: Run, settings: Settings, reason: str = "") -> None:
         self.runs[run], self.choices[run] = reason, settings.choice()

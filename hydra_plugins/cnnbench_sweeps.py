@@ -34,8 +34,15 @@ class Grid(BasicSweeper):
         """
         assert self.hydra_context is not None
         assert self.launcher is not None
+        from cnnbench.errors import InputError
+
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         overrides = parser.parse_overrides([*self._parse_config(), *arguments])
+        for override in overrides:
+            if override.is_interval_sweep():
+                raise InputError(
+                    f"{override.input_line}: an interval is for hydra/sweeper=optuna; allowed: a list"
+                )
         returns: list[Sequence[JobReturn]] = []
         for batch in self.split_arguments(overrides, self.max_batch_size):
             returns.append(self.launcher.launch(batch, initial_job_idx=sum(map(len, returns))))
@@ -71,20 +78,38 @@ class Optuna(Sweeper):
         if not isinstance(self.launcher, Sweeping):
             raise InputError("hydra/launcher: hydra/sweeper=optuna works with local, slurm and ray")
         folder = Path(self.config.hydra.sweep.dir)
-        search = Search(asked, searched, fixed, folder, self.config.sweep.jobs)
-        self.launcher.watch = search.watch
+        base = self._base(searched, fixed)
+        search = Search(asked, searched, fixed, base, folder, self.config.sweep.jobs)
+        self.launcher.watch, self.launcher.batch = search.watch, search.at_once
 
         def launch(points: list[list[str]], index: int) -> list[Run | None]:
             returns = self.launcher.launch(points, initial_job_idx=index)
             return [Run(Path(one.working_dir)) if one.working_dir else None for one in returns]
 
         search.run(launch)
+        for name in search.names():
+            self.launcher.session.recall(Run(folder / name))
+
+    def _base(self, searched: dict[str, Any], fixed: list[str]) -> dict[str, str]:
+        """What decides the result of every trial, told from one of them."""
+        from cnnbench.settings import parse
+        from cnnbench.sweep.cells import Composer
+        from cnnbench.sweep.search import first, texts
+        from cnnbench.ui import flat
+
+        composer = Composer(self.hydra_context.config_loader, self.config)
+        settings = parse(composer([*fixed, *texts(first(searched))]))
+        sections = {"arch": ("arch.", "ops.")}
+        left_out = tuple(p for key in searched for p in (f"{key}.", *sections.get(key, ())))
+        return {k: v for k, v in flat(settings.choice()).items() if not f"{k}.".startswith(left_out)}
 
 
 class Sweeping(Launcher):
     """Hands the runs of a sweep to cnnbench, which plans them, and to a pool, which carries them out."""
 
     watch: Callable[[Any], None] | None = None
+    batch: int | None = None
+    """Runs that a sweeper hands over at a time, at most."""
 
     def __init__(self, **options: Any) -> None:
         self.options = options
@@ -141,4 +166,4 @@ class Local(Sweeping):
         """Processes that start warm."""
         from cnnbench.sweep.local import Local
 
-        return Local(plan)
+        return Local(plan, self.batch)

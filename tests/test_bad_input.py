@@ -150,6 +150,7 @@ SWEEPS = [
     (["data.num_workers=0,1"], ["data.num_workers=0,1", "does not change the run"]),
     (["logger=none,csv", "seed=0,1"], ["logger=none,csv", "does not change the run"]),
     (["ops.norm=native,batch"], ["ops.norm=native,batch", "does not change the run"]),
+    (["optimizer.lr=interval(0.1,0.2)"], ["optimizer.lr=interval(0.1,0.2)", "hydra/sweeper=optuna"]),
     (["seed=0,1,1"], ["seed=1", "asked for twice"]),
     (["seed=0,1", "sweep.jobs=0"], ["sweep.jobs=0"]),
     (["seed=0,1", "sweep.on_failure=wait"], ["sweep.on_failure=wait", "'continue' or 'stop'"]),

@@ -75,15 +75,45 @@ def test_a_study_learns_ends_and_goes_on(cli):
     best = study().best_trial
     assert f"best of 3 finished trials: best/val_acc {best.value:.4f}" in out
     assert best.user_attrs["run"] in out
-    code, _, err = cli("train", *asked, "hydra.sweeper.n_trials=5", "hydra.sweeper.at_once=2")
+    code, out, err = cli("train", *asked, "hydra.sweeper.n_trials=5", "hydra.sweeper.at_once=2")
     assert code == 0, err
     assert "the study goes on: 3 of 5 trials are done" in err
     assert states() == ["COMPLETE"] * 5
     assert len({tuple(trial.params.values()) for trial in study().trials}) == 5
+    assert "trials 4 to 5 of 5" in err
+    assert all(run.path.name in out for run in find(Path("outputs"))), "also those of the first launch"
     code, out, err = cli("train", *asked, "hydra.sweeper.n_trials=5")
     assert code == 0, err
     assert "best of 5" in out
     assert len(find(Path("outputs"))) == 5
+    assert all(run.path.name in out for run in find(Path("outputs")))
+    assert {run.status()["device"]["threads"] for run in find(Path("outputs"))} == {1}
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ("trainer.max_epochs=3", "trainer.max_epochs was 2 and is 3"),
+        ("hydra.sweeper.metric=best/val_loss", "hydra.sweeper.metric was best/val_acc"),
+        ("arch.kernel=3", "searched was optimizer.lr, arch.kernel and is optimizer.lr"),
+    ],
+)
+def test_a_study_is_of_one_thing(cli, changed, named):
+    """Trials of other settings cannot be compared with those that there are."""
+    asked = [
+        *SEARCH,
+        "optimizer.lr=tag(log,interval(0.001,0.5))",
+        "arch.kernel=3,5",
+        "hydra.sweeper.n_trials=1",
+    ]
+    assert cli("train", *asked)[0] == 0
+    code, _, err = cli("train", *asked, changed, "hydra.sweeper.n_trials=2")
+    assert code == 2
+    assert named in " ".join(err.split())
+    assert len(runs()) == 1
+    wider = [word.replace("0.5", "0.9") for word in asked]
+    assert cli("train", *wider, "hydra.sweeper.n_trials=2")[0] == 0, "a range may be changed"
+    assert len(runs()) == 2
 
 
 def test_a_trial_that_diverges_or_fails_does_not_end_the_study(cli):

@@ -54,6 +54,10 @@ def test_the_newest_first(cli, run):
         run(f"r{i}", at=i + 1)
     assert names(cli("runs")[1]) == ["r2", "r1", "r0"]
     out = cli("runs", "--limit", "1")[1]
+    assert cli("runs", "outputs", "--limit", "1", "state=finished")[1] == out, "in any order"
+    for wrong in ("0", "-3"):
+        code, _, err = cli("runs", "--limit", wrong)
+        assert (code, err) == (2, f"error: --limit={wrong}: allowed: 1 or more\n")
     assert names(out) == ["r2"]
     assert "3 runs, 3 finished; the newest 1 are shown (--limit 3 shows all)" in out
 

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from statistics import median
@@ -230,6 +231,27 @@ def trained(run, count, again=0):
     """Whether all epochs were trained, and so many again at most: a kill may precede a checkpoint."""
     logged = logged_epochs(run)
     return sorted(set(logged)) == list(range(count)) and len(logged) - count <= again
+
+
+def test_what_lies_in_the_working_folder_is_not_taken_for_what_is_installed():
+    """Workers import what the command itself imports, not a `cnnbench` or a `secrets.py` of somebody's."""
+    Path("cnnbench").mkdir()
+    Path("cnnbench/__init__.py").touch()
+    Path("secrets.py").write_text("raise SystemExit('mine')")
+    script = Path(sys.executable).with_name("cnnbench")
+    done = subprocess.run([script, "train", "-m", *TINY, "seed=0,1"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert states() == ["finished"] * 2
+
+
+def test_ctrl_c_while_a_sweep_starts():
+    driver = start(*TINY, "seed=0,1", start_new_session=True)
+    time.sleep(2.5)  # the server is at its imports
+    os.killpg(driver.pid, signal.SIGINT)
+    said = driver.communicate(timeout=60)[0]
+    assert driver.returncode == 130, said
+    assert said.count("\n") <= 2, said
+    assert "interrupted" in said
 
 
 @pytest.mark.parametrize(

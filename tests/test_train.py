@@ -400,5 +400,5 @@ def test_ctrl_c_while_torch_is_imported():
         maps = Path(f"/proc/{process.pid}/maps")
         assert kill_when(process, lambda: "libtorch_cpu" in maps.read_text(), signal.SIGINT) == 130
         said = process.stderr.read().splitlines()
-    assert said == ["interrupted; the same command goes on from the last checkpoint"]
+    assert said == ["interrupted; the same command goes on where this one was"]
     assert not Path("outputs").exists()

@@ -98,12 +98,13 @@ class Local:
 
     Args:
         plan: the sweep.
+        batch: how many runs it might have had: the last of a search are fewer, and not to be given more each.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, batch: int | None = None) -> None:
         self.running: dict[Cell, tuple[Child, Place]] = {}
         self.pending = plan.pending
-        cores, runs = cpu_cores(), len(plan.cells)
+        cores, runs = cpu_cores(), max(len(plan.cells), batch or 0)
         processes = max(cell.settings.device.devices for cell in self.pending)
         without = Machine.of(cores, (), plan.sweep, runs, accelerated=False, processes=processes)
         self.report = examined(self.pending, without.share, here=True)

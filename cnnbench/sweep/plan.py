@@ -122,7 +122,7 @@ def check_axes(points: Sequence[Overrides], found: Sequence[Cell | None]) -> Non
     """
     twice = [overrides for overrides, n in Counter(points).items() if n > 1]
     if twice:
-        raise InputError(f"{' '.join(twice[0])}: this run is asked for twice in one sweep")
+        raise InputError(f"a run is asked for twice in one sweep: {' '.join(twice[0])}")
     values: dict[str, dict[str, None]] = defaultdict(dict)
     for overrides in points:
         for text in overrides:
@@ -137,7 +137,8 @@ def check_axes(points: Sequence[Overrides], found: Sequence[Cell | None]) -> Non
         if compared and all(len(set(group)) == 1 for group in compared):
             swept = ",".join(text.partition("=")[2] for text in texts)
             raise InputError(
-                f"{axis}={swept}: does not change the run, so there is nothing to compare; allowed: one value"
+                f"{axis}={swept}: does not change the run: with each of these values it is one and the same; "
+                "allowed: values that differ"
             )
 
 
@@ -170,4 +171,4 @@ def announcement(plan: Plan) -> str:
     runs = len(plan.cells)
     text = f"{runs} run{'s' * (runs != 1)}: {', '.join(parts)}"
     shared = sum(cell is not None for cell in plan.points) - runs
-    return text + (f" ({shared} combinations are runs that another one is already)" if shared else "")
+    return text + (f" (combinations that come to the same run: {shared})" if shared else "")

@@ -10,6 +10,7 @@ from typing import Protocol, Self
 
 from cnnbench import ui
 from cnnbench.child import Child, Died
+from cnnbench.errors import Interrupted
 from cnnbench.settings import Settings
 from cnnbench.sweep.plan import Cell
 
@@ -110,7 +111,7 @@ def examined(cells: Sequence[Cell], cores: int, *, here: bool) -> Report:
     except Died as death:  # of one of the models, perhaps: its run will show it
         ui.console.print(f"models and data could not be tried beforehand: {death}", style="yellow")
         return Report()
-    except BaseException:  # interrupted
+    except Interrupted:
         child.terminate()
         child.kill_after(time.monotonic() + 1)
         raise

@@ -25,6 +25,9 @@ from cnnbench.sweep.drive import Course
 Launch = Callable[[list[list[str]], int], Sequence[Run | None]]
 Point = tuple[str, ...]
 
+SHOWN = 3
+"""Differences that are named."""
+
 LOOK_S = 0.5
 """Between looks at the epochs of trials that may be pruned."""
 
@@ -34,12 +37,16 @@ class Options(Section):
 
     n_trials: Count
     metric: Literal["best/val_acc", "best/val_loss"]
-    direction: Literal["maximize", "minimize"]
     sampler: Literal["tpe", "random", "gp", "cmaes", "qmc"]
     pruner: Literal["none", "median", "hyperband"]
     at_once: Count | None
     seed: Annotated[int, Field(ge=0)]
     params: dict[str, Any]
+
+    @property
+    def direction(self) -> str:
+        """Whether more of it is better."""
+        return "minimize" if self.metric == "best/val_loss" else "maximize"
 
 
 def space(overrides: Sequence[Override]) -> tuple[dict[str, Any], list[str]]:
@@ -93,6 +100,11 @@ def texts(params: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def first(searched: Mapping[str, Any]) -> dict[str, Any]:
+    """One point of the space."""
+    return {key: kind.choices[0] if hasattr(kind, "choices") else kind.low for key, kind in searched.items()}
+
+
 class Search:
     """One launch of a study.
 
@@ -100,8 +112,12 @@ class Search:
         options: what is asked for.
         searched: what is searched, as Optuna's distributions.
         fixed: the overrides of all trials.
+        base: what decides the result of a trial besides what is searched.
         folder: where the study is kept.
         jobs: `sweep.jobs`.
+
+    Raises:
+        InputError: the folder cannot be written, or holds a study of something else.
     """
 
     def __init__(
@@ -109,6 +125,7 @@ class Search:
         options: Options,
         searched: Mapping[str, Any],
         fixed: Sequence[str],
+        base: Mapping[str, str],
         folder: Path,
         jobs: int | None,
     ) -> None:
@@ -126,6 +143,7 @@ class Search:
             )
         except OSError as error:
             raise InputError(f"output_dir: {folder} cannot be written ({error.strerror})") from None
+        self._check_same(dict(base))
         self.study.sampler = self._sampler(optuna)
         self.study.pruner = {
             "none": optuna.pruners.NopPruner,
@@ -135,6 +153,25 @@ class Search:
         self.open: dict[Point, Any] = {}  # the trials that are being trained
         self.reported: dict[Point, int] = {}
         self.looked = time.monotonic()
+
+    def _check_same(self, base: dict[str, str]) -> None:
+        """Refuse to go on with other settings than those of the trials that there are."""
+        now = {**base, "hydra.sweeper.metric": self.options.metric, "searched": ", ".join(self.searched)}
+        before = self.study.user_attrs.get("asked")
+        if before is None or not self.study.trials:
+            self.study.set_user_attr("asked", now)
+            return
+        differ = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+        if differ:
+            said = "; ".join(
+                f"{key} was {before.get(key, 'not there')} and is {now.get(key, 'not there')}"
+                for key in differ[:SHOWN]
+            )
+            more = f"; and {len(differ) - SHOWN} more" if len(differ) > SHOWN else ""
+            raise InputError(
+                f"name={self.study.study_name}: holds a study of other runs ({said}{more}); "
+                "allowed: its own settings, or another name"
+            )
 
     def _sampler(self, optuna: Any) -> Any:
         # A study that goes on must not draw again what it drew at first.
@@ -157,6 +194,9 @@ class Search:
         self._take_up()
         while (left := self.options.n_trials - len(self._ended())) > 0:
             trials = [self.study.ask(self.searched) for _ in range(min(self.at_once, left))]
+            first, last = self.options.n_trials - left + 1, self.options.n_trials - left + len(trials)
+            which = f"trials {first} to {last}" if last > first else f"trial {first}"
+            ui.console.print(f"{which} of {self.options.n_trials}", style="bold", highlight=False)
             points = [(*self.fixed, *texts(trial.params)) for trial in trials]
             self.open = dict(zip(points, trials, strict=True))  # the same proposal twice is one run
             try:
@@ -189,11 +229,19 @@ class Search:
     def _take_up(self) -> None:
         """Put trials that an earlier launch has left behind first in the queue: their runs go on."""
         ended = self._ended()
-        if ended:
+        if len(ended) >= self.options.n_trials:
+            ui.console.print(
+                f"the study has {len(ended)} trials: hydra.sweeper.n_trials={len(ended) + 10} adds ten"
+            )
+        elif ended:
             ui.console.print(f"the study goes on: {len(ended)} of {self.options.n_trials} trials are done")
         for frozen in self.study.get_trials(states=[self.states.RUNNING]):
             self.study.tell(frozen.number, state=self.states.FAIL)
             self.study.enqueue_trial(frozen.params)
+
+    def names(self) -> list[str]:
+        """The folders of the study's runs."""
+        return list(dict.fromkeys(t.user_attrs["run"] for t in self._ended() if "run" in t.user_attrs))
 
     def _ended(self) -> list[Any]:
         """Trials that count; those that an interruption has ended do not."""

@@ -19,6 +19,9 @@ from cnnbench.sweep.plan import Cell, Plan
 from cnnbench.sweep.pool import Outcome
 
 REFRESH_S = 0.5
+LATE = 10
+"""A run that has spent its estimate should need a tenth of what it took once more."""
+
 ROWS = 20
 """Running runs that are shown; a cluster may have more."""
 
@@ -57,9 +60,8 @@ class View:
         self.most = max(self.most, len(at_work))
         for cell in at_work:
             self.started.setdefault(cell, now)
-        if self.live.is_started and now - self.shown > REFRESH_S:
-            self.shown = now
-            self.live.update(self._picture(course), refresh=True)
+        if now - self.shown > REFRESH_S:
+            self._show(course)
 
     def ended(self, course: Course, cell: Cell, outcome: Outcome) -> None:
         """An attempt that has ended: `[3/24] basic-digits-s0-…  finished  val 97.20 %  ETA 2:10 min`."""
@@ -72,7 +74,9 @@ class View:
         elif cell in course.waiting:
             state = "to be tried again"
         else:
-            state = cell.run.state if outcome.kind == "ended" else "failed"
+            state = cell.run.state
+            if outcome.kind != "ended" and state != "interrupted":
+                state = "failed"  # also where nothing could be written
         text.append(state, ui.COLOURS.get(state, "yellow"))
         if state == "finished":
             text.append(f"  val {ui.percent(cell.run.summary().get('best/val_acc'))}")
@@ -81,6 +85,12 @@ class View:
         if (eta := self._eta(course)) is not None and len(course.results) < self.total:
             text.append(f"  ETA {ui.duration(eta)}", "dim")
         ui.console.print(text, highlight=False, soft_wrap=True)
+        self._show(course)
+
+    def _show(self, course: Course) -> None:
+        if self.live.is_started:
+            self.shown = time.monotonic()
+            self.live.update(self._picture(course), refresh=True)
 
     def _at_work(self, course: Course) -> list[Cell]:
         """The runs that are being trained: of those that were handed to a cluster, many may be waiting."""
@@ -93,7 +103,7 @@ class View:
         if course.elsewhere:
             counts += f", {len(course.elsewhere)} elsewhere"
         if kinds[False]:
-            counts += f", {kinds[False]} failed"
+            counts += f", {kinds[False]} not finished"
         eta = self._eta(course)
         head = Table.grid(padding=(0, 2))
         head.add_row(
@@ -134,6 +144,7 @@ class View:
         left = sum(factor * (cell.estimate_s or guess) for cell in course.waiting)
         for cell in course.running:
             spent = now - self.started.get(cell, now)
-            left += max(0.0, factor * (cell.estimate_s or guess) - spent)
+            # One that takes longer than it should is not done at once.
+            left += max(spent / LATE, factor * (cell.estimate_s or guess) - spent)
         runs = len(course.waiting) + len(course.running)
         return left / max(1, min(self.at_once or self.most, runs))

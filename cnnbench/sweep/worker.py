@@ -28,7 +28,9 @@ def train(job: Job, rank: Rank | None = None) -> Outcome:
     """
     try:
         fit(job.settings, Run(job.path), job.cores, rank)
-    except (Busy, Superseded) as error:
+    except Busy as error:
+        return Outcome("busy", f"by {error.who}")
+    except Superseded as error:
         return Outcome("busy", str(error))
     except InputError as error:
         return Outcome("refused", str(error))
