@@ -125,4 +125,4 @@ def test_a_holder_that_slept_finds_that_its_run_is_taken(tmp_path, monkeypatch):
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
         found.write_summary({"test/acc": 1.0})
     assert found.state == "finished"
-    assert [one.get("state") for one in found.status()["attempts"]] == [None, "finished"]
+    assert [one.get("state") for one in found.status()["attempts"]] == ["interrupted", "finished"]
