@@ -9,7 +9,7 @@ import pytest
 
 from cnnbench.cli import main
 
-# As in an environment that is activated, also where `.venv/bin/pytest` is called: `ray` is found, and `python`.
+# As where the environment is activated: `ray` and `python` are found, also by `.venv/bin/pytest`.
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
 # What is started in the background ignores Ctrl-C, with `nohup` a closed terminal too; so would all that the
