@@ -1,5 +1,6 @@
 """Bad input: one line that names the setting, its value and what is allowed; exit code 2; no run."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -206,3 +207,26 @@ def test_seed_0_is_a_seed(cli):
     assert cli("train", *TINY, "seed=0")[0] == 0
     assert cli("train", *TINY, "seed=1")[0] == 0
     assert len(list(Path("outputs").rglob("summary.json"))) == 2
+
+
+@pytest.mark.parametrize("sweep", [[], ["-m"]])
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("class Tiny(:\n", ["cannot be imported", "mynet.py, line 1"]),
+        ("import torch\nx = 1 / 0\n", ["cannot be imported (division by zero, mynet.py line 2)"]),
+        ("class Tiny:\n    def __init__(self):\n        1 / 0\n", ["division by zero, mynet.py line 3"]),
+    ],
+)
+def test_a_mistake_in_a_users_module_is_named_with_its_place(cli, monkeypatch, sweep, text, named):
+    monkeypatch.delitem(sys.modules, "mynet", raising=False)
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    Path("mynet.py").write_text(text)
+    Path("mine/arch").mkdir(parents=True)
+    Path("mine/arch/tiny.yaml").write_text("name: tiny\n_target_: mynet.Tiny\n")
+    code, _, err = cli("train", *sweep, *TINY[:2], "--config-dir", "mine", "arch=tiny", "logger=none")
+    assert code == 2, err
+    assert "Traceback" not in err
+    for part in named:
+        assert part in err
+    assert not Path("outputs").exists()

@@ -135,7 +135,8 @@ def test_a_process_that_is_killed_is_named():
     os.kill(other, signal.SIGKILL)
     said = first.communicate(timeout=60)[1]
     assert first.returncode == 1, said
-    assert "process 1" in said
+    assert "process 1: its process was killed by SIGKILL" in said
+    assert "Traceback" not in said
     assert "killed by SIGKILL" in said
     run = Run(the_run())
     assert run.state == "failed"
