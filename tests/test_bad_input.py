@@ -230,3 +230,13 @@ def test_a_mistake_in_a_users_module_is_named_with_its_place(cli, monkeypatch, s
     for part in named:
         assert part in err
     assert not Path("outputs").exists()
+
+
+@pytest.mark.parametrize("more", [[], ["hydra/sweeper=optuna", "optimizer.lr=interval(0.01,0.1)"]])
+def test_a_sweep_that_has_no_place(cli, more):
+    Path("taken").touch()
+    code, _, err = cli("train", "-m", *TINY, "seed=0,1", "output_dir=taken", *more)
+    assert code == 2, err
+    assert [line for line in err.splitlines() if "taken" in line and "cannot be written" in line]
+    assert "Traceback" not in err
+    assert Path("taken").read_text() == ""

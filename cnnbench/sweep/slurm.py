@@ -116,7 +116,8 @@ class Slurm:
             "ntasks_per_node": device.devices,
             # Of a run's tasks none may wait for one that has gone.
             "srun_args": ["--kill-on-bad-exit=1", f"--wait={LEFT_S}"] if tasks > 1 else None,
-            "setup": o.setup or None,
+            # As on this machine: nothing is imported from the working folder in place of what is installed.
+            "setup": ["export PYTHONSAFEPATH=1", *o.setup],
             "array_parallelism": self.limit or 256,
             "additional_parameters": o.sbatch or None,
         }
