@@ -202,11 +202,12 @@ def _outcome(job: Any) -> Outcome:
     try:
         found = job.result()
     except Exception as error:  # of submitit, or of what ran before the run began
-        if job.exception() is not None and path.exists() and not job.paths.result_pickle.exists():
-            state = job.watcher.get_state(job.job_id, mode="force")
-            return Outcome("died", f"SLURM job {job.job_id} ended: {state}; see {path}")
-        said = str(error).strip().splitlines()
-        return Outcome("died", f"SLURM job {job.job_id}: {said[-1] if said else error!r}; see {path}")
+        if job.paths.result_pickle.exists():
+            said = str(error).strip().splitlines()[-1:] or [repr(error)]
+        else:  # it was killed, or did not come to say anything
+            said = [job.watcher.get_state(job.job_id, mode="force")]
+            said += path.read_text(errors="replace").strip().splitlines()[-1:] if path.exists() else []
+        return Outcome("died", f"SLURM job {job.job_id} ended: {', '.join(said)}; see {path}")
     return found if isinstance(found, Outcome) else Outcome("failed", f"it returned {found!r}")
 
 
