@@ -123,6 +123,7 @@ def test_none_outlives_the_first(cli, signum):
     assert trained(run, 30, again=1)
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_is_named():
     first = subprocess.Popen(
         command("train", *LONG, "trainer.max_epochs=500"), stderr=subprocess.PIPE, text=True

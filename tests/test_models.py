@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 CONF = ROOT / "conf" / "arch"
 OWN = [arch for arch in ARCHS if composed(arch)["arch"].get("native")]
 REFERENCED = [arch for arch in OWN if arch in torchvision.models.list_models(module=torchvision.models)]
-QUICK = {"alexnet", "vgg11_bn", "googlenet", "resnet18", "resnet50", "mobilenet_v2", "efficientnet_b0"}
+QUICK = {"alexnet", "googlenet", "resnet18", "resnet50", "mobilenet_v2", "efficientnet_b0"}
 SOME = [pytest.param(a, marks=() if a in QUICK else pytest.mark.slow) for a in REFERENCED]
 AUX = ("googlenet", "inception_v3")
 HEAVY = {*AUX, "efficientnet_b0"}
@@ -226,7 +226,9 @@ def test_the_stem_can_be_chosen():
 # --- sizes and learning -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("family", families())
+@pytest.mark.parametrize(
+    "family", [pytest.param(f, marks=pytest.mark.slow if f in HEAVY else ()) for f in families()]
+)
 def test_overfits_64_images(family):
     settings = composed(family)["arch"]
     still = {key: 0.0 for key in ("dropout", "stochastic_depth") if key in settings}
@@ -234,7 +236,12 @@ def test_overfits_64_images(family):
 
 
 @pytest.mark.parametrize(
-    ("arch", "changed"), [("vgg16", {"dropout": 0.0}), ("vgg19", {"dropout": 0.0}), ("basic", {"convs": 6})]
+    ("arch", "changed"),
+    [
+        ("vgg16", {"dropout": 0.0}),
+        pytest.param("vgg19", {"dropout": 0.0}, marks=pytest.mark.slow),
+        ("basic", {"convs": 6}),
+    ],
 )
 def test_deep_plain_networks_train_without_norm(arch, changed):
     """16, 19 and 20 layers: the initialisation keeps the signal, at a learning rate that fits."""

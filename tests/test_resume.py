@@ -83,8 +83,16 @@ def interrupted_after(checkpoints: int, monkeypatch, arguments):
     assert Run(the_run("broken")).state == "interrupted"
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("every_n_steps", ["null", 7])  # at epochs' ends; also within epochs
+@pytest.mark.parametrize(
+    ("variant", "every_n_steps"),  # at epochs' ends; also within epochs
+    [
+        *((variant, "null") for variant in VARIANTS),
+        *(
+            pytest.param(variant, 7, marks=() if variant in ("plain", "files") else pytest.mark.slow)
+            for variant in VARIANTS
+        ),
+    ],
+)
 def test_resumed_equals_undisturbed(variant, every_n_steps, monkeypatch, images):
     asked = [*RECIPE, *VARIANTS[variant], f"trainer.checkpoint_every_n_steps={every_n_steps}"]
     assert main(["train", "output_dir=whole", *asked]) == 0
@@ -113,7 +121,8 @@ def test_an_interruption_waits_for_the_checkpoint(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "signum", [signal.SIGKILL, signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+    "signum",
+    [signal.SIGKILL, *(pytest.param(s, marks=pytest.mark.slow) for s in (signal.SIGTERM, signal.SIGINT))],
 )
 def test_killed_process(signum):
     asked = [*RECIPE, "trainer.max_epochs=30"]

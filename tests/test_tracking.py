@@ -310,6 +310,7 @@ def test_wrong_key_costs_only_the_upload(server, monkeypatch, capfd):
     assert logged(the_run()).exit_code == 0
 
 
+@pytest.mark.slow
 def test_server_out_of_reach(monkeypatch, capfd):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
