@@ -166,9 +166,9 @@ class Breaks(nn.Module):
 
 @pytest.fixture
 def breaking():
-    Path("tears.py").write_text(BREAKS)  # another name than in other tests: modules stay
+    Path("breaks.py").write_text(BREAKS)
     Path("mine/arch").mkdir(parents=True)
-    Path("mine/arch/breaks.yaml").write_text("name: breaks\n_target_: tears.Breaks\nworth: 1.0\n")
+    Path("mine/arch/breaks.yaml").write_text("name: breaks\n_target_: breaks.Breaks\nworth: 1.0\n")
     return ["--config-dir", "mine", "arch=breaks", "trainer.max_epochs=2", "data.limit=250", "logger=none"]
 
 
