@@ -103,7 +103,7 @@ class View:
         if course.elsewhere:
             counts += f", {len(course.elsewhere)} elsewhere"
         if kinds[False]:
-            counts += f", {kinds[False]} not finished"
+            counts += f", {kinds[False]} gone wrong"
         eta = self._eta(course)
         head = Table.grid(padding=(0, 2))
         head.add_row(
