@@ -142,9 +142,9 @@ def test_pruning(cli):
         "hydra.sweeper.sampler=random",
     ]
     recipe = ["data.limit=600", "trainer.max_epochs=30", "scheduler=constant"]
-    good = ["optimizer.lr=0.05", "seed=1,2,3,4,5,6,7"]
+    good = ["optimizer.lr=interval(0.05,0.06)", "seed=1,2,3,4,5,6,7"]
     assert cli("train", *asked, *recipe, *good, "hydra.sweeper.n_trials=7")[0] == 0
-    bad = ["optimizer.lr=1e-6", "seed=1,2,3,4,5,6,7"]
+    bad = ["optimizer.lr=interval(0.000001,0.000002)", "seed=1,2,3,4,5,6,7"]
     code, out, err = cli("train", *asked, *recipe, *bad, "hydra.sweeper.n_trials=8")
     assert code == 0, err
     assert states()[-1] == "PRUNED"
@@ -153,11 +153,8 @@ def test_pruning(cli):
     assert run.state == "pruned"
     assert 1 <= len(run.rows()) < 30
     assert "pruned" in out
-    seed = run.config()["seed"]
-    assert (
-        cli("train", *TINY, *recipe, "optimizer.lr=1e-6", f"seed={seed}", "name=o", "device.threads=1")[0]
-        == 0
-    )
+    same = [f"optimizer.lr={run.config()['optimizer']['lr']}", f"seed={run.config()['seed']}"]
+    assert cli("train", *TINY, *recipe, *same, "name=o", "device.threads=1")[0] == 0
     assert run.state == "finished"
     assert len(run.rows()) == 30
 
