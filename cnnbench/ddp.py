@@ -138,7 +138,7 @@ class Team:
             raise
         except Exception:
             deadline = time.monotonic() + LAST_WORDS_S
-            while time.monotonic() < deadline:
+            while self.others and time.monotonic() < deadline:
                 for rank, other in enumerate(self.others, 1):
                     if other.ended:
                         self.others.remove(other)
@@ -153,7 +153,7 @@ class Team:
 
 
 @contextmanager
-def team(asked: Device, rank: Rank | None, start: Callable[[Rank], Child] | None = None) -> Iterator[Team]:
+def team(asked: Device, rank: Rank | None, start: Callable[[Rank], Child]) -> Iterator[Team]:
     """This process, and those that train with it, for the length of a training.
 
     Args:
@@ -166,7 +166,7 @@ def team(asked: Device, rank: Rank | None, start: Callable[[Rank], Child] | None
     """
     if rank is None:
         asked.check_one_machine()
-    if rank is None and asked.devices > 1 and start is not None:
+    if rank is None and asked.devices > 1:
         yield from _started(asked.devices, start)
         return
     here = Team(rank or ALONE, asked.devices)
