@@ -34,6 +34,11 @@ VERBS = {
         "cnnbench inspect arch=vgg16_bn data=cifar10",
     ),
     "runs": Verb("cnnbench.show", "show what runs there are, or one run", "cnnbench runs outputs/quickstart"),
+    "compare": Verb(
+        "cnnbench.compare.command",
+        "tell which choice won, by how much, and whether that is noise",
+        "cnnbench compare outputs/ablation_norm --html norm.html",
+    ),
     "completion": Verb(
         "cnnbench.completion", "print the shell completion script", 'eval "$(cnnbench completion bash)"'
     ),

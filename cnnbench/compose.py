@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,16 @@ def run(task: Callable[[DictConfig], Any], config_name: str, arguments: list[str
         sys.argv = before[0]
         if before[1] is None:
             del os.environ["HYDRA_FULL_ERROR"]
+
+
+def command(overrides: Sequence[str], hydra_config: Any) -> tuple[str, ...]:
+    """What `cnnbench train` has to be told to make this run again, whatever it was launched by."""
+    how = ("force=", "sweep.", "hydra.", "hydra/", "output_dir=")
+    words = [text for text in overrides if not text.lstrip("+~").startswith(how)]
+    for source in hydra_config.runtime.config_sources:
+        if source.provider == "command-line":
+            words += ["--config-dir", str(source.path)]
+    return tuple(words)
 
 
 def _flags_last(arguments: list[str]) -> list[str]:

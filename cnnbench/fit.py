@@ -72,6 +72,7 @@ def _free(settings: Settings) -> dict[str, Any]:
     return {
         "name": settings.name,
         "select": settings.select,
+        "command": list(settings.command),
         "output_dir": settings.output_dir,
         "logger": settings.logger.model_dump(by_alias=True),
         "data": settings.choice()["data"]

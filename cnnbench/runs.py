@@ -157,6 +157,23 @@ class Run:
         write_atomic(self.path / "status.json", json.dumps(status, indent=1) + "\n")
 
 
+FREE = {"name", "select", "command", "output_dir", "logger"}
+"""The sections of config.yaml that do not decide the result."""
+
+
+def choice(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a run's config.yaml that decides the result.
+
+    Where the images lie decides it for folders of images alone, which have no other name.
+    """
+    found = {key: value for key, value in config.items() if key not in FREE}
+    data = found.get("data")
+    if isinstance(data, Mapping):
+        free = {"num_workers"} if data.get("name") == "imagefolder" else {"num_workers", "root"}
+        found["data"] = {key: value for key, value in data.items() if key not in free}
+    return found
+
+
 def find(path: Path) -> list[Run]:
     """The run at `path`, or all runs below it, by path.
 
@@ -174,3 +191,28 @@ def find(path: Path) -> list[Run]:
             folders.clear()  # what a run was before force=true is not a run of its own
         folders[:] = [name for name in folders if not name.startswith(".")]
     return sorted(found, key=lambda run: run.path)
+
+
+def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """{"a": {"b": None}} as {"a.b": "null"}: settings as one writes them on the command line."""
+    found: dict[str, str] = {}
+    for key, value in nested.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{key}.")
+        elif value is None or isinstance(value, bool):
+            found[f"{prefix}{key}"] = "null" if value is None else str(value).lower()
+        else:
+            found[f"{prefix}{key}"] = str(value)
+    return found
+
+
+def matches(value: str | None, wanted: str) -> bool:
+    """Whether a setting is one of several values, separated by commas; `0.1` is `1e-1`."""
+    return value is not None and any(_same(value, one) for one in wanted.split(","))
+
+
+def _same(value: str, wanted: str) -> bool:
+    try:
+        return float(value) == float(wanted)
+    except ValueError:
+        return value == wanted

@@ -251,6 +251,7 @@ class Settings(Section):
     seed: Seed
     select: Annotated[list[str], Free]
     force: Annotated[bool, Free]
+    command: Annotated[tuple[str, ...], Free] = ()
     output_dir: Annotated[str, Field(min_length=1, exclude=True)]
     arch: Arch
     ops: Ops

@@ -13,7 +13,7 @@ from typing import Any
 
 from cnnbench import lease, ui
 from cnnbench.errors import InputError, suggest
-from cnnbench.runs import STATES, Run, find
+from cnnbench.runs import STATES, Run, find, flat, matches
 
 CLEANED = ("failed", "interrupted", "diverged", "pruned", "damaged")
 """States that `--clean` may be asked for; it takes `failed` if it is asked for none."""
@@ -101,27 +101,14 @@ def chosen(runs: Sequence[Run], states: Mapping[Run, str], wanted: Mapping[str, 
         found = [run for run in found if states[run] in allowed]
     if not wanted:
         return found
-    configs = {run: ui.flat(run.config()) for run in runs}
+    configs = {run: flat(run.config()) for run in runs}
     for key, value in wanted.items():
         name = f"{key}.name" if any(f"{key}.name" in config for config in configs.values()) else key
         if not any(name in config for config in configs.values()):
             known = sorted({k for config in configs.values() for k in config})
             raise InputError(f"{key}={value}: none of these runs has this setting; {suggest(key, known)}")
-        found = [run for run in found if _matches(configs[run].get(name), value)]
+        found = [run for run in found if matches(configs[run].get(name), value)]
     return found
-
-
-def _matches(value: str | None, wanted: str) -> bool:
-    """`0.1` is `1e-1`, and `null` is None."""
-    return value is not None and any(_same(value, one) for one in wanted.split(","))
-
-
-def _same(value: str, wanted: str) -> bool:
-    plain = {"null": "None", "true": "True", "false": "False"}.get(wanted, wanted)
-    try:
-        return float(value) == float(plain)
-    except ValueError:
-        return value == plain
 
 
 def when(run: Run) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_loader import ConfigLoader
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from cnnbench import __version__, compose, lease, ui
@@ -61,13 +62,14 @@ class Session:
         self.exit_code = 0
         self.select: list[str] = []
         self.runs: dict[Run, str] = {}  # with the reason of those that failed
-        self.choices: dict[Run, dict[str, Any]] = {}
 
     def __call__(self, config: DictConfig) -> float:
         """Train one run in this process; what goes wrong with it is reported at once."""
         run = None
         try:
-            settings = parse(plain(config))
+            hydra = HydraConfig.get()
+            command = compose.command(hydra.overrides.task, hydra)
+            settings = parse(plain(config)).model_copy(update={"command": command})
             run = locate(settings)
             self._add(run, settings)
             if self.many:
@@ -75,7 +77,7 @@ class Session:
             return train(settings, run, brief=self.many)
         except InputError as error:
             if run is not None and run.state == "new":
-                del self.runs[run], self.choices[run]
+                del self.runs[run]
             self.exit_code = max(self.exit_code, 2)
             print(f"error: {error}", file=sys.stderr)
         except Exception as error:  # of a model, a disk, a device: recorded, and a sweep goes on
@@ -124,16 +126,10 @@ class Session:
 
     def recall(self, run: Run) -> None:
         """Show also a run that an earlier launch of a study has trained."""
-        if run in self.runs or not run.config():
-            return
-        choice = dict(run.config())
-        for key in ("name", "select", "output_dir", "logger"):
-            choice.pop(key, None)
-        choice["data"] = {k: v for k, v in choice["data"].items() if k not in ("root", "num_workers")}
-        self.runs[run], self.choices[run] = "", choice
+        self.runs.setdefault(run, "")
 
     def _add(self, run: Run, settings: Settings, reason: str = "") -> None:
-        self.runs[run], self.choices[run] = reason, settings.choice()
+        self.runs[run] = reason
         self.select = settings.select
 
     def report(self) -> None:
@@ -149,11 +145,14 @@ class Session:
             ui.out.print(
                 f"{run.path.name}: {self.runs[run]}{where}", style="red", markup=False, soft_wrap=True
             )
-        title = f"{len(self.runs)} run{'s' * (len(self.runs) > 1)}, best val accuracy first"
-        if self.select:
-            title += f"; {', '.join(self.select)} chosen on val for each row"
-        ui.out.print(ui.comparison(self.choices, title, self.select))
-        ui.out.print(f"cnnbench runs {next(iter(self.runs)).path.parent}", highlight=False)
+        from cnnbench.compare import terminal
+        from cnnbench.compare.comparison import Options, compare
+        from cnnbench.compare.records import record
+
+        found = compare([record(run) for run in self.runs], Options(select=tuple(self.select)))
+        ui.out.print(terminal.picture(found, methods=False), highlight=False)
+        folder = next(iter(self.runs)).path.parent
+        ui.out.print(f"cnnbench compare {folder}; each run: cnnbench runs {folder}", highlight=False)
 
 
 def locate(settings: Settings, known: dict[str, str] | None = None) -> Run:

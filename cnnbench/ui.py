@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich import box
@@ -121,16 +120,25 @@ def model_table(model: Mapping[str, Any]) -> Table:
     return table
 
 
-def _fitting(
+def fitting(
     headers: Sequence[str], rows: Iterable[Sequence[str | Text]], labels: int, title: str = ""
 ) -> Table:
     """A table as wide as the terminal allows: what does not fit is left out by columns, the last first.
 
-    The first `labels` columns say what a row is, and stay; a figure is never cut.
+    The first `labels` columns say what a row is, and stay; a figure is never cut. What is left out is named
+    below the table.
     """
     rows = list(rows)
     for shown in range(len(headers), labels, -1):
-        table = Table(title=title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+        hidden = f"too narrow for {', '.join(headers[shown:])}" if shown < len(headers) else None
+        table = Table(
+            title=title or None,
+            caption=hidden,
+            title_justify="left",
+            caption_justify="left",
+            title_style="bold",
+            box=box.SIMPLE_HEAD,
+        )
         for i, header in enumerate(headers[:shown]):
             table.add_column(header, justify="left" if i < labels else "right", overflow="fold")
         for row in rows:
@@ -157,7 +165,7 @@ def runs_table(runs: Iterable[Run], states: Mapping[Run, str] | None = None) -> 
             ]
         )
     headers = ("run", "state", "val acc", "test acc", "epochs", "wall time", "last")
-    return _fitting(headers, rows, labels=2)
+    return fitting(headers, rows, labels=2)
 
 
 def last_sign(run: Run) -> str:
@@ -170,100 +178,3 @@ def last_sign(run: Run) -> str:
         return "-"
     today = then.date() == datetime.now().astimezone().date()
     return then.strftime("%H:%M" if today else "%Y-%m-%d")
-
-
-Group = tuple[tuple[str, str], ...]
-"""Runs that differ in nothing but the seed: the settings that they share."""
-
-
-def comparison(choices: Mapping[Run, Mapping[str, Any]], title: str, select: Sequence[str] = ()) -> Table:
-    """Configurations against each other: a row for runs that differ in nothing but the seed.
-
-    `choices` says of each run what it was asked for.
-
-    Of those that differ in nothing but the settings in `select`, the one with the best mean val accuracy
-    is shown; a value with which fewer seeds finished is worse than any with which more did.
-
-    The settings that differ are the columns. Accuracies are means over the finished runs with the
-    sample's standard deviation; `n` says how many finished, of how many there are. Best val first.
-    """
-    groups: dict[Group, list[Run]] = {}
-    for run, nested in choices.items():
-        choice = flat(nested)
-        groups.setdefault(tuple(sorted((k, v) for k, v in choice.items() if k != "seed")), []).append(run)
-    if select:
-        groups = _tuned(groups, select)
-    axes = _axes([dict(group) for group in groups]) or ["arch.name"]
-    rows = []
-    for group, members in groups.items():
-        done = [run.summary() for run in members if run.state == "finished"]
-        column = {key: [summary[key] for summary in done] for key in (done[0] if done else ())}
-        cells = [dict(group).get(axis, "-") for axis in axes]
-        cells.append(f"{len(done)}" if len(done) == len(members) else f"{len(done)} of {len(members)}")
-        cells += [_spread(column.get("best/val_acc")), _spread(column.get("test/acc"))]
-        means = {key: fmean(column[key]) for key in FIGURES if key in column}
-        cells += [shown(means.get(key)) for key, shown in FIGURES.items()]
-        rows.append((fmean(column["best/val_acc"]) if done else -1.0, cells))
-    rows.sort(key=lambda row: -row[0])
-    headers = [axis.removesuffix(".name") for axis in axes]
-    headers += ["n", "val acc %", "test acc %", "params", "wall time", "MACs", "images/s"]
-    return _fitting(headers, [cells for _, cells in rows], len(axes), title)
-
-
-def _tuned(groups: Mapping[Group, list[Run]], select: Sequence[str]) -> dict[Group, list[Run]]:
-    """Of the groups that differ in nothing but `select`, the one that is best on val."""
-    cells: dict[Group, list[Group]] = {}
-    for group in groups:
-        cells.setdefault(tuple((k, v) for k, v in group if k not in select), []).append(group)
-
-    def quality(group: Group) -> tuple[int, float]:
-        done = [run.summary()["best/val_acc"] for run in groups[group] if run.state == "finished"]
-        return len(done), fmean(done) if done else 0.0
-
-    best = [max(cell, key=quality) for cell in cells.values()]
-    return {group: groups[group] for group in best}
-
-
-FIGURES: dict[str, Callable[[Any], str]] = {
-    "params": count,
-    "time/wall_s": duration,
-    "macs": count,
-    "time/images_per_s": count,
-}
-
-
-def _spread(values: Sequence[float] | None) -> str:
-    """Mean and sample standard deviation in percent; one value has no deviation."""
-    if not values:
-        return "-"
-    deviation = f" ± {100 * stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{100 * fmean(values):.2f}{deviation}"
-
-
-def _axes(choices: Sequence[Mapping[str, str]]) -> list[str]:
-    """The settings that differ, without those that follow from the name of their group's choice.
-
-    `ops` follow from the architecture where each has its native ones.
-    """
-    keys = {key for choice in choices for key in choice}
-    differ = [key for key in keys if len({choice.get(key) for choice in choices}) > 1]
-    differ.sort(key=lambda key: (key.split(".")[0], not key.endswith(".name"), key))
-
-    def follows(key: str) -> bool:
-        group = key.split(".")[0]
-        name = "arch.name" if group == "ops" else f"{group}.name"
-        if name not in differ or name == key:
-            return False
-        pairs = {(choice.get(name), choice.get(key)) for choice in choices}
-        return len(pairs) == len({choice.get(name) for choice in choices})
-
-    return [key for key in differ if not follows(key)]
-
-
-def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """{"a": {"b": 1}} as {"a.b": "1"}."""
-    found: dict[str, str] = {}
-    for key, value in nested.items():
-        name = f"{prefix}{key}"
-        found |= flat(value, f"{name}.") if isinstance(value, Mapping) else {name: str(value)}
-    return found

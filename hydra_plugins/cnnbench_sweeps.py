@@ -92,10 +92,10 @@ class Optuna(Sweeper):
 
     def _base(self, searched: dict[str, Any], fixed: list[str]) -> dict[str, str]:
         """What decides the result of every trial, told from one of them."""
+        from cnnbench.runs import flat
         from cnnbench.settings import parse
         from cnnbench.sweep.cells import Composer
         from cnnbench.sweep.search import first, texts
-        from cnnbench.ui import flat
 
         composer = Composer(self.hydra_context.config_loader, self.config)
         settings = parse(composer([*fixed, *texts(first(searched))]))

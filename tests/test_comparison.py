@@ -4,10 +4,11 @@ import json
 
 import pytest
 import yaml
-from rich.console import Console
 
+from cnnbench.compare import words
+from cnnbench.compare.comparison import Options, compare
+from cnnbench.compare.records import record
 from cnnbench.runs import Run
-from cnnbench.ui import comparison
 
 
 @pytest.fixture
@@ -23,6 +24,7 @@ def run(tmp_path):
             "arch": {"name": arch, "target": arch.upper(), **more},
             "ops": {"norm": norm, "act": act},
             "optimizer": {"lr": lr},
+            "data": {"name": "digits"},
             "seed": seed,
         }
         (path / "config.yaml").write_text(yaml.safe_dump(config))
@@ -35,11 +37,9 @@ def run(tmp_path):
 
 
 def rows(runs, select=()):
-    """The table's cells, a list of words a row."""
-    console = Console(width=200)
-    with console.capture() as capture:
-        console.print(comparison({run: run.config() for run in runs}, "title", select))
-    return [line.split() for line in capture.get().splitlines() if line.strip() and "─" not in line][1:]
+    """Headers and cells of the table."""
+    headers, cells = words.table(compare([record(run) for run in runs], Options(select=select)))
+    return [headers, *cells]
 
 
 def test_the_rate_is_chosen_on_val_within_each_cell(run):
@@ -52,8 +52,8 @@ def test_the_rate_is_chosen_on_val_within_each_cell(run):
     header, *found = rows(runs, ["optimizer.lr"])
     assert header[:2] == ["ops.norm", "optimizer.lr"]
     assert [row[:5] for row in found] == [
-        ["batch", "0.1", "1", "90.00", "50.00"],
-        ["none", "0.01", "1", "70.00", "60.00"],
+        ["batch", "0.1", "1", "50.00 [one run]", "90.00"],
+        ["none", "0.01", "1", "60.00 [one run]", "70.00"],
     ]
     assert len(rows(runs)) == 5
 
@@ -70,8 +70,8 @@ def test_a_rate_with_which_seeds_diverged_is_not_chosen(run):
     runs += [run(lr=0.01, seed=s, val=0.7) for s in range(2)]
     runs += [run(lr=0.1, norm="none", seed=s, state="diverged") for s in range(2)]
     found = rows(runs, ["optimizer.lr"])[1:]
-    assert found[0][:4] == ["batch", "0.01", "2", "70.00"]
-    assert found[1][:5] == ["none", "0.1", "0", "of", "2"], "what diverged everywhere is still a row"
+    assert [*found[0][:3], found[0][4]] == ["batch", "0.01", "2", "70.00"]
+    assert found[1][:3] == ["none", "0.1", "0 of 2 (2 diverged)"], "what diverged everywhere is still a row"
 
 
 def test_what_is_native_follows_from_the_architecture(run):

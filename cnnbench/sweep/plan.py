@@ -95,7 +95,8 @@ def plan(
     for overrides in ui.progress(map(tuple, points), "reading the sweep", len(points)):
         try:
             try:
-                settings = parse(composer(overrides))
+                command = compose.command(overrides, master.hydra)
+                settings = parse(composer(overrides)).model_copy(update={"command": command})
                 run = locate(settings)
             except InputError:
                 raise

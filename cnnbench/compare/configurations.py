@@ -1,0 +1,126 @@
+"""Runs that differ in nothing but the seed are one configuration; the settings that differ are the axes."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import fmean
+
+from cnnbench.compare.figures import VAL
+from cnnbench.compare.records import Record
+
+SAME_FAMILY = {"googlenet": "inception"}
+"""GoogLeNet is Inception v1."""
+
+
+@dataclass(frozen=True, eq=False)
+class Configuration:
+    """Runs that differ in nothing but the seed.
+
+    Attributes:
+        settings: what decides the result, flat, without the seed.
+        records: by seed.
+    """
+
+    settings: Mapping[str, str]
+    records: Sequence[Record]
+
+    @cached_property
+    def finished(self) -> list[Record]:
+        """The runs that have figures."""
+        return [record for record in self.records if record.state == "finished"]
+
+    @property
+    def states(self) -> Counter[str]:
+        """How many runs are in which state."""
+        return Counter(record.state for record in self.records)
+
+    @property
+    def family(self) -> str:
+        """The family of the architecture: what its name begins with."""
+        return family(self.settings.get("arch.name", ""))
+
+    def values(self, key: str) -> list[float]:
+        """A figure of each finished run that has it."""
+        return [record.figures[key] for record in self.finished if key in record.figures]
+
+    def mean(self, key: str) -> float | None:
+        """A figure's mean over the finished runs."""
+        values = self.values(key)
+        return fmean(values) if values else None
+
+    def by_seed(self, key: str) -> dict[str, float]:
+        """A figure of each finished run that has it, by seed."""
+        return {record.seed: record.figures[key] for record in self.finished if key in record.figures}
+
+
+def family(arch: str) -> str:
+    """`resnet` for resnet18, resnet110 and torchvision.resnet50: models that are no independent evidence."""
+    found = re.match(r"[a-z]+", arch.rpartition(".")[2].lower())
+    name = found[0] if found else arch
+    return SAME_FAMILY.get(name, name)
+
+
+def pooled(records: Sequence[Record]) -> list[Configuration]:
+    """The configurations of runs, in the order of their first run."""
+    groups: dict[tuple[tuple[str, str], ...], list[Record]] = {}
+    for record in records:
+        groups.setdefault(tuple(sorted(record.settings.items())), []).append(record)
+    return [
+        Configuration(dict(settings), sorted(members, key=lambda record: (len(record.seed), record.seed)))
+        for settings, members in groups.items()
+    ]
+
+
+def tuned(configurations: Sequence[Configuration], select: Sequence[str]) -> list[Configuration]:
+    """Of the configurations that differ in nothing but `select`, the one with the best mean val accuracy.
+
+    A value with which fewer seeds finished is worse than any with which more did.
+    """
+    cells: dict[tuple[tuple[str, str], ...], list[Configuration]] = {}
+    for one in configurations:
+        rest = tuple((key, value) for key, value in one.settings.items() if key not in select)
+        cells.setdefault(rest, []).append(one)
+
+    def quality(one: Configuration) -> tuple[int, float]:
+        return len(one.finished), one.mean(VAL) or 0.0
+
+    return [max(cell, key=quality) for cell in cells.values()]
+
+
+def axes(configurations: Sequence[Configuration]) -> list[str]:
+    """The settings that differ, without those that follow from the name of their group's choice.
+
+    `ops` follow from the architecture where each has its native ones.
+    """
+    choices = [one.settings for one in configurations]
+    keys = {key for choice in choices for key in choice}
+    differ = [key for key in keys if len({choice.get(key) for choice in choices}) > 1]
+    differ.sort(key=lambda key: (key.split(".")[0], not key.endswith(".name"), key))
+
+    def follows(key: str) -> bool:
+        group = key.split(".")[0]
+        name = "arch.name" if group == "ops" else f"{group}.name"
+        if name not in differ or name == key:
+            return False
+        pairs = {(choice.get(name), choice.get(key)) for choice in choices}
+        return len(pairs) == len({choice.get(name) for choice in choices})
+
+    return [key for key in differ if not follows(key)]
+
+
+def constant(configurations: Sequence[Configuration]) -> dict[str, str]:
+    """The settings that are the same everywhere and switch something on."""
+    choices = [one.settings for one in configurations]
+    first = choices[0] if choices else {}
+    off = {"null", "false", "0", "0.0", "none", "1"}
+    return {
+        key: value
+        for key, value in first.items()
+        if not key.endswith("_target_")
+        and (value not in off or key.endswith(".name"))
+        and all(choice.get(key) == value for choice in choices)
+    }

@@ -1,0 +1,196 @@
+"""What each value of an axis does against a baseline, paired by everything else.
+
+Two runs are a pair if they differ in this axis alone (and in what is tuned, and in what follows from the
+axis). Pairs that differ from each other in nothing but the seed are a stratum. The effect in a family of
+architectures is the mean over its strata; the effect over families is the mean over families, and its
+interval comes from how much families differ: runs of one family are not independent evidence of another.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import fmean
+
+from cnnbench.compare.configurations import Configuration
+from cnnbench.compare.figures import VAL, Figure
+from cnnbench.compare.statistics import CONFIDENCE, Estimate, estimate, holm
+
+BASELINES = {"ops.norm": "batch", "ops.act": "relu", "ops.pool": "max", "ops.padding": "zeros"}
+"""What most published networks do."""
+
+NO_ABLATION = ("data.name",)
+"""Accuracies on different images cannot be subtracted."""
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A value of an axis against the baseline.
+
+    Attributes:
+        family: of architectures; empty for the mean over families.
+        families: how many families it is the mean of.
+        pairs: of runs.
+        lost: pairs without a figure, by the state of the run that has none.
+        size: value minus baseline.
+        p: corrected for the number of comparisons; None if nothing tells the spread.
+        comparisons: that it was corrected for.
+    """
+
+    axis: str
+    baseline: str
+    value: str
+    family: str
+    families: int
+    pairs: int
+    lost: Mapping[str, int]
+    size: Estimate | None
+    p: float | None = None
+    comparisons: int = 1
+
+    @property
+    def shown(self) -> bool:
+        """Whether there is a difference, at an error rate of 5 % over all comparisons."""
+        return self.p is not None and self.p < 1 - CONFIDENCE
+
+
+@dataclass
+class _Pairs:
+    """Differences by family and stratum, and what has none."""
+
+    found: dict[str, dict[tuple[str, ...], list[float]]] = field(
+        default_factory=lambda: defaultdict(lambda: defaultdict(list))
+    )
+    lost: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+
+
+def effects(
+    configurations: Sequence[Configuration],
+    axes: Sequence[str],
+    select: Sequence[str],
+    figure: Figure,
+    rounding: float,
+    baselines: Mapping[str, str],
+    only: Sequence[str] = (),
+) -> list[Effect]:
+    """The effects of all axes, baseline by baseline; over families first, then family by family.
+
+    Args:
+        configurations: with the tuned settings chosen.
+        axes: the settings that differ.
+        select: those that are tuned: neither an axis nor part of what makes a pair.
+        figure: what is compared.
+        rounding: the standard deviation that rounding gives a single value.
+        baselines: values that were asked for, by axis.
+        only: axes to look at; all if there is none.
+    """
+    varied = [axis for axis in axes if axis not in select]
+    found: list[Effect] = []
+    for axis in varied:
+        if axis in NO_ABLATION or (only and axis not in only):
+            continue
+        present = [one for one in configurations if axis in one.settings]
+        baseline = baselines.get(axis) or default_baseline(axis, present)
+        for value in ordered({one.settings[axis] for one in present} - {baseline}):
+            pairs = _pairs(present, axis, baseline, value, [a for a in varied if a != axis], figure)
+            found += _estimates(axis, baseline, value, pairs, rounding)
+    return _corrected(found)
+
+
+def default_baseline(axis: str, configurations: Sequence[Configuration]) -> str:
+    """What an axis is measured against unless something else is asked for.
+
+    `native`, or what most networks do; of architectures, optimizers and schedules the best on val; else
+    the first value: off, or the smallest.
+    """
+    values = {one.settings[axis] for one in configurations}
+    for usual in ("native", BASELINES.get(axis)):
+        if usual in values:
+            return usual
+    if axis.endswith(".name"):
+        means: dict[str, list[float]] = {value: [] for value in values}
+        for one in configurations:
+            if (mean := one.mean(VAL)) is not None:
+                means[one.settings[axis]].append(mean)
+        return max(ordered(values), key=lambda value: fmean(means[value] or [-1.0]))
+    return ordered(values)[0]
+
+
+def ordered(values: set[str]) -> list[str]:
+    """Off first, then numbers by size, then words."""
+
+    def key(value: str) -> tuple[int, float, str]:
+        if value in ("null", "false", "none"):
+            return 0, 0.0, value
+        try:
+            return 1, float(value), value
+        except ValueError:
+            return 2, 0.0, value
+
+    return sorted(values, key=key)
+
+
+def _pairs(
+    configurations: Sequence[Configuration],
+    axis: str,
+    baseline: str,
+    value: str,
+    others: Sequence[str],
+    figure: Figure,
+) -> _Pairs:
+    def stratum(one: Configuration) -> tuple[str, ...]:
+        return tuple(one.settings.get(other, "-") for other in others)
+
+    left = {stratum(one): one for one in configurations if one.settings[axis] == baseline}
+    pairs = _Pairs()
+    for right in configurations:
+        base = left.get(stratum(right))
+        if right.settings[axis] != value or base is None:
+            continue
+        # Architectures against each other are in no common family.
+        family = "" if axis == "arch.name" else right.family
+        before, after = base.by_seed(figure.key), right.by_seed(figure.key)
+        states = [{record.seed: record.state for record in one.records} for one in (base, right)]
+        for seed in states[0].keys() & states[1].keys():
+            if seed in before and seed in after:
+                pairs.found[family][stratum(right)].append(after[seed] - before[seed])
+            else:
+                missing = states[0][seed] if seed not in before else states[1][seed]
+                pairs.lost[family][missing] += 1
+    return pairs
+
+
+def _estimates(axis: str, baseline: str, value: str, pairs: _Pairs, rounding: float) -> list[Effect]:
+    """By family, and over them if there are several."""
+    # The difference of two rounded values: their roundings add up.
+    spread = rounding * 2**0.5
+    effects = []
+    for family in sorted({*pairs.found, *pairs.lost}):
+        strata = list(pairs.found.get(family, {}).values())
+        count = sum(map(len, strata))
+        size = estimate(strata, spread) if strata else None
+        effects.append(Effect(axis, baseline, value, family, 1, count, pairs.lost[family], size))
+    if len(effects) < 2:
+        return effects or [Effect(axis, baseline, value, "", 0, 0, {}, None)]
+    means = [effect.size.mean for effect in effects if effect.size is not None]
+    lost = sum(pairs.lost.values(), Counter[str]())
+    count = sum(effect.pairs for effect in effects)
+    over = estimate([means]) if means else None
+    return [Effect(axis, baseline, value, "", len(means), count, lost, over), *effects]
+
+
+def _corrected(effects: Sequence[Effect]) -> list[Effect]:
+    """Holm's correction, of the effects over families among each other, and of those within families.
+
+    Where an axis has one family, or none (architectures themselves), that is its main comparison.
+    """
+    main = {(e.axis, e.value): e for e in reversed(effects)}  # the first of each
+    kinds = [[e for e in effects if main[e.axis, e.value] is e], []]
+    kinds[1] = [e for e in effects if main[e.axis, e.value] is not e]
+    corrected: dict[int, Effect] = {}
+    for kind in kinds:
+        raw = [e.size.p if e.size is not None else None for e in kind]
+        count = sum(p is not None for p in raw)
+        corrected |= {id(e): replace(e, p=p, comparisons=count) for e, p in zip(kind, holm(raw), strict=True)}
+    return [corrected[id(e)] for e in effects]

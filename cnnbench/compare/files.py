@@ -1,0 +1,85 @@
+"""The comparison as files for other programs and for papers: CSV, JSON, Markdown, LaTeX."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Callable
+from io import StringIO
+from typing import Any
+
+from cnnbench.compare import words
+from cnnbench.compare.comparison import Comparison
+from cnnbench.compare.plain import plain, table
+
+
+def to_csv(found: Comparison) -> str:
+    """A row a configuration, every figure as it was measured, shares between 0 and 1."""
+    headers, rows = table(found)
+    text = StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(headers)
+    writer.writerows(["" if value is None else value for value in row] for row in rows)
+    return text.getvalue()
+
+
+def to_json(found: Comparison) -> str:
+    """Rows, effects, runs, notes and methods."""
+    return json.dumps(plain(found), indent=1, allow_nan=False) + "\n"
+
+
+def to_markdown(found: Comparison) -> str:
+    """The table and the effects, for a README or an issue."""
+    headers, rows = words.table(found)
+    lines = [_pipes(headers, _md), "|" + "---|" * len(headers), *(_pipes(row, _md) for row in rows)]
+    for text in _sentences(found):
+        lines += ["", f"- {_md(text)}"] if lines[-1].startswith("|") else [f"- {_md(text)}"]
+    return "\n".join(lines) + "\n"
+
+
+def _pipes(cells: list[str], escape: Callable[[str], str]) -> str:
+    return "| " + " | ".join(map(escape, cells)) + " |"
+
+
+def _md(text: str) -> str:
+    return re.sub(r"([\\`*_{}<>#|])", r"\\\1", " ".join(text.split()))
+
+
+def to_latex(found: Comparison) -> str:
+    """A `tabular` with the rules of booktabs, and the effects as a comment below."""
+    headers, rows = words.table(found)
+    columns = "l" * len(found.columns) + "r" * (len(headers) - len(found.columns))
+    lines = ["% \\usepackage{booktabs}", f"\\begin{{tabular}}{{{columns}}}", "\\toprule"]
+    lines += [" & ".join(map(_tex, headers)) + r" \\", "\\midrule"]
+    lines += [" & ".join(map(_tex, row)) + r" \\" for row in rows]
+    lines += ["\\bottomrule", "\\end{tabular}"]
+    lines += [f"% {' '.join(text.split())}" for text in _sentences(found)]
+    return "\n".join(lines) + "\n"
+
+
+_SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+_SPECIAL |= {character: f"\\{character}" for character in "&%$#_{}"}
+
+
+def _tex(text: str) -> str:
+    return "".join(_SPECIAL.get(character, character) for character in " ".join(text.split()))
+
+
+def _sentences(found: Comparison) -> list[str]:
+    """The effects in words, and the notes."""
+    effects = [
+        f"{e.axis}={e.value} against {e.baseline}{f' in {e.family}' * bool(e.family)}: "
+        f"{words.sentence(e, found.metric)}"
+        for e in found.effects
+    ]
+    return [*effects, *found.notes]
+
+
+FORMATS: dict[str, Callable[[Comparison], Any]] = {
+    "csv": to_csv,
+    "json": to_json,
+    "markdown": to_markdown,
+    "latex": to_latex,
+}
+"""By the name of the option that asks for it."""

@@ -1,0 +1,136 @@
+"""Many runs read back from disk. What cannot be read is named, and the rest is still there."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from cnnbench.errors import InputError
+from cnnbench.runs import FORMAT, Run, choice, find, flat
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run as it was found.
+
+    Attributes:
+        state: see `Run.state`; `damaged` also where config.yaml cannot be read.
+        settings: what decides the result, flat, without the seed.
+        figures: the finite numbers of summary.json.
+        problems: a sentence for each file that is not what it should be.
+    """
+
+    run: Run
+    state: str
+    experiment: str
+    seed: str
+    settings: dict[str, str]
+    select: tuple[str, ...]
+    figures: dict[str, float]
+    status: dict[str, Any]
+    command: tuple[str, ...]
+    split: str
+    problems: tuple[str, ...]
+
+    @property
+    def error(self) -> str:
+        """Why it ended as it did: one line; empty where it said nothing."""
+        error = self.status.get("error")
+        if not isinstance(error, dict) or self.state in ("finished", "running"):
+            return ""
+        return " ".join(f"{error.get('type')}: {error.get('message')}".split())
+
+    @cached_property
+    def identity(self) -> tuple[tuple[str, str], ...]:
+        """Equal for runs that are the same choice, in whatever experiment they lie."""
+        return (*sorted(self.settings.items()), ("seed", self.seed))
+
+
+def read(paths: Sequence[Path]) -> list[Record]:
+    """The runs below the paths, each once.
+
+    Raises:
+        InputError: a path that is no folder, or no run in any of them.
+    """
+    runs = list({run.path.resolve(): run for path in paths for run in find(path)}.values())
+    if not runs:
+        raise InputError(
+            f"{', '.join(map(str, paths))}: no run here (a folder with a status.json); "
+            "`cnnbench train` makes one"
+        )
+    return [record(run) for run in runs]
+
+
+def record(run: Run) -> Record:
+    """One run as it lies on disk."""
+    problems: list[str] = []
+    status, state = run.status(), run.state
+    if state == "damaged":
+        problems.append(f"{run.path / 'status.json'}: is no status of a run")
+    elif status.get("format") != FORMAT:
+        problems.append(
+            f"{run.path / 'status.json'}: format {status.get('format', 'unknown')}, this is {FORMAT}; "
+            "read as far as it goes"
+        )
+    config = run.config()
+    decides = choice(config)
+    if not isinstance(decides.get("arch"), dict) or not isinstance(decides.get("data"), dict):
+        problems.append(f"{run.path / 'config.yaml'}: is no configuration of a run")
+        decides, state = {}, "damaged"
+    summary, said = _summary(run)
+    problems += said
+    figures = {key: float(value) for key, value in summary.items() if _is_number(value)}
+    for key, value in figures.items():
+        if not math.isfinite(value):
+            problems.append(f"{run.path / 'summary.json'}: {key} is {value}; left out")
+    settings = flat(decides)
+    select, command = config.get("select"), config.get("command")
+    return Record(
+        run=run,
+        state=state,
+        experiment=str(config.get("name") or run.path.parent.name),
+        seed=settings.pop("seed", "-"),
+        settings=settings,
+        select=tuple(map(str, select)) if isinstance(select, list) else (),
+        figures={key: value for key, value in figures.items() if math.isfinite(value)},
+        status=status,
+        command=tuple(map(str, command)) if isinstance(command, list) else (),
+        split=str(summary.get("data/split", "")),
+        problems=tuple(problems),
+    )
+
+
+def _summary(run: Run) -> tuple[dict[str, Any], list[str]]:
+    path = run.path / "summary.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}, []
+    except (OSError, ValueError) as error:
+        return {}, [f"{path}: cannot be read ({type(error).__name__})"]
+    if not isinstance(found, dict):
+        return {}, [f"{path}: is no summary of a run"]
+    return found, []
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def once(records: Iterable[Record]) -> tuple[list[Record], int]:
+    """Each choice once, and how many others there were: the same run may lie in two experiments.
+
+    Counted twice, it would pass for another seed. Finished before unfinished, then the first by path.
+    """
+    kept: dict[Any, Record] = {}
+    twice = 0
+    for one in sorted(records, key=lambda r: (r.state != "finished", str(r.run.path))):
+        key = one.identity if one.settings else one.run.path
+        twice += key in kept
+        kept.setdefault(key, one)
+    return sorted(kept.values(), key=lambda r: str(r.run.path)), twice

@@ -1,0 +1,91 @@
+"""The comparison in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from cnnbench import ui
+from cnnbench.compare import words
+from cnnbench.compare.comparison import Comparison
+from cnnbench.compare.effects import Effect
+from cnnbench.compare.figures import VAL, Figure, figure
+from cnnbench.compare.plain import METHODS
+
+PROBLEMS = 8
+"""Files that are named one by one."""
+
+
+def picture(found: Comparison, title: str = "", *, methods: bool = True) -> Group:
+    """Title, constant settings, table, effects, and what a reader must know beside them."""
+    parts: list[RenderableType] = [heading(found, title)]
+    if found.constant:
+        said = "  ".join(f"{key}={value}" for key, value in found.constant.items())
+        parts.append(Text(f"all: {said}", "dim"))
+    parts.append(rows_table(found))
+    for axis, effects in groupby(found.effects, lambda effect: (effect.axis, effect.baseline)):
+        parts.append(effects_table(found.metric, *axis, list(effects)))
+    parts += [Text(f"· {note}", "dim") for note in found.notes]
+    if methods and any(row.score is not None for row in found.rows):
+        parts += [Text(f"· {method}", "dim") for method in METHODS[: 3 if found.effects else 1]]
+    parts += problems(found.problems)
+    return Group(*parts)
+
+
+def heading(found: Comparison, title: str) -> Text:
+    """`54 runs in outputs/x: 51 finished, 2 diverged, 1 failed`."""
+    states = found.states
+    total = states.total()
+    text = Text(f"{total} run{'s' * (total != 1)}{f' in {title}' if title else ''}: ", "bold")
+    for i, state in enumerate(sorted(states, key=lambda state: (state != "finished", state))):
+        text.append(", " * bool(i))
+        text.append(f"{states[state]} {state}", ui.COLOURS.get(state, ""))
+    return text
+
+
+def rows_table(found: Comparison) -> Table:
+    """A row a configuration."""
+    headers, rows = words.table(found)
+    n = len(found.columns)
+    cells: list[list[str | Text]] = [
+        [*texts[:n], Text(texts[n], "yellow" if " of " in texts[n] else ""), *texts[n + 1 :]]
+        for texts in rows
+    ]
+    order = figure(found.options.sort or VAL).label
+    return ui.fitting(headers, cells, n, f"{len(rows)} configuration{'s' * (len(rows) != 1)}, by {order}")
+
+
+def effects_table(metric: Figure, axis: str, baseline: str, effects: Sequence[Effect]) -> Table:
+    """The values of one axis against its baseline, over families and family by family."""
+    title = f"{axis}: {metric.label} against {baseline}"
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table.add_column("value")
+    table.add_column(" ".join(filter(None, ("difference [95 %]", metric.points))), justify="right")
+    table.add_column("pairs")
+    table.add_column("p", justify="right")
+    table.add_column("")
+    over = {effect.value for effect in effects if effect.families > 1}
+    for effect in effects:
+        inner = effect.families == 1 and effect.value in over
+        where = f" in {effect.family}" * bool(effect.family)
+        table.add_row(
+            Text(f"  {effect.family}", "dim") if inner else Text(effect.value + where, "bold"),
+            words.difference(effect.size, metric),
+            words.pairs(effect),
+            "-" if effect.p is None else f"{effect.p:.3f}" if effect.p >= 0.001 else "<0.001",
+            Text(words.verdict(effect), "bold green" if effect.shown else "dim"),
+        )
+    return table
+
+
+def problems(said: Sequence[str]) -> list[RenderableType]:
+    """Files that are not what they should be."""
+    lines: list[RenderableType] = [Text(text, "yellow") for text in said[:PROBLEMS]]
+    if len(said) > PROBLEMS:
+        lines.append(Text(f"and {len(said) - PROBLEMS} more files (--json names them all)", "yellow"))
+    return lines

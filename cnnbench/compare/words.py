@@ -1,0 +1,73 @@
+"""The comparison in words: what terminal, files and page say in the same way."""
+
+from __future__ import annotations
+
+from cnnbench.compare.comparison import Comparison
+from cnnbench.compare.effects import Effect
+from cnnbench.compare.figures import COLUMNS, VAL, Figure, figure
+from cnnbench.compare.statistics import Estimate
+
+
+def score(one: Estimate | None, metric: Figure) -> str:
+    """`93.12 [92.80, 93.44]`."""
+    if one is None:
+        return "-"
+    text = metric.number(one.mean)
+    if one.low is not None and one.high is not None:
+        return f"{text} [{metric.number(one.low)}, {metric.number(one.high)}]"
+    return f"{text} [one run]" if one.n == 1 else text
+
+
+def difference(size: Estimate | None, metric: Figure) -> str:
+    """`+1.9 [+1.2, +2.6]`."""
+    if size is None:
+        return "-"
+    text = metric.number(size.mean, signed=True)
+    if size.low is None or size.high is None:
+        return text
+    return f"{text} [{metric.number(size.low, signed=True)}, {metric.number(size.high, signed=True)}]"
+
+
+def pairs(effect: Effect) -> str:
+    """`18 pairs in 6 families, without 2 (diverged)`."""
+    text = f"{effect.pairs} pair{'s' * (effect.pairs != 1)}"
+    if effect.families > 1:
+        text += f" in {effect.families} families"
+    if effect.lost:
+        text += ", without " + ", ".join(f"{n} {state}" for state, n in sorted(effect.lost.items()))
+    return text
+
+
+def sentence(effect: Effect, metric: Figure) -> str:
+    """`higher: +1.9 [+1.2, +2.6] points, 18 pairs in 6 families`."""
+    said = [pairs(effect)]
+    if effect.size is not None:
+        said.insert(0, f"{difference(effect.size, metric)} {metric.points}".strip())
+    return f"{verdict(effect)}: {', '.join(said)}"
+
+
+def verdict(effect: Effect) -> str:
+    """What may be said."""
+    if effect.size is None or effect.p is None:
+        return "too few pairs to tell"
+    if not effect.shown:
+        among = f" among {effect.comparisons} comparisons" if effect.comparisons > 1 else ""
+        return f"no difference shown{among}"
+    return "higher" if effect.size.mean > 0 else "lower"
+
+
+def table(found: Comparison) -> tuple[list[str], list[list[str]]]:
+    """Headers and cells of the table, rounded for people."""
+    metric, val = found.metric, figure(VAL)
+    also_val = metric.key != VAL
+    figures = [figure(key) for key in COLUMNS if any(row.mean(key) is not None for row in found.rows)]
+    headers = [axis.removesuffix(".name") for axis in found.columns]
+    headers += ["n", " ".join(filter(None, (metric.label, metric.unit, "[95 %]")))]
+    headers += [f"{val.label} %"] * also_val + [one.label for one in figures]
+    rows = []
+    for row in found.rows:
+        cells = [row.settings.get(axis, "-") for axis in found.columns]
+        cells += [row.n, score(row.score, metric)]
+        cells += [val.number(row.val) if row.val is not None else "-"] * also_val
+        rows.append([*cells, *(one.shown(row.mean(one.key)) for one in figures)])
+    return headers, rows
