@@ -24,13 +24,16 @@ from cnnbench import __version__, compose, lease, ui
 from cnnbench.child import Died
 from cnnbench.errors import Busy, InputError, Interrupted
 from cnnbench.process import interruptible
-from cnnbench.runs import DONE, Run, identity
+from cnnbench.runs import DONE, Run, identity, write_atomic
 from cnnbench.settings import Settings, parse, plain
 
 if TYPE_CHECKING:
     from cnnbench.sweep.drive import Course
     from cnnbench.sweep.plan import Cell, Plan
     from cnnbench.sweep.pool import Pool
+
+PAGE = "compare.html"
+"""Where a sweep leaves its page, beside its runs."""
 
 ROWS = 60
 """Runs that are listed at the end of a sweep; of more, those that failed."""
@@ -147,12 +150,20 @@ class Session:
             )
         from cnnbench.compare import terminal
         from cnnbench.compare.comparison import Options, compare
+        from cnnbench.compare.page import page
         from cnnbench.compare.records import record
 
         found = compare([record(run) for run in self.runs], Options(select=tuple(self.select)))
         ui.out.print(terminal.picture(found, methods=False), highlight=False)
         folder = next(iter(self.runs)).path.parent
-        ui.out.print(f"cnnbench compare {folder}; each run: cnnbench runs {folder}", highlight=False)
+        target = folder / PAGE
+        try:
+            write_atomic(target, page(found, str(folder), target))
+        except OSError as error:
+            print(f"error: {target}: {error.strerror}", file=sys.stderr)
+        else:
+            ui.out.print(f"page: {target}", highlight=False, soft_wrap=True)
+        ui.out.print(f"again: cnnbench compare {folder}", highlight=False, soft_wrap=True)
 
 
 def locate(settings: Settings, known: dict[str, str] | None = None) -> Run:

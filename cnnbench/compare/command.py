@@ -5,18 +5,21 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from cnnbench import ui
-from cnnbench.compare import files, terminal
+from cnnbench.compare import files, plots, terminal
 from cnnbench.compare.comparison import Comparison, Options, compare
 from cnnbench.compare.figures import DEFAULT
+from cnnbench.compare.page import page
 from cnnbench.compare.records import Record, read
+from cnnbench.compare.watch import watch
 from cnnbench.errors import InputError, suggest
 from cnnbench.runs import matches, write_atomic
 
-Write = Callable[[Comparison, str], None]
+RELOAD_S = 5
+"""How often a browser looks for what a watched page has become."""
 
 
 def main(arguments: list[str]) -> int:
@@ -33,16 +36,40 @@ def main(arguments: list[str]) -> int:
         select=None if asked.select is None else tuple(_listed(asked.select)),
         baselines=dict(_setting("--baseline", text) for text in asked.baseline or []),
     )
-    outputs = {name: text for name in files.FORMATS if (text := getattr(asked, name)) is not None}
+    outputs = {name: text for name in (*files.FORMATS, "html") if (text := getattr(asked, name)) is not None}
     for name, target in outputs.items():
         _check_target(f"--{name}", target)
-    found = compare(_chosen(read(paths), conditions), options)
+    if asked.plots is not None:
+        plots.check()
+    if asked.watch and "html" not in outputs:
+        raise InputError("--watch: writes a page again and again; allowed: with --html FILE")
     title = ", ".join(map(str, paths))
-    if "-" not in outputs.values():
-        ui.out.print(terminal.picture(found, title), highlight=False)
-    for name, target in outputs.items():
-        _write(target, files.FORMATS[name](found))
+
+    def carry_out() -> None:
+        found = compare(_chosen(read(paths), conditions), options)
+        if "-" not in outputs.values():
+            ui.out.print(terminal.picture(found, title), highlight=False)
+        for name, target in outputs.items():
+            if name == "html":
+                _write(target, page(found, title, Path(target), RELOAD_S * asked.watch))
+            else:
+                _write(target, files.FORMATS[name](found))
+        if asked.plots is not None:
+            _plot(found, Path(asked.plots))
+
+    if asked.watch:
+        watch(paths, carry_out)
+    else:
+        carry_out()
     return 0
+
+
+def _plot(found: Comparison, folder: Path) -> None:
+    try:
+        written = plots.write(found, folder)
+    except OSError as error:
+        raise InputError(f"--plots {folder}: cannot be written ({error.strerror})") from None
+    ui.console.print(f"written: {len(written)} pictures, each as PNG and SVG, in {folder}", highlight=False)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -66,6 +93,8 @@ def _parser() -> argparse.ArgumentParser:
         "--json FILE": "write everything; -",
         "--markdown FILE": "write the table and the effects; -",
         "--latex FILE": "write the table with the rules of booktabs; -",
+        "--html FILE": "write the page: charts, sortable tables, learning curves, in one file",
+        "--plots DIR": "draw pictures for a paper, as PNG and SVG",
     }
     parser.add_argument(
         "words",
@@ -78,6 +107,7 @@ def _parser() -> argparse.ArgumentParser:
         option, _, metavar = text.partition(" ")
         action = "append" if option in several else "store"
         parser.add_argument(option, action=action, metavar=metavar, help=meaning)
+    parser.add_argument("--watch", action="store_true", help="with --html: write it again as runs finish")
     return parser
 
 
