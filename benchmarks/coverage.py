@@ -4,8 +4,9 @@
     cnnbench train -m experiment=seeds data=fashion_mnist
     python benchmarks/coverage.py outputs/seeds
 
-Many runs that differ in nothing but the seed stand for all seeds: their mean is the truth, and samples drawn from
-them (with replacement) are what someone sees who runs n seeds. Beside them, normal noise. Prints Markdown.
+Many runs that differ in nothing but the seed stand for all seeds: their mean is the truth, and samples drawn
+from them (with replacement) are what someone sees who runs n seeds. Beside them, normal noise. Prints
+Markdown.
 """
 
 from __future__ import annotations

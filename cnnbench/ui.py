@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from rich import box
 from rich.console import Console
@@ -121,31 +121,44 @@ def model_table(model: Mapping[str, Any]) -> Table:
 
 
 def fitting(
-    headers: Sequence[str], rows: Iterable[Sequence[str | Text]], labels: int, title: str = ""
+    headers: Sequence[str],
+    rows: Iterable[Sequence[str | Text]],
+    labels: int,
+    title: str = "",
+    fold: int | None = None,
 ) -> Table:
     """A table as wide as the terminal allows: what does not fit is left out by columns, the last first.
 
     The first `labels` columns say what a row is, and stay; a figure is never cut. What is left out is named
-    below the table.
+    below the table. Labels are folded to `fold` letters a line, if it is given.
     """
-    rows = list(rows)
+    rows, most = list(rows), 400 if fold else 60
     for shown in range(len(headers), labels, -1):
         hidden = f"too narrow for {', '.join(headers[shown:])}" if shown < len(headers) else None
         table = Table(
-            title=title or None,
-            caption=hidden,
+            title=Text(title) if title else None,
+            caption=Text(hidden) if hidden else None,
             title_justify="left",
             caption_justify="left",
             title_style="bold",
             box=box.SIMPLE_HEAD,
         )
         for i, header in enumerate(headers[:shown]):
-            table.add_column(header, justify="left" if i < labels else "right", overflow="fold")
+            justify: Literal["left", "right"] = "left" if i < labels else "right"
+            width = fold if i < labels else None
+            table.add_column(Text(header), justify=justify, overflow="fold", max_width=width)
         for row in rows:
-            table.add_row(*row[:shown])
+            texts = (Text(legible(cell, most)) if isinstance(cell, str) else cell for cell in row[:shown])
+            table.add_row(*texts)
         if out.measure(table, options=out.options.update(max_width=10_000)).maximum <= out.width:
             break
     return table
+
+
+def legible(text: str, most: int = 60) -> str:
+    """A text of somebody else's as one line: no control characters, no more than that many letters."""
+    line = "".join(letter if letter.isprintable() else " " for letter in text[: most + 1])
+    return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
 def runs_table(runs: Iterable[Run], states: Mapping[Run, str] | None = None) -> Table:

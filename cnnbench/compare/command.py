@@ -10,12 +10,13 @@ from pathlib import Path
 
 from cnnbench import ui
 from cnnbench.compare import files, plots, terminal
-from cnnbench.compare.comparison import Comparison, Options, compare
+from cnnbench.compare.comparison import Comparison, Options, compare, unknown
+from cnnbench.compare.configurations import axes, pooled
 from cnnbench.compare.figures import DEFAULT
 from cnnbench.compare.page import page
 from cnnbench.compare.records import Record, read
 from cnnbench.compare.watch import watch
-from cnnbench.errors import InputError, suggest
+from cnnbench.errors import InputError
 from cnnbench.runs import matches, write_atomic
 
 RELOAD_S = 5
@@ -135,7 +136,7 @@ def _chosen(records: Sequence[Record], conditions: Sequence[str]) -> list[Record
         keys = {key for record in records for key in (*record.settings, "seed", "state", "name")}
         name = f"{key}.name" if f"{key}.name" in keys else key
         if name not in keys:
-            raise InputError(f"{text}: none of these runs has this setting; {suggest(key, sorted(keys))}")
+            raise unknown(text, key, keys, axes(pooled(records)))
         found = [record for record in found if matches(_value(record, name), value)]
     if not found:
         raise InputError(f"no run with {' '.join(conditions)}")

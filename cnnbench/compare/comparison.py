@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 
@@ -122,20 +122,20 @@ def compare(found: Sequence[Record], options: Options | None = None) -> Comparis
     usable = [record for record in records if record.settings]
     every = configs.pooled(usable)
     keys = {key for one in every for key in one.settings}
-    select = _select(options, usable, keys)
+    select = _select(options, usable, keys, configs.axes(every))
     chosen = configs.tuned(every, select) if select else every
     axes = configs.axes(chosen)
     figures = {key for record in usable for key in record.figures}
     metric = known("--metric", options.metric, figures) if figures else figure(options.metric)
-    by = [_axis("--by", key, keys) for key in options.by]
-    baselines = {_axis("--baseline", k, keys): v for k, v in options.baselines.items()}
+    by = [_axis("--by", key, keys, axes) for key in options.by]
+    baselines = {_axis("--baseline", k, keys, axes): v for k, v in options.baselines.items()}
     for axis, value in baselines.items():
         _check_value("--baseline", axis, value, chosen)
     rounding = _rounding(usable, metric)
     # Of what was tuned, the chosen value is shown, also where it is the same in all rows.
     tried = [axis for axis in select if len({one.settings.get(axis) for one in every}) > 1]
     columns = by or [*(axis for axis in axes if axis not in select), *tried]
-    notes = _notes(usable, twice, select)
+    notes = _notes(usable, twice, tried)
     if by:
         others = [axis for axis in axes if axis not in by and axis not in select]
         fair = _balanced(chosen, by, others)
@@ -144,6 +144,10 @@ def compare(found: Sequence[Record], options: Options | None = None) -> Comparis
         rows = _rows_by(fair, by, metric, rounding)
     else:
         rows = _rows(chosen, columns, metric, rounding)
+    measured = effects(chosen, axes, select, metric, rounding, baselines, only=by)
+    paired = [effect for effect in measured if effect.pairs or effect.lost]
+    if alone := sorted({e.axis for e in measured} - {e.axis for e in paired}):
+        notes.append(f"no two runs differ in one of these alone: {', '.join(alone)}")
     return Comparison(
         options=options,
         metric=metric,
@@ -153,7 +157,7 @@ def compare(found: Sequence[Record], options: Options | None = None) -> Comparis
         rows=_sorted(rows, options.sort, figures, columns),
         configurations=chosen,
         others=[one for one in every if one not in chosen],
-        effects=effects(chosen, axes, select, metric, rounding, baselines, only=by),
+        effects=paired,
         constant=configs.constant(chosen),
         records=records,
         notes=notes,
@@ -161,14 +165,14 @@ def compare(found: Sequence[Record], options: Options | None = None) -> Comparis
     )
 
 
-def _select(options: Options, records: Sequence[Record], keys: set[str]) -> list[str]:
+def _select(options: Options, records: Sequence[Record], keys: set[str], axes: Sequence[str]) -> list[str]:
     if options.select is not None:
-        return [_axis("--select", key, keys) for key in options.select]
+        return [_axis("--select", key, keys, axes) for key in options.select]
     asked = dict.fromkeys(key for record in records for key in record.select)
     return [key for key in asked if key in keys]
 
 
-def _axis(option: str, key: str, keys: set[str]) -> str:
+def _axis(option: str, key: str, keys: set[str], near: Iterable[str] = ()) -> str:
     """A setting that was asked for; `arch` is `arch.name`.
 
     Raises:
@@ -177,8 +181,16 @@ def _axis(option: str, key: str, keys: set[str]) -> str:
     if f"{key}.name" in keys:
         return f"{key}.name"
     if key not in keys:
-        raise InputError(f"{option} {key}: none of these runs has this setting; {suggest(key, sorted(keys))}")
+        raise unknown(f"{option} {key}", key, keys, near)
     return key
+
+
+def unknown(what: str, key: str, keys: Iterable[str], axes: Iterable[str]) -> InputError:
+    """A setting that none of the runs has: what was meant, and which ones differ here."""
+    near = suggest(key, keys).partition(" allowed: ")[0] if suggest(key, keys).startswith("did") else ""
+    said = ", ".join(axis.removesuffix(".name") for axis in axes)
+    differ = f" those that differ here: {said}" * bool(said)
+    return InputError(f"{what}: none of these runs has this setting; {near}{differ or ' see config.yaml'}")
 
 
 def _check_value(option: str, axis: str, value: str, found: Sequence[Configuration]) -> None:
@@ -294,15 +306,21 @@ def _notes(records: Sequence[Record], twice: int, select: Sequence[str]) -> list
         notes.append(
             "the same data settings gave different splits: the images themselves differ between runs"
         )
-    sizes = {record.figures["data/test"] for record in done if "data/test" in record.figures}
-    if sizes and (worst := min(sizes)):
-        accuracy = fmean([record.figures.get(DEFAULT, 0.5) for record in done])
-        error = 196 * math.sqrt(accuracy * (1 - accuracy) / worst)
+    sizes = {record.figures["data/test"] for record in done if record.figures.get("data/test")}
+    best = max((record.figures[DEFAULT] for record in done if DEFAULT in record.figures), default=None)
+    if sizes and best is not None:
+        n = min(sizes)
         notes.append(
-            "intervals are about other seeds; other test images would move all accuracies together, by up to "
-            f"±{error:.1f} points with {worst:.0f} of them"
+            f"intervals are about other seeds; another {n:.0f} test images would move accuracies "
+            f"together, one of {100 * best:.1f} % by ±{100 * _binomial(best, n):.1f} points"
         )
     return notes
+
+
+def _binomial(share: float, n: float) -> float:
+    """Half the width of Wilson's 95 % interval (JASA 22, 1927, p. 209) of a share of n images."""
+    z = 1.959964
+    return z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
 
 
 def _mixtures(done: Sequence[Record]) -> dict[str, Counter[str]]:
@@ -319,5 +337,5 @@ def _mixtures(done: Sequence[Record]) -> dict[str, Counter[str]]:
         if isinstance(device, dict):
             threads = device.get("threads")
             name = f"{device.get('accelerator')}"
-            found["devices"][name + (f" with {threads} threads" if name == "cpu" else "")] += 1
+            found["devices"][name + (f" with {threads} thread{'s' * (threads != 1)}" * (name == "cpu"))] += 1
     return found

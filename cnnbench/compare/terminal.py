@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 from rich import box
@@ -17,6 +17,15 @@ from cnnbench.compare.effects import Effect
 from cnnbench.compare.figures import VAL, Figure, figure
 from cnnbench.compare.plain import METHODS
 
+CONSTANT = 12
+"""Constant settings that are listed."""
+
+AXES = 6
+"""Axes that have a column of their own each."""
+
+ROOM = 400
+"""Letters of the settings of a configuration with more axes than that."""
+
 PROBLEMS = 8
 """Files that are named one by one."""
 
@@ -25,8 +34,7 @@ def picture(found: Comparison, title: str = "", *, methods: bool = True) -> Grou
     """Title, constant settings, table, effects, and what a reader must know beside them."""
     parts: list[RenderableType] = [heading(found, title)]
     if found.constant:
-        said = "  ".join(f"{key}={value}" for key, value in found.constant.items())
-        parts.append(Text(f"all: {said}", "dim"))
+        parts.append(Text(constant(found.constant), "dim"))
     parts.append(rows_table(found))
     for axis, effects in groupby(found.effects, lambda effect: (effect.axis, effect.baseline)):
         parts.append(effects_table(found.metric, *axis, list(effects)))
@@ -48,21 +56,46 @@ def heading(found: Comparison, title: str) -> Text:
     return text
 
 
+def constant(settings: Mapping[str, str]) -> str:
+    """The settings that are the same everywhere: the names of the choices first, and as many as are read."""
+    keys = sorted(settings, key=_weight)
+    texts = [f"{key.removesuffix('.name')}={ui.legible(settings[key], 30)}" for key in keys[:CONSTANT]]
+    more = f"  and {len(keys) - CONSTANT} more (--json)" * (len(keys) > CONSTANT)
+    return f"all: {'  '.join(texts)}{more}"
+
+
+def _weight(key: str) -> tuple[int, str]:
+    sections = ("arch", "data", "ops", "trainer", "optimizer", "scheduler")
+    section = key.partition(".")[0]
+    first = 0 if key.endswith(".name") else 1
+    return first * 10 + (sections.index(section) if section in sections else len(sections)), key
+
+
 def rows_table(found: Comparison) -> Table:
-    """A row a configuration."""
+    """A row a configuration; many axes share a column."""
     headers, rows = words.table(found)
     n = len(found.columns)
+    if n > AXES:
+        names = headers[:n]
+        headers = ["configuration", *headers[n:]]
+        joined = [
+            ui.legible("  ".join(f"{k}={v}" for k, v in zip(names, texts, strict=False) if v != "-"), ROOM)
+            for texts in rows
+        ]
+        rows = [[label, *texts[n:]] for label, texts in zip(joined, rows, strict=True)]
+        n = 1
     cells: list[list[str | Text]] = [
         [*texts[:n], Text(texts[n], "yellow" if " of " in texts[n] else ""), *texts[n + 1 :]]
         for texts in rows
     ]
     order = figure(found.options.sort or VAL).label
-    return ui.fitting(headers, cells, n, f"{len(rows)} configuration{'s' * (len(rows) != 1)}, by {order}")
+    title = f"{len(rows)} configuration{'s' * (len(rows) != 1)}, by {order}"
+    return ui.fitting(headers, cells, n, title, fold=ui.out.width // 2 if len(found.columns) > AXES else None)
 
 
 def effects_table(metric: Figure, axis: str, baseline: str, effects: Sequence[Effect]) -> Table:
     """The values of one axis against its baseline, over families and family by family."""
-    title = f"{axis}: {metric.label} against {baseline}"
+    title = Text(ui.legible(f"{axis.removesuffix('.name')}: {metric.label} against {baseline}", 100))
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     table.add_column("value")
     table.add_column(" ".join(filter(None, ("difference [95 %]", metric.points))), justify="right")
@@ -73,8 +106,9 @@ def effects_table(metric: Figure, axis: str, baseline: str, effects: Sequence[Ef
     for effect in effects:
         inner = effect.families == 1 and effect.value in over
         where = f" in {effect.family}" * bool(effect.family)
+        label = f"  {effect.family}" if inner else effect.value + where
         table.add_row(
-            Text(f"  {effect.family}", "dim") if inner else Text(effect.value + where, "bold"),
+            Text(ui.legible(label), "dim" if inner else "bold"),
             words.difference(effect.size, metric),
             words.pairs(effect),
             "-" if effect.p is None else f"{effect.p:.3f}" if effect.p >= 0.001 else "<0.001",
@@ -85,7 +119,7 @@ def effects_table(metric: Figure, axis: str, baseline: str, effects: Sequence[Ef
 
 def problems(said: Sequence[str]) -> list[RenderableType]:
     """Files that are not what they should be."""
-    lines: list[RenderableType] = [Text(text, "yellow") for text in said[:PROBLEMS]]
+    lines: list[RenderableType] = [Text(ui.legible(text, 300), "yellow") for text in said[:PROBLEMS]]
     if len(said) > PROBLEMS:
         lines.append(Text(f"and {len(said) - PROBLEMS} more files (--json names them all)", "yellow"))
     return lines

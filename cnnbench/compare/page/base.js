@@ -61,6 +61,9 @@ const signed = (value) => (value > 0 ? "+" : "") + (scale * value).toFixed(metri
 const interval = (one, write = number) =>
   one === null ? "-" : write(one.mean) + (one.low === null ? (one.n === 1 ? " [one run]" : "") : ` [${write(one.low)}, ${write(one.high)}]`);
 
+/** A text that is too long for a cell, behind its beginning. */
+const folded = (text) => (text.length <= 120 ? text : el("details", {}, el("summary", {}, short(text, 60)), el("pre", {}, text)));
+
 // Tables ----------------------------------------------------------------------------------------------
 
 /** A table whose columns sort. columns: {name, value(row), text?(row), node?(row), number?}. */
@@ -84,7 +87,7 @@ function table(key, caption, columns, rows, most = 100) {
     return el("th", { scope: "col", className: one.number ? "number" : "", "aria-sort": direction }, button);
   });
   const line = (row) => el("tr", {}, columns.map((one) =>
-    el("td", { className: one.number ? "number" : "" }, one.node?.(row) ?? one.text?.(row) ?? String(one.value(row) ?? "-"))));
+    el("td", { className: one.number ? "number" : "" }, one.node?.(row) ?? folded(one.text?.(row) ?? String(one.value(row) ?? "-")))));
   const body = el("tbody", {}, rows.slice(0, most).map(line));
   const made = el("table", {}, el("caption", {}, caption), el("thead", {}, el("tr", {}, head)), body);
   const parts = [el("div", { className: "scroll" }, made)];

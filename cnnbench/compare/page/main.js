@@ -62,7 +62,7 @@ function drawRows(rows) {
 
 function drawRuns(runs) {
   body("runs").replaceChildren(...table("runs", `${runs.length} runs; those whose tuned setting was not chosen are here too`, [
-    { name: "run", value: (run) => run.name, node: (run) => el("a", { href: run.href }, run.name) },
+    { name: "run", value: (run) => run.name, node: (run) => el("a", { href: run.href }, short(run.name, 80)) },
     { name: "state", value: (run) => run.state, node: (run) => el("span", { className: "state-" + run.state }, run.state) },
     ...settingsOf(), { name: "seed", value: (run) => run.seed },
     ...figuresOf([data.metric, "best/val_acc", "best/epoch", "time/wall_s"].filter((key, i, all) => all.indexOf(key) === i)),
@@ -76,7 +76,7 @@ function drawErrors(runs) {
   section("errors").hidden = ended.length === 0 && data.problems.length === 0;
   body("errors").replaceChildren(
     ...(ended.length ? table("errors", `${ended.length} runs`, [
-      { name: "run", value: (run) => run.name, node: (run) => el("a", { href: run.href }, run.name) },
+      { name: "run", value: (run) => run.name, node: (run) => el("a", { href: run.href }, short(run.name, 80)) },
       { name: "state", value: (run) => run.state, node: (run) => el("span", { className: "state-" + run.state }, run.state) },
       { name: "reason", value: (run) => run.error, node: (run) => (run.error ? el("pre", {}, run.error) : "-") },
     ], ended) : []),
