@@ -1,88 +1,331 @@
-"""The table that ends a sweep: seeds pooled, tuned settings chosen on val, nothing left out silently."""
+"""What a comparison says: seeds pooled, tuned settings chosen on val, effects paired, nothing left out."""
 
 import json
+import random
 
 import pytest
-import yaml
+from made_runs import make_run
 
 from cnnbench.compare import words
 from cnnbench.compare.comparison import Options, compare
-from cnnbench.compare.records import record
-from cnnbench.runs import Run
+from cnnbench.compare.configurations import family
+from cnnbench.compare.records import read, record
+from cnnbench.errors import InputError
 
 
 @pytest.fixture
 def run(tmp_path):
-    """`run(val=…, test=…, state=…, arch=…, …)`: a run's folder with these figures and settings."""
-
-    def make(
-        val=0.9, test=0.8, state="finished", seed=0, lr=0.1, arch="vgg11", norm="batch", act="relu", **more
-    ):
-        path = tmp_path / f"{arch}-{norm}-{act}-{lr}-{seed}-{more}"
-        path.mkdir()
-        config = {
-            "arch": {"name": arch, "target": arch.upper(), **more},
-            "ops": {"norm": norm, "act": act},
-            "optimizer": {"lr": lr},
-            "data": {"name": "digits"},
-            "seed": seed,
-        }
-        (path / "config.yaml").write_text(yaml.safe_dump(config))
-        (path / "status.json").write_text(json.dumps({"state": state, "attempts": [], "device": {}}))
-        figures = {"best/val_acc": val, "test/acc": test, "params": 1000, "macs": 1000}
-        (path / "summary.json").write_text(json.dumps(figures if state == "finished" else {}))
-        return Run(path)
-
-    return make
+    """`run(val=…, test=…, …)`: a run's folder with these figures and settings."""
+    return lambda **more: make_run(tmp_path, **more)
 
 
-def rows(runs, select=()):
+def table(runs, **options):
     """Headers and cells of the table."""
-    headers, cells = words.table(compare([record(run) for run in runs], Options(select=select)))
+    headers, cells = words.table(compare([record(run) for run in runs], Options(**options)))
     return [headers, *cells]
 
 
-def test_the_rate_is_chosen_on_val_within_each_cell(run):
-    runs = [
-        run(norm="batch", lr=0.1, val=0.9, test=0.5),
-        run(norm="batch", lr=0.01, val=0.8, test=0.99),
-        run(norm="none", lr=0.1, val=0.1, test=0.99),
-        run(norm="none", lr=0.01, val=0.7, test=0.6),
-    ]
-    header, *found = rows(runs, ["optimizer.lr"])
-    assert header[:2] == ["ops.norm", "optimizer.lr"]
-    assert [row[:5] for row in found] == [
-        ["batch", "0.1", "1", "50.00 [one run]", "90.00"],
-        ["none", "0.01", "1", "60.00 [one run]", "70.00"],
-    ]
-    assert len(rows(runs)) == 5
+def effects(runs, **options):
+    """The effects by axis, value and family."""
+    found = compare([record(run) for run in runs], Options(**options))
+    return {(effect.axis, effect.value, effect.family): effect for effect in found.effects}
 
 
-def test_the_choice_is_made_on_the_mean_over_seeds(run):
-    runs = [run(lr=0.1, seed=s, val=v) for s, v in enumerate((0.99, 0.5, 0.5))]
-    runs += [run(lr=0.01, seed=s, val=0.7) for s in range(3)]
-    runs += [run(lr=lr, norm="none", seed=s, val=0.2) for lr in (0.1, 0.01) for s in range(3)]
-    assert rows(runs, ["optimizer.lr"])[1][:3] == ["batch", "0.01", "3"]
+class TestRows:
+    def test_seeds_are_pooled_and_the_best_val_comes_first(self, run):
+        runs = [run(norm="batch", seed=s, val=0.8, test=t) for s, t in enumerate((0.7, 0.72, 0.74))]
+        runs += [run(norm="group", seed=s, val=0.9, test=0.6 + s / 100) for s in range(2)]
+        headers, first, second = table(runs)
+        assert headers[:4] == ["ops.norm", "n", "test acc % [95 %]", "val acc %"]
+        assert first[:2] == ["group", "2"]
+        assert second[:4] == ["batch", "3", "72.00 [67.03, 76.97]", "80.00"], "t(2 df) = 4.303, sd 2, n 3"
+
+    def test_one_seed_has_no_interval_and_says_so(self, run):
+        assert table([run(norm="batch", test=0.8), run(norm="none", test=0.7)])[1][2] == "80.00 [one run]"
+
+    def test_what_did_not_finish_is_counted(self, run):
+        runs = [run(seed=0), run(seed=1, state="diverged"), run(seed=2, state="failed"), run(seed=3)]
+        runs += [run(norm="none", seed=s, state="failed") for s in range(2)]
+        _, first, last = table(runs)
+        assert first[1] == "2 of 4 (1 diverged, 1 failed)"
+        assert last[:3] == ["none", "0 of 2 (2 failed)", "-"], "what failed everywhere is still a row"
+
+    def test_an_interval_ends_where_a_share_does(self, run):
+        runs = [run(seed=s, test=t) for s, t in enumerate((0.99, 0.999))]
+        assert table(runs)[1][2].endswith(", 100.00]")
+
+    def test_the_same_run_in_two_experiments_counts_once(self, run, tmp_path):
+        runs = [run(seed=s, test=0.8 + s / 100) for s in range(2)]
+        runs += [make_run(tmp_path / "other", seed=s, test=0.8 + s / 100, name="other") for s in range(2)]
+        found = compare([record(one) for one in runs])
+        assert found.rows[0].n == "2"
+        assert found.rows[0].score.n == 2
+        assert "2 runs lie in several experiments and count once" in found.notes
+
+    def test_a_finished_run_stands_for_an_unfinished_one_of_the_same_choice(self, run, tmp_path):
+        runs = [run(state="interrupted"), make_run(tmp_path / "z")]
+        assert compare([record(one) for one in runs]).states == {"finished": 1}
+
+    @pytest.mark.parametrize(
+        ("sort", "first"),
+        [("", "b"), ("test/acc", "a"), ("time/wall_s", "a"), ("time/images_per_s", "b"), ("arch", "a")],
+    )
+    def test_sorting(self, run, sort, first):
+        a = {"time/wall_s": 1.0, "time/images_per_s": 1.0}
+        runs = [run(arch="a", val=0.1, test=0.9, figures=a), run(arch="b", val=0.2, test=0.8)]
+        assert table(runs, sort=sort)[1][0] == first
+
+    def test_any_figure_of_the_summary_is_a_metric(self, run):
+        loss = {"test/loss": 0.25}
+        headers, row = table([run(seed=s, figures=loss) for s in range(2)], metric="test/loss")
+        assert headers[2] == "test loss [95 %]"
+        assert row[2] == "0.25"
 
 
-def test_a_rate_with_which_seeds_diverged_is_not_chosen(run):
-    runs = [run(lr=0.1, seed=0, val=0.99), run(lr=0.1, seed=1, state="diverged")]
-    runs += [run(lr=0.01, seed=s, val=0.7) for s in range(2)]
-    runs += [run(lr=0.1, norm="none", seed=s, state="diverged") for s in range(2)]
-    found = rows(runs, ["optimizer.lr"])[1:]
-    assert [*found[0][:3], found[0][4]] == ["batch", "0.01", "2", "70.00"]
-    assert found[1][:3] == ["none", "0.1", "0 of 2 (2 diverged)"], "what diverged everywhere is still a row"
+class TestTuning:
+    def test_the_rate_is_chosen_on_val_within_each_cell(self, run):
+        runs = [
+            run(norm="batch", lr=0.1, val=0.9, test=0.5),
+            run(norm="batch", lr=0.01, val=0.8, test=0.99),
+            run(norm="none", lr=0.1, val=0.1, test=0.99),
+            run(norm="none", lr=0.01, val=0.7, test=0.6),
+        ]
+        header, *found = table(runs, select=["optimizer.lr"])
+        assert header[:2] == ["ops.norm", "optimizer.lr"]
+        assert [row[:5] for row in found] == [
+            ["batch", "0.1", "1", "50.00 [one run]", "90.00"],
+            ["none", "0.01", "1", "60.00 [one run]", "70.00"],
+        ]
+        assert len(table(runs)) == 5
+
+    def test_the_choice_is_made_on_the_mean_over_seeds(self, run):
+        runs = [run(lr=0.1, seed=s, val=v) for s, v in enumerate((0.99, 0.5, 0.5))]
+        runs += [run(lr=0.01, seed=s, val=0.7) for s in range(3)]
+        runs += [run(lr=lr, norm="none", seed=s, val=0.2) for lr in (0.1, 0.01) for s in range(3)]
+        assert table(runs, select=["optimizer.lr"])[1][:3] == ["batch", "0.01", "3"]
+
+    def test_a_rate_with_which_seeds_diverged_is_not_chosen(self, run):
+        runs = [run(lr=0.1, seed=0, val=0.99), run(lr=0.1, seed=1, state="diverged")]
+        runs += [run(lr=0.01, seed=s, val=0.7) for s in range(2)]
+        runs += [run(lr=0.1, norm="none", seed=s, state="diverged") for s in range(2)]
+        found = table(runs, select=["optimizer.lr"])[1:]
+        assert [*found[0][:3], found[0][4]] == ["batch", "0.01", "2", "70.00"]
+        assert found[1][:3] == ["none", "0.1", "0 of 2 (2 diverged)"]
+
+    def test_what_an_experiment_tunes_is_known_from_its_runs(self, run):
+        runs = [run(lr=lr, val=lr, select=["optimizer.lr"]) for lr in (0.1, 0.01)]
+        assert [row[0] for row in table(runs)[1:]] == ["0.1"]
+        assert [row[0] for row in table(runs, select=())[1:]] == ["0.1", "0.01"]
 
 
-def test_what_is_native_follows_from_the_architecture(run):
-    """An axis is a column where it differs within an architecture, not where architectures differ by it."""
-    natives = [run(arch="resnet18"), run(arch="mobilenet_v2", act="relu6")]
-    assert rows(natives)[0][:2] == ["arch", "n"]
-    ablated = [*natives, run(arch="resnet18", act="gelu")]
-    assert rows(ablated)[0][:3] == ["arch", "ops.act", "n"]
+class TestAxes:
+    def test_what_is_native_follows_from_the_architecture(self, run):
+        """An axis is a column where it differs within an architecture, not where architectures differ."""
+        natives = [run(arch="resnet18"), run(arch="mobilenet_v2", act="relu6")]
+        assert table(natives)[0][:2] == ["arch", "n"]
+        ablated = [*natives, run(arch="resnet18", act="gelu")]
+        assert table(ablated)[0][:3] == ["arch", "ops.act", "n"]
+
+    def test_a_setting_of_an_architecture_is_a_column_where_it_was_swept(self, run):
+        """What follows from the name is not: each architecture has its own target, both have two heads."""
+        runs = [run(arch=arch, head=head) for arch in ("vgg11", "alexnet") for head in ("flatten", "gap")]
+        assert table(runs)[0][:3] == ["arch", "arch.head", "n"]
+
+    def test_what_is_the_same_everywhere_is_said_once(self, run):
+        found = compare([record(run(norm=norm, head="gap")) for norm in ("batch", "none")])
+        assert found.constant["arch.head"] == "gap"
+        assert "ops.norm" not in found.constant
+
+    @pytest.mark.parametrize(
+        ("arch", "expected"),
+        [
+            ("resnet18", "resnet"),
+            ("resnet110", "resnet"),
+            ("torchvision.resnet50", "resnet"),
+            ("vgg11_bn", "vgg"),
+            ("googlenet", "inception"),
+            ("inception_v3", "inception"),
+            ("efficientnet_b0", "efficientnet"),
+            ("lenet5", "lenet"),
+        ],
+    )
+    def test_families(self, arch, expected):
+        assert family(arch) == expected
 
 
-def test_a_setting_of_an_architecture_is_a_column_where_it_was_swept(run):
-    """What follows from the name is not: each architecture has its own target, but both have two heads."""
-    runs = [run(arch=arch, head=head) for arch in ("vgg11", "alexnet") for head in ("flatten", "gap")]
-    assert rows(runs)[0][:3] == ["arch", "arch.head", "n"]
+class TestEffects:
+    def test_pairs_share_architecture_and_seed(self, run):
+        """What the seeds have in common cancels: +2 in each pair, though seeds differ by 30 points."""
+        runs = [run(seed=s, test=base) for s, base in enumerate((0.5, 0.6, 0.8))]
+        runs += [run(norm="group", seed=s, test=base + 0.02) for s, base in enumerate((0.5, 0.6, 0.8))]
+        effect = effects(runs)["ops.norm", "group", "vgg"]
+        assert effect.size.mean == pytest.approx(0.02)
+        assert effect.shown
+        assert effect.pairs == 3
+        assert (effect.baseline, effect.families) == ("batch", 1)
+
+    def test_the_family_is_the_unit_over_families(self, run):
+        """Three families at +1, +2 and +3 points: t(2 df), whatever the number of seeds and of resnets."""
+        gains = {"vgg11": 0.01, "alexnet": 0.02, "resnet18": 0.02, "resnet50": 0.04}
+        runs = [
+            run(
+                arch=arch, norm=norm, seed=s, test=0.5 + s / 1000 * (norm == "none") + gain * (norm == "none")
+            )
+            for arch, gain in gains.items()
+            for norm in ("batch", "none")
+            for s in (-1, 0, 1)
+        ]
+        found = effects(runs)
+        over = found["ops.norm", "none", ""]
+        assert (over.families, over.pairs) == (3, 12)
+        assert over.size.mean == pytest.approx(0.02)
+        assert over.size.high - over.size.mean == pytest.approx(4.302653 * 0.01 / 3**0.5, rel=1e-4)
+        assert found["ops.norm", "none", "resnet"].size.mean == pytest.approx(0.03)
+
+    def test_one_pair_is_too_few(self, run):
+        effect = effects([run(), run(norm="none")])["ops.norm", "none", "vgg"]
+        assert words.verdict(effect) == "too few pairs to tell"
+        assert not effect.shown
+
+    def test_pairs_that_are_lost_are_named(self, run):
+        runs = [run(seed=s) for s in range(3)]
+        runs += [run(norm="none", seed=0, test=0.5), run(norm="none", seed=1, state="diverged")]
+        effect = effects(runs)["ops.norm", "none", "vgg"]
+        assert (effect.pairs, effect.lost) == (1, {"diverged": 1})
+        assert words.pairs(effect) == "1 pair, without 1 diverged"
+
+    def test_what_is_tuned_is_no_part_of_a_pair(self, run):
+        runs = [run(lr=0.1, seed=s, test=0.8) for s in range(2)]
+        runs += [run(norm="none", lr=0.01, seed=s, test=0.7) for s in range(2)]
+        assert ("ops.norm", "none", "vgg") in effects(runs, select=["optimizer.lr"])
+        assert not effects(runs), "without it nothing differs in one setting alone"
+
+    def test_the_baseline_can_be_chosen(self, run):
+        runs = [run(norm=norm, seed=s) for norm in ("batch", "none") for s in range(2)]
+        (effect,) = effects(runs, baselines={"ops.norm": "none"}).values()
+        assert (effect.value, effect.baseline) == ("batch", "none")
+
+    def test_p_is_corrected_for_the_number_of_comparisons(self, run):
+        draw = random.Random(0)
+        norms = ("batch", "group", "layer", "none")
+        runs = [run(norm=norm, seed=s, test=draw.uniform(0.7, 0.8)) for norm in norms for s in range(3)]
+        found = effects(runs)
+        assert len(found) == 3
+        assert all(effect.comparisons == 3 for effect in found.values())
+        smallest = min(found.values(), key=lambda effect: effect.size.p)
+        assert smallest.p == pytest.approx(min(1, 3 * smallest.size.p))
+
+    def test_architectures_are_compared_with_the_best_on_val(self, run):
+        runs = [run(arch=a, seed=s, val=v) for a, v in (("a", 0.5), ("b", 0.9)) for s in range(2)]
+        assert effects(runs)["arch.name", "a", ""].baseline == "b"
+
+    def test_accuracies_on_different_images_are_not_subtracted(self, run):
+        assert not effects([run(data=data, seed=s) for data in ("digits", "mnist") for s in range(2)])
+
+
+class TestBy:
+    def test_only_surroundings_in_which_all_values_finished(self, run):
+        """group was tried in the easy network alone: its mean must not profit from that."""
+        runs = [run(arch="alexnet", norm=n, seed=s, test=0.9) for n in ("batch", "group") for s in range(2)]
+        runs += [run(arch="vgg11", norm="batch", seed=s, test=0.1) for s in range(2)]
+        found = compare([record(one) for one in runs], Options(by=("ops.norm",)))
+        assert {row.settings["ops.norm"]: row.score.mean for row in found.rows} == {
+            "batch": pytest.approx(0.9),
+            "group": pytest.approx(0.9),
+        }
+        assert any(note.startswith("1 of 3 configurations left out") for note in found.notes)
+
+    def test_the_family_is_the_unit(self, run):
+        tests = {"alexnet": 0.5, "vgg11": 0.6, "resnet18": 0.7}
+        runs = [run(arch=a, norm=n, seed=s, test=t) for a, t in tests.items() for n in ("batch", "none")
+                for s in range(2)]  # fmt: skip
+        row = compare([record(one) for one in runs], Options(by=("ops.norm",))).rows[0]
+        assert row.score.n == 3
+        assert row.score.high - row.score.mean == pytest.approx(4.302653 * 0.1 / 3**0.5, rel=1e-4)
+
+
+class TestNotes:
+    def test_a_mixture_of_versions_is_marked(self, run):
+        runs = [run(seed=0), run(seed=1, status={"versions": {"cnnbench": "0.0.9", "torch": "2.14.1"}})]
+        notes = compare([record(one) for one in runs]).notes
+        assert any(n.startswith("a mixture of cnnbench versions: ") and "0.0.9 (1 runs)" in n for n in notes)
+        assert not any("torch" in n for n in notes)
+
+    def test_other_images_under_the_same_name_are_noticed(self, run):
+        runs = [run(seed=0), run(seed=1, figures={"data/split": "other"})]
+        assert any("different splits" in note for note in compare([record(one) for one in runs]).notes)
+
+    def test_how_far_another_test_set_would_move_things(self, run):
+        notes = compare([record(run(seed=s, test=0.98, figures={"data/test": 360})) for s in range(2)]).notes
+        assert any("360 test images" in note and "±1.5 points" in note for note in notes)
+
+
+class TestFiles:
+    """Whatever lies in the folders: the file is named, and the rest is still shown."""
+
+    @pytest.mark.parametrize(
+        ("file", "text", "said"),
+        [
+            ("status.json", "{", "status.json: is no status of a run"),
+            ("status.json", '["a list"]', "status.json: is no status of a run"),
+            ("config.yaml", "a: [", "config.yaml: is no configuration of a run"),
+            ("config.yaml", "arch: 3", "config.yaml: is no configuration of a run"),
+            ("summary.json", "{", "summary.json: cannot be read"),
+            ("summary.json", "[]", "summary.json: is no summary of a run"),
+            (
+                "summary.json",
+                '{"test/acc": NaN, "best/val_acc": 1}',
+                "summary.json: test/acc is nan; left out",
+            ),
+            ("summary.json", '{"test/acc": 1e999}', "summary.json: test/acc is inf; left out"),
+            ("summary.json", b"\xff\xfe\x00", "summary.json: cannot be read"),
+        ],
+    )
+    def test_damage_is_named_and_the_rest_is_shown(self, run, tmp_path, file, text, said):
+        run(seed=0)
+        damaged = run(seed=1).path / file
+        damaged.write_bytes(text if isinstance(text, bytes) else text.encode())
+        found = compare(read([tmp_path]))
+        assert any(f"{damaged.parent.name}/{said}" in problem for problem in found.problems)
+        assert found.rows[0].score.n == 1
+        assert found.states.total() == 2
+
+    def test_an_older_format_is_named(self, run):
+        found = compare([record(run(seed=0)), record(run(seed=1, status={"format": 0}))])
+        assert "format 0, this is 1" in found.problems[0]
+        assert found.rows[0].n == "2"
+
+    def test_a_file_that_is_missing_is_a_run_without_figures(self, run):
+        one = run(seed=0)
+        (one.path / "summary.json").unlink()
+        assert compare([record(one)]).states == {"interrupted": 1}
+
+    def test_nothing_but_damage(self, run):
+        one = run()
+        (one.path / "config.yaml").unlink()
+        found = compare([record(one)])
+        assert (found.rows, found.states) == ([], {"damaged": 1})
+
+    def test_no_run_at_all(self, tmp_path):
+        with pytest.raises(InputError, match="no run here"):
+            read([tmp_path])
+
+    def test_two_folders_of_images_are_two_data_sets(self, run):
+        """They have no other name than where they lie."""
+        runs = [run(data="imagefolder", seed=s) for s in range(2)]
+        path = runs[1].path / "config.yaml"
+        path.write_text(path.read_text().replace("root: anywhere", "root: elsewhere"))
+        assert len(compare([record(one) for one in runs]).rows) == 2
+
+
+def test_json_has_all_of_it(run):
+    from cnnbench.compare.files import to_json
+
+    runs = [run(norm=norm, seed=s, test=0.5 + s / 10) for norm in ("batch", "none") for s in range(2)]
+    found = json.loads(to_json(compare([record(one) for one in runs])))
+    assert [row["n"] for row in found["rows"]] == [2, 2]
+    assert found["effects"][0]["words"].startswith("no difference shown: ")
+    assert found["rows"][0]["command"] == (
+        "cnnbench train -m arch=vgg11 ops.norm=batch optimizer.lr=0.1 data=digits seed=0,1"
+    )
+    assert len(found["runs"]) == 4

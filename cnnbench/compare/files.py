@@ -54,7 +54,7 @@ def to_latex(found: Comparison) -> str:
     lines += [" & ".join(map(_tex, headers)) + r" \\", "\\midrule"]
     lines += [" & ".join(map(_tex, row)) + r" \\" for row in rows]
     lines += ["\\bottomrule", "\\end{tabular}"]
-    lines += [f"% {' '.join(text.split())}" for text in _sentences(found)]
+    lines += [f"% {_tex(text)}" for text in _sentences(found)]
     return "\n".join(lines) + "\n"
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from cnnbench import ui
 from cnnbench.compare.comparison import Comparison, Row
 from cnnbench.compare.effects import Effect
 from cnnbench.compare.figures import Figure, figure
@@ -59,7 +61,8 @@ def write(found: Comparison, folder: Path) -> list[Path]:
         "svg.hashsalt": "cnnbench",  # the same comparison gives the same file
     }
     written = []
-    with mpl.rc_context(style):
+    with mpl.rc_context(style), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a box in the PNG; the SVG has the text
         for name, size, draw in _pictures(found):
             canvas = Canvas(figsize=size, layout="constrained")
             draw(canvas.add_subplot())
@@ -96,8 +99,7 @@ def _slug(text: str) -> str:
 
 
 def _label(row: Row) -> str:
-    text = " ".join(row.settings.values())
-    return text if len(text) < 48 else f"{text[:47]}…"
+    return ui.legible(" ".join(row.settings.values()), 48)
 
 
 def _scatter(found: Comparison, rows: Sequence[Row], key: str) -> Callable[[Axes], None]:
@@ -144,12 +146,13 @@ def _forest(metric: Figure, axis: str, baseline: str, effects: Sequence[Effect])
             mean = metric.scale * effect.size.mean
             axes.plot(mean, i, "D" if wide else "o", color=colour, ms=6 if wide else 4)
             where = "all families" if wide else effect.family
-            names.append(f"{effect.value} ({where})" if where else effect.value)
+            names.append(ui.legible(f"{effect.value} ({where})" if where else effect.value, 40))
         axes.axvline(0, color="black", lw=0.8)
         axes.set_yticks(range(len(names)), names)
         axes.invert_yaxis()
         unit = f", {metric.points}" if metric.points else ""
-        axes.set(xlabel=f"{metric.label} against {axis.removesuffix('.name')}={baseline}{unit} [95 %]")
+        against = ui.legible(f"{axis.removesuffix('.name')}={baseline}", 40)
+        axes.set(xlabel=f"{metric.label} against {against}{unit} [95 %]")
 
     return draw
 

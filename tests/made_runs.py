@@ -1,0 +1,63 @@
+"""Folders of runs as training leaves them, with figures that a test chooses."""
+
+import json
+from pathlib import Path
+
+import yaml
+
+from cnnbench.runs import Run
+
+
+def make_run(
+    folder: Path,
+    *,
+    arch="vgg11",
+    norm="batch",
+    act="relu",
+    lr=0.1,
+    seed=0,
+    data="digits",
+    val=0.9,
+    test=0.8,
+    state="finished",
+    error="",
+    curve=(0.5, 0.9),
+    name="made",
+    select=(),
+    figures=None,
+    status=None,
+    **more,
+):
+    """A run; `more` are settings of the architecture, `figures` and `status` replace what is there."""
+    about = "-".join(f"{key}={value}" for key, value in more.items())
+    path = folder / f"{arch}-{norm}-{act}-{lr}-{data}-{about[:60]}-s{seed}".replace("/", "_")
+    path.mkdir(parents=True)
+    config = {
+        "seed": seed,
+        "arch": {"name": arch, "_target_": f"models.{arch}", **more},
+        "ops": {"norm": norm, "act": act},
+        "data": {"name": data, "root": "anywhere", "num_workers": 0},
+        "optimizer": {"name": "sgd", "lr": lr},
+        "name": name,
+        "select": list(select),
+        "command": [f"arch={arch}", f"ops.norm={norm}", f"optimizer.lr={lr}", f"data={data}", f"seed={seed}"],
+        "output_dir": "outputs",
+        "logger": {"name": "none"},
+    }
+    (path / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    said = {"type": "RuntimeError", "message": error, "traceback": ""}
+    about_it = {
+        "format": 1,
+        "state": state,
+        "attempts": [],
+        "device": {"accelerator": "cpu", "threads": 1},
+        "versions": {"cnnbench": "0.1.0", "torch": "2.14.1"},
+    } | ({"error": said} if error else {})
+    (path / "status.json").write_text(json.dumps(about_it | (status or {})), encoding="utf-8")
+    if state == "finished":
+        found = {"best/val_acc": val, "test/acc": test, "params": 1000, "macs": 5000, "data/test": 10_000}
+        found |= {"time/wall_s": 12.0, "time/images_per_s": 800.0, "data/split": "abc"}
+        (path / "summary.json").write_text(json.dumps(found | (figures or {})), encoding="utf-8")
+    rows = [f"{epoch},{acc},{1 - acc}" for epoch, acc in enumerate(curve)]
+    (path / "metrics.csv").write_text("\n".join(["epoch,val/acc,val/loss", *rows, ""]), encoding="utf-8")
+    return Run(path)

@@ -1,0 +1,224 @@
+"""`cnnbench compare`: the command line, its files, and texts that are out to harm."""
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from made_runs import make_run
+
+from cnnbench import cli, ui
+
+HOSTILE = {
+    "markup": "<script>document.title = 'taken'</script>",
+    "attribute": '"><img src=x onerror="document.title=\'taken\'">',
+    "end of data": "</script><script>document.title='taken'</script><!--",
+    "line separators": "one\u2028two\u2029three",
+    "emoji": "🦊 ‮rtl",
+    "rich": "[bold red]not markup[/] [/nothing]",
+    "latex": r"\input{/etc/passwd} $x_1$ & % # ~ ^ {",
+    "markdown": "| a | `b` [c](javascript:alert(1)) *d*",
+    "template": "{{policy}} ${alert(1)} {{data}}",
+    "terminal": "\x1b[31mred\x1b]0;title\x07",
+    "long": "x" * 10_000,
+}
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Two architectures, two norms, three seeds."""
+    folder = tmp_path / "runs"
+    for arch in ("vgg11", "resnet18"):
+        for norm, gain in (("batch", 0.1), ("none", 0.0)):
+            for seed in range(3):
+                test = 0.7 + gain + seed / 100 + (arch == "vgg11") / 50
+                make_run(folder, arch=arch, norm=norm, seed=seed, test=test, val=test)
+    return folder
+
+
+@pytest.fixture
+def compare(capsys, monkeypatch):
+    """`compare(…)`: exit code, standard output, standard error."""
+    monkeypatch.setattr(ui.out, "_width", 160)
+
+    def call(*arguments):
+        code = cli.main(["compare", *map(str, arguments)])
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return call
+
+
+def test_the_terminal_has_rows_effects_and_methods(runs, compare):
+    code, out, _ = compare(runs)
+    assert code == 0
+    assert f"12 runs in {runs}: 12 finished" in " ".join(out.split())
+    assert "vgg11" in out
+    assert "ops.norm: test acc against batch" in out
+    assert "-10.0" in out
+    assert "6 pairs in 2 families" in out
+    assert "Student's t" in out
+    assert "Holm's correction" in out
+
+
+def test_filters(runs, compare):
+    for words in (["arch=vgg11"], ["--filter", "arch=vgg11"], ["arch.name=vgg11", "seed=0,1,2"]):
+        code, out, _ = compare(runs, *words, "--json", "-")
+        assert code == 0
+        assert len(json.loads(out)["runs"]) == 6
+    assert len(json.loads(compare(runs, "seed=0", "ops.norm=none", "--json", "-")[1])["runs"]) == 2
+
+
+def test_csv_is_read_back_to_the_last_bit(runs, compare, tmp_path):
+    target = tmp_path / "rows.csv"
+    code, _, err = compare(runs, "--csv", target)
+    assert (code, err) == (0, f"written: {target}\n")
+    rows = list(csv.DictReader(io.StringIO(target.read_text())))
+    assert len(rows) == 4
+    first = rows[0]
+    assert (first["arch.name"], first["ops.norm"], first["n"]) == ("vgg11", "batch", "3")
+    assert float(first["test/acc"]) == sum(0.7 + 0.1 + s / 100 + 0.02 for s in range(3)) / 3
+    assert float(first["low"]) < float(first["test/acc"]) < float(first["high"])
+
+
+def test_markdown_and_latex_are_tables_of_that_width(runs, compare):
+    _, markdown, _ = compare(runs, "--markdown", "-")
+    table = [line for line in markdown.splitlines() if line.startswith("|")]
+    assert len(table) == 6
+    assert {line.count("|") for line in table} == {table[0].count("|")}
+    assert "- ops.norm=none against batch: " in markdown
+    _, latex, _ = compare(runs, "--latex", "-")
+    rows = [line for line in latex.splitlines() if line.endswith(r"\\")]
+    assert len(rows) == 5
+    assert {line.count(" & ") for line in rows} == {rows[0].count(" & ")}
+    assert r"\toprule" in latex
+
+
+def test_pictures(runs, compare, tmp_path):
+    from PIL import Image
+
+    code, _, err = compare(runs, "--plots", tmp_path / "plots")
+    assert code == 0
+    names = {path.name for path in (tmp_path / "plots").iterdir()}
+    assert {
+        "test-acc-params.png",
+        "test-acc-params.svg",
+        "effect-ops-norm.png",
+        "learning-curves.svg",
+    } <= names
+    assert f"written: {len(names) // 2} pictures" in err
+    with Image.open(tmp_path / "plots" / "effect-ops-norm.png") as image:
+        assert image.width > 1000
+        assert len(image.convert("RGB").getcolors(1 << 24)) > 10, "something is drawn"
+    assert "all families" in (tmp_path / "plots" / "effect-ops-norm.svg").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ["--metric", "test/akk"],
+            "--metric test/akk: none of these runs has this figure; did you mean test/a",
+        ),
+        (["--sort", "parms"], "--sort parms: none of these runs has this figure; did you mean params?"),
+        (["--by", "ops.nrm"], "--by ops.nrm: none of these runs has this setting; did you mean ops.norm?"),
+        (["--select", "optimizer.rate"], "--select optimizer.rate: none of these runs has this setting"),
+        (["--baseline", "ops.norm"], "--baseline ops.norm: allowed: KEY=VALUE"),
+        (
+            ["--baseline", "ops.norm=bath"],
+            "--baseline ops.norm=bath: no run has this value; did you mean b",
+        ),
+        (["ops.nrm=none"], "ops.nrm=none: none of these runs has this setting; did you mean ops.norm?"),
+        (["ops.norm=layer"], "no run with ops.norm=layer"),
+        (["--html", "missing/page.html"], "--html missing/page.html: its folder does not exist"),
+        (["--json", "."], "--json .: is a folder"),
+        (["--watch"], "--watch: writes a page again and again; allowed: with --html FILE"),
+    ],
+)
+def test_bad_input_is_one_line_and_nothing_is_written(runs, compare, tmp_path, monkeypatch, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    code, out, err = compare(runs, *arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {said}")
+    assert err.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_folders_without_runs(compare, tmp_path):
+    assert "no run here" in compare(tmp_path)[2]
+    assert "no such folder" in compare(tmp_path / "nowhere")[2]
+
+
+def test_the_default_is_where_runs_are_written(runs, compare, monkeypatch):
+    monkeypatch.setenv("CNNBENCH_OUTPUTS", str(runs))
+    assert "12 runs" in compare()[1]
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_texts_are_text(compare, tmp_path, text):
+    """As a setting, an experiment's name and an error, in every kind of output."""
+    folder = tmp_path / "runs"
+    for seed in range(2):
+        make_run(folder, head=text, seed=seed, name=text)
+        make_run(folder / "other", head="gap", seed=seed)
+    make_run(folder / "failed", seed=5, head=text, state="failed", error=text)
+    code, out, _ = compare(folder)
+    assert code == 0
+    assert "\x1b]" not in out
+    assert max(map(len, out.splitlines())) < 200
+    assert json.loads(compare(folder, "--json", "-")[1])["rows"][0]["settings"]["arch.head"] in (text, "gap")
+    rows = list(csv.DictReader(io.StringIO(compare(folder, "--csv", "-")[1], newline="")))
+    assert {row["arch.head"] for row in rows} == {text, "gap"}
+    markdown = [line for line in compare(folder, "--markdown", "-")[1].split("\n") if line.startswith("| ")]
+    assert len(markdown) == 3
+    assert len({line.replace("\\|", "").count("|") for line in markdown}) == 1
+    latex = compare(folder, "--latex", "-")[1]
+    assert r"\input{" not in latex
+    assert sum(line.endswith(r"\\") for line in latex.split("\n")) == 3
+    page = tmp_path / "page.html"
+    assert compare(folder, "--html", page, "--plots", tmp_path / "plots")[0] == 0
+    html = page.read_text(encoding="utf-8")
+    assert html.count("<script") == 4
+    assert html.count("</script") == 4
+    assert 'onerror="' not in html
+
+
+def test_watched_pages_are_written_again(tmp_path):
+    """By the command itself, while runs appear; Ctrl-C is its normal end."""
+    make_run(tmp_path / "runs", seed=0)
+    page = tmp_path / "page.html"
+    command = [sys.executable, "-m", "cnnbench", "compare", "runs", "--html", "page.html", "--watch"]
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=pipe, stderr=subprocess.STDOUT, text=True)
+    try:
+        _wait(lambda: page.exists() and '"finished":1' in page.read_text())
+        make_run(tmp_path / "runs", seed=1)
+        _wait(lambda: '"finished":2' in page.read_text())
+    finally:
+        process.send_signal(2)
+        out, _ = process.communicate(timeout=20)
+    assert process.returncode == 0, out
+    assert "Traceback" not in out
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def _wait(there, seconds=30):
+    import time
+
+    end = time.monotonic() + seconds
+    while not there():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def test_nothing_heavy_is_imported(runs):
+    code = (
+        "import sys; from cnnbench import cli; cli.main(['compare', sys.argv[1]]);"
+        "print([m for m in ('torch', 'wandb', 'hydra', 'matplotlib', 'pydantic') if m in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code, runs], capture_output=True, text=True, env=os.environ)
+    assert found.stdout.splitlines()[-1] == "[]"
