@@ -58,6 +58,6 @@ def make_run(
         found = {"best/val_acc": val, "test/acc": test, "params": 1000, "macs": 5000, "data/test": 10_000}
         found |= {"time/wall_s": 12.0, "time/images_per_s": 800.0, "data/split": "abc"}
         (path / "summary.json").write_text(json.dumps(found | (figures or {})), encoding="utf-8")
-    rows = [f"{epoch},{acc},{1 - acc}" for epoch, acc in enumerate(curve)]
+    rows = [f"{epoch},{acc},{1 - float(acc)}" for epoch, acc in enumerate(curve)]
     (path / "metrics.csv").write_text("\n".join(["epoch,val/acc,val/loss", *rows, ""]), encoding="utf-8")
     return Run(path)
