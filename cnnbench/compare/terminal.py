@@ -89,7 +89,8 @@ def rows_table(found: Comparison) -> Table:
         for texts in rows
     ]
     order = figure(found.options.sort or VAL).label
-    title = f"{len(rows)} configuration{'s' * (len(rows) != 1)}, by {order}"
+    what = "values" if found.options.by else f"configuration{'s' * (len(rows) != 1)}"
+    title = f"{len(rows)} {what}, by {order}"
     return ui.fitting(headers, cells, n, title, fold=ui.out.width // 2 if len(found.columns) > AXES else None)
 
 

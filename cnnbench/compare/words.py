@@ -5,7 +5,7 @@ from __future__ import annotations
 from cnnbench.compare.comparison import Comparison
 from cnnbench.compare.effects import Effect
 from cnnbench.compare.figures import COLUMNS, VAL, Figure, figure
-from cnnbench.compare.statistics import Estimate
+from cnnbench.compare.statistics import CONFIDENCE, Estimate
 
 
 def score(one: Estimate | None, metric: Figure) -> str:
@@ -51,8 +51,8 @@ def verdict(effect: Effect) -> str:
     if effect.size is None or effect.p is None:
         return "too few pairs to tell"
     if not effect.shown:
-        among = f" among {effect.comparisons} comparisons" if effect.comparisons > 1 else ""
-        return f"no difference shown{among}"
+        alone = effect.size.p is not None and effect.size.p < 1 - CONFIDENCE
+        return "no difference shown" + f" among {effect.comparisons} comparisons" * alone
     return "higher" if effect.size.mean > 0 else "lower"
 
 
