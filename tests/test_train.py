@@ -353,6 +353,9 @@ def test_quickstart(cli):
     for arch in ("basic", "mlp", "resnet20"):
         assert arch in out
     assert all(run.state == "finished" for run in map(Run, Path("outputs/quickstart").glob("*-digits-*")))
+    page = Path("outputs/quickstart/compare.html")
+    assert f"page: {page}" in out
+    assert page.read_text().count("basic-digits-s0-") > 0
 
 
 @pytest.mark.parametrize("content", [None, "", "{", "[]"])

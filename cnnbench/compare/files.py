@@ -43,7 +43,8 @@ def _pipes(cells: list[str], escape: Callable[[str], str]) -> str:
 
 
 def _md(text: str) -> str:
-    return re.sub(r"([\\`*_{}<>#|])", r"\\\1", " ".join(text.split()))
+    # An underscore within a word is one already.
+    return re.sub(r"([\\`*{}<>#|]|\b_|_\b)", r"\\\1", " ".join(text.split()))
 
 
 def to_latex(found: Comparison) -> str:
@@ -69,7 +70,7 @@ def _tex(text: str) -> str:
 def _sentences(found: Comparison) -> list[str]:
     """The effects in words, and the notes."""
     effects = [
-        f"{e.axis}={e.value} against {e.baseline}{f' in {e.family}' * bool(e.family)}: "
+        f"{e.axis.removesuffix('.name')}={e.value} against {e.baseline}{f' in {e.family}' * bool(e.family)}: "
         f"{words.sentence(e, found.metric)}"
         for e in found.effects
     ]
