@@ -4,11 +4,13 @@ import csv
 import io
 import json
 import os
+import shlex
 import subprocess
 import sys
 
 import pytest
 from made_runs import make_run
+from running import TINY
 
 from cnnbench import cli, ui
 
@@ -196,6 +198,7 @@ def test_watched_pages_are_written_again(tmp_path):
     process = subprocess.Popen(command, cwd=tmp_path, stdout=pipe, stderr=subprocess.STDOUT, text=True)
     try:
         _wait(lambda: page.exists() and '"finished":1' in page.read_text())
+        assert '"reload_s":5' in page.read_text()
         make_run(tmp_path / "runs", seed=1)
         _wait(lambda: '"finished":2' in page.read_text())
     finally:
@@ -203,6 +206,9 @@ def test_watched_pages_are_written_again(tmp_path):
         out, _ = process.communicate(timeout=20)
     assert process.returncode == 0, out
     assert "Traceback" not in out
+    assert "2 runs in runs: 2 finished" in out
+    assert "1 configuration, by val acc" in out, "the table comes at the end"
+    assert '"reload_s":0' in page.read_text(), "and the page stays as it is"
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
@@ -222,3 +228,35 @@ def test_nothing_heavy_is_imported(runs):
     )
     found = subprocess.run([sys.executable, "-c", code, runs], capture_output=True, text=True, env=os.environ)
     assert found.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("launcher", ["local", "basic"])
+def test_a_sweep_ends_with_the_comparison_and_its_commands_lead_to_the_same_runs(cli, tmp_path, launcher):
+    (tmp_path / "mine" / "experiment").mkdir(parents=True)
+    (tmp_path / "mine" / "experiment" / "kernels.yaml").write_text(
+        "# @package _global_\nname: kernels\n"
+        "hydra: {sweeper: {params: {arch.kernel: '3,5', optimizer.lr: '0.01,0.05', seed: '0,1'}}}\n"
+        "select: [optimizer.lr]\n"
+    )
+    asked = [
+        "--config-dir",
+        "mine",
+        "experiment=kernels",
+        *TINY,
+        f"hydra/launcher={launcher}",
+        "sweep.jobs=2",
+    ]
+    code, out, _ = cli("train", "-m", *asked, "output_dir=out")
+    assert code == 0
+    assert "2 configurations, by val acc" in out
+    assert "optimizer.lr chosen on val, within each row" in " ".join(out.split())
+    assert "page: out/kernels/compare.html" in out
+    assert "kernels" in (tmp_path / "out" / "kernels" / "compare.html").read_text()
+    found = json.loads(cli("compare", "out", "--select", "", "--json", "-")[1])
+    assert len(found["rows"]) == 4
+    for row in found["rows"]:
+        words = shlex.split(row["command"])
+        assert words[:3] == ["cnnbench", "train", "-m"]
+        code, _, err = cli(*words[1:], "output_dir=out")
+        assert code == 0
+        assert err.startswith("2 runs: 2 done"), row["command"]

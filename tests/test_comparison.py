@@ -9,6 +9,7 @@ from made_runs import make_run
 from cnnbench.compare import words
 from cnnbench.compare.comparison import Options, compare
 from cnnbench.compare.configurations import family
+from cnnbench.compare.figures import figure
 from cnnbench.compare.records import read, record
 from cnnbench.errors import InputError
 
@@ -161,6 +162,7 @@ class TestEffects:
         effect = effects(runs)["ops.norm", "group", "vgg"]
         assert effect.size.mean == pytest.approx(0.02)
         assert effect.shown
+        assert words.sentence(effect, figure("test/acc")).startswith("higher: +2.0 [")
         assert effect.pairs == 3
         assert (effect.baseline, effect.families) == ("batch", 1)
 
@@ -181,6 +183,8 @@ class TestEffects:
         assert over.size.mean == pytest.approx(0.02)
         assert over.size.high - over.size.mean == pytest.approx(4.302653 * 0.01 / 3**0.5, rel=1e-4)
         assert found["ops.norm", "none", "resnet"].size.mean == pytest.approx(0.03)
+        assert over.comparisons == 4, "with those of three architectures to the best one, in no family"
+        assert found["ops.norm", "none", "vgg"].comparisons == 3
 
     def test_one_pair_is_too_few(self, run):
         effect = effects([run(), run(norm="none")])["ops.norm", "none", "vgg"]

@@ -337,3 +337,18 @@ def test_300_runs_of_50_epochs_fit_into_the_budget(show, tmp_path):
     assert len(rows(tab)) == 30
     data = json.loads(tab.inner_text("#data") or tab.evaluate("document.querySelector('#data').textContent"))
     assert len(data["curves"]) == 300
+
+
+def test_a_watched_page_shows_what_has_become_of_the_runs(show, runs, tmp_path):
+    def text():
+        return render(compare(read([runs])), "these runs", tmp_path / "page.html", reload_s=0.3)
+
+    show(runs)
+    file = tmp_path / "page.html"
+    file.write_text(text(), encoding="utf-8")
+    tab = show.visit(file)
+    tab.fill("#search", "vgg")
+    make_run(runs, arch="vgg16", seed=0)
+    file.write_text(text(), encoding="utf-8")
+    tab.wait_for_selector("#rows >> text=vgg16", timeout=25_000)  # it waits until nobody works with it
+    assert tab.input_value("#search") == "vgg", "what was searched for is still searched for"

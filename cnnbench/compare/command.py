@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
 from cnnbench import ui
@@ -46,23 +47,29 @@ def main(arguments: list[str]) -> int:
         raise InputError("--watch: writes a page again and again; allowed: with --html FILE")
     title = ", ".join(map(str, paths))
 
-    def carry_out() -> None:
-        found = compare(_chosen(read(paths), conditions), options)
-        if "-" not in outputs.values():
-            ui.out.print(terminal.picture(found, title), highlight=False)
-        for name, target in outputs.items():
-            if name == "html":
-                _write(target, page(found, title, Path(target), RELOAD_S * asked.watch))
-            else:
-                _write(target, files.FORMATS[name](found))
-        if asked.plots is not None:
-            _plot(found, Path(asked.plots))
+    def found_now() -> Comparison:
+        return compare(_chosen(read(paths), conditions), options)
 
     if asked.watch:
-        watch(paths, carry_out)
-    else:
-        carry_out()
+        target = Path(outputs["html"])
+        watch(paths, lambda: _watched(found_now(), title, target))
+    found = found_now()
+    if "-" not in outputs.values():
+        ui.out.print(terminal.picture(found, title), highlight=False)
+    for name, target in outputs.items():
+        text = page(found, title, Path(target)) if name == "html" else files.FORMATS[name](found)
+        _write(target, text)
+    if asked.plots is not None:
+        _plot(found, Path(asked.plots))
     return 0
+
+
+def _watched(found: Comparison, title: str, target: Path) -> None:
+    """Write the page and a line: the table comes when the watching ends."""
+    write_atomic(target, page(found, title, target, RELOAD_S))
+    now = datetime.now().strftime("%H:%M:%S")
+    line = terminal.heading(found, title)
+    ui.console.print(f"{now} {target}:", line, highlight=False, soft_wrap=True)
 
 
 def _plot(found: Comparison, folder: Path) -> None:

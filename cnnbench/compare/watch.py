@@ -27,7 +27,7 @@ def watch(paths: Sequence[Path], write: Callable[[], None], every_s: float = EVE
             if (now := state(paths)) != seen:
                 try:
                     write()
-                except InputError as error:  # such as no run yet
+                except (InputError, OSError) as error:  # such as no run yet, or a full disk
                     ui.console.print(f"{error}; waiting", style="yellow", highlight=False, soft_wrap=True)
                 seen = now
             time.sleep(every_s)

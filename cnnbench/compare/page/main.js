@@ -138,6 +138,6 @@ addEventListener("resize", () => { if (innerWidth !== width) { width = innerWidt
 if (data.reload_s) {
   // A page that somebody reads or works with stays as it is.
   let touched = 0;
-  for (const kind of ["pointerdown", "keydown", "scroll"]) addEventListener(kind, () => { touched = Date.now(); }, { passive: true });
-  setInterval(() => { if (Date.now() - touched > 15000) location.reload(); }, 1000 * data.reload_s);
+  for (const kind of ["pointerdown", "keydown", "input", "wheel", "touchmove"]) addEventListener(kind, () => { touched = Date.now(); }, { passive: true });
+  setInterval(() => { if (Date.now() - touched > 10000) location.reload(); }, 1000 * data.reload_s);
 }
