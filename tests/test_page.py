@@ -11,6 +11,7 @@ from test_compare import HOSTILE
 from cnnbench.compare.comparison import compare
 from cnnbench.compare.page import page as render
 from cnnbench.compare.records import read
+from cnnbench.runs import write_atomic
 
 pytestmark = pytest.mark.slow
 
@@ -345,10 +346,10 @@ def test_a_watched_page_shows_what_has_become_of_the_runs(show, runs, tmp_path):
 
     show(runs)
     file = tmp_path / "page.html"
-    file.write_text(text(), encoding="utf-8")
+    write_atomic(file, text())
     tab = show.visit(file)
     tab.fill("#search", "vgg")
     make_run(runs, arch="vgg16", seed=0)
-    file.write_text(text(), encoding="utf-8")
+    write_atomic(file, text())
     tab.wait_for_selector("#rows >> text=vgg16", timeout=25_000)  # it waits until nobody works with it
     assert tab.input_value("#search") == "vgg", "what was searched for is still searched for"
