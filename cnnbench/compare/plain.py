@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from cnnbench import __version__
-from cnnbench.compare.comparison import Comparison, Row
+from cnnbench.compare.comparison import Comparison
 from cnnbench.compare.effects import Effect
 from cnnbench.compare.figures import COLUMNS, VAL, figure
 from cnnbench.compare.records import Record
+from cnnbench.compare.rows import Row
 from cnnbench.compare.statistics import Estimate
 from cnnbench.compare.words import sentence
 

@@ -11,9 +11,10 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from cnnbench import ui
-from cnnbench.compare.comparison import Comparison, Row
+from cnnbench.compare.comparison import Comparison
 from cnnbench.compare.effects import Effect
 from cnnbench.compare.figures import Figure, figure
+from cnnbench.compare.rows import Row
 from cnnbench.errors import InputError
 
 if TYPE_CHECKING:

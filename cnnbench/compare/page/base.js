@@ -6,18 +6,41 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const metric = data.figures[data.metric] ?? { label: data.metric, share: false, higher: true };
 
 const state = Object.assign(
-  { q: "", off: {}, sort: {}, x: "", logx: true, axis: "", map: "", curve: "val/acc", logy: false, smooth: 0, colour: "", best: 10, a: 0, b: 1 },
+  {
+    q: "",
+    off: {},
+    sort: {},
+    x: "",
+    logx: true,
+    axis: "",
+    map: "",
+    curve: "val/acc",
+    logy: false,
+    smooth: 0,
+    colour: "",
+    best: 10,
+    a: 0,
+    b: 1,
+  },
   readState(),
 );
 
 function readState() {
-  try { return JSON.parse(decodeURIComponent(location.hash.slice(1))); } catch { return {}; }
+  try {
+    return JSON.parse(decodeURIComponent(location.hash.slice(1)));
+  } catch {
+    return {};
+  }
 }
 
 /** Change the state, keep it in the address and draw again. */
 function set(change) {
   Object.assign(state, change);
-  try { history.replaceState(null, "", "#" + encodeURIComponent(JSON.stringify(state))); } catch { /* a browser that does not let files */ }
+  try {
+    history.replaceState(null, "", "#" + encodeURIComponent(JSON.stringify(state)));
+  } catch {
+    /* a browser that does not let files */
+  }
   cancelAnimationFrame(set.frame);
   set.frame = requestAnimationFrame(draw);
 }
@@ -26,7 +49,8 @@ function set(change) {
 function el(tag, properties = {}, ...children) {
   const made = document.createElement(tag);
   for (const [key, value] of Object.entries(properties)) {
-    if (key in made) made[key] = value; else made.setAttribute(key, value);
+    if (key in made) made[key] = value;
+    else made.setAttribute(key, value);
   }
   made.append(...children.flat().filter((child) => child !== null && child !== undefined));
   return made;
@@ -37,12 +61,18 @@ const name = (axis) => axis.replace(/\.name$/, "");
 
 // Numbers ---------------------------------------------------------------------------------------------
 
-const si = (value) => d3.format(".3~s")(value).replace(/([kMGTmµn])$/, " $1");
+const si = (value) =>
+  d3
+    .format(".3~s")(value)
+    .replace(/([kMGTmµn])$/, " $1");
 
 function seconds(value) {
   if (value < 60) return value.toFixed(1) + " s";
-  const minutes = Math.round(value) / 60 | 0, rest = Math.round(value) % 60;
-  return minutes < 60 ? `${minutes}:${String(rest).padStart(2, "0")} min` : `${minutes / 60 | 0}:${String(minutes % 60).padStart(2, "0")} h`;
+  const minutes = (Math.round(value) / 60) | 0,
+    rest = Math.round(value) % 60;
+  return minutes < 60
+    ? `${minutes}:${String(rest).padStart(2, "0")} min`
+    : `${(minutes / 60) | 0}:${String(minutes % 60).padStart(2, "0")} h`;
 }
 
 /** A figure as people write it. */
@@ -59,10 +89,14 @@ const digits = metric.share ? 2 : 4;
 const number = (value) => (value === null || value === undefined ? "-" : (scale * value).toFixed(digits));
 const signed = (value) => (value > 0 ? "+" : "") + (scale * value).toFixed(metric.share ? 1 : 4);
 const interval = (one, write = number) =>
-  one === null ? "-" : write(one.mean) + (one.low === null ? (one.n === 1 ? " [one run]" : "") : ` [${write(one.low)}, ${write(one.high)}]`);
+  one === null
+    ? "-"
+    : write(one.mean) +
+      (one.low === null ? (one.n === 1 ? " [one run]" : "") : ` [${write(one.low)}, ${write(one.high)}]`);
 
 /** A text that is too long for a cell, behind its beginning. */
-const folded = (text) => (text.length <= 120 ? text : el("details", {}, el("summary", {}, short(text, 60)), el("pre", {}, text)));
+const folded = (text) =>
+  text.length <= 120 ? text : el("details", {}, el("summary", {}, short(text, 60)), el("pre", {}, text));
 
 // Tables ----------------------------------------------------------------------------------------------
 
@@ -71,29 +105,59 @@ function table(key, caption, columns, rows, most = 100) {
   const [by, down] = state.sort[key] ?? [null, false];
   const column = columns.find((one) => one.name === by);
   if (column) {
-    const known = (row) => { const value = column.value(row); return value === null || value === undefined || value === "-" ? null : value; };
+    const known = (row) => {
+      const value = column.value(row);
+      return value === null || value === undefined || value === "-" ? null : value;
+    };
     rows = d3.sort(rows, (a, b) => {
       const [x, y] = [known(a), known(b)];
       if (x === null || y === null) return (x === null) - (y === null);
-      const order = typeof x === "number" && typeof y === "number" ? x - y : String(x).localeCompare(String(y), "en", { numeric: true });
+      const order =
+        typeof x === "number" && typeof y === "number"
+          ? x - y
+          : String(x).localeCompare(String(y), "en", { numeric: true });
       return down ? -order : order;
     });
   }
   const head = columns.map((one) => {
     const direction = one.name === by ? (down ? "descending" : "ascending") : "none";
     const next = [one.name, one.name === by ? !down : Boolean(one.number)];
-    const button = el("button", { type: "button", onclick: () => set({ sort: { ...state.sort, [key]: next } }) }, short(one.name));
+    const button = el(
+      "button",
+      { type: "button", onclick: () => set({ sort: { ...state.sort, [key]: next } }) },
+      short(one.name),
+    );
     button.dataset.sort = `${key}/${one.name}`;
     return el("th", { scope: "col", className: one.number ? "number" : "", "aria-sort": direction }, button);
   });
-  const line = (row) => el("tr", {}, columns.map((one) =>
-    el("td", { className: one.number ? "number" : "" }, one.node?.(row) ?? folded(one.text?.(row) ?? String(one.value(row) ?? "-")))));
+  const line = (row) =>
+    el(
+      "tr",
+      {},
+      columns.map((one) =>
+        el(
+          "td",
+          { className: one.number ? "number" : "" },
+          one.node?.(row) ?? folded(one.text?.(row) ?? String(one.value(row) ?? "-")),
+        ),
+      ),
+    );
   const body = el("tbody", {}, rows.slice(0, most).map(line));
   const made = el("table", {}, el("caption", {}, caption), el("thead", {}, el("tr", {}, head)), body);
   const parts = [el("div", { className: "scroll" }, made)];
   if (rows.length > most) {
-    const more = el("button", { type: "button", className: "more", onclick: () => { body.append(...rows.slice(most).map(line)); more.remove(); } },
-      `show all ${rows.length}`);
+    const more = el(
+      "button",
+      {
+        type: "button",
+        className: "more",
+        onclick: () => {
+          body.append(...rows.slice(most).map(line));
+          more.remove();
+        },
+      },
+      `show all ${rows.length}`,
+    );
     parts.push(more);
   }
   return parts;
@@ -106,39 +170,103 @@ function chart(host, key, label, marks, options, legend, columns, rows) {
   const width = Math.max(300, Math.min(host.clientWidth || 900, 1200));
   const drawn = Plot.plot({ width, marginLeft: 60, ...options, ariaLabel: label, marks });
   drawn.setAttribute("role", "img");
-  const behind = el("details", { className: "table", open: state[key + "Table"] ?? false }, el("summary", {}, "The same as a table"));
+  const behind = el(
+    "details",
+    { className: "table", open: state[key + "Table"] ?? false },
+    el("summary", {}, "The same as a table"),
+  );
   const fill = () => behind.childElementCount === 1 && behind.append(...table(key, label, columns, rows));
   if (behind.open) fill();
-  behind.addEventListener("toggle", () => { state[key + "Table"] = behind.open; if (behind.open) fill(); });
+  behind.addEventListener("toggle", () => {
+    state[key + "Table"] = behind.open;
+    if (behind.open) fill();
+  });
   host.replaceChildren(el("figure", {}, el("figcaption", {}, label), legend ?? "", drawn), behind);
 }
 
-const COLOURS = ["#4269d0", "#e08a00", "#e4572e", "#2a9d8f", "#3ca951", "#d6569a", "#8e5bd6", "#5b8fd9", "#9c6b4e", "#80868f"];
-const SYMBOLS = ["circle", "square", "triangle", "diamond", "star", "cross", "wye", "hexagon", "plus", "times"];
+const COLOURS = [
+  "#4269d0",
+  "#e08a00",
+  "#e4572e",
+  "#2a9d8f",
+  "#3ca951",
+  "#d6569a",
+  "#8e5bd6",
+  "#5b8fd9",
+  "#9c6b4e",
+  "#80868f",
+];
+const SYMBOLS = [
+  "circle",
+  "square",
+  "triangle",
+  "diamond",
+  "star",
+  "cross",
+  "wye",
+  "hexagon",
+  "plus",
+  "times",
+];
 
 /** One colour and one symbol a group: colour alone does not tell them apart for everybody. */
 function legend(groups, line = false) {
-  return el("ul", { className: "legend", "aria-label": "Legend" }, groups.map((group, i) => {
-    const svg = d3.create("svg").attr("width", 16).attr("height", 12).attr("aria-hidden", "true");
-    if (line) svg.append("line").attr("x1", 0).attr("x2", 16).attr("y1", 6).attr("y2", 6).attr("stroke-width", 3).attr("stroke", COLOURS[i % COLOURS.length]);
-    else svg.append("path").attr("transform", "translate(8,6)").attr("fill", COLOURS[i % COLOURS.length])
-      .attr("d", d3.symbol(SHAPES[SYMBOLS[i % SYMBOLS.length]], 60)());
-    return el("li", {}, svg.node(), short(group, 32));
-  }));
+  return el(
+    "ul",
+    { className: "legend", "aria-label": "Legend" },
+    groups.map((group, i) => {
+      const svg = d3.create("svg").attr("width", 16).attr("height", 12).attr("aria-hidden", "true");
+      if (line)
+        svg
+          .append("line")
+          .attr("x1", 0)
+          .attr("x2", 16)
+          .attr("y1", 6)
+          .attr("y2", 6)
+          .attr("stroke-width", 3)
+          .attr("stroke", COLOURS[i % COLOURS.length]);
+      else
+        svg
+          .append("path")
+          .attr("transform", "translate(8,6)")
+          .attr("fill", COLOURS[i % COLOURS.length])
+          .attr("d", d3.symbol(SHAPES[SYMBOLS[i % SYMBOLS.length]], 60)());
+      return el("li", {}, svg.node(), short(group, 32));
+    }),
+  );
 }
-const SHAPES = { circle: d3.symbolCircle, square: d3.symbolSquare, triangle: d3.symbolTriangle, diamond: d3.symbolDiamond, star: d3.symbolStar,
-  cross: d3.symbolCross, wye: d3.symbolWye, hexagon: d3.symbolDiamond2, plus: d3.symbolPlus, times: d3.symbolTimes };
+const SHAPES = {
+  circle: d3.symbolCircle,
+  square: d3.symbolSquare,
+  triangle: d3.symbolTriangle,
+  diamond: d3.symbolDiamond,
+  star: d3.symbolStar,
+  cross: d3.symbolCross,
+  wye: d3.symbolWye,
+  hexagon: d3.symbolDiamond2,
+  plus: d3.symbolPlus,
+  times: d3.symbolTimes,
+};
 
 // Controls --------------------------------------------------------------------------------------------
 
 function choose(label, key, options, write = (value) => value) {
-  const made = el("select", { onchange: () => set({ [key]: made.value }) }, options.map((value) => el("option", { value }, short(String(write(value)), 80))));
+  const made = el(
+    "select",
+    { onchange: () => set({ [key]: made.value }) },
+    options.map((value) => el("option", { value }, short(String(write(value)), 80))),
+  );
   made.value = state[key];
   made.id = "choose-" + key;
   return el("label", {}, label, made);
 }
 
 function tick(label, key) {
-  const made = el("input", { type: "checkbox", checked: state[key], id: "tick-" + key, onchange: () => set({ [key]: made.checked }) });
+  const made = el("input", {
+    type: "checkbox",
+    checked: state[key],
+    id: "tick-" + key,
+    onchange: () => set({ [key]: made.checked }),
+  });
   return el("label", {}, made, label);
 }

@@ -12,7 +12,10 @@ function fronts(rows, x, better) {
 
 function front(rows, x, better) {
   const best = [];
-  const sorted = d3.sort(rows, (a, b) => (better ? -1 : 1) * (x(a) - x(b)) || (metric.higher ? -1 : 1) * (a.score.mean - b.score.mean));
+  const sorted = d3.sort(
+    rows,
+    (a, b) => (better ? -1 : 1) * (x(a) - x(b)) || (metric.higher ? -1 : 1) * (a.score.mean - b.score.mean),
+  );
   for (const row of sorted) {
     const last = best.at(-1)?.score.mean;
     if (last === undefined || (metric.higher ? row.score.mean > last : row.score.mean < last)) best.push(row);
@@ -21,35 +24,97 @@ function front(rows, x, better) {
 }
 
 function drawTradeoff(section, rows) {
-  const costs = Object.keys(data.figures).filter((key) => key !== data.metric && !/^(best|data|epochs|test|val)/.test(key)
-    && data.rows.some((row) => row.figures[key] > 0));
+  const costs = Object.keys(data.figures).filter(
+    (key) =>
+      key !== data.metric &&
+      !/^(best|data|epochs|test|val)/.test(key) &&
+      data.rows.some((row) => row.figures[key] > 0),
+  );
   section.hidden = costs.length === 0;
   if (section.hidden) return;
   if (!costs.includes(state.x)) state.x = costs.includes("params") ? "params" : costs[0];
   if (!groupings.includes(state.colour)) state.colour = "family";
   section.querySelector(".controls").replaceChildren(
-    choose("against", "x", costs, (key) => data.figures[key].label), tick("logarithmic", "logx"), choose("colour", "colour", groupings, name));
+    choose("against", "x", costs, (key) => data.figures[key].label),
+    tick("logarithmic", "logx"),
+    choose("colour", "colour", groupings, name),
+  );
   const x = (row) => row.figures[state.x];
   const found = rows.filter((row) => row.score && x(row) > 0);
-  const lines = fronts(found, x, data.figures[state.x].higher), best = lines.flat(), groups = [...new Set(rows.map((row) => group(row, state.colour)))].sort();
+  const lines = fronts(found, x, data.figures[state.x].higher),
+    best = lines.flat(),
+    groups = [...new Set(rows.map((row) => group(row, state.colour)))].sort();
   const y = (row) => scale * row.score.mean;
   const marks = [
-    Plot.line(best, { x, y, z: "data", curve: data.figures[state.x].higher ? "step-before" : "step-after", stroke: "currentColor", strokeOpacity: 0.45, strokeDasharray: "4 3" }),
-    Plot.ruleX(found.filter((row) => row.score.low !== null), { x, y1: (row) => scale * row.score.low, y2: (row) => scale * row.score.high,
-      stroke: (row) => group(row, state.colour), strokeOpacity: 0.5 }),
-    Plot.dot(found, { x, y, fill: (row) => group(row, state.colour), symbol: (row) => group(row, state.colour), r: 4.5, tip: true,
-      title: (row) => `${label(row)}\n${metric.label} ${interval(row.score)}${unit}\n${data.figures[state.x].label} ${shown(state.x, x(row))}\nn = ${row.n}` }),
-    Plot.text(best, { x, y, text: (row) => short(label(row), 28), dy: -12, fontSize: 11, stroke: "var(--paper)", fill: "currentColor" }),
+    Plot.line(best, {
+      x,
+      y,
+      z: "data",
+      curve: data.figures[state.x].higher ? "step-before" : "step-after",
+      stroke: "currentColor",
+      strokeOpacity: 0.45,
+      strokeDasharray: "4 3",
+    }),
+    Plot.ruleX(
+      found.filter((row) => row.score.low !== null),
+      {
+        x,
+        y1: (row) => scale * row.score.low,
+        y2: (row) => scale * row.score.high,
+        stroke: (row) => group(row, state.colour),
+        strokeOpacity: 0.5,
+      },
+    ),
+    Plot.dot(found, {
+      x,
+      y,
+      fill: (row) => group(row, state.colour),
+      symbol: (row) => group(row, state.colour),
+      r: 4.5,
+      tip: true,
+      title: (row) =>
+        `${label(row)}\n${metric.label} ${interval(row.score)}${unit}\n${data.figures[state.x].label} ${shown(state.x, x(row))}\nn = ${row.n}`,
+    }),
+    Plot.text(best, {
+      x,
+      y,
+      text: (row) => short(label(row), 28),
+      dy: -12,
+      fontSize: 11,
+      stroke: "var(--paper)",
+      fill: "currentColor",
+    }),
   ];
-  chart(section.querySelector(".body"), "tradeoff",
+  chart(
+    section.querySelector(".body"),
+    "tradeoff",
     `${metric.label}${unit} with 95 % interval against ${data.figures[state.x].label}. Dashed and labelled: the Pareto front, configurations that no other on the same data beats in both.`,
     marks,
-    { height: 380, grid: true, insetLeft: 45, insetRight: 45, insetTop: 12, x: { type: state.logx ? "log" : "linear", label: data.figures[state.x].label, tickFormat: "~s" }, y: { label: metric.label + unit, nice: true },
-      color: { domain: groups, range: COLOURS }, symbol: { domain: groups, range: SYMBOLS } },
+    {
+      height: 380,
+      grid: true,
+      insetLeft: 45,
+      insetRight: 45,
+      insetTop: 12,
+      x: { type: state.logx ? "log" : "linear", label: data.figures[state.x].label, tickFormat: "~s" },
+      y: { label: metric.label + unit, nice: true },
+      color: { domain: groups, range: COLOURS },
+      symbol: { domain: groups, range: SYMBOLS },
+    },
     legend(groups),
-    [{ name: "configuration", value: label }, { name: data.figures[state.x].label, value: x, text: (row) => shown(state.x, x(row)), number: true },
-      { name: metric.label, value: (row) => row.score.mean, text: (row) => interval(row.score) + unit, number: true },
-      { name: "Pareto front", value: (row) => (best.includes(row) ? "yes" : "") }], found);
+    [
+      { name: "configuration", value: label },
+      { name: data.figures[state.x].label, value: x, text: (row) => shown(state.x, x(row)), number: true },
+      {
+        name: metric.label,
+        value: (row) => row.score.mean,
+        text: (row) => interval(row.score) + unit,
+        number: true,
+      },
+      { name: "Pareto front", value: (row) => (best.includes(row) ? "yes" : "") },
+    ],
+    found,
+  );
 }
 
 function drawEffects(section) {
@@ -60,25 +125,69 @@ function drawEffects(section) {
   section.querySelector(".controls").replaceChildren(choose("of", "axis", axes, name));
   const found = data.effects.filter((effect) => effect.axis === state.axis);
   const several = new Set(found.filter((effect) => effect.families > 1).map((effect) => effect.value));
-  const what = (effect) => short(effect.value, 24) + (effect.families > 1 ? " · all families" : effect.family ? " · " + short(effect.family, 16) : "");
-  const order = [...new Set(found.map(what))], measured = found.filter((effect) => effect.size);
+  const what = (effect) =>
+    short(effect.value, 24) +
+    (effect.families > 1 ? " · all families" : effect.family ? " · " + short(effect.family, 16) : "");
+  const order = [...new Set(found.map(what))],
+    measured = found.filter((effect) => effect.size);
   const ranged = measured.filter((effect) => effect.size.low !== null);
   const strong = (effect) => effect.families > 1 || !several.has(effect.value);
-  const ink = (effect) => (effect.shown ? (effect.size.mean > 0) === metric.higher ? "var(--good)" : "var(--bad)" : "var(--faint)");
+  const ink = (effect) =>
+    effect.shown ? (effect.size.mean > 0 === metric.higher ? "var(--good)" : "var(--bad)") : "var(--faint)";
   const marks = [
     Plot.ruleX([0], { strokeOpacity: 0.6 }),
-    Plot.ruleY(ranged, { y: what, x1: (e) => scale * e.size.low, x2: (e) => scale * e.size.high, stroke: ink, strokeWidth: (e) => (strong(e) ? 3 : 1.5) }),
-    Plot.dot(measured, { y: what, x: (e) => scale * e.size.mean, fill: ink, r: (e) => (strong(e) ? 6 : 3.5), symbol: (e) => (strong(e) ? "diamond" : "circle"),
-      tip: true, title: (e) => `${what(e)} against ${e.baseline}\n${e.words}` }),
+    Plot.ruleY(ranged, {
+      y: what,
+      x1: (e) => scale * e.size.low,
+      x2: (e) => scale * e.size.high,
+      stroke: ink,
+      strokeWidth: (e) => (strong(e) ? 3 : 1.5),
+    }),
+    Plot.dot(measured, {
+      y: what,
+      x: (e) => scale * e.size.mean,
+      fill: ink,
+      r: (e) => (strong(e) ? 6 : 3.5),
+      symbol: (e) => (strong(e) ? "diamond" : "circle"),
+      tip: true,
+      title: (e) => `${what(e)} against ${e.baseline}\n${e.words}`,
+    }),
   ];
-  chart(section.querySelector(".body"), "effects",
+  chart(
+    section.querySelector(".body"),
+    "effects",
     `${metric.label} of each value of ${name(state.axis)} minus that of ${found[0].baseline}, ${metric.share ? "in points, " : ""}paired by everything else, with 95 % intervals. ` +
-    "Coloured: a difference after correction for the number of comparisons. Filters do not change this chart.",
-    marks, { height: 50 + 24 * order.length, marginLeft: 190, grid: true, x: { label: metric.share ? "points" : metric.label }, y: { domain: order, label: null }, r: { type: "identity" } }, null,
-    [{ name: "value", value: (e) => e.value }, { name: "where", value: (e) => (e.families > 1 ? `${e.families} families` : e.family || "-") },
-      { name: "difference [95 %]", value: (e) => e.size?.mean ?? null, text: (e) => (e.size ? interval(e.size, signed) : "-"), number: true },
-      { name: "pairs", value: (e) => e.pairs, number: true }, { name: "p", value: (e) => e.p, text: (e) => (e.p === null ? "-" : e.p < 0.001 ? "<0.001" : e.p.toFixed(3)), number: true },
-      { name: "in words", value: (e) => e.words }], found);
+      "Coloured: a difference after correction for the number of comparisons. Filters do not change this chart.",
+    marks,
+    {
+      height: 50 + 24 * order.length,
+      marginLeft: 190,
+      grid: true,
+      x: { label: metric.share ? "points" : metric.label },
+      y: { domain: order, label: null },
+      r: { type: "identity" },
+    },
+    null,
+    [
+      { name: "value", value: (e) => e.value },
+      { name: "where", value: (e) => (e.families > 1 ? `${e.families} families` : e.family || "-") },
+      {
+        name: "difference [95 %]",
+        value: (e) => e.size?.mean ?? null,
+        text: (e) => (e.size ? interval(e.size, signed) : "-"),
+        number: true,
+      },
+      { name: "pairs", value: (e) => e.pairs, number: true },
+      {
+        name: "p",
+        value: (e) => e.p,
+        text: (e) => (e.p === null ? "-" : e.p < 0.001 ? "<0.001" : e.p.toFixed(3)),
+        number: true,
+      },
+      { name: "in words", value: (e) => e.words },
+    ],
+    found,
+  );
 }
 
 function drawMap(section, rows) {
@@ -87,27 +196,75 @@ function drawMap(section, rows) {
   if (section.hidden) return;
   if (!axes.includes(state.map)) state.map = axes.find((axis) => axis.startsWith("ops.")) ?? axes[0];
   section.querySelector(".controls").replaceChildren(choose("setting", "map", axes, name));
-  const cells = d3.flatRollup(rows.filter((row) => row.score), (of) => ({ mean: d3.mean(of, (row) => row.score.mean), n: d3.sum(of, (row) => row.n), of: of.length }),
-    (row) => row.settings["arch.name"], (row) => row.settings[state.map]).map(([arch, value, cell]) => ({ arch, value, ...cell }));
-  const inks = d3.scaleSequential(d3.extent(cells, (cell) => cell.mean), d3.interpolateViridis);
+  const cells = d3
+    .flatRollup(
+      rows.filter((row) => row.score),
+      (of) => ({ mean: d3.mean(of, (row) => row.score.mean), n: d3.sum(of, (row) => row.n), of: of.length }),
+      (row) => row.settings["arch.name"],
+      (row) => row.settings[state.map],
+    )
+    .map(([arch, value, cell]) => ({ arch, value, ...cell }));
+  const inks = d3.scaleSequential(
+    d3.extent(cells, (cell) => cell.mean),
+    d3.interpolateViridis,
+  );
   const dark = (cell) => d3.lab(inks(cell.mean)).l < 60;
-  const order = [...new Set(data.effects.filter((effect) => effect.axis === state.map).flatMap((effect) => [effect.baseline, effect.value]))];
-  const values = d3.sort(new Set(cells.map((cell) => cell.value)), (value) => order.indexOf(value)), archs = [...new Set(cells.map((cell) => cell.arch))].sort();
+  const order = [
+    ...new Set(
+      data.effects
+        .filter((effect) => effect.axis === state.map)
+        .flatMap((effect) => [effect.baseline, effect.value]),
+    ),
+  ];
+  const values = d3.sort(new Set(cells.map((cell) => cell.value)), (value) => order.indexOf(value)),
+    archs = [...new Set(cells.map((cell) => cell.arch))].sort();
   const marks = [
     Plot.cell(cells, { x: "value", y: "arch", fill: (cell) => inks(cell.mean), inset: 1 }),
-    Plot.text(cells, { x: "value", y: "arch", text: (cell) => (scale * cell.mean).toFixed(metric.share ? 1 : 3), fill: (cell) => (dark(cell) ? "#fff" : "#000"), fontSize: 12 }),
+    Plot.text(cells, {
+      x: "value",
+      y: "arch",
+      text: (cell) => (scale * cell.mean).toFixed(metric.share ? 1 : 3),
+      fill: (cell) => (dark(cell) ? "#fff" : "#000"),
+      fontSize: 12,
+    }),
   ];
-  chart(section.querySelector(".body"), "map", `Mean ${metric.label}${unit} of each architecture with each value of ${name(state.map)}, over what else was varied.`, marks,
-    { height: 60 + 30 * archs.length, marginLeft: 130, x: { label: null, axis: "top", domain: values, tickFormat: (value) => short(value, 14) }, y: { label: null, domain: archs, tickFormat: (value) => short(value, 18) } }, null,
-    [{ name: "architecture", value: (cell) => cell.arch }, { name: name(state.map), value: (cell) => cell.value },
-      { name: metric.label, value: (cell) => cell.mean, text: (cell) => number(cell.mean) + unit, number: true }, { name: "runs", value: (cell) => cell.n, number: true },
-      { name: "configurations", value: (cell) => cell.of, number: true }], cells);
+  chart(
+    section.querySelector(".body"),
+    "map",
+    `Mean ${metric.label}${unit} of each architecture with each value of ${name(state.map)}, over what else was varied.`,
+    marks,
+    {
+      height: 60 + 30 * archs.length,
+      marginLeft: 130,
+      x: { label: null, axis: "top", domain: values, tickFormat: (value) => short(value, 14) },
+      y: { label: null, domain: archs, tickFormat: (value) => short(value, 18) },
+    },
+    null,
+    [
+      { name: "architecture", value: (cell) => cell.arch },
+      { name: name(state.map), value: (cell) => cell.value },
+      {
+        name: metric.label,
+        value: (cell) => cell.mean,
+        text: (cell) => number(cell.mean) + unit,
+        number: true,
+      },
+      { name: "runs", value: (cell) => cell.n, number: true },
+      { name: "configurations", value: (cell) => cell.of, number: true },
+    ],
+    cells,
+  );
 }
 
 /** Exponential moving average, corrected for its start. */
 function smoothed(values, weight) {
-  let sum = 0, mass = 0;
-  return values.map((value) => (value === null ? null : ((sum = weight * sum + (1 - weight) * value), (mass = weight * mass + 1 - weight), sum / mass)));
+  let sum = 0,
+    mass = 0;
+  return values.map((value) =>
+    value === null
+      ? null
+      : ((sum = weight * sum + (1 - weight) * value), (mass = weight * mass + 1 - weight), sum / mass),
+  );
 }
 
 function drawCurves(section, rows) {
@@ -115,31 +272,128 @@ function drawCurves(section, rows) {
   section.hidden = keys.length === 0;
   if (section.hidden) return;
   if (!keys.includes(state.curve)) state.curve = keys.includes("val/acc") ? "val/acc" : keys[0];
-  const range = el("input", { type: "range", min: 0, max: 0.95, step: 0.05, value: state.smooth, id: "smooth", onchange: () => set({ smooth: Number(range.value) }) });
-  const best = el("input", { type: "number", min: 1, max: data.rows.length, value: Math.min(state.best, data.rows.length), id: "best", onchange: () => set({ best: Math.max(1, Number(best.value) || 1) }) });
-  section.querySelector(".controls").replaceChildren(choose("show", "curve", keys), tick("logarithmic", "logy"), el("label", {}, "smoothing", range),
-    choose("colour", "colour", groupings, name), el("label", {}, "best", best, "by val"));
-  const share = /acc|top5/.test(state.curve), by = share ? 100 : 1;
+  const range = el("input", {
+    type: "range",
+    min: 0,
+    max: 0.95,
+    step: 0.05,
+    value: state.smooth,
+    id: "smooth",
+    onchange: () => set({ smooth: Number(range.value) }),
+  });
+  const best = el("input", {
+    type: "number",
+    min: 1,
+    max: data.rows.length,
+    value: Math.min(state.best, data.rows.length),
+    id: "best",
+    onchange: () => set({ best: Math.max(1, Number(best.value) || 1) }),
+  });
+  section
+    .querySelector(".controls")
+    .replaceChildren(
+      choose("show", "curve", keys),
+      tick("logarithmic", "logy"),
+      el("label", {}, "smoothing", range),
+      choose("colour", "colour", groupings, name),
+      el("label", {}, "best", best, "by val"),
+    );
+  const share = /acc|top5/.test(state.curve),
+    by = share ? 100 : 1;
   const points = [];
   for (const row of rows.slice(0, state.best)) {
-    const runs = row.runs.map((path) => data.curves[path]?.[state.curve]).filter(Boolean).map((values) => smoothed(values, state.smooth));
+    const runs = row.runs
+      .map((path) => data.curves[path]?.[state.curve])
+      .filter(Boolean)
+      .map((values) => smoothed(values, state.smooth));
     const last = d3.max(runs, (values) => values.length) ?? 0;
     for (let epoch = 0; epoch < last; epoch++) {
-      const values = runs.map((run) => run[epoch]).filter((value) => value !== null && value !== undefined && (!state.logy || value > 0));
-      if (values.length) points.push({ row, epoch, mean: by * d3.mean(values), low: by * d3.min(values), high: by * d3.max(values), n: values.length });
+      const values = runs
+        .map((run) => run[epoch])
+        .filter((value) => value !== null && value !== undefined && (!state.logy || value > 0));
+      if (values.length)
+        points.push({
+          row,
+          epoch,
+          mean: by * d3.mean(values),
+          low: by * d3.min(values),
+          high: by * d3.max(values),
+          n: values.length,
+        });
     }
   }
-  const groups = [...new Set(rows.map((row) => group(row, state.colour)))].sort(), z = (point) => data.rows.indexOf(point.row);
+  const groups = [...new Set(rows.map((row) => group(row, state.colour)))].sort(),
+    z = (point) => data.rows.indexOf(point.row);
   const marks = [
-    Plot.areaY(points.filter((point) => point.n > 1), { x: "epoch", y1: "low", y2: "high", z, fill: (point) => group(point.row, state.colour), fillOpacity: 0.13 }),
-    Plot.line(points, { x: "epoch", y: "mean", z, stroke: (point) => group(point.row, state.colour), strokeWidth: 1.6 }),
-    Plot.axisX({ label: "epoch", ticks: d3.ticks(0, d3.max(points, (point) => point.epoch) ?? 0, 8).filter(Number.isInteger), tickFormat: "d" }),
-    Plot.tip(points, Plot.pointer({ x: "epoch", y: "mean", title: (point) => `${label(point.row)}\nepoch ${point.epoch}: ${point.mean.toPrecision(4)} (${point.low.toPrecision(4)} to ${point.high.toPrecision(4)}, n = ${point.n})` })),
+    Plot.areaY(
+      points.filter((point) => point.n > 1),
+      {
+        x: "epoch",
+        y1: "low",
+        y2: "high",
+        z,
+        fill: (point) => group(point.row, state.colour),
+        fillOpacity: 0.13,
+      },
+    ),
+    Plot.line(points, {
+      x: "epoch",
+      y: "mean",
+      z,
+      stroke: (point) => group(point.row, state.colour),
+      strokeWidth: 1.6,
+    }),
+    Plot.axisX({
+      label: "epoch",
+      ticks: d3.ticks(0, d3.max(points, (point) => point.epoch) ?? 0, 8).filter(Number.isInteger),
+      tickFormat: "d",
+    }),
+    Plot.tip(
+      points,
+      Plot.pointer({
+        x: "epoch",
+        y: "mean",
+        title: (point) =>
+          `${label(point.row)}\nepoch ${point.epoch}: ${point.mean.toPrecision(4)} (${point.low.toPrecision(4)} to ${point.high.toPrecision(4)}, n = ${point.n})`,
+      }),
+    ),
   ];
-  chart(section.querySelector(".body"), "curves", `${state.curve}${share ? " %" : ""} by epoch: mean over the seeds that got there, and a band from the lowest to the highest.`, marks,
-    { height: 380, grid: true, x: { label: "epoch" }, y: { type: state.logy ? "log" : "linear", label: state.curve + (share ? " %" : ""), nice: true }, color: { domain: groups, range: COLOURS } },
+  chart(
+    section.querySelector(".body"),
+    "curves",
+    `${state.curve}${share ? " %" : ""} by epoch: mean over the seeds that got there, and a band from the lowest to the highest.`,
+    marks,
+    {
+      height: 380,
+      grid: true,
+      x: { label: "epoch" },
+      y: { type: state.logy ? "log" : "linear", label: state.curve + (share ? " %" : ""), nice: true },
+      color: { domain: groups, range: COLOURS },
+    },
     legend(groups, true),
-    [{ name: "configuration", value: (point) => label(point.row) }, { name: "epoch", value: (point) => point.epoch, number: true },
-      { name: "mean", value: (point) => point.mean, text: (point) => point.mean.toPrecision(4), number: true }, { name: "lowest", value: (point) => point.low, text: (point) => point.low.toPrecision(4), number: true },
-      { name: "highest", value: (point) => point.high, text: (point) => point.high.toPrecision(4), number: true }, { name: "n", value: (point) => point.n, number: true }], points);
+    [
+      { name: "configuration", value: (point) => label(point.row) },
+      { name: "epoch", value: (point) => point.epoch, number: true },
+      {
+        name: "mean",
+        value: (point) => point.mean,
+        text: (point) => point.mean.toPrecision(4),
+        number: true,
+      },
+      {
+        name: "lowest",
+        value: (point) => point.low,
+        text: (point) => point.low.toPrecision(4),
+        number: true,
+      },
+      {
+        name: "highest",
+        value: (point) => point.high,
+        text: (point) => point.high.toPrecision(4),
+        number: true,
+      },
+      { name: "n", value: (point) => point.n, number: true },
+    ],
+    points,
+  );
 }

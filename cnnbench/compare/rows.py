@@ -1,0 +1,139 @@
+"""The rows of a comparison: a configuration each, or the values of an axis with everything else pooled."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+
+from cnnbench.compare.configurations import Configuration
+from cnnbench.compare.figures import VAL, Figure, figure, known
+from cnnbench.compare.records import Record
+from cnnbench.compare.statistics import Estimate, estimate
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the table.
+
+    Attributes:
+        settings: the values of the axes.
+        members: the configurations behind it; one, unless rows are asked for `by` an axis.
+        score: the metric; None if no run has it.
+        val: what rows are sorted by.
+    """
+
+    settings: Mapping[str, str]
+    members: Sequence[Configuration]
+    score: Estimate | None
+    val: float | None
+
+    @property
+    def records(self) -> list[Record]:
+        """The runs behind it."""
+        return [record for member in self.members for record in member.records]
+
+    @property
+    def states(self) -> Counter[str]:
+        """How many of the runs are in which state."""
+        return Counter(record.state for record in self.records)
+
+    def mean(self, key: str) -> float | None:
+        """A figure, as the mean over the configurations."""
+        means = [mean for member in self.members if (mean := member.mean(key)) is not None]
+        return fmean(means) if means else None
+
+    @property
+    def n(self) -> str:
+        """`3`, or `2 of 3 (1 diverged)`."""
+        states = self.states
+        total, done = states.total(), states["finished"]
+        if done == total:
+            return str(done)
+        rest = ", ".join(f"{n} {state}" for state, n in sorted(states.items()) if state != "finished")
+        return f"{done} of {total} ({rest})"
+
+
+def rows_of(
+    found: Sequence[Configuration], columns: Sequence[str], metric: Figure, rounding: float
+) -> list[Row]:
+    """A row a configuration."""
+    rows = []
+    for one in found:
+        values = one.values(metric.key)
+        settings = {axis: one.settings.get(axis, "-") for axis in columns or ["arch.name"]}
+        rows.append(
+            Row(settings, [one], _score([values], metric, rounding) if values else None, one.mean(VAL))
+        )
+    return rows
+
+
+def rows_by(found: Sequence[Configuration], by: Sequence[str], metric: Figure, rounding: float) -> list[Row]:
+    """A row for each value. Over several families, the family is the unit of its interval."""
+    groups: dict[tuple[str, ...], list[Configuration]] = {}
+    for one in found:
+        groups.setdefault(tuple(one.settings.get(axis, "-") for axis in by), []).append(one)
+    rows = []
+    for values, members in groups.items():
+        families: dict[str, list[list[float]]] = {}
+        for member in members:
+            if scores := member.values(metric.key):
+                families.setdefault(member.family, []).append(scores)
+        score = None
+        if len(families) > 1:
+            score = _score([[estimate(strata).mean for strata in families.values()]], metric)
+        elif families:
+            score = _score(next(iter(families.values())), metric, rounding)
+        vals = [mean for member in members if (mean := member.mean(VAL)) is not None]
+        rows.append(Row(dict(zip(by, values, strict=True)), members, score, fmean(vals) if vals else None))
+    return rows
+
+
+def balanced(found: Sequence[Configuration], by: Sequence[str], others: Sequence[str]) -> list[Configuration]:
+    """The configurations in those surroundings in which all values of an axis finished.
+
+    A value that was tried in easy surroundings alone would look better than it is.
+    """
+    values = {tuple(one.settings.get(axis, "-") for axis in by) for one in found}
+    there: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
+    for one in found:
+        around = tuple(one.settings.get(axis, "-") for axis in others)
+        if one.finished:
+            there.setdefault(around, set()).add(tuple(one.settings.get(axis, "-") for axis in by))
+    return [
+        one for one in found if there.get(tuple(one.settings.get(axis, "-") for axis in others)) == values
+    ]
+
+
+def ordered(rows: list[Row], sort: str, figures: set[str], axes: Sequence[str]) -> list[Row]:
+    """Sorted by an axis or a figure, the better first; by val if none is asked for.
+
+    Raises:
+        InputError: there is no such figure.
+    """
+    if sort and (sort in axes or f"{sort}.name" in axes):
+        axis = sort if sort in axes else f"{sort}.name"
+        return sorted(rows, key=lambda row: _natural(row.settings.get(axis, "-")))
+    by = known("--sort", sort, [*figures, *axes]) if sort else figure(VAL)
+
+    def key(row: Row) -> tuple[bool, float]:
+        value = row.mean(by.key)
+        return value is None, (-value if by.higher else value) if value is not None else 0.0
+
+    return sorted(rows, key=key)
+
+
+def _natural(value: str) -> tuple[bool, float, str]:
+    try:
+        return False, float(value), value
+    except ValueError:
+        return True, 0.0, value
+
+
+def _score(strata: Sequence[Sequence[float]], metric: Figure, rounding: float = 0.0) -> Estimate:
+    """With an interval that ends where a share does: nothing is beyond 100 %."""
+    found = estimate(strata, rounding)
+    if metric.share and found.low is not None and found.high is not None:
+        return replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
+    return found
