@@ -353,3 +353,15 @@ def test_a_watched_page_shows_what_has_become_of_the_runs(show, runs, tmp_path):
     write_atomic(file, text())
     tab.wait_for_selector("#rows >> text=vgg16", timeout=25_000)  # it waits until nobody works with it
     assert tab.input_value("#search") == "vgg", "what was searched for is still searched for"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_is_accessible(show, runs, scheme):
+    """axe-core finds nothing: names, contrasts, roles, order, in both modes and with all tables open."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    tab = show(runs, color_scheme=scheme, bypass_csp=True)  # axe is a script of ours
+    for summary in tab.query_selector_all("details > summary"):
+        summary.click()
+    found = Axe().run(tab, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21aa", "best-practice"]})
+    assert found.violations_count == 0, found.generate_report()

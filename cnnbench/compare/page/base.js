@@ -170,6 +170,8 @@ function chart(host, key, label, marks, options, legend, columns, rows) {
   const width = Math.max(300, Math.min(host.clientWidth || 900, 1200));
   const drawn = Plot.plot({ width, marginLeft: 60, ...options, ariaLabel: label, marks });
   drawn.setAttribute("role", "img");
+  // An image has one name; Plot's names of its groups are for those who read the source.
+  for (const group of drawn.querySelectorAll("g[aria-label]")) group.removeAttribute("aria-label");
   const behind = el(
     "details",
     { className: "table", open: state[key + "Table"] ?? false },
