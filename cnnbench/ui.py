@@ -136,11 +136,10 @@ def fitting(
     for shown in range(len(headers), labels, -1):
         hidden = f"too narrow for {', '.join(headers[shown:])}" if shown < len(headers) else None
         table = Table(
-            title=Text(title) if title else None,
+            title=Text(title, "bold") if title else None,
             caption=Text(hidden) if hidden else None,
             title_justify="left",
             caption_justify="left",
-            title_style="bold",
             box=box.SIMPLE_HEAD,
         )
         for i, header in enumerate(headers[:shown]):

@@ -96,8 +96,8 @@ def rows_table(found: Comparison) -> Table:
 
 def effects_table(metric: Figure, axis: str, baseline: str, effects: Sequence[Effect]) -> Table:
     """The values of one axis against its baseline, over families and family by family."""
-    title = Text(ui.legible(f"{axis.removesuffix('.name')}: {metric.label} against {baseline}", 100))
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    title = Text(ui.legible(f"{axis.removesuffix('.name')}: {metric.label} against {baseline}", 100), "bold")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("value")
     table.add_column(" ".join(filter(None, ("difference [95 %]", metric.points))), justify="right")
     table.add_column("pairs")
