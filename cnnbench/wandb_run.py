@@ -18,6 +18,9 @@ Mode = Literal["online", "offline"]
 INIT_TIMEOUT_S = 15.0
 FINISH_TIMEOUT_S = 60.0
 
+COMPARE = "compare-"
+"""What the id of a comparison begins with: it lies among the runs of an experiment, where others may log."""
+
 
 def start(
     folder: Path,
