@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cnnbench import ui
-from cnnbench.compare import files, terminal
+from cnnbench.compare import files, terminal, to_wandb
 from cnnbench.compare.comparison import Comparison, Options, compare
 from cnnbench.compare.figures import DEFAULT
 from cnnbench.compare.records import Record, read
@@ -36,12 +36,15 @@ def main(arguments: list[str]) -> int:
     outputs = {name: text for name in files.FORMATS if (text := getattr(asked, name)) is not None}
     for name, target in outputs.items():
         _check_target(f"--{name}", target)
+    wandb_target = to_wandb.target(asked)
     found = compare(_chosen(read(paths), conditions), options)
     title = ", ".join(map(str, paths))
     if "-" not in outputs.values():
         ui.out.print(terminal.picture(found, title), highlight=False)
     for name, target in outputs.items():
         _write(target, files.FORMATS[name](found))
+    if wandb_target is not None:
+        to_wandb.log(found, wandb_target)
     return 0
 
 
@@ -78,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
         option, _, metavar = text.partition(" ")
         action = "append" if option in several else "store"
         parser.add_argument(option, action=action, metavar=metavar, help=meaning)
+    to_wandb.add_options(parser)
     return parser
 
 
