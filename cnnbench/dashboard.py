@@ -93,7 +93,8 @@ def lay_out(found: Comparison, groups: Sequence[str], name: str, project: str, e
     from pydantic import ValidationError
 
     total = len(found.records)
-    runs = f'Metric("JobType") == "train" and Metric("Group") in {list(groups)!r}'
+    names = ", ".join(map(_quoted, groups))
+    runs = f'Metric("JobType") == "train" and Metric("Group") in [{names}]'
     try:
         return ws.Workspace(
             entity=entity,
@@ -110,6 +111,12 @@ def lay_out(found: Comparison, groups: Sequence[str], name: str, project: str, e
     except ValidationError as error:
         reason = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise InputError(f"--name {name}: {reason}") from None
+
+
+def _quoted(text: str) -> str:
+    """A string in the library's language of filters, which changes `=` and quotes also within strings."""
+    safe = (c if c.isascii() and (c.isalnum() or c in "._-") else f"\\U{ord(c):08x}" for c in text)
+    return f'"{"".join(safe)}"'
 
 
 def varied(found: Comparison) -> list[str]:
@@ -223,7 +230,7 @@ def save(workspace: Workspace, before: str) -> str:
             old.settings, old.runset_settings = workspace.settings, workspace.runset_settings
             return str(old.save().url)
         return str(workspace.save().url)
-    except (wandb.Error, ValueError, OSError) as error:
+    except Exception as error:  # of two libraries and any server, which share no class
         raise InputError(f"--save: W&B does not take it: {' '.join(str(error).split())}") from None
 
 

@@ -1,7 +1,9 @@
 """What tests of W&B's client share: nobody's account, a server on this machine, a small logged experiment."""
 
+import gc
 import os
 import shutil
+import warnings
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,9 @@ def nobody(monkeypatch, tmp_path):
     wandb.teardown()
     yield
     wandb.teardown()
+    with warnings.catch_warnings():  # W&B leaves it to the collector to remove the files of a table
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import wandb
 import wandb_file
 
 from cnnbench.runs import find
@@ -23,7 +24,11 @@ def runs():
 
 
 def folder_of(home):
-    """The one folder that W&B left there."""
+    """The one folder that W&B left there.
+
+    Its service ends first: `run.finish()` returns a moment before the last records are in the file.
+    """
+    wandb.teardown()
     (folder,) = (home / "wandb").glob("*run-*-*")
     return folder
 
