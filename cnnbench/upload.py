@@ -31,7 +31,7 @@ RETRIES = {
 
 FINISHED = re.compile(r"(\[.*\] )?Finished syncing ")
 PAGE = re.compile(r"\[.*\] View run .*?(https?://\S+/runs/([^/\s?]+))$")
-ERROR = re.compile(r"ERROR (?:\[(?P<label>\S+)\] )?(?P<text>.*)")
+ERROR = re.compile(r"(?:ERROR|Error:) (?:\[(?P<label>\S+)\] )?(?P<text>(?!Find detailed error logs).*)")
 QUOTED = re.compile(r'"([^"]+)"')
 
 
@@ -116,16 +116,24 @@ class Upload:
 
     def send(self, runs: Sequence[Logged]) -> None:
         """Send all of them; `done` and `failed` (with the reason) say what became of them."""
-        for start in range(0, len(runs), BATCH):
-            batch = list(runs[start : start + BATCH])
+        unmarked = [one for one in runs if self._unmark(one)]
+        for start in range(0, len(unmarked), BATCH):
+            batch = unmarked[start : start + BATCH]
             if self.failed and (reason := wandb_run.unreachable()):
                 self._fail(dict.fromkeys(batch, reason))
             else:
                 self._send(batch)
 
-    def _send(self, runs: Sequence[Logged]) -> _Said:
-        for one in runs:
+    def _unmark(self, one: Logged) -> bool:
+        """Take away the sign of an earlier upload; a folder that may not be written is one that fails."""
+        try:
             wandb_run.marker(one.folder, one.id).unlink(missing_ok=True)
+        except OSError as error:
+            self._fail({one: f"{one.folder}: cannot be written ({error.strerror})"})
+            return False
+        return True
+
+    def _send(self, runs: Sequence[Logged]) -> _Said:
         said = self._sync(runs)
         for one in runs:
             if one in said.named:  # marked as synced or not

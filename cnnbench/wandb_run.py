@@ -5,6 +5,7 @@ W&B writes to `<folder>/wandb/`; beside its own files lies `url.txt`, the run's 
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any, Literal
@@ -126,6 +127,8 @@ def check_key(what: str, *, verify: bool = False) -> None:
     """
     import wandb
 
+    if os.environ.pop("WANDB_MODE", None):  # which would keep it from looking for one; our modes are options
+        wandb.teardown()
     try:
         wandb.login(verify=verify)  # from the environment or ~/.netrc
     except wandb.errors.UsageError:

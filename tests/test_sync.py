@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import wandb
 import wandb_server
 from wandb_logged import EPOCHS, TINY, folder_of, runs
 from wandb_server import KEY
@@ -177,6 +178,25 @@ def test_no_key_or_a_wrong_one(outputs, server, cli, monkeypatch, key):
     assert not server.runs
 
 
+@pytest.mark.parametrize("mode", ["offline", "disabled"])
+def test_the_mode_of_training_does_not_count(outputs, server, cli, monkeypatch, mode):
+    """Who trains with WANDB_MODE=offline in the environment means the training."""
+    monkeypatch.setenv("WANDB_MODE", mode)
+    assert cli("sync", runs()[0].path)[1].startswith("1 uploaded\n")
+    monkeypatch.setenv("WANDB_MODE", mode)
+    monkeypatch.delenv("WANDB_API_KEY")
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    wandb.teardown()
+    assert "no API key" in cli("sync")[2]
+
+
+def test_what_wandb_sync_itself_ends_with_is_the_reason(outputs, server, monkeypatch):
+    monkeypatch.delenv("WANDB_API_KEY")
+    send = upload.Upload(None, None)
+    send.send([one for run in runs()[:2] for one in upload.logged(run.path)])
+    assert list(send.failed.values()) == ["No API key configured. Use `wandb login` to log in."] * 2
+
+
 def test_a_server_out_of_reach_ends_it_at_once(outputs, cli, monkeypatch):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -189,11 +209,11 @@ def test_a_server_out_of_reach_ends_it_at_once(outputs, cli, monkeypatch):
     assert "cannot be reached" in err.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_server_that_goes_away_costs_what_was_not_sent(outputs, server, cli, monkeypatch):
-    """Rows of one run are refused while it goes; then nobody is there. The same command goes on later."""
+    """It is given up, long before W&B's own client would."""
     monkeypatch.setattr(upload, "BATCH", 2)
-    for name in upload.RETRIES:
-        monkeypatch.setenv(name, "1")
+    monkeypatch.setattr(upload, "RETRIES", dict.fromkeys(upload.RETRIES, "1"))
     real = upload.Upload._sync
 
     def sync(self, batch):
@@ -209,6 +229,7 @@ def test_a_server_that_goes_away_costs_what_was_not_sent(outputs, server, cli, m
     assert err.count("cannot be reached") == 3
 
 
+@pytest.mark.slow
 def test_killed_and_run_again(outputs, server, monkeypatch):
     """SIGKILL in the middle; then everything is there, whole."""
     monkeypatch.setenv("WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL", "3")

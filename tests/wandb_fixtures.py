@@ -48,7 +48,7 @@ def server(nobody, monkeypatch):
         yield server
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def trained(tmp_path_factory):
     """An experiment of two families, logged offline by real runs; to be copied, not to be written to."""
     folder = tmp_path_factory.mktemp("trained")
