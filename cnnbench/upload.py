@@ -170,10 +170,10 @@ class Upload:
         files = [str(one.file.resolve()) for one in runs]
         with tempfile.TemporaryDirectory() as place:  # its own logs would lie in the working folder
             command = [sys.executable, "-m", "wandb", "sync", "--include-online", *self.options, *files]
-            environment = RETRIES | os.environ | {"WANDB_DIR": place, "PYTHONUNBUFFERED": "1"}
+            ours = {"WANDB_DIR": place, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
             with subprocess.Popen(
                 command,
-                env=environment,
+                env=RETRIES | os.environ | ours,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

@@ -53,6 +53,9 @@ def trained(tmp_path_factory):
     """An experiment of two families, logged offline by real runs; to be copied, not to be written to."""
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name.startswith(("WANDB_", "CNNBENCH_")):
+                patch.delenv(name)
         patch.setenv("HOME", str(folder))
         patch.chdir(folder)
         for choice in CHOICES:
