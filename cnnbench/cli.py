@@ -39,6 +39,14 @@ VERBS = {
         "tell which choice won, by how much, and whether that is noise",
         "cnnbench compare outputs/ablation_norm --html norm.html",
     ),
+    "sync": Verb(
+        "cnnbench.sync", "upload to W&B what was logged offline", "cnnbench sync outputs/ablation_norm"
+    ),
+    "dashboard": Verb(
+        "cnnbench.dashboard",
+        "lay out a W&B workspace for an experiment: scatter, bars, curves",
+        "cnnbench dashboard outputs/ablation_norm --save",
+    ),
     "completion": Verb(
         "cnnbench.completion", "print the shell completion script", 'eval "$(cnnbench completion bash)"'
     ),

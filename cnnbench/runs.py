@@ -21,6 +21,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,6 +175,10 @@ def choice(config: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+WANDB = re.compile(r"(offline-)?run-\d{8}_\d{6}-.+")
+"""Folders of W&B's, which hold whatever somebody has logged: a `status.json` there is no run's."""
+
+
 def find(path: Path) -> list[Run]:
     """The run at `path`, or all runs below it, by path.
 
@@ -189,7 +194,7 @@ def find(path: Path) -> list[Run]:
         if "status.json" in names:
             found.append(Run(Path(where)))
             folders.clear()  # what a run was before force=true is not a run of its own
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = [name for name in folders if not name.startswith(".") and not WANDB.fullmatch(name)]
     return sorted(found, key=lambda run: run.path)
 
 

@@ -12,12 +12,12 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnbench import wandb_run
 from cnnbench.build import factory
 from cnnbench.errors import Diverged, InputError, Interrupted, Pruned
 from cnnbench.runs import Run
@@ -91,18 +91,8 @@ def check(settings: Settings) -> None:
     logger = settings.logger
     if isinstance(logger, WandbLogger):
         if logger.mode == "online":
-            import wandb
-
-            try:
-                # From the environment or ~/.netrc; asks for a key if there is a person to ask. Not
-                # verified: a server out of reach is no reason not to train.
-                wandb.login(verify=False)
-            except wandb.errors.UsageError:
-                raise InputError(
-                    "logger.mode=online: no API key; run `wandb login`, or set WANDB_API_KEY"
-                ) from None
-            except wandb.errors.AuthenticationError as error:
-                raise InputError(f"logger.mode=online: {error}") from None
+            # Not verified: a server out of reach is no reason not to train.
+            wandb_run.check_key("logger.mode=online")
     elif logger.target is not None:
         _lightning(logger, None)
 
@@ -231,13 +221,21 @@ class Wandb:
 
     def __init__(self, logger: WandbLogger, settings: Settings, run: Run, repeats: int) -> None:
         self.logger = logger
-        self.folder = run.path / "wandb"
+        self.folder = run.path
         identity = hashlib.sha256(f"{settings.name}/{run.path.name}/{repeats}".encode()).hexdigest()[:16]
         if under_agent():
             identity = os.environ["WANDB_RUN_ID"]
-        self.folder.mkdir(exist_ok=True)
-        self.run = self._init(
+        (self.folder / "wandb").mkdir(exist_ok=True)
+        self.run = wandb_run.start(
+            self.folder,
             logger.mode,
+            logger.init_timeout_s,
+            logger.finish_timeout_s,
+            # An agent of a W&B sweep has put the sweep's own into the environment.
+            project=None if under_agent() else logger.project,
+            entity=None if under_agent() else logger.entity,
+            job_type="train",
+            resume="allow" if logger.mode == "online" else None,
             id=identity,
             name=run.path.name,
             group=settings.name,
@@ -254,38 +252,6 @@ class Wandb:
         self.run.define_metric("*", step_metric="epoch")
         self.run.define_metric("val/acc", step_metric="epoch", summary="max")
         self.run.define_metric("val/loss", step_metric="epoch", summary="min")
-
-    def _init(self, mode: Literal["online", "offline"], **options: Any) -> Any:
-        """Start the W&B run; offline if the server cannot be reached in time."""
-        import wandb
-
-        try:
-            return wandb.init(
-                # An agent of a W&B sweep has put the sweep's own into the environment.
-                project=None if under_agent() else self.logger.project,
-                entity=None if under_agent() else self.logger.entity,
-                dir=str(self.folder.parent),
-                job_type="train",
-                mode=mode,
-                resume="allow" if mode == "online" else None,
-                reinit="create_new",
-                settings=wandb.Settings(
-                    init_timeout=self.logger.init_timeout_s,
-                    finish_timeout=self.logger.finish_timeout_s,
-                    console="off",
-                    silent=True,
-                    x_save_requirements=False,
-                    disable_code=True,
-                ),
-                **options,
-            )
-        except (wandb.Error, TimeoutError) as error:
-            if mode == "offline":
-                raise
-            reason = str(error).partition("\n")[0]
-            console.print(f"W&B did not start ({reason}): logging offline", style="yellow", highlight=False)
-            wandb.teardown()  # or the service goes on holding the id for the run that did not start
-            return self._init("offline", **options)
 
     def log(self, row: Row) -> None:
         """One epoch; where the server's run goes on tells which it already has."""
@@ -320,11 +286,7 @@ class Wandb:
 
     def close(self, exit_code: int) -> None:
         """Finish the W&B run, then drop what it replaces."""
-        own = Path(self.run.dir).parent
-        self.run.finish(exit_code=exit_code)
-        for folder in self.folder.glob(f"*run-*-{self.run.id}*"):
-            if folder.name != own.name:
-                shutil.rmtree(folder, ignore_errors=True)
+        wandb_run.finish(self.run, self.folder, exit_code)
 
 
 def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

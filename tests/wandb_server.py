@@ -71,6 +71,7 @@ class WandbServer(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
         self.runs = {}
         self.sweeps, self.points = {}, {}
+        self.views = {}  # saved workspaces: name -> what UpsertView2 said
         self.requests = []  # operations and paths, in order
         self.lock = threading.Lock()
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}).start()
@@ -151,6 +152,25 @@ class WandbServer(ThreadingHTTPServer):
         """Say that it is here already: a table's file is uploaded with the run's files, too."""
         known = {"id": "a", "state": "COMMITTED", "artifactSequence": {"latestArtifact": None}}
         return {"createArtifact": {"artifact": known}}
+
+    # --- saved workspaces -------------------------------------------------------------------------
+
+    def get_default_entity(self, _):
+        return {"viewer": {"id": "v", "entity": "me"}}
+
+    def upsert_view2(self, asked):
+        """One that exists is found by its id, as nobody can know two by the same name."""
+        known = {f"view-{name}": name for name in self.views}
+        name = known[asked["id"]] if asked.get("id") else asked["name"]
+        new = name not in self.views
+        self.views[name] = asked
+        return {"upsertView": {"view": {"id": f"view-{name}", "name": name}, "inserted": new}}
+
+    def view(self, asked):
+        view = self.views.get(asked["viewName"])
+        node = view and {key: view[key] for key in ("displayName", "spec")}
+        edges = [{"node": node | {"id": f"view-{asked['viewName']}"}}] if node else []
+        return {"project": {"allViews": {"edges": edges}}}
 
 
 class Handler(BaseHTTPRequestHandler):

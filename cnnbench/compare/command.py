@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import tempfile
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
 from cnnbench import ui
-from cnnbench.compare import files, plots, terminal
+from cnnbench.compare import files, plots, terminal, to_wandb
 from cnnbench.compare.comparison import Comparison, Options, compare, unknown
 from cnnbench.compare.configurations import axes, pooled
 from cnnbench.compare.figures import DEFAULT
@@ -45,6 +46,7 @@ def main(arguments: list[str]) -> int:
         plots.check()
     if asked.watch and "html" not in outputs:
         raise InputError("--watch: writes a page again and again; allowed: with --html FILE")
+    wandb_target = to_wandb.target(asked)
     title = ", ".join(map(str, paths))
 
     def found_now() -> Comparison:
@@ -61,6 +63,8 @@ def main(arguments: list[str]) -> int:
         _write(target, text)
     if asked.plots is not None:
         _plot(found, Path(asked.plots))
+    if wandb_target is not None:
+        _log(found, title, wandb_target)
     return 0
 
 
@@ -78,6 +82,15 @@ def _plot(found: Comparison, folder: Path) -> None:
     except OSError as error:
         raise InputError(f"--plots {folder}: cannot be written ({error.strerror})") from None
     ui.console.print(f"written: {len(written)} pictures, each as PNG and SVG, in {folder}", highlight=False)
+
+
+def _log(found: Comparison, title: str, target: to_wandb.Target) -> None:
+    """Log to W&B what the files would hold; without matplotlib W&B's own charts are all there is."""
+    with tempfile.TemporaryDirectory() as place:
+        pictures = plots.write(found, Path(place)) if plots.installed() else []
+        file = Path(place) / "page.html"
+        file.write_text(page(found, title, to_wandb.home(found) / file.name), encoding="utf-8")
+        to_wandb.log(found, target, {picture.stem: picture for picture in pictures}, file)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -116,6 +129,7 @@ def _parser() -> argparse.ArgumentParser:
         action = "append" if option in several else "store"
         parser.add_argument(option, action=action, metavar=metavar, help=meaning)
     parser.add_argument("--watch", action="store_true", help="with --html: write it again as runs finish")
+    to_wandb.add_options(parser)
     return parser
 
 

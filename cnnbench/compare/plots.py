@@ -28,13 +28,18 @@ BEST = 8
 """Configurations whose learning curves are drawn."""
 
 
+def installed() -> bool:
+    """Whether matplotlib is there."""
+    return importlib.util.find_spec("matplotlib") is not None
+
+
 def check() -> None:
     """To be called before anything is computed.
 
     Raises:
         InputError: matplotlib is not installed.
     """
-    if importlib.util.find_spec("matplotlib") is None:
+    if not installed():
         raise InputError("--plots: needs matplotlib; run `pip install 'cnnbench[plots]'`")
 
 

@@ -1,0 +1,280 @@
+"""`cnnbench sync`: the real `wandb sync` against a server on this machine, and what it does not tell."""
+
+import io
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import wandb
+import wandb_server
+from wandb_logged import EPOCHS, TINY, folder_of, runs
+from wandb_server import KEY
+
+from cnnbench import lease, upload
+from cnnbench.compare.plain import url
+from cnnbench.compare.records import record
+from cnnbench.runs import find
+
+pytest_plugins = ["wandb_fixtures"]
+pytestmark = pytest.mark.usefixtures("nobody")
+
+
+def damaged(run, change):
+    """A copy of a run, by another name and W&B id, whose file was changed."""
+    copy = run.path.with_name(f"{run.path.name}-copy")
+    shutil.copytree(run.path, copy, symlinks=True)
+    folder = folder_of(copy)
+    other = folder.with_name(folder.name[:-1] + ("0" if folder.name[-1] != "0" else "1"))
+    folder.rename(other)
+    (file,) = other.glob("*.wandb")
+    file = file.rename(other / f"run-{other.name.rpartition('-')[2]}.wandb")
+    file.write_bytes(change(file.read_bytes()))
+    return copy
+
+
+def epochs(run):
+    return [row["epoch"] for row in run.history if "val/acc" in row]
+
+
+def test_all_runs_are_uploaded_once(outputs, server, cli):
+    code, out, _ = cli("sync")
+    assert code == 0
+    assert out.splitlines() == ["5 uploaded", f"{server.url}/me/cnnbench"]
+    assert len(server.runs) == 5
+    for run in server.runs.values():
+        assert epochs(run) == list(range(EPOCHS))
+        assert (run.told["groupName"], run.exit_code) == ("abl", 0)
+    urls = {url(record(run)) for run in runs()}
+    assert urls == {f"{server.url}/me/cnnbench/runs/{name}" for name in server.runs}
+    assert not Path("wandb").exists(), "the logs of `wandb sync` are not the user's"
+    server.requests.clear()
+    assert cli("sync")[:2] == (0, "0 uploaded, 5 there already\n")
+    assert server.requests == [], "nothing is asked where nothing is to be done"
+    assert cli("sync", "--force", "--project", "other", "--entity", "them")[0] == 0
+    assert {run.told["project"] for run in server.runs.values()} == {"other"}
+
+
+def test_a_single_run_and_two_paths_of_the_same(outputs, server, cli):
+    run = runs()[0]
+    assert cli("sync", run.path)[1].startswith("1 uploaded\n")
+    assert len(server.runs) == 1
+    assert cli("sync", "outputs/abl", "outputs", run.path)[1].startswith("4 uploaded, 1 there already\n")
+
+
+def test_what_fails_is_named_and_the_rest_is_uploaded(outputs, server, cli):
+    first, second, third = runs()[:3]
+    garbage = damaged(first, lambda _: b"garbage")
+    empty = damaged(second, lambda _: b"")
+    cut = damaged(third, lambda data: data[:-3])
+    code, out, err = cli("sync")
+    assert code == 1
+    assert out.startswith("5 uploaded, 3 failed\n")
+    lines = [line for line in err.splitlines() if line.startswith("failed: ")]
+    assert len(lines) == 3
+    for path, reason in ((garbage, "bad header"), (empty, "EOF"), (cut, "incomplete record")):
+        (line,) = [line for line in lines if line.startswith(f"failed: {path}: ")]
+        assert reason in line
+    assert len([run for run in runs() if url(record(run))]) == 5
+    assert cli("sync")[1].startswith("0 uploaded, 5 there already, 3 failed\n"), "failed is not synced"
+
+
+def test_a_damaged_record_is_found_out(outputs, server, cli):
+    def flipped(data):
+        data = bytearray(data)
+        data[len(data) // 2] ^= 0xFF
+        return bytes(data)
+
+    copy = damaged(runs()[0], flipped)
+    code, out, err = cli("sync")
+    assert (code, out.splitlines()[0]) == (1, "5 uploaded, 1 failed")
+    assert f"failed: {copy}: " in err
+    assert "checksum" in err
+
+
+def test_refused_rows_are_no_success(outputs, server, cli, monkeypatch):
+    """`wandb sync` marks such a run as synced, and its exit code is 0."""
+    refused = next(iter(upload.logged(runs()[0].path))).id
+    real = wandb_server.Handler.file_stream
+
+    def refuse(self, run, said):
+        return (400, {"error": "no"}) if run.name == refused else real(self, run, said)
+
+    monkeypatch.setattr(wandb_server.Handler, "file_stream", refuse)
+    code, out, err = cli("sync")
+    assert (code, out.splitlines()[0]) == (1, "4 uploaded, 1 failed")
+    assert f"failed: {runs()[0].path}: Fatal error while uploading data" in err
+    monkeypatch.setattr(wandb_server.Handler, "file_stream", real)
+    assert cli("sync")[1].startswith("1 uploaded, 4 there already\n")
+
+
+def test_a_refusal_of_all_is_not_tried_run_by_run(outputs, server, cli, monkeypatch):
+    def graphql(self, said):
+        if "UpsertBucket" in said["query"]:
+            self.server.requests.append("UpsertBucket")
+            return 403, {"errors": [{"message": "permission denied"}]}
+        return real(self, said)
+
+    real = wandb_server.Handler.graphql
+    monkeypatch.setattr(wandb_server.Handler, "graphql", graphql)
+    code, out, err = cli("sync")
+    assert (code, out) == (1, "0 uploaded, 5 failed\n")
+    assert err.count("permission denied") == 5
+    assert server.requests.count("UpsertBucket") <= 6
+
+
+def test_batches(outputs, server, cli, monkeypatch):
+    monkeypatch.setattr(upload, "BATCH", 2)
+    assert cli("sync")[1].startswith("5 uploaded\n")
+
+
+def test_a_run_that_is_being_trained_is_left_alone(outputs, server, cli):
+    run = runs()[0]
+    status = run.status()
+    run.write_status(status | {"state": "running"})
+    with lease.of(run.path):
+        code, out, err = cli("sync")
+    assert (code, out.splitlines()[0]) == (0, "4 uploaded, 1 being trained")
+    assert f"left alone: {run.path} is being trained" in err
+    run.write_status(status)
+    assert cli("sync")[1].startswith("1 uploaded, 4 there already\n")
+
+
+def test_only_what_was_logged_last_is_uploaded(outputs, server, cli):
+    """A killed attempt's folder lies beside the one of the attempt that went on."""
+    run = runs()[0]
+    folder = folder_of(run.path)
+    shutil.copytree(folder, folder.with_name(folder.name.replace("run-2", "run-1", 1)))
+    assert cli("sync")[1].startswith("5 uploaded\n")
+    assert {epochs == list(range(EPOCHS)) for epochs in map(epochs, server.runs.values())} == {True}
+
+
+def test_foreign_folders_are_left_alone(outputs, server, cli):
+    foreign = Path("outputs/abl/wandb/offline-run-20260101_000000-foreign/files")
+    foreign.mkdir(parents=True)
+    (foreign.parent / "run-foreign.wandb").write_bytes(b"somebody's")
+    (foreign / "status.json").write_text(json.dumps({"state": "finished", "attempts": [], "device": {}}))
+    half = runs()[0].path / "wandb"
+    (half / "offline-run-20990101_000000-half").mkdir()
+    (half / "run-notes").write_text("")
+    assert len(runs()) == 5
+    assert cli("sync")[1].startswith("5 uploaded\n")
+    assert cli("runs")[1].splitlines()[-1] == "5 runs, 5 finished"
+
+
+@pytest.mark.parametrize("key", [None, "too-short", "f" * 40])
+def test_no_key_or_a_wrong_one(outputs, server, cli, monkeypatch, key):
+    monkeypatch.delenv("WANDB_API_KEY")
+    if key:
+        monkeypatch.setenv("WANDB_API_KEY", key)
+    monkeypatch.setattr("sys.stdin", io.StringIO())  # nobody to ask
+    code, out, err = cli("sync")
+    assert (code, out) == (2, "")
+    assert err.splitlines()[-1].startswith("error: cnnbench sync: ")
+    assert not server.runs
+
+
+@pytest.mark.parametrize("mode", ["offline", "disabled"])
+def test_the_mode_of_training_does_not_count(outputs, server, cli, monkeypatch, mode):
+    """Who trains with WANDB_MODE=offline in the environment means the training."""
+    monkeypatch.setenv("WANDB_MODE", mode)
+    assert cli("sync", runs()[0].path)[1].startswith("1 uploaded\n")
+    monkeypatch.setenv("WANDB_MODE", mode)
+    monkeypatch.delenv("WANDB_API_KEY")
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    wandb.teardown()
+    assert "no API key" in cli("sync")[2]
+
+
+def test_what_wandb_sync_itself_ends_with_is_the_reason(outputs, server, monkeypatch):
+    monkeypatch.delenv("WANDB_API_KEY")
+    send = upload.Upload(None, None)
+    send.send([one for run in runs()[:2] for one in upload.logged(run.path)])
+    assert list(send.failed.values()) == ["No API key configured. Use `wandb login` to log in."] * 2
+
+
+def test_a_server_out_of_reach_ends_it_at_once(outputs, cli, monkeypatch):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{free.getsockname()[1]}")
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    start = time.monotonic()
+    code, _, err = cli("sync")
+    assert time.monotonic() - start < 20
+    assert code == 2
+    assert "cannot be reached" in err.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_a_server_that_goes_away_costs_what_was_not_sent(outputs, server, cli, monkeypatch):
+    """It is given up, long before W&B's own client would."""
+    monkeypatch.setattr(upload, "BATCH", 2)
+    monkeypatch.setattr(upload, "RETRIES", dict.fromkeys(upload.RETRIES, "1"))
+    real = upload.Upload._sync
+
+    def sync(self, batch):
+        if self.done:
+            server.stop()
+        return real(self, batch)
+
+    monkeypatch.setattr(upload.Upload, "_sync", sync)
+    start = time.monotonic()
+    code, out, err = cli("sync")
+    assert time.monotonic() - start < 60
+    assert (code, out.splitlines()[0]) == (1, "2 uploaded, 3 failed")
+    assert err.count("cannot be reached") == 3
+
+
+@pytest.mark.slow
+def test_killed_and_run_again(outputs, server, monkeypatch):
+    """SIGKILL in the middle; then everything is there, whole."""
+    monkeypatch.setenv("WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL", "3")
+    command = [sys.executable, "-m", "cnnbench", "sync"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not server.runs:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "5 uploaded" in done.stdout or "there already" in done.stdout
+    assert len(server.runs) == 5
+    assert all(set(epochs(run)) == set(range(EPOCHS)) for run in server.runs.values())
+
+
+@pytest.mark.parametrize("path", ["empty", "missing"])
+def test_nothing_to_sync(cli, path):
+    Path("empty").mkdir()
+    code, _, err = cli("sync", path)
+    assert code == 2
+    assert err.splitlines()[-1].startswith(f"error: {path}: ")
+
+
+def test_an_online_run_leaves_its_page_and_is_not_sent_again(server, cli):
+    assert cli("train", *TINY, "arch=mlp", "arch.hidden=[16]", "logger.mode=online")[0] == 0
+    (run,) = find(Path("outputs"))
+    (name,) = server.runs
+    assert url(record(run)) == f"{server.url}/me/cnnbench/runs/{name}"
+    assert cli("sync")[:2] == (0, "0 uploaded, 1 there already\n")
+
+
+def test_an_online_run_that_was_cut_off_is_completed(server, cli, monkeypatch):
+    """What the server did not get in time is said, and sent later."""
+    real = wandb_server.Handler.file_stream
+    monkeypatch.setattr(wandb_server.Handler, "file_stream", lambda *_: time.sleep(0.1) or (503, {}))
+    code, _, err = cli(
+        "train", *TINY, "arch=mlp", "arch.hidden=[16]", "logger.mode=online", "logger.finish_timeout_s=2"
+    )
+    assert code == 0
+    assert "later: cnnbench sync outputs/default/mlp-" in err
+    monkeypatch.setattr(wandb_server.Handler, "file_stream", real)
+    assert cli("sync")[1].startswith("1 uploaded\n")
+    (run,) = server.runs.values()
+    assert epochs(run) == list(range(EPOCHS))
+    assert run.exit_code == 0
