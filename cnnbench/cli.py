@@ -6,8 +6,11 @@ A verb is a module with `main(arguments) -> exit code`, imported only when it is
 
 from __future__ import annotations
 
+import errno
 import importlib
+import os
 import sys
+from pathlib import Path
 from typing import NamedTuple
 
 from cnnbench import __version__
@@ -61,6 +64,8 @@ def main(argv: list[str] | None = None) -> int:
     0: done; 1: a run failed; 2: bad input, nothing was started; 130 and 143: interrupted.
     """
     arguments = sys.argv[1:] if argv is None else argv
+    if sys.stdout is None:  # closed by whoever started this process
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - for as long as this process lives
     match arguments:
         case [] | ["-h" | "--help" | "help"]:
             print(help_text())
@@ -79,6 +84,12 @@ def main(argv: list[str] | None = None) -> int:
             except BrokenPipeError:  # `cnnbench runs | head`
                 sys.stderr.close()
                 return 141
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                print(f"error: {error.filename or 'standard output'}: {error.strerror}", file=sys.stderr)
+                sys.stdout = None  # what is left in it cannot be written either
+                return 1
     print(f"error: cnnbench {arguments[0]}: no such verb; {suggest(arguments[0], VERBS)}", file=sys.stderr)
     return 2
 

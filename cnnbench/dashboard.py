@@ -18,7 +18,7 @@ from cnnbench.compare.comparison import Comparison, compare
 from cnnbench.compare.figures import DEFAULT, VAL
 from cnnbench.compare.records import read
 from cnnbench.errors import InputError
-from cnnbench.runs import write_atomic
+from cnnbench.runs import write_where_asked
 
 if TYPE_CHECKING:
     from wandb_workspaces.workspaces import Section, Workspace
@@ -273,6 +273,6 @@ def _write(out: Path, workspace: Workspace, url: str) -> None:
         "spec": view.spec.model_dump(mode="json", by_alias=True, exclude_none=True),
     }
     try:
-        write_atomic(out, json.dumps(said, indent=1) + "\n")
+        write_where_asked(out, json.dumps(said, indent=1) + "\n")
     except OSError as error:
         raise InputError(f"{out}: cannot be written ({error.strerror})") from None

@@ -70,6 +70,15 @@ def write_atomic(path: Path, text: str) -> None:
         raise
 
 
+def write_where_asked(path: Path, text: str) -> None:
+    """Write a file that a user named: a link is followed, a pipe or a device is written into."""
+    path = path.resolve()
+    if path.exists() and not path.is_file():
+        path.write_text(text, encoding="utf-8")
+    else:
+        write_atomic(path, text)
+
+
 def _number(text: str) -> float:
     """A cell of metrics.csv; whole numbers stay whole, so that they are written back as they were."""
     return int(text) if text.isdigit() else float(text)
@@ -79,7 +88,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     """A JSON object, or nothing when the file is absent or not one."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -111,7 +120,7 @@ class Run:
 
         try:
             found = yaml.load((self.path / "config.yaml").read_text(encoding="utf-8"), yaml.CSafeLoader)
-        except (OSError, yaml.YAMLError):
+        except (OSError, yaml.YAMLError, ValueError, RecursionError):  # not UTF-8, or no end of digits
             return {}
         return found if isinstance(found, dict) else {}
 
@@ -220,4 +229,4 @@ def _same(value: str, wanted: str) -> bool:
     try:
         return float(value) == float(wanted)
     except ValueError:
-        return value == wanted
+        return value == (wanted.lower() if wanted in ("True", "False", "Null") else wanted)

@@ -21,7 +21,8 @@ Item = TypeVar("Item")
 console = Console(stderr=True)
 """Progress and notes; results go to `out`, so that they can be piped."""
 
-out = Console() if sys.stdout.isatty() or "COLUMNS" in os.environ else Console(width=120)
+_width_known = "COLUMNS" in os.environ or (sys.stdout is not None and sys.stdout.isatty())
+out = Console() if _width_known else Console(width=120)
 
 COLOURS = {
     "finished": "green",
@@ -136,8 +137,8 @@ def fitting(
     for shown in range(len(headers), labels, -1):
         hidden = f"too narrow for {', '.join(headers[shown:])}" if shown < len(headers) else None
         table = Table(
-            title=Text(title, "bold") if title else None,
-            caption=Text(hidden) if hidden else None,
+            title=Text(legible(title, 200), "bold") if title else None,
+            caption=Text(legible(hidden, 200)) if hidden else None,
             title_justify="left",
             caption_justify="left",
             box=box.SIMPLE_HEAD,
@@ -145,7 +146,7 @@ def fitting(
         for i, header in enumerate(headers[:shown]):
             justify: Literal["left", "right"] = "left" if i < labels else "right"
             width = fold if i < labels else None
-            table.add_column(Text(header), justify=justify, overflow="fold", max_width=width)
+            table.add_column(Text(legible(header)), justify=justify, overflow="fold", max_width=width)
         for row in rows:
             texts = (Text(legible(cell, most)) if isinstance(cell, str) else cell for cell in row[:shown])
             table.add_row(*texts)

@@ -137,6 +137,10 @@ def test_pictures(runs, compare, tmp_path):
         (["ops.norm=layer"], "no run with ops.norm=layer"),
         (["--html", "missing/page.html"], "--html missing/page.html: its folder does not exist"),
         (["--json", "."], "--json .: is a folder"),
+        (["--json", ""], "--json: no name of a file"),
+        (["--json", "-", "--csv", "-"], "--csv -: the same place as --json"),
+        (["--html", "a", "--csv", "a"], "--csv a: the same place as --html"),
+        (["state=finshed"], "state=finshed: no such state; did you mean finished?"),
         (["--watch"], "--watch: writes a page again and again; allowed: with --html FILE"),
     ],
 )
@@ -249,7 +253,7 @@ def test_a_sweep_ends_with_the_comparison_and_its_commands_lead_to_the_same_runs
     code, out, _ = cli("train", "-m", *asked, "output_dir=out")
     assert code == 0
     assert "2 configurations, by val acc" in out
-    assert "optimizer.lr chosen on val, within each row" in " ".join(out.split())
+    assert "optimizer.lr chosen on val within each row, among 2 values" in " ".join(out.split())
     assert "page: out/kernels/compare.html" in out
     assert "kernels" in (tmp_path / "out" / "kernels" / "compare.html").read_text()
     found = json.loads(cli("compare", "out", "--select", "", "--json", "-")[1])
@@ -260,3 +264,34 @@ def test_a_sweep_ends_with_the_comparison_and_its_commands_lead_to_the_same_runs
         code, _, err = cli(*words[1:], "output_dir=out")
         assert code == 0
         assert err.startswith("2 runs: 2 done"), row["command"]
+
+
+def test_links_are_followed_and_pipes_are_written_into(runs, compare, tmp_path):
+    (tmp_path / "real.csv").write_text("old")
+    (tmp_path / "link.csv").symlink_to("real.csv")
+    assert compare(runs, "--csv", tmp_path / "link.csv")[0] == 0
+    assert (tmp_path / "link.csv").is_symlink()
+    assert (tmp_path / "real.csv").read_text().startswith("arch.name,")
+    os.mkfifo(tmp_path / "pipe")
+    reader = subprocess.Popen(["cat", tmp_path / "pipe"], stdout=subprocess.PIPE, text=True)
+    assert compare(runs, "--csv", tmp_path / "pipe")[0] == 0
+    assert reader.communicate(timeout=20)[0] == (tmp_path / "real.csv").read_text()
+    assert (tmp_path / "pipe").is_fifo()
+
+
+@pytest.mark.parametrize("redirect", [">/dev/full", ">&-"])
+def test_where_standard_output_cannot_be_written(runs, redirect):
+    for option in ("", " --csv -"):
+        command = f"'{sys.executable}' -m cnnbench compare '{runs}'{option} {redirect}"
+        done = subprocess.run(command, shell=True, capture_output=True, text=True)
+        assert "Traceback" not in done.stderr
+        if redirect == ">/dev/full":
+            assert done.returncode == 1
+            assert done.stderr == "error: standard output: No space left on device\n"
+
+
+def test_axes_of_pictures_are_numbers(runs, compare, tmp_path):
+    compare(runs, "--plots", tmp_path)
+    text = (tmp_path / "test-acc-params.svg").read_text()
+    assert "mathdefault" not in text
+    assert ">1 k<" in text

@@ -40,7 +40,8 @@ def test_one_run_of_the_group_with_tables_and_charts(outputs, cli):
     assert (run.group, run.job_type, run.exit_code) == ("abl", "compare", 0)
     assert run.config["axes"] == ["arch.name", "ops.norm"]
     assert len(run.history) == 1
-    assert {*TABLES, *(f"{chart}_table" for chart in CHARTS)} <= run.summary.keys()
+    assert {*TABLES, *(f"{chart}_table" for chart in CHARTS), "page"} <= run.summary.keys()
+    assert {"figures/effect-ops-norm", "figures/test-acc-params"} <= run.summary.keys()
     assert run.config["_wandb"]["visualize"].keys() == CHARTS
 
 

@@ -67,6 +67,26 @@ class TestRows:
         runs = [run(state="interrupted"), make_run(tmp_path / "z")]
         assert compare([record(one) for one in runs]).states == {"finished": 1}
 
+    def test_the_same_choice_with_other_figures_is_noticed(self, run, tmp_path):
+        runs = [run(test=0.9), make_run(tmp_path / "other", test=0.8)]
+        notes = compare([record(one) for one in runs]).notes
+        assert any(note.startswith("1 of them have other figures") for note in notes)
+
+    def test_where_everything_diverged_there_is_still_a_table(self, run):
+        runs = [run(seed=s, state="diverged") for s in range(2)]
+        for one in runs:
+            (one.path / "summary.json").write_text(json.dumps({"params": 1000}))
+        assert table(runs)[1][1:3] == ["0 of 2 (2 diverged)", "-"]
+
+    def test_n_counts_the_runs_that_have_the_metric(self, run):
+        runs = [run(seed=0, figures={"test/loss": 0.5}), run(seed=1), run(seed=2, state="failed")]
+        runs += [run(norm="none", seed=s, figures={"test/loss": 0.4}) for s in range(2)]
+        _, none, batch = table(runs, metric="test/loss", sort="test/loss")
+        assert none[1] == "2"
+        assert batch[1:3] == ["1 of 3 (1 failed, 1 without test/loss)", "0.5 [one run]"]
+        effect = effects(runs, metric="test/loss")["ops.norm", "none", "vgg"]
+        assert words.pairs(effect) == "1 pair, without 1 without test/loss"
+
     @pytest.mark.parametrize(
         ("sort", "first"),
         [("", "b"), ("test/acc", "a"), ("time/wall_s", "a"), ("time/images_per_s", "b"), ("arch", "a")],
@@ -117,6 +137,16 @@ class TestTuning:
         runs = [run(lr=lr, val=lr, select=["optimizer.lr"]) for lr in (0.1, 0.01)]
         assert [row[0] for row in table(runs)[1:]] == ["0.1"]
         assert [row[0] for row in table(runs, select=())[1:]] == ["0.1", "0.01"]
+
+    def test_unequal_tuning_is_said(self, run):
+        runs = [run(lr=lr, val=lr) for lr in (0.1, 0.2, 0.3)]
+        runs += [run(lr=lr, norm="none", val=lr) for lr in (0.1, 0.2, 0.3)]
+        select = ("optimizer.lr",)
+        (fair, edge, *_) = compare([record(one) for one in runs], Options(select=select)).notes
+        assert fair == "optimizer.lr chosen on val within each row, among 3 values"
+        assert edge.startswith("optimizer.lr: the smallest or largest is the best in 2 of 2 rows")
+        (unfair, *_) = compare([record(one) for one in runs[:-1]], Options(select=select)).notes
+        assert "among 2 to 3 values: UNEQUAL" in unfair
 
 
 class TestAxes:
@@ -223,6 +253,15 @@ class TestEffects:
         runs = [run(arch=a, seed=s, val=v) for a, v in (("a", 0.5), ("b", 0.9)) for s in range(2)]
         assert effects(runs)["arch.name", "a", ""].baseline == "b"
 
+    def test_the_baseline_is_one_that_others_can_be_paired_with(self, run):
+        """The best on val has no norm to share with the others."""
+        runs = [run(arch="mlp", norm="-", seed=s, val=0.99) for s in range(2)]
+        runs += [run(arch=a, seed=s, val=v) for a, v in (("a", 0.5), ("b", 0.9)) for s in range(2)]
+        runs += [run(arch="a", norm="none", seed=s) for s in range(2)]
+        found = compare([record(one) for one in runs])
+        assert {e.baseline for e in found.effects if e.axis == "arch.name"} == {"b"}
+        assert "no run differs in arch alone from one with arch=b: mlp" in found.notes
+
     def test_accuracies_on_different_images_are_not_subtracted(self, run):
         assert not effects([run(data=data, seed=s) for data in ("digits", "mnist") for s in range(2)])
 
@@ -252,7 +291,7 @@ class TestNotes:
     def test_a_mixture_of_versions_is_marked(self, run):
         runs = [run(seed=0), run(seed=1, status={"versions": {"cnnbench": "0.0.9", "torch": "2.14.1"}})]
         notes = compare([record(one) for one in runs]).notes
-        assert any(n.startswith("a mixture of cnnbench versions: ") and "0.0.9 (1 runs)" in n for n in notes)
+        assert any(n.startswith("a mixture of cnnbench versions: ") and "0.0.9 (1 run)" in n for n in notes)
         assert not any("torch" in n for n in notes)
 
     def test_other_images_under_the_same_name_are_noticed(self, run):
@@ -283,6 +322,14 @@ class TestFiles:
             ),
             ("summary.json", '{"test/acc": 1e999}', "summary.json: test/acc is inf; left out"),
             ("summary.json", b"\xff\xfe\x00", "summary.json: cannot be read"),
+            ("summary.json", "[" * 100_000, "summary.json: cannot be read"),
+            ("summary.json", '{"test/acc": 1%s}' % ("0" * 400), "summary.json: test/acc is inf; left out"),
+            ("summary.json", '{"test/acc": 1.5}', "summary.json: test/acc is 1.5; left out"),
+            ("summary.json", '{"test/acc": 0.5}', "summary.json: has no best/val_acc and test/acc"),
+            ("config.yaml", b"\x80\xff", "config.yaml: is no configuration of a run"),
+            ("config.yaml", "a: " + "9" * 5000, "config.yaml: is no configuration of a run"),
+            ("config.yaml", "[" * 3000, "config.yaml: is no configuration of a run"),
+            ("status.json", "[" * 100_000, "status.json: is no status of a run"),
         ],
     )
     def test_damage_is_named_and_the_rest_is_shown(self, run, tmp_path, file, text, said):

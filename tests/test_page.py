@@ -116,8 +116,11 @@ def test_filters_by_value_and_by_word(show, runs):
     tab.fill("#search", "vgg")
     tab.wait_for_function("document.querySelectorAll('#rows tbody tr').length === 1")
     assert rows(tab)[0][0] == "vgg11"
+    tab.fill("#search", "norm=batch arch=vgg")
+    tab.wait_for_function("document.querySelectorAll('#rows tbody tr').length === 1")
     tab.fill("#search", "nothing of that name")
     tab.wait_for_function("document.querySelectorAll('#rows tbody tr').length === 0")
+    assert "Nothing matches the filters" in tab.inner_text("#curves")
 
 
 def test_sorting_by_mouse_and_by_keyboard(show, runs):
@@ -179,7 +182,7 @@ def test_two_configurations_against_each_other(show, runs):
     tab.wait_for_function("!document.querySelector('#diff').innerText.includes('arch.name')")
     found = {row[0]: row[1:] for row in rows(tab, "diff")}
     assert found["ops.norm"][:2] == ["batch", "none"]
-    assert found["test acc"][2] == "-10.00 points"
+    assert found["test acc % [95 %]"][2] == "-10.0 points"
 
 
 def test_what_was_chosen_is_still_there_when_the_page_is_loaded_again(show, runs):
@@ -304,6 +307,21 @@ def test_the_policy_forbids_everything_else(show, runs, browser, tmp_path):
         "script-src-elem",
     ]
     tab.close()
+
+
+def test_settings_and_figures_may_be_called_anything(show, tmp_path):
+    folder = tmp_path / "runs"
+    for seed in range(2):
+        for value in ("a", "b"):
+            make_run(folder, seed=seed, constructor=value, toString=value, __proto__=value)
+        make_run(folder, seed=seed, head="gap", figures={"constructor": 1.5, "toString": 2, "__proto__": 3})
+    tab = show(folder)
+    assert len(rows(tab)) == 3
+    assert len(rows(tab, "runs")) == 6
+    tab.click("#axes details[data-axis='arch.constructor'] summary")
+    tab.uncheck("#axes details[data-axis='arch.constructor'] label:has-text('a') input")
+    tab.wait_for_function("document.querySelectorAll('#rows tbody tr').length === 2")
+    assert "constructor" in tab.inner_text("#diff")
 
 
 def test_curves_with_holes(show, tmp_path):

@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -18,8 +18,8 @@ from cnnbench.compare.figures import DEFAULT
 from cnnbench.compare.page import page
 from cnnbench.compare.records import Record, read
 from cnnbench.compare.watch import watch
-from cnnbench.errors import InputError
-from cnnbench.runs import matches, write_atomic
+from cnnbench.errors import InputError, suggest
+from cnnbench.runs import STATES, matches, write_where_asked
 
 RELOAD_S = 5
 """How often a browser looks for what a watched page has become."""
@@ -40,8 +40,7 @@ def main(arguments: list[str]) -> int:
         baselines=dict(_setting("--baseline", text) for text in asked.baseline or []),
     )
     outputs = {name: text for name in (*files.FORMATS, "html") if (text := getattr(asked, name)) is not None}
-    for name, target in outputs.items():
-        _check_target(f"--{name}", target)
+    _check_targets(outputs)
     if asked.plots is not None:
         plots.check()
     if asked.watch and "html" not in outputs:
@@ -70,7 +69,7 @@ def main(arguments: list[str]) -> int:
 
 def _watched(found: Comparison, title: str, target: Path) -> None:
     """Write the page and a line: the table comes when the watching ends."""
-    write_atomic(target, page(found, title, target, RELOAD_S))
+    write_where_asked(target, page(found, title, target, RELOAD_S))
     now = datetime.now().strftime("%H:%M:%S")
     line = terminal.heading(found, title)
     ui.console.print(f"{now} {target}:", line, highlight=False, soft_wrap=True)
@@ -81,7 +80,8 @@ def _plot(found: Comparison, folder: Path) -> None:
         written = plots.write(found, folder)
     except OSError as error:
         raise InputError(f"--plots {folder}: cannot be written ({error.strerror})") from None
-    ui.console.print(f"written: {len(written)} pictures, each as PNG and SVG, in {folder}", highlight=False)
+    said = f"written: {len(written)} pictures, each as PNG and SVG, in {folder}"
+    ui.console.print(said if written else "--plots: nothing to draw", highlight=False, markup=False)
 
 
 def _log(found: Comparison, title: str, target: to_wandb.Target) -> None:
@@ -98,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
         "cnnbench compare",
         usage="cnnbench compare [PATH …] [KEY=VALUE …] [OPTION …]",
         description="Which choice won, by how much, and whether that is noise: runs that differ in nothing "
-        "but the seed are a row, with a 95 %% interval; each axis that was varied has its effect.",
+        "but the seed are a row, with a 95 % interval; each axis that was varied has its effect.",
         epilog="example: cnnbench compare outputs/ablation_norm --by ops.norm --html norm.html",
     )
     default = os.environ.get("CNNBENCH_OUTPUTS", "outputs")
@@ -158,6 +158,9 @@ def _chosen(records: Sequence[Record], conditions: Sequence[str]) -> list[Record
         name = f"{key}.name" if f"{key}.name" in keys else key
         if name not in keys:
             raise unknown(text, key, keys, axes(pooled(records)))
+        for state in value.split(",") if name == "state" else ():
+            if state not in (*STATES, "damaged"):
+                raise InputError(f"{text}: no such state; {suggest(state, (*STATES, 'damaged'))}")
         found = [record for record in found if matches(_value(record, name), value)]
     if not found:
         raise InputError(f"no run with {' '.join(conditions)}")
@@ -169,8 +172,18 @@ def _value(record: Record, key: str) -> str | None:
     return own.get(key) or record.settings.get(key)
 
 
-def _check_target(option: str, target: str) -> None:
+def _check_targets(outputs: Mapping[str, str]) -> None:
     """Say before anything is computed that a file cannot be written."""
+    for name, target in outputs.items():
+        same = [f"--{other}" for other, at in outputs.items() if at == target and other != name]
+        if same:
+            raise InputError(f"--{name} {target}: the same place as {same[0]}; allowed: a file for each")
+        _check_target(f"--{name}", target)
+
+
+def _check_target(option: str, target: str) -> None:
+    if not target:
+        raise InputError(f"{option}: no name of a file; allowed: a file, or - for standard output")
     if target != "-" and (Path(target).is_dir() or not Path(target).absolute().parent.is_dir()):
         what = "is a folder" if Path(target).is_dir() else "its folder does not exist"
         raise InputError(f"{option} {target}: {what}; allowed: a file, or - for standard output")
@@ -181,7 +194,7 @@ def _write(target: str, text: str) -> None:
         sys.stdout.write(text)
         return
     try:
-        write_atomic(Path(target), text)
+        write_where_asked(Path(target), text)
     except OSError as error:
         raise InputError(f"{target}: cannot be written ({error.strerror})") from None
     ui.console.print(f"written: {target}", highlight=False, soft_wrap=True)

@@ -11,7 +11,7 @@ from cnnbench.compare import configurations as configs
 from cnnbench.compare.configurations import Configuration
 from cnnbench.compare.effects import Effect, effects
 from cnnbench.compare.figures import DEFAULT, Figure, figure, known
-from cnnbench.compare.notes import notes_on
+from cnnbench.compare.notes import notes_on, tuning, unpaired
 from cnnbench.compare.records import Record, once
 from cnnbench.compare.rows import Row, balanced, ordered, rows_by, rows_of
 from cnnbench.errors import InputError, suggest
@@ -75,7 +75,7 @@ def compare(found: Sequence[Record], options: Options | None = None) -> Comparis
         InputError: an axis or a figure that none of the runs has.
     """
     options = options or Options()
-    records, twice = once(found)
+    records, notes = once(found)
     usable = [record for record in records if record.settings]
     every = configs.pooled(usable)
     keys = {key for one in every for key in one.settings}
@@ -83,7 +83,8 @@ def compare(found: Sequence[Record], options: Options | None = None) -> Comparis
     chosen = configs.tuned(every, select) if select else every
     axes = configs.axes(chosen)
     figures = {key for record in usable for key in record.figures}
-    metric = known("--metric", options.metric, figures) if figures else figure(options.metric)
+    # Where nothing has finished yet, there is a table of what has not.
+    metric = figure(DEFAULT) if options.metric == DEFAULT else known("--metric", options.metric, figures)
     by = [_axis("--by", key, keys, axes) for key in options.by]
     baselines = {_axis("--baseline", k, keys, axes): v for k, v in options.baselines.items()}
     for axis, value in baselines.items():
@@ -92,7 +93,7 @@ def compare(found: Sequence[Record], options: Options | None = None) -> Comparis
     # Of what was tuned, the chosen value is shown, also where it is the same in all rows.
     tried = [axis for axis in select if len({one.settings.get(axis) for one in every}) > 1]
     columns = by or [*(axis for axis in axes if axis not in select), *tried]
-    notes = notes_on(usable, twice, tried)
+    notes += [*tuning(every, chosen, tried), *notes_on(usable)]
     if by:
         others = [axis for axis in axes if axis not in by and axis not in select]
         fair = balanced(chosen, by, others)
@@ -103,8 +104,7 @@ def compare(found: Sequence[Record], options: Options | None = None) -> Comparis
         rows = rows_of(chosen, columns, metric, rounding)
     measured = effects(chosen, axes, select, metric, rounding, baselines, only=by)
     paired = [effect for effect in measured if effect.pairs or effect.lost]
-    if alone := sorted({e.axis for e in measured} - {e.axis for e in paired}):
-        notes.append(f"no two runs differ in one of these alone: {', '.join(alone)}")
+    notes += unpaired(measured)
     return Comparison(
         options=options,
         metric=metric,

@@ -91,18 +91,19 @@ def effects(
         if axis in NO_ABLATION or (only and axis not in only):
             continue
         present = [one for one in configurations if axis in one.settings]
-        baseline = baselines.get(axis) or default_baseline(axis, present)
+        others = [other for other in varied if other != axis]
+        baseline = baselines.get(axis) or default_baseline(axis, present, others)
         for value in ordered({one.settings[axis] for one in present} - {baseline}):
-            pairs = _pairs(present, axis, baseline, value, [a for a in varied if a != axis], figure)
+            pairs = _pairs(present, axis, baseline, value, others, figure)
             found += _estimates(axis, baseline, value, pairs, rounding)
     return _corrected(found)
 
 
-def default_baseline(axis: str, configurations: Sequence[Configuration]) -> str:
+def default_baseline(axis: str, configurations: Sequence[Configuration], others: Sequence[str]) -> str:
     """What an axis is measured against unless something else is asked for.
 
-    `native`, or what most networks do; of architectures, optimizers and schedules the best on val; else
-    the first value: off, or the smallest.
+    `native`, or what most networks do; of architectures, optimizers and schedules the best on val, of those
+    that most others can be paired with; else the first value: off, or the smallest.
     """
     values = {one.settings[axis] for one in configurations}
     for usual in ("native", BASELINES.get(axis)):
@@ -113,7 +114,15 @@ def default_baseline(axis: str, configurations: Sequence[Configuration]) -> str:
         for one in configurations:
             if (mean := one.mean(VAL)) is not None:
                 means[one.settings[axis]].append(mean)
-        return max(ordered(values), key=lambda value: fmean(means[value] or [-1.0]))
+        around: dict[tuple[str, ...], set[str]] = {}
+        for one in configurations:
+            around.setdefault(_stratum(one, others), set()).add(one.settings[axis])
+
+        def quality(value: str) -> tuple[int, float]:
+            partners = set().union(*(found for found in around.values() if value in found))
+            return len(partners), fmean(means[value] or [-1.0])
+
+        return max(ordered(values), key=quality)
     return ordered(values)[0]
 
 
@@ -131,6 +140,10 @@ def ordered(values: set[str]) -> list[str]:
     return sorted(values, key=key)
 
 
+def _stratum(one: Configuration, others: Sequence[str]) -> tuple[str, ...]:
+    return tuple(one.settings.get(other, "-") for other in others)
+
+
 def _pairs(
     configurations: Sequence[Configuration],
     axis: str,
@@ -139,13 +152,11 @@ def _pairs(
     others: Sequence[str],
     figure: Figure,
 ) -> _Pairs:
-    def stratum(one: Configuration) -> tuple[str, ...]:
-        return tuple(one.settings.get(other, "-") for other in others)
-
-    left = {stratum(one): one for one in configurations if one.settings[axis] == baseline}
+    left = {_stratum(one, others): one for one in configurations if one.settings[axis] == baseline}
     pairs = _Pairs()
     for right in configurations:
-        base = left.get(stratum(right))
+        stratum = _stratum(right, others)
+        base = left.get(stratum)
         if right.settings[axis] != value or base is None:
             continue
         # Architectures against each other are in no common family.
@@ -154,10 +165,11 @@ def _pairs(
         states = [{record.seed: record.state for record in one.records} for one in (base, right)]
         for seed in states[0].keys() & states[1].keys():
             if seed in before and seed in after:
-                pairs.found[family][stratum(right)].append(after[seed] - before[seed])
+                pairs.found[family][stratum].append(after[seed] - before[seed])
             else:
                 missing = states[0][seed] if seed not in before else states[1][seed]
-                pairs.lost[family][missing] += 1
+                why = f"without {figure.key}" if missing == "finished" else missing
+                pairs.lost[family][why] += 1
     return pairs
 
 

@@ -37,12 +37,16 @@ class Figure:
     @property
     def unit(self) -> str:
         """Of the value as it is shown."""
-        return "%" if self.share else ""
+        return "%" if self.share else self._seconds
 
     @property
     def points(self) -> str:
         """The unit of a difference."""
-        return "points" if self.share else ""
+        return "points" if self.share else self._seconds
+
+    @property
+    def _seconds(self) -> str:
+        return "s" if self.key.endswith("_s") and not self.key.endswith("per_s") else ""
 
     def number(self, value: float, *, signed: bool = False) -> str:
         """A value without its unit: `93.12`, `+1.9`."""
@@ -58,7 +62,7 @@ LABELS = {
     "test/loss": "test loss",
     VAL: "val acc",
     "best/val_loss": "val loss",
-    "best/epoch": "best epoch",
+    "best/epoch": "best epoch (from 0)",
     "params": "params",
     "macs": "MACs",
     "time/images_per_s": "images/s",

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from io import StringIO
 from typing import Any
 
+from cnnbench import ui
 from cnnbench.compare import words
 from cnnbench.compare.comparison import Comparison
 from cnnbench.compare.plain import plain, table
@@ -44,7 +45,7 @@ def _pipes(cells: list[str], escape: Callable[[str], str]) -> str:
 
 def _md(text: str) -> str:
     # An underscore within a word is one already.
-    return re.sub(r"([\\`*{}<>#|]|\b_|_\b)", r"\\\1", " ".join(text.split()))
+    return re.sub(r"([\\`*{}<>#|]|\b_|_\b)", r"\\\1", ui.legible(" ".join(text.split()), 10_000))
 
 
 def to_latex(found: Comparison) -> str:
@@ -64,7 +65,8 @@ _SPECIAL |= {character: f"\\{character}" for character in "&%$#_{}"}
 
 
 def _tex(text: str) -> str:
-    return "".join(_SPECIAL.get(character, character) for character in " ".join(text.split()))
+    line = ui.legible(" ".join(text.split()), 10_000)
+    return "".join(_SPECIAL.get(character, character) for character in line)
 
 
 def _sentences(found: Comparison) -> list[str]:

@@ -6,21 +6,64 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
+from cnnbench.compare.configurations import Configuration
+from cnnbench.compare.effects import Effect
 from cnnbench.compare.figures import DEFAULT
 from cnnbench.compare.records import Record
 
 
-def notes_on(records: Sequence[Record], twice: int, select: Sequence[str]) -> list[str]:
-    """What would make a comparison unfair, or a reader believe too much."""
+def tuning(
+    every: Sequence[Configuration], chosen: Sequence[Configuration], select: Sequence[str]
+) -> list[str]:
+    """Whether all rows were tuned alike, and far enough."""
+
+    def around(one: Configuration) -> tuple[tuple[str, str], ...]:
+        return tuple((key, value) for key, value in one.settings.items() if key not in select)
+
     notes = []
-    if twice:
-        notes.append(f"{twice} runs lie in several experiments and count once")
-    if select:
-        notes.append(f"{', '.join(select)} chosen on val, within each row")
+    for axis in select:
+        tried: dict[tuple[tuple[str, str], ...], set[str]] = {}
+        for one in every:
+            tried.setdefault(around(one), set()).add(one.settings.get(axis, "-"))
+        counts = sorted({len(values) for values in tried.values()})
+        among = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+        notes.append(f"{axis} chosen on val within each row, among {among} values")
+        if len({frozenset(values) for values in tried.values()}) > 1:
+            notes[-1] += ": UNEQUAL, and what was tuned more looks better than it is"
+        edges = sum(_at_the_edge(one.settings.get(axis, "-"), tried[around(one)]) for one in chosen)
+        if edges:
+            rows = f"{edges} of {len(chosen)} rows"
+            notes.append(f"{axis}: the smallest or largest is the best in {rows}; one beyond may be better")
+    return notes
+
+
+def _at_the_edge(value: str, tried: set[str]) -> bool:
+    try:
+        numbers = [float(one) for one in tried]
+        return len(numbers) > 1 and float(value) in (min(numbers), max(numbers))
+    except ValueError:
+        return False
+
+
+def unpaired(effects: Sequence[Effect]) -> list[str]:
+    """Values that could not be compared with their baseline."""
+    lone: dict[tuple[str, str], list[str]] = {}
+    for effect in effects:
+        if not effect.pairs and not effect.lost:
+            lone.setdefault((effect.axis.removesuffix(".name"), effect.baseline), []).append(effect.value)
+    return [
+        f"no run differs in {axis} alone from one with {axis}={baseline}: {', '.join(values)}"
+        for (axis, baseline), values in lone.items()
+    ]
+
+
+def notes_on(records: Sequence[Record]) -> list[str]:
+    """What was mixed, and how far other test images would move the accuracies."""
+    notes = []
     done = [record for record in records if record.state == "finished"]
     for what, versions in _mixtures(done).items():
         if len(versions) > 1:
-            said = ", ".join(f"{name} ({n} runs)" for name, n in versions.most_common())
+            said = ", ".join(f"{name} ({n} run{'s' * (n != 1)})" for name, n in versions.most_common())
             notes.append(f"a mixture of {what}: {said}")
     splits: dict[tuple[str, ...], set[str]] = {}
     for record in done:

@@ -17,6 +17,10 @@ from cnnbench.compare.words import sentence
 
 FORMAT = 1
 
+BY = (
+    "Intervals: 95 %; a row is the mean over families of architectures, and Student's t counts each family "
+    "once (families - 1 degrees of freedom); of one family alone it counts the runs."
+)
 METHODS = (
     "Intervals: 95 %, Student's t over the runs of a row (n - 1 degrees of freedom), with the rounding of an "
     "accuracy on N images as the least spread; one run has none.",
@@ -29,6 +33,12 @@ SOURCES = (
     "Welch, Biometrika 34 (1947) 28; Satterthwaite, Biometrics Bulletin 2 (1946) 110; "
     "Holm, Scandinavian Journal of Statistics 6 (1979) 65"
 )
+
+
+def methods_of(found: Comparison) -> list[str]:
+    """How the numbers of this comparison were made."""
+    rows = BY if found.options.by else METHODS[0]
+    return [rows, *(METHODS[1:] if found.effects else ())]
 
 
 def plain(found: Comparison) -> dict[str, Any]:
@@ -49,7 +59,7 @@ def plain(found: Comparison) -> dict[str, Any]:
         "states": dict(found.states),
         "notes": list(found.notes),
         "problems": list(found.problems),
-        "methods": [*METHODS, f"Sources: {SOURCES}."],
+        "methods": [*methods_of(found), f"Sources: {SOURCES}."],
         "rows": [_row(found, row, names) for row in found.rows],
         "effects": [_effect(found, effect) for effect in found.effects],
         "runs": [_run(found, record) for record in found.records],
@@ -60,7 +70,7 @@ def _row(found: Comparison, row: Row, names: Sequence[str]) -> dict[str, Any]:
     return {
         "settings": dict(row.settings),
         "family": " ".join(dict.fromkeys(member.family for member in row.members)),
-        "n": row.states["finished"],
+        "n": row.scored,
         "of": row.states.total(),
         "states": dict(row.states),
         "score": _estimate(row.score),
@@ -139,7 +149,7 @@ def table(found: Comparison) -> tuple[list[str], list[list[Any]]]:
     for row in found.rows:
         score, states = row.score, row.states
         values: list[Any] = [row.settings.get(axis, "-") for axis in found.columns]
-        values += [states["finished"], states.total(), states["diverged"], states["failed"]]
+        values += [row.scored, states.total(), states["diverged"], states["failed"]]
         values += [score.mean, score.low, score.high] if score is not None else [None, None, None]
         rows.append([*values, *(row.mean(key) for key in others)])
     return headers, rows

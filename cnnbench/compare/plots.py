@@ -121,7 +121,12 @@ def _scatter(found: Comparison, rows: Sequence[Row], key: str) -> Callable[[Axes
                 x, [mean for mean, _, _ in y], [[m - low for m, low, _ in y], [high - m for m, _, high in y]],
                 fmt=MARKERS[i % len(MARKERS)], color=COLOURS[i % len(COLOURS)], ms=5, lw=0.8, label=family,
             )  # fmt: skip
-        axes.set(xscale="log", xlabel=cost.label, ylabel=_title(metric))
+        from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+
+        axes.set(xscale="log", xlabel=_title(cost), ylabel=_title(metric))
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.legend(frameon=False, fontsize=8)
 
     return draw
@@ -172,14 +177,14 @@ def _curves(found: Comparison, rows: Sequence[Row]) -> Callable[[Axes], None]:
             ]
             length = max(map(len, runs), default=0)
             at = [[run[epoch] for run in runs if epoch < len(run)] for epoch in range(length)]
-            epochs: Any = range(1, length + 1)
+            epochs: Any = range(length)
             colour = COLOURS[i % len(COLOURS)]
             axes.plot(epochs, [fmean(values) for values in at], color=colour, lw=1.4, label=_label(row))
             axes.fill_between(
                 epochs, [min(values) for values in at], [max(values) for values in at],
                 color=colour, alpha=0.12, lw=0,
             )  # fmt: skip
-        axes.set(xlabel="epochs", ylabel="val accuracy %")
+        axes.set(xlabel="epoch (from 0)", ylabel="val accuracy %")
         axes.legend(frameon=False, fontsize=7)
 
     return draw

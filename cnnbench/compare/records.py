@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from cnnbench.compare.figures import DEFAULT, VAL, figure
 from cnnbench.errors import InputError
 from cnnbench.runs import FORMAT, Run, choice, find, flat
 
@@ -84,10 +85,11 @@ def record(run: Run) -> Record:
         decides, state = {}, "damaged"
     summary, said = _summary(run)
     problems += said
-    figures = {key: float(value) for key, value in summary.items() if _is_number(value)}
-    for key, value in figures.items():
-        if not math.isfinite(value):
-            problems.append(f"{run.path / 'summary.json'}: {key} is {value}; left out")
+    figures, said = _figures(run, summary)
+    problems += said
+    if state == "finished" and not {VAL, DEFAULT} <= figures.keys():
+        problems.append(f"{run.path / 'summary.json'}: has no {VAL} and {DEFAULT} that are numbers")
+        state = "damaged"
     settings = flat(decides)
     select, command = config.get("select"), config.get("command")
     return Record(
@@ -97,7 +99,7 @@ def record(run: Run) -> Record:
         seed=settings.pop("seed", "-"),
         settings=settings,
         select=tuple(map(str, select)) if isinstance(select, list) else (),
-        figures={key: value for key, value in figures.items() if math.isfinite(value)},
+        figures=figures,
         status=status,
         command=tuple(map(str, command)) if isinstance(command, list) else (),
         split=str(summary.get("data/split", "")),
@@ -111,26 +113,51 @@ def _summary(run: Run) -> tuple[dict[str, Any], list[str]]:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}, []
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         return {}, [f"{path}: cannot be read ({type(error).__name__})"]
     if not isinstance(found, dict):
         return {}, [f"{path}: is no summary of a run"]
     return found, []
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _figures(run: Run, summary: Mapping[str, Any]) -> tuple[dict[str, float], list[str]]:
+    """The numbers that can be computed with, and a sentence about each of the others."""
+    found, said = {}, []
+    for key, value in summary.items():
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            continue
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+        if not math.isfinite(number) or (figure(key).share and not 0 <= number <= 1):
+            said.append(f"{run.path / 'summary.json'}: {key} is {number:g}; left out")
+        else:
+            found[key] = number
+    return found, said
 
 
-def once(records: Iterable[Record]) -> tuple[list[Record], int]:
-    """Each choice once, and how many others there were: the same run may lie in two experiments.
+def once(records: Iterable[Record]) -> tuple[list[Record], list[str]]:
+    """Each choice once, and what is to be said of the others: the same run may lie in two experiments.
 
     Counted twice, it would pass for another seed. Finished before unfinished, then the first by path.
     """
     kept: dict[Any, Record] = {}
-    twice = 0
+    twice = other = 0
     for one in sorted(records, key=lambda r: (r.state != "finished", str(r.run.path))):
         key = one.identity if one.settings else one.run.path
-        twice += key in kept
-        kept.setdefault(key, one)
-    return sorted(kept.values(), key=lambda r: str(r.run.path)), twice
+        first = kept.setdefault(key, one)
+        twice += first is not one
+        other += first is not one and one.state == "finished" and _result(first) != _result(one)
+    notes = [f"{twice} runs lie in several experiments and count once"] if twice else []
+    if other:
+        notes.append(
+            f"{other} of them have other figures although they were asked for the same: "
+            "the first by path counts; compare the experiments one by one"
+        )
+    return sorted(kept.values(), key=lambda r: str(r.run.path)), notes
+
+
+def _result(record: Record) -> dict[str, float]:
+    """What does not depend on the machine's speed."""
+    return {key: value for key, value in record.figures.items() if not key.startswith("time/")}

@@ -22,12 +22,14 @@ class Row:
         members: the configurations behind it; one, unless rows are asked for `by` an axis.
         score: the metric; None if no run has it.
         val: what rows are sorted by.
+        metric: its key.
     """
 
     settings: Mapping[str, str]
     members: Sequence[Configuration]
     score: Estimate | None
     val: float | None
+    metric: str
 
     @property
     def records(self) -> list[Record]:
@@ -46,13 +48,20 @@ class Row:
 
     @property
     def n(self) -> str:
-        """`3`, or `2 of 3 (1 diverged)`."""
+        """`3`, or `2 of 3 (1 diverged)`: runs that have the metric."""
         states = self.states
-        total, done = states.total(), states["finished"]
+        total, done = states.total(), self.scored
         if done == total:
             return str(done)
-        rest = ", ".join(f"{n} {state}" for state, n in sorted(states.items()) if state != "finished")
-        return f"{done} of {total} ({rest})"
+        rest = [f"{n} {state}" for state, n in sorted(states.items()) if state != "finished"]
+        if without := states["finished"] - done:
+            rest.append(f"{without} without {self.metric}")
+        return f"{done} of {total} ({', '.join(rest)})"
+
+    @property
+    def scored(self) -> int:
+        """How many runs have the metric."""
+        return sum(len(member.values(self.metric)) for member in self.members)
 
 
 def rows_of(
@@ -64,7 +73,13 @@ def rows_of(
         values = one.values(metric.key)
         settings = {axis: one.settings.get(axis, "-") for axis in columns or ["arch.name"]}
         rows.append(
-            Row(settings, [one], _score([values], metric, rounding) if values else None, one.mean(VAL))
+            Row(
+                settings,
+                [one],
+                _score([values], metric, rounding) if values else None,
+                one.mean(VAL),
+                metric.key,
+            )
         )
     return rows
 
@@ -86,7 +101,8 @@ def rows_by(found: Sequence[Configuration], by: Sequence[str], metric: Figure, r
         elif families:
             score = _score(next(iter(families.values())), metric, rounding)
         vals = [mean for member in members if (mean := member.mean(VAL)) is not None]
-        rows.append(Row(dict(zip(by, values, strict=True)), members, score, fmean(vals) if vals else None))
+        val = fmean(vals) if vals else None
+        rows.append(Row(dict(zip(by, values, strict=True)), members, score, val, metric.key))
     return rows
 
 

@@ -15,7 +15,7 @@ from cnnbench.compare import words
 from cnnbench.compare.comparison import Comparison
 from cnnbench.compare.effects import Effect
 from cnnbench.compare.figures import VAL, Figure, figure
-from cnnbench.compare.plain import METHODS
+from cnnbench.compare.plain import methods_of
 
 CONSTANT = 12
 """Constant settings that are listed."""
@@ -38,9 +38,9 @@ def picture(found: Comparison, title: str = "", *, methods: bool = True) -> Grou
     parts.append(rows_table(found))
     for axis, effects in groupby(found.effects, lambda effect: (effect.axis, effect.baseline)):
         parts.append(effects_table(found.metric, *axis, list(effects)))
-    parts += [Text(f"· {note}", "dim") for note in found.notes]
+    parts += [Text(ui.legible(f"· {note}", 600), "dim") for note in found.notes]
     if methods and any(row.score is not None for row in found.rows):
-        parts += [Text(f"· {method}", "dim") for method in METHODS[: 3 if found.effects else 1]]
+        parts += [Text(f"· {method}", "dim") for method in methods_of(found)]
     parts += problems(found.problems)
     return Group(*parts)
 
@@ -49,7 +49,8 @@ def heading(found: Comparison, title: str) -> Text:
     """`54 runs in outputs/x: 51 finished, 2 diverged, 1 failed`."""
     states = found.states
     total = states.total()
-    text = Text(f"{total} run{'s' * (total != 1)}{f' in {title}' if title else ''}: ", "bold")
+    where = f" in {ui.legible(title, 200)}" if title else ""
+    text = Text(f"{total} run{'s' * (total != 1)}{where}: ", "bold")
     for i, state in enumerate(sorted(states, key=lambda state: (state != "finished", state))):
         text.append(", " * bool(i))
         text.append(f"{states[state]} {state}", ui.COLOURS.get(state, ""))

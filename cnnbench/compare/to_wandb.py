@@ -164,7 +164,7 @@ def _summary(found: Comparison) -> dict[str, Any]:
     if not rows:
         return summary
     best = max(rows, key=lambda row: row.val or 0.0)
-    summary |= {"best": label(best), "best/n": best.states["finished"], VAL: best.val}
+    summary |= {"best": label(best), "best/n": best.scored, VAL: best.val}
     summary |= {f"best/{axis}": value for axis, value in best.settings.items()}
     if best.score is not None:
         key = found.metric.key

@@ -40,7 +40,7 @@ def pairs(effect: Effect) -> str:
 
 def sentence(effect: Effect, metric: Figure) -> str:
     """`higher: +1.9 [+1.2, +2.6] points, 18 pairs in 6 families`."""
-    said = [pairs(effect)]
+    said = [pairs(effect), *([f"p = {effect.p:.3f}"] if effect.p is not None else [])]
     if effect.size is not None:
         said.insert(0, f"{difference(effect.size, metric)} {metric.points}".strip())
     return f"{verdict(effect)}: {', '.join(said)}"
@@ -60,7 +60,8 @@ def table(found: Comparison) -> tuple[list[str], list[list[str]]]:
     """Headers and cells of the table, rounded for people."""
     metric, val = found.metric, figure(VAL)
     also_val = metric.key != VAL
-    figures = [figure(key) for key in COLUMNS if any(row.mean(key) is not None for row in found.rows)]
+    there = [key for key in COLUMNS if key != metric.key]
+    figures = [figure(key) for key in there if any(row.mean(key) is not None for row in found.rows)]
     headers = [axis.removesuffix(".name") for axis in found.columns]
     headers += ["n", " ".join(filter(None, (metric.label, metric.unit, "[95 %]")))]
     headers += [f"{val.label} %"] * also_val + [one.label for one in figures]

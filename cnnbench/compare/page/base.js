@@ -2,7 +2,12 @@
 // What all sections share: the data, the state that the address keeps, elements, tables, charts.
 // Text from runs reaches the page through textContent alone.
 
-const data = JSON.parse(document.getElementById("data").textContent);
+// Objects without a prototype: a setting may be called "constructor".
+const plain = (key, value) =>
+  value && typeof value === "object" && !Array.isArray(value)
+    ? Object.assign(Object.create(null), value)
+    : value;
+const data = JSON.parse(document.getElementById("data").textContent, plain);
 const metric = data.figures[data.metric] ?? { label: data.metric, share: false, higher: true };
 
 const state = Object.assign(
@@ -19,8 +24,9 @@ const state = Object.assign(
     smooth: 0,
     colour: "",
     best: 10,
-    a: 0,
-    b: 1,
+    by: "configuration",
+    a: "",
+    b: "",
   },
   readState(),
 );
@@ -32,6 +38,9 @@ function readState() {
     return {};
   }
 }
+
+/** The values of an axis that are filtered out. */
+const off = (axis) => (Object.hasOwn(state.off, axis) ? state.off[axis] : []);
 
 /** Change the state, keep it in the address and draw again. */
 function set(change) {
@@ -167,6 +176,8 @@ function table(key, caption, columns, rows, most = 100) {
 
 /** A chart with its caption and the same numbers as a table behind it. */
 function chart(host, key, label, marks, options, legend, columns, rows) {
+  if (rows.length === 0)
+    return host.replaceChildren(el("p", { className: "faint" }, "Nothing matches the filters."));
   const width = Math.max(300, Math.min(host.clientWidth || 900, 1200));
   const drawn = Plot.plot({ width, marginLeft: 60, ...options, ariaLabel: label, marks });
   drawn.setAttribute("role", "img");

@@ -75,7 +75,7 @@ function drawTradeoff(section, rows) {
       title: (row) =>
         `${label(row)}\n${metric.label} ${interval(row.score)}${unit}\n${data.figures[state.x].label} ${shown(state.x, x(row))}\nn = ${row.n}`,
     }),
-    Plot.text(best, {
+    Plot.text(section.clientWidth > 600 ? best : [], {
       x,
       y,
       text: (row) => short(label(row), 28),
@@ -128,8 +128,8 @@ function drawEffects(section) {
   const what = (effect) =>
     short(effect.value, 24) +
     (effect.families > 1 ? " · all families" : effect.family ? " · " + short(effect.family, 16) : "");
-  const order = [...new Set(found.map(what))],
-    measured = found.filter((effect) => effect.size);
+  const measured = found.filter((effect) => effect.size),
+    order = [...new Set(measured.map(what))];
   const ranged = measured.filter((effect) => effect.size.low !== null);
   const strong = (effect) => effect.families > 1 || !several.has(effect.value);
   const ink = (effect) =>
@@ -271,6 +271,7 @@ function drawCurves(section, rows) {
   const keys = [...new Set(Object.values(data.curves).flatMap(Object.keys))];
   section.hidden = keys.length === 0;
   if (section.hidden) return;
+  if (state.by !== "configuration" && !groupings.includes(state.by)) state.by = "configuration";
   if (!keys.includes(state.curve)) state.curve = keys.includes("val/acc") ? "val/acc" : keys[0];
   const range = el("input", {
     type: "range",
@@ -295,8 +296,8 @@ function drawCurves(section, rows) {
       choose("show", "curve", keys),
       tick("logarithmic", "logy"),
       el("label", {}, "smoothing", range),
-      choose("colour", "colour", groupings, name),
-      el("label", {}, "best", best, "by val"),
+      choose("colour", "by", ["configuration", ...groupings], name),
+      el("label", {}, "first", best, "rows"),
     );
   const share = /acc|top5/.test(state.curve),
     by = share ? 100 : 1;
@@ -322,7 +323,8 @@ function drawCurves(section, rows) {
         });
     }
   }
-  const groups = [...new Set(rows.map((row) => group(row, state.colour)))].sort(),
+  const kind = (row) => (state.by === "configuration" ? label(row) : group(row, state.by)),
+    groups = [...new Set(points.map((point) => kind(point.row)))],
     z = (point) => data.rows.indexOf(point.row);
   const marks = [
     Plot.areaY(
@@ -332,7 +334,7 @@ function drawCurves(section, rows) {
         y1: "low",
         y2: "high",
         z,
-        fill: (point) => group(point.row, state.colour),
+        fill: (point) => kind(point.row),
         fillOpacity: 0.13,
       },
     ),
@@ -340,11 +342,11 @@ function drawCurves(section, rows) {
       x: "epoch",
       y: "mean",
       z,
-      stroke: (point) => group(point.row, state.colour),
+      stroke: (point) => kind(point.row),
       strokeWidth: 1.6,
     }),
     Plot.axisX({
-      label: "epoch",
+      label: "epoch (from 0)",
       ticks: d3.ticks(0, d3.max(points, (point) => point.epoch) ?? 0, 8).filter(Number.isInteger),
       tickFormat: "d",
     }),

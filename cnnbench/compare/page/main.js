@@ -34,11 +34,11 @@ function filters() {
     ...data.axes.map((axis) => {
       const values = valuesOf(axis);
       const boxes = values.map((value) => {
-        const box = el("input", { type: "checkbox", checked: !(state.off[axis] ?? []).includes(value) });
+        const box = el("input", { type: "checkbox", checked: !off(axis).includes(value) });
         box.addEventListener("change", () => {
-          const off = new Set(state.off[axis] ?? []);
-          box.checked ? off.delete(value) : off.add(value);
-          set({ off: { ...state.off, [axis]: [...off] } });
+          const left = new Set(off(axis));
+          box.checked ? left.delete(value) : left.add(value);
+          set({ off: { ...state.off, [axis]: [...left] } });
         });
         return el("label", {}, box, " ", short(value, 40));
       });
@@ -54,9 +54,12 @@ function filters() {
   );
 }
 
+/** `norm=none`, for the search. */
+const said = (settings) => Object.entries(settings).map(([key, value]) => `${name(key)}=${value}`);
+
 /** Whether the filters leave a configuration or a run. */
 function passes(settings, text) {
-  if (data.axes.some((axis) => (state.off[axis] ?? []).includes(settings[axis]))) return false;
+  if (data.axes.some((axis) => off(axis).includes(settings[axis]))) return false;
   const said = text.toLowerCase();
   return state.q
     .toLowerCase()
@@ -109,7 +112,7 @@ function drawRows(rows) {
           name: "again",
           value: () => "",
           node: (row) =>
-            row.command ? el("details", {}, el("summary", {}, "command"), el("pre", {}, row.command)) : "-",
+            row.command ? el("details", {}, el("summary", {}, "command"), el("pre", {}, row.command)) : "not recorded",
         },
       ],
       rows,
@@ -194,18 +197,19 @@ function drawErrors(runs) {
 function drawDiff() {
   section("diff").hidden = data.rows.length < 2;
   if (section("diff").hidden) return;
-  const ids = data.rows.map((_, i) => i),
-    write = (i) => data.axes.map((axis) => data.rows[i].settings[axis]).join(" ");
-  for (const key of ["a", "b"]) state[key] = Math.min(Math.max(0, Number(state[key]) || 0), ids.length - 1);
+  // By their settings, not by their place: a page that is written again has other rows.
+  const ids = data.rows.map((row) => data.axes.map((axis) => row.settings[axis]).join(" "));
+  if (!ids.includes(state.a)) state.a = ids[0];
+  if (!ids.includes(state.b)) state.b = ids[1];
   section("diff")
     .querySelector(".controls")
-    .replaceChildren(choose("A", "a", ids, write), choose("B", "b", ids, write));
-  const [a, b] = [data.rows[state.a], data.rows[state.b]];
+    .replaceChildren(choose("A", "a", ids), choose("B", "b", ids));
+  const [a, b] = [data.rows[ids.indexOf(state.a)], data.rows[ids.indexOf(state.b)]];
   const settings = Object.keys({ ...a.all, ...b.all })
     .filter((key) => a.all[key] !== b.all[key])
     .map((key) => ({ key, a: a.all[key] ?? "-", b: b.all[key] ?? "-", change: "" }));
   const figures = Object.keys(data.figures)
-    .filter((key) => key in a.figures || key in b.figures)
+    .filter((key) => key !== data.metric && (key in a.figures || key in b.figures))
     .map((key) => {
       const [x, y] = [a.figures[key], b.figures[key]],
         both = x !== undefined && y !== undefined;
@@ -213,7 +217,7 @@ function drawDiff() {
         ? ""
         : data.figures[key].share
           ? `${y - x > 0 ? "+" : ""}${(100 * (y - x)).toFixed(2)} points`
-          : x
+          : x && /^(params|macs|time\/|latency|memory)/.test(key)
             ? `× ${Number((y / x).toPrecision(3))}`
             : "";
       return { key: data.figures[key].label, a: shown(key, x), b: shown(key, y), change };
@@ -222,7 +226,7 @@ function drawDiff() {
     key: `${metric.label}${unit} [95 %]`,
     a: interval(a.score),
     b: interval(b.score),
-    change: "",
+    change: a.score && b.score ? `${signed(b.score.mean - a.score.mean)} ${metric.share ? "points" : ""}` : "",
   };
   body("diff").replaceChildren(
     ...table(
@@ -261,18 +265,15 @@ function draw() {
   const kept = document.activeElement?.dataset?.sort ?? null,
     id = document.activeElement?.id;
   const rows = data.rows.filter((row) =>
-    passes(row.settings, [row.family, row.command, ...Object.values(row.settings)].join(" ")),
+    passes(row.settings, [row.family, row.command, ...said(row.settings)].join(" ")),
   );
   const runs = data.runs.filter((run) =>
-    passes(
-      run.settings,
-      [run.name, run.state, run.experiment, run.error, ...Object.values(run.settings)].join(" "),
-    ),
+    passes(run.settings, [run.name, run.state, run.experiment, run.error, ...said(run.settings)].join(" ")),
   );
   section("matches").textContent =
     `${rows.length} of ${data.rows.length} configurations, ${runs.length} of ${data.runs.length} runs`;
   for (const made of section("axes").children)
-    made.classList.toggle("narrowed", (state.off[made.dataset.axis] ?? []).length > 0);
+    made.classList.toggle("narrowed", off(made.dataset.axis).length > 0);
   drawRows(rows);
   drawTradeoff(section("tradeoff"), rows);
   drawEffects(section("effects"));
