@@ -75,23 +75,30 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         case [verb, *rest] if verb in VERBS:
             try:
-                return int(importlib.import_module(VERBS[verb].module).main(rest))
+                code = int(importlib.import_module(VERBS[verb].module).main(rest))
+                sys.stdout.flush()
+                return code
             except InputError as error:
                 print(f"error: {error}", file=sys.stderr)
                 return 2
             except KeyboardInterrupt:
                 return 130
             except BrokenPipeError:  # `cnnbench runs | head`
-                sys.stderr.close()
+                _drop_output()
                 return 141
             except OSError as error:
                 if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                     raise
                 print(f"error: {error.filename or 'standard output'}: {error.strerror}", file=sys.stderr)
-                sys.stdout = None  # what is left in it cannot be written either
+                _drop_output()
                 return 1
     print(f"error: cnnbench {arguments[0]}: no such verb; {suggest(arguments[0], VERBS)}", file=sys.stderr)
     return 2
+
+
+def _drop_output() -> None:
+    """What is left of standard output has nowhere to go; Python would try once more at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def help_text() -> str:

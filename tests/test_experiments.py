@@ -14,14 +14,21 @@ from cnnbench import network, settings
 from cnnbench.compose import CONF
 
 FILES = sorted(Path(CONF, "experiment").glob("*.yaml"))
-ABLATIONS = [path for path in FILES if path.stem not in ("quickstart", "tune")]
+ABLATIONS = [path for path in FILES if path.stem not in ("quickstart", "seeds", "tune")]
 names = pytest.mark.parametrize("path", ABLATIONS, ids=lambda path: path.stem)
 
 
 def axes(path):
     """The values of each setting that an experiment sweeps."""
     params = yaml.safe_load(path.read_text())["hydra"]["sweeper"]["params"]
-    return {key: str(value).split(",") for key, value in params.items()}
+    return {key: values(str(text)) for key, text in params.items()}
+
+
+def values(text):
+    """`a,b` or `range(3)`."""
+    if found := re.fullmatch(r"range\((\d+)\)", text):
+        return [str(i) for i in range(int(found[1]))]
+    return text.split(",")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

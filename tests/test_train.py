@@ -263,7 +263,7 @@ def test_a_sweep_ends_with_one_table(cli):
     assert code == 0
     assert "4 runs" in out
     assert "arch.kernel" in out
-    assert out.count("±") == 4  # val and test of two configurations, over two seeds
+    assert out.count(" [") == 5  # of two configurations, over two seeds, of an effect, and in two headers
     assert len(list(Path("outputs/sweep").glob("basic-*"))) == 4
     again = cli("train", *asked)
     assert again[:2] == (0, out)
