@@ -154,8 +154,8 @@ class Session:
         from cnnbench.compare.records import record
 
         found = compare([record(run) for run in self.runs], Options(select=tuple(self.select)))
-        ui.out.print(terminal.picture(found, methods=False), highlight=False)
         folder = next(iter(self.runs)).path.parent
+        ui.out.print(terminal.picture(found, str(folder), methods=False), highlight=False)
         target = folder / PAGE
         try:
             write_atomic(target, page(found, str(folder), target))

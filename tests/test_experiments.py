@@ -88,7 +88,7 @@ def test_the_experiment_runs(path, cli):
     tiny = ["optimizer.lr=0.05", "seed=0", "trainer.max_epochs=1", "data.limit=100", "data.limit_test=50"]
     code, out, err = cli("train", "-m", f"experiment={path.stem}", *tiny, "arch.width=0.125", "logger=none")
     assert code == 0, err
-    assert f"{prod(map(len, values.values()))} runs, best val accuracy first" in out
+    assert f"{prod(map(len, values.values()))} runs in outputs/{path.stem}: " in out
     for value in set().union(*values.values()) - {"native"}:
         assert value in out
 
