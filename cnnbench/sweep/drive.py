@@ -97,7 +97,11 @@ def drive(
 def _start(course: Course, pool: Pool) -> None:
     """Start what there is room for; a run that needs more of it waits, and lets others pass."""
     for cell in list(course.waiting):
-        if pool.start(cell):
+        if cell.tries == 0 and not cell.settings.force and cell.run.state in DONE:
+            # Since the sweep was planned, by what an earlier driver has left behind on a cluster.
+            course.waiting.remove(cell)
+            course.elsewhere[cell] = lease.of(cell.run.path)
+        elif pool.start(cell):
             course.waiting.remove(cell)
             course.running[cell] = time.monotonic()
         elif pool.at_once and len(course.running) >= pool.at_once:
