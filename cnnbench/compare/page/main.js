@@ -120,22 +120,27 @@ function drawRows(rows) {
   );
 }
 
+/** Which run, and how it ended. */
+const RUN = [
+  {
+    name: "run",
+    value: (run) => run.name,
+    node: (run) => el("a", { href: run.href }, short(run.name, 80)),
+  },
+  {
+    name: "state",
+    value: (run) => run.state,
+    node: (run) => el("span", { className: "state-" + run.state }, run.state),
+  },
+];
+
 function drawRuns(runs) {
   body("runs").replaceChildren(
     ...table(
       "runs",
       `${runs.length} runs; those whose tuned setting was not chosen are here too`,
       [
-        {
-          name: "run",
-          value: (run) => run.name,
-          node: (run) => el("a", { href: run.href }, short(run.name, 80)),
-        },
-        {
-          name: "state",
-          value: (run) => run.state,
-          node: (run) => el("span", { className: "state-" + run.state }, run.state),
-        },
+        ...RUN,
         ...settingsOf(),
         { name: "seed", value: (run) => run.seed },
         ...figuresOf(
@@ -165,16 +170,7 @@ function drawErrors(runs) {
           "errors",
           `${ended.length} runs`,
           [
-            {
-              name: "run",
-              value: (run) => run.name,
-              node: (run) => el("a", { href: run.href }, short(run.name, 80)),
-            },
-            {
-              name: "state",
-              value: (run) => run.state,
-              node: (run) => el("span", { className: "state-" + run.state }, run.state),
-            },
+            ...RUN,
             {
               name: "reason",
               value: (run) => run.error,
