@@ -346,7 +346,7 @@ def test_two_hundred_runs_leave_nothing_behind():
         samples = {}
         while driver.poll() is None:
             done = len(list(Path("outputs").rglob("summary.json")))
-            if done >= 30:
+            if 30 <= done < 200:  # the comparison at the end holds all of them, and may
                 server = [pid for pid in children(driver.pid) if "forkserver" in cmdline(pid)]
                 for pid in (driver.pid, *server):
                     samples.setdefault(pid, []).append(held(pid))
