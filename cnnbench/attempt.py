@@ -51,7 +51,9 @@ class Attempt:
 
 
 @contextmanager
-def attempt(run: Run, config: str, device: Mapping[str, Any], *, afresh: bool) -> Iterator[Attempt]:
+def attempt(
+    run: Run, config: str, device: Mapping[str, Any], *, afresh: bool, verb: str = "train"
+) -> Iterator[Attempt]:
     """Train a run: hold its lease, record how the attempt starts and how it ends.
 
     Args:
@@ -59,6 +61,7 @@ def attempt(run: Run, config: str, device: Mapping[str, Any], *, afresh: bool) -
         config: the text of config.yaml.
         device: what the device settings became, recorded at the first start.
         afresh: move what is there to `repeats/` first, and start from nothing.
+        verb: what is done: `train` or `bench`.
 
     Raises:
         Busy: another process trains this run, or has just finished it.
@@ -78,7 +81,7 @@ def attempt(run: Run, config: str, device: Mapping[str, Any], *, afresh: bool) -
         elif run.state in DONE:  # since this process last looked
             raise Busy(run.path, run.status())
         (run.path / STOP).unlink(missing_ok=True)  # asked of an earlier attempt
-        status = _begin(run, device)
+        status = _begin(run, device, verb)
         run.checkpoints.mkdir(exist_ok=True)
         write_atomic(run.path / "config.yaml", config)
         this = Attempt(run, status, held)
@@ -104,13 +107,14 @@ def attempt(run: Run, config: str, device: Mapping[str, Any], *, afresh: bool) -
         held.release()
 
 
-def _begin(run: Run, device: Mapping[str, Any]) -> dict[str, Any]:
+def _begin(run: Run, device: Mapping[str, Any], verb: str) -> dict[str, Any]:
     before = run.status()
     attempts = before.get("attempts", [])
     for earlier in attempts:
         earlier.setdefault("state", "interrupted")  # it was killed, and could not say so itself
     status = {
         "format": FORMAT,
+        "verb": verb,
         "state": "running",
         "host": socket.gethostname(),
         "pid": os.getpid(),

@@ -106,14 +106,14 @@ def _serve() -> None:
     from multiprocessing import forkserver, resource_tracker
 
     CONTEXT.set_forkserver_preload(["cnnbench.preload"])
-    with _imports_as_here():
+    with imports_as_here():
         resource_tracker.ensure_running()  # it would let Ctrl-C through again
         with _without_interruption():
             forkserver.ensure_running()
 
 
 @contextmanager
-def _imports_as_here() -> Iterator[None]:
+def imports_as_here() -> Iterator[None]:
     """Have the server take cnnbench, and all else, from where this process does.
 
     Python would put the working folder first, with whatever `cnnbench` or `secrets.py` lies there.

@@ -36,6 +36,11 @@ VERBS = {
         "show a model layer by layer: shapes, parameters, MACs",
         "cnnbench inspect arch=vgg16_bn data=cifar10",
     ),
+    "bench": Verb(
+        "cnnbench.bench.command",
+        "measure speed and memory of a model on a device; or, with parity=true, that it computes the same",
+        "cnnbench bench arch=resnet18 data=cifar10 batch_sizes=[1,64]",
+    ),
     "runs": Verb("cnnbench.show", "show what runs there are, or one run", "cnnbench runs outputs/quickstart"),
     "compare": Verb(
         "cnnbench.compare.command",

@@ -67,11 +67,11 @@ def choices(line: str) -> list[str]:
         words.append("")
     if len(words) <= 2:
         return [verb for verb in VERBS if verb.startswith(words[-1] if len(words) == 2 else "")]
-    if words[1] in ("train", "inspect"):
+    if words[1] in ("train", "inspect", "bench"):
         axis, given, start = words[-1].partition("=")
         if given and axis.startswith("ops.") and (field := Ops.model_fields.get(axis[4:])):
             return [f"{axis}={value}" for value in get_args(field.annotation) if value.startswith(start)]
-        return _hydra("train", " ".join(words[2:]))
+        return _hydra("bench" if words[1] == "bench" else "train", " ".join(words[2:]))
     return [shell for shell in SCRIPTS if words[1] == "completion" and shell.startswith(words[-1])]
 
 

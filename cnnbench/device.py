@@ -11,7 +11,17 @@ from torch import nn
 
 from cnnbench.errors import InputError
 from cnnbench.process import cpu_cores
-from cnnbench.settings import Device
+from cnnbench.settings import Device, Layout
+
+DEVICE_TYPES = {"cpu": "cpu", "gpu": "cuda", "mps": "mps"}
+"""What torch calls an accelerator."""
+
+PRECISIONS = {
+    "cpu": ("32-true", "bf16-mixed", "64-true"),
+    "gpu": ("32-true", "tf32", "bf16-mixed", "16-mixed", "64-true"),
+    "mps": ("32-true", "bf16-mixed", "16-mixed"),
+}
+"""The arithmetic that an accelerator has. `tf32` needs an NVIDIA GPU of compute capability 8.0 or more."""
 
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
@@ -27,29 +37,31 @@ def available() -> list[str]:
 
 
 def resolve(
-    asked: Device, recorded: Mapping[str, Any] | None = None, cores: int | None = None
+    asked: Device,
+    recorded: Mapping[str, Any] | None = None,
+    cores: int | None = None,
+    layout: Layout | None = None,
 ) -> dict[str, Any]:
     """What the device settings become here; what an earlier attempt `recorded` stays.
 
     `auto` follows fixed rules and no timing, or a run could not be repeated: the first of GPU,
-    MPS and CPU that is there; channels_last except on MPS (which has returned wrong numbers for it);
-    as many threads as there are cores for this process, of which the run has `devices` on a machine.
+    MPS and CPU that is there; the architecture's own `layout` on it, else channels_last except on MPS (which
+    has returned wrong numbers for it); as many threads as there are cores for this process, of which the run
+    has `devices` on a machine.
 
     Raises:
-        InputError: the device is not there, or cannot compute in the precision that is asked for.
+        InputError: the device is not there, or cannot compute as it is asked to.
     """
     if recorded:
         chosen = dict(recorded)
     else:
         accelerator = available()[0] if asked.accelerator == "auto" else asked.accelerator
-        layout = asked.memory_format
-        if layout == "auto":
-            layout = "contiguous" if accelerator == "mps" else "channels_last"
         chosen = {
             "accelerator": accelerator,
             "precision": asked.precision,
-            "memory_format": layout,
+            "memory_format": _memory_format(asked, accelerator, layout),
             "threads": asked.threads or _threads(cores or cpu_cores() // asked.devices),
+            "compile": asked.compile,
         }
     chosen |= {"devices": asked.devices, "nodes": asked.nodes}
     if chosen["accelerator"] not in available():
@@ -60,11 +72,40 @@ def resolve(
     there = {"gpu": torch.cuda.device_count(), "mps": 1}.get(chosen["accelerator"])
     if there is not None and asked.devices > there:
         raise InputError(f"device.devices={asked.devices}: too many; allowed: {there} at most")
-    if chosen["precision"] == "16-mixed" and chosen["accelerator"] == "cpu":
-        raise InputError("device.precision=16-mixed: not on the CPU; allowed: 32-true, bf16-mixed, 64-true")
-    if chosen["precision"] == "64-true" and chosen["accelerator"] == "mps":
-        raise InputError("device.precision=64-true: not on MPS; allowed: 32-true, bf16-mixed, 16-mixed")
+    precision, allowed = chosen["precision"], PRECISIONS[chosen["accelerator"]]
+    if precision not in allowed:
+        raise InputError(
+            f"device.precision={precision}: not on {chosen['accelerator']}; allowed: {', '.join(allowed)}"
+        )
+    if precision == "tf32" and (torch.version.hip or torch.cuda.get_device_capability() < (8, 0)):
+        raise InputError(
+            f"device.precision=tf32: {torch.cuda.get_device_name()} has none; allowed: 32-true, 16-mixed"
+        )
+    if chosen.get("compile"):
+        _check_compiler(chosen["accelerator"])
     return chosen
+
+
+def _memory_format(asked: Device, accelerator: str, layout: Layout | None) -> str:
+    if asked.memory_format != "auto":
+        return asked.memory_format
+    own = getattr(layout, accelerator, None)
+    return own or ("contiguous" if accelerator == "mps" else "channels_last")
+
+
+def _check_compiler(accelerator: str) -> None:
+    """Whether torch.compile has what it needs: on the CPU it writes C++."""
+    if accelerator != "cpu":
+        return
+    from torch._inductor import cpp_builder
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        cpp_builder.get_cpp_compiler()
+    except InvalidCxxCompiler:
+        raise InputError(
+            "device.compile=true: no C++ compiler here (g++ or clang++; CXX names another); allowed: false"
+        ) from None
 
 
 def _threads(cores: int) -> int:
@@ -74,6 +115,23 @@ def _threads(cores: int) -> int:
 
 
 def place(model: nn.Module, device: Mapping[str, Any]) -> nn.Module:
-    """Set the number of CPU threads and the layout of the weights, which convolutions follow."""
+    """Set threads and arithmetic, and the layout of the weights, which convolutions follow; compile it.
+
+    Compiled in place: the names in its state_dict stay.
+    """
     torch.set_num_threads(int(device["threads"]))
-    return model.to(memory_format=MEMORY_FORMATS[device["memory_format"]])
+    if (
+        device["accelerator"] == "gpu"
+    ):  # set by hand: convolutions have TF32 by default, products of matrices not
+        tf32 = "tf32" if device["precision"] == "tf32" else "ieee"
+        torch.backends.cuda.matmul.fp32_precision = tf32
+        torch.backends.cudnn.conv.fp32_precision = tf32  # type: ignore[attr-defined]
+    model = model.to(memory_format=MEMORY_FORMATS[device["memory_format"]])
+    if device.get("compile"):
+        model.compile()
+    return model
+
+
+def lightning_precision(precision: str) -> Any:
+    """What Lightning calls it: TF32 is a way to compute with float32."""
+    return "32-true" if precision == "tf32" else precision

@@ -21,6 +21,7 @@ from cnnbench.child import Child
 from cnnbench.data.batches import decode, eval_transform
 from cnnbench.data.sets import Images
 from cnnbench.ddp import Rank, Team, team
+from cnnbench.device import lightning_precision
 from cnnbench.parts import Parts, build
 from cnnbench.process import log_file, quiet
 from cnnbench.progress import ProgressBar
@@ -140,7 +141,7 @@ def _carry_out(
     trainer = pl.Trainer(
         max_epochs=recipe.max_epochs,
         accelerator=device["accelerator"],
-        precision=device["precision"],
+        precision=lightning_precision(device["precision"]),
         accumulate_grad_batches=recipe.accumulate,
         gradient_clip_val=recipe.clip_norm,
         deterministic=recipe.deterministic,

@@ -44,16 +44,7 @@ def make(
     """
     arch, resolved = settings.arch, settings.resolved_ops()
     ops = Ops(**resolved)
-    model = factory(
-        arch,
-        "arch",
-        ops=ops,
-        name=arch.name.removeprefix(f"{arch.library}."),
-        weights=arch.weights,
-        in_channels=shape[0],
-        num_classes=num_classes,
-        image_size=shape[1],
-    )()
+    model = construct(settings, shape, num_classes, ops)
     where = f"arch={arch.name} on images of {'x'.join(map(str, shape))}"
     ops.check_asked((a for a, value in settings.ops.model_dump().items() if value != "native"), where)
     if resolved:
@@ -67,6 +58,22 @@ def make(
             raise InputError(f"{where}: {said}") from error
     facts = {"params": macs.params(model), "macs": macs.macs(model, shape, num_classes)}
     return model, facts | ({"init": ops.initialisation} if resolved else {})
+
+
+def construct(settings: Settings, shape: macs.Shape, num_classes: int, ops: Ops | None = None) -> nn.Module:
+    """Build the model, and no more; see `make`."""
+    arch = settings.arch
+    model: nn.Module = factory(
+        arch,
+        "arch",
+        ops=ops or Ops(**settings.resolved_ops()),
+        name=arch.name.removeprefix(f"{arch.library}."),
+        weights=arch.weights,
+        in_channels=shape[0],
+        num_classes=num_classes,
+        image_size=shape[1],
+    )()
+    return model
 
 
 def sketch(settings: Settings) -> tuple[nn.Module, macs.Shape, int, dict[str, Any]]:

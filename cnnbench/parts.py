@@ -45,7 +45,7 @@ def build(
     Raises:
         InputError: whatever is wrong with the settings or the data.
     """
-    device = resolve(settings.device, recorded, cores)
+    device = resolve(settings.device, recorded, cores, settings.arch.layout)
     tracking.check(settings)
     seed_all("init", settings.seed)
     data = make_data(settings, rank)

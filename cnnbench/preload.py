@@ -2,6 +2,7 @@
 
 import wandb  # noqa: F401
 
+import cnnbench.fit
 import cnnbench.sweep.check
 import cnnbench.sweep.worker  # noqa: F401
 from cnnbench import attempt

@@ -33,6 +33,9 @@ from cnnbench.errors import InputError
 FORMAT = 1
 DONE = ("finished", "diverged")
 STATES = ("running", "finished", "failed", "diverged", "interrupted", "pruned")
+RESULTS = {"train": {"test/acc"}, "bench": {"time/load_s", "parity/worst", "tune/layout"}}
+"""By verb, figures of which a finished run has one."""
+
 STOP = "stop"
 """A file in a run's folder that asks for its end: who trains it looks for it after each epoch."""
 
@@ -125,6 +128,12 @@ class Run:
         return found if isinstance(found, dict) else {}
 
     @property
+    def verb(self) -> str:
+        """What was done: `train` or `bench`."""
+        verb = self.status().get("verb")
+        return verb if verb in RESULTS else "train"
+
+    @property
     def state(self) -> str:
         """new, running, finished, failed, diverged or interrupted; damaged if status.json is not readable.
 
@@ -134,7 +143,7 @@ class Run:
         state = self.status().get("state")
         if state is None:
             return "damaged" if (self.path / "status.json").exists() else "new"
-        if state == "finished" and "test/acc" not in self.summary():
+        if state == "finished" and not RESULTS[self.verb] & self.summary().keys():
             return "interrupted"
         return "interrupted" if state == "running" and lease.is_free(self.path) else str(state)
 
@@ -145,7 +154,7 @@ class Run:
                 rows = [{k: _number(v) for k, v in row.items()} for row in csv.DictReader(file)]
         except (OSError, ValueError, TypeError, AttributeError, csv.Error):
             return []
-        return rows if all("epoch" in row for row in rows) else []
+        return rows if all("epoch" in row or "batch" in row for row in rows) else []
 
     def write_rows(self, rows: Sequence[Mapping[str, float]]) -> None:
         """Replace metrics.csv. Floats are written so that they read back to the last bit."""
@@ -167,7 +176,7 @@ class Run:
         write_atomic(self.path / "status.json", json.dumps(status, indent=1) + "\n")
 
 
-FREE = {"name", "select", "command", "output_dir", "logger"}
+FREE = {"name", "select", "command", "output_dir", "logger", "rounds", "round_s", "memory_limit_gb"}
 """The sections of config.yaml that do not decide the result."""
 
 

@@ -8,7 +8,7 @@ the result (where data lies, how many worker processes) and is left out of the r
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -83,6 +83,17 @@ class Native(Section):
     padding: Padding | None = None
 
 
+MemoryFormat = Literal["contiguous", "channels_last"]
+
+
+class Layout(Section):
+    """`arch.layout`: what `device.memory_format=auto` is for an architecture; see `bench tune=true`."""
+
+    cpu: MemoryFormat | None = None
+    gpu: MemoryFormat | None = None
+    mps: MemoryFormat | None = None
+
+
 class Arch(Part):
     """`arch`: a factory of `cnnbench.models`, or one of the user's own."""
 
@@ -91,6 +102,7 @@ class Arch(Part):
     freeze: bool = False
     library: str | None = None
     native: Native | None = Field(default=None, exclude=True)
+    layout: Layout | None = Field(default=None, exclude=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -109,7 +121,7 @@ class Arch(Part):
 
     def arguments(self) -> dict[str, Any]:
         """What `_target_` is called with, besides what the data says."""
-        ours = {"name", "target", "in_channels", "weights", "freeze", "library", "native"}
+        ours = {"name", "target", "in_channels", "weights", "freeze", "library", "native", "layout"}
         return self.model_dump(exclude=ours, exclude_unset=True)
 
 
@@ -190,17 +202,27 @@ class Trainer(Section):
     checkpoint_every_n_steps: Annotated[Count | None, Free]
 
 
+SHORT_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed", "fp64": "64-true"}
+"""What people write, and what Lightning calls it."""
+
+
 class Device(Section):
     """`device`: where and in which arithmetic. `auto` stays `auto` in the run's identity."""
 
     name: Name
     accelerator: Literal["auto", "cpu", "gpu", "mps"]
-    precision: Literal["32-true", "bf16-mixed", "16-mixed", "64-true"]
+    precision: Literal["32-true", "tf32", "bf16-mixed", "16-mixed", "64-true"]
     memory_format: Literal["auto", "contiguous", "channels_last"]
     threads: Count | None
     # Left out of the identity where they change nothing: a run of one process stays what it was.
+    compile: Annotated[bool, Field(exclude_if=lambda asked: not asked)] = False
     devices: Annotated[Count, Field(exclude_if=lambda count: count == 1)] = 1
     nodes: Annotated[Count, Field(exclude_if=lambda count: count == 1)] = 1
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _one_name(cls, value: Any) -> Any:
+        return SHORT_PRECISION.get(value, value) if isinstance(value, str) else value
 
     def check_one_machine(self) -> None:
         """To be called where a run cannot be started on several.
@@ -245,7 +267,11 @@ class Sweep(Section):
 
 
 class Settings(Section):
-    """Everything that one run is asked for."""
+    """Everything that one run is asked for: `conf/train.yaml`."""
+
+    verb: ClassVar[str] = "train"
+    work: ClassVar[str] = "cnnbench.fit:fit"
+    """What carries it out: called with the settings, the run, the cores that it may use, and the rank."""
 
     name: Annotated[Name, Free]
     seed: Seed
@@ -307,6 +333,67 @@ class Settings(Section):
         return self.model_dump(by_alias=True, exclude_unset=True) | {"ops": self.resolved_ops()}
 
 
+EXPORTED_PRECISIONS = {"onnxruntime": ("32-true",), "openvino": ("32-true", "bf16-mixed")}
+"""Of the backends that run an exported model."""
+
+
+class Bench(Settings):
+    """Everything that one measurement is asked for: `conf/bench.yaml`."""
+
+    verb: ClassVar[str] = "bench"
+    work: ClassVar[str] = "cnnbench.bench.run:bench"
+
+    backend: Literal["eager", "compile", "onnxruntime", "openvino"]
+    batch_sizes: Literal["auto"] | Annotated[list[Count], Field(min_length=1)]
+    of: str | None
+    parity: bool
+    tune: bool
+    rounds: Annotated[Count, Free]
+    round_s: Annotated[Rate, Free]
+    memory_limit_gb: Annotated[Rate | None, Free]
+
+    @field_validator("batch_sizes")
+    @classmethod
+    def _in_order(cls, value: Any) -> Any:
+        if value != "auto" and list(value) != sorted(set(value)):
+            raise ValueError("allowed: auto, or different numbers in rising order, as in [1,8,64]")
+        return value
+
+    @model_validator(mode="after")
+    def _measures_one_thing(self) -> Bench:
+        if self.device.compile:
+            raise ValueError("device.compile=true: is for training; allowed here: backend=compile")
+        if self.device.devices * self.device.nodes > 1:
+            raise ValueError(f"device.devices={self.device.devices}: bench measures one device; allowed: 1")
+        allowed = EXPORTED_PRECISIONS.get(self.backend)
+        if allowed is not None and self.device.precision not in allowed:
+            raise ValueError(
+                f"device.precision={self.device.precision}: not with backend={self.backend}; "
+                f"allowed: {', '.join(allowed)}"
+            )
+        if self.parity and self.tune:
+            raise ValueError("tune=true: one thing at a time; allowed with parity=false alone")
+        return self
+
+    def choice(self) -> dict[str, Any]:
+        """Of a measurement neither schedule nor split decide anything."""
+        whole = super().choice()
+        data = {k: v for k, v in whole["data"].items() if k in ("name", "size", "num_classes", "root")}
+        kept = (
+            "seed",
+            "arch",
+            "ops",
+            "optimizer",
+            "device",
+            "backend",
+            "batch_sizes",
+            "of",
+            "parity",
+            "tune",
+        )
+        return {"verb": self.verb, "data": data} | {key: whole[key] for key in kept}
+
+
 def plain(config: DictConfig) -> Any:
     """A composed configuration as plain values.
 
@@ -330,7 +417,7 @@ def parse(plain: Any) -> Settings:
         OpsError: an ablation axis that the architecture does not have.
     """
     try:
-        settings = Settings.model_validate(plain)
+        settings = (Bench if "backend" in plain else Settings).model_validate(plain)
     except ValidationError as error:
         raise InputError("; ".join(_sentence(item, plain) for item in error.errors())) from None
     for axis, value in settings.ops.model_dump().items():

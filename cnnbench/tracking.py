@@ -26,6 +26,9 @@ from cnnbench.ui import console
 
 Row = Mapping[str, float]
 
+STEPS = {"train": "epoch", "bench": "batch"}
+"""What the rows of metrics.csv count, by verb."""
+
 
 @dataclass(frozen=True)
 class TestResult:
@@ -49,9 +52,9 @@ class Tracker(Protocol):
     """What training tells a tracker."""
 
     def log(self, row: Row) -> None:
-        """One epoch; `row["epoch"]` is its step. Epochs that it already has are passed over."""
+        """One epoch, or one batch size. Epochs that it already has are passed over."""
 
-    def finish(self, summary: Mapping[str, Any], test: TestResult) -> None:
+    def finish(self, summary: Mapping[str, Any], test: TestResult | None) -> None:
         """The final figures."""
 
     def close(self, exit_code: int) -> None:
@@ -153,7 +156,7 @@ class _Guarded:
     def log(self, row: Row) -> None:
         self._try("log", row)
 
-    def finish(self, summary: Mapping[str, Any], test: TestResult) -> None:
+    def finish(self, summary: Mapping[str, Any], test: TestResult | None) -> None:
         self._try("finish", summary, test)
 
     def close(self, exit_code: int) -> None:
@@ -166,7 +169,7 @@ class Nowhere:
     def log(self, row: Row) -> None:
         """Nothing to do."""
 
-    def finish(self, summary: Mapping[str, Any], test: TestResult) -> None:
+    def finish(self, summary: Mapping[str, Any], test: TestResult | None) -> None:
         """Nothing to do."""
 
     def close(self, exit_code: int) -> None:
@@ -186,13 +189,14 @@ class Lightning:
 
     def log(self, row: Row) -> None:
         """One epoch."""
-        self.logger.log_metrics({k: v for k, v in row.items() if k != "epoch"}, step=int(row["epoch"]))
+        step = _step(row)
+        self.logger.log_metrics({k: v for k, v in row.items() if k not in STEPS.values()}, step=step)
         self.logger.save()
 
-    def finish(self, summary: Mapping[str, Any], test: TestResult) -> None:
+    def finish(self, summary: Mapping[str, Any], test: TestResult | None) -> None:
         """The final figures, as metrics of the last epoch."""
         numbers = {key: value for key, value in summary.items() if isinstance(value, int | float)}
-        self.logger.log_metrics(numbers, step=int(summary["epochs"]))
+        self.logger.log_metrics(numbers, step=int(summary.get("epochs", 0)))
         self.logger.save()
 
     def close(self, exit_code: int) -> None:
@@ -234,7 +238,7 @@ class Wandb:
             # An agent of a W&B sweep has put the sweep's own into the environment.
             project=None if under_agent() else logger.project,
             entity=None if under_agent() else logger.entity,
-            job_type="train",
+            job_type=settings.verb,
             resume="allow" if logger.mode == "online" else None,
             id=identity,
             name=run.path.name,
@@ -248,22 +252,26 @@ class Wandb:
                 *logger.tags,
             ],
         )
-        self.run.define_metric("epoch", hidden=True)
-        self.run.define_metric("*", step_metric="epoch")
-        self.run.define_metric("val/acc", step_metric="epoch", summary="max")
-        self.run.define_metric("val/loss", step_metric="epoch", summary="min")
+        step = STEPS[settings.verb]
+        self.run.define_metric(step, hidden=True)
+        self.run.define_metric("*", step_metric=step)
+        if settings.verb == "train":
+            self.run.define_metric("val/acc", step_metric=step, summary="max")
+            self.run.define_metric("val/loss", step_metric=step, summary="min")
 
     def log(self, row: Row) -> None:
         """One epoch; where the server's run goes on tells which it already has."""
-        step = int(row["epoch"])
+        step = _step(row)
         if step >= self.run.starting_step:
             self.run.log(dict(row), step=step, commit=True)
 
-    def finish(self, summary: Mapping[str, Any], test: TestResult) -> None:
+    def finish(self, summary: Mapping[str, Any], test: TestResult | None) -> None:
         """Final figures, confusion matrix and worst mistakes."""
         import wandb
 
         self.run.summary.update(dict(summary))
+        if test is None:
+            return
         predicted = test.probabilities.argmax(1)
         pictures = [
             wandb.Image(
@@ -287,6 +295,11 @@ class Wandb:
     def close(self, exit_code: int) -> None:
         """Finish the W&B run, then drop what it replaces."""
         wandb_run.finish(self.run, self.folder, exit_code)
+
+
+def _step(row: Row) -> int:
+    """The epoch of a training's row, the batch size of a measurement's."""
+    return int(next(row[key] for key in STEPS.values() if key in row))
 
 
 def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import pkgutil
 import sys
 import time
 import traceback
@@ -35,16 +36,19 @@ if TYPE_CHECKING:
 PAGE = "compare.html"
 """Where a sweep leaves its page, beside its runs."""
 
+OBJECTIVES = {"train": "best/val_acc", "bench": "time/latency_p50_ms"}
+"""What a search looks at, by verb."""
+
 ROWS = 60
 """Runs that are listed at the end of a sweep; of more, those that failed."""
 
 
-def main(arguments: list[str]) -> int:
-    """Run `cnnbench train` and return its exit code: the worst of a sweep's runs."""
+def main(arguments: list[str], verb: str = "train") -> int:
+    """Run `cnnbench train`, or another verb that makes runs, and return the exit code: the worst of all."""
     session = Session(many=any(word in (*compose.MULTIRUN, "hydra.mode=MULTIRUN") for word in arguments))
     try:
         with interruptible():
-            compose.run(session, "train", arguments)
+            compose.run(session, verb, arguments)
     except Interrupted as error:
         ui.console.print("interrupted; the same command goes on where this one was", style="yellow")
         return 128 + error.signum
@@ -226,9 +230,9 @@ def train(settings: Settings, run: Run, *, brief: bool = False) -> float:
             ui.console.print(f"already {state}: shown from disk (force=true trains it again)", style="dim")
     else:
         with ui.console.status("starting"):  # torch and Lightning take seconds to import
-            from cnnbench.fit import fit
+            work = pkgutil.resolve_name(settings.work)
         try:
-            fit(settings, run)
+            work(settings, run)
         except Busy:
             return train(settings, run, brief=brief)
     if not brief:
@@ -237,8 +241,8 @@ def train(settings: Settings, run: Run, *, brief: bool = False) -> float:
 
 
 def best(run: Run) -> float:
-    """The best val accuracy; NaN where there is none."""
-    found: Any = run.summary().get("best/val_acc", float("nan"))
+    """The best val accuracy, or of a measurement the latency; NaN where there is none."""
+    found: Any = run.summary().get(OBJECTIVES[run.verb], float("nan"))
     return float(found)
 
 

@@ -14,7 +14,7 @@ from cnnbench import ui
 from cnnbench.compare import files, plots, terminal, to_wandb
 from cnnbench.compare.comparison import Comparison, Options, compare, unknown
 from cnnbench.compare.configurations import axes, pooled
-from cnnbench.compare.figures import DEFAULT
+from cnnbench.compare.figures import DEFAULT, LATENCY
 from cnnbench.compare.page import page
 from cnnbench.compare.records import Record, read
 from cnnbench.compare.watch import watch
@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> int:
     paths = paths or [Path(os.environ.get("CNNBENCH_OUTPUTS", "outputs"))]
     conditions = [word for word in words if "=" in word and not Path(word).exists()] + (asked.filter or [])
     options = Options(
-        metric=asked.metric or DEFAULT,
+        metric=asked.metric or "",
         sort=asked.sort or "",
         by=tuple(_listed(asked.by or [])),
         select=None if asked.select is None else tuple(_listed(asked.select)),
@@ -108,7 +108,8 @@ def _parser() -> argparse.ArgumentParser:
         "--select KEY": "an axis that was tuned: its best value on val stands for each row; '' for none "
         "(default: what the experiment says)",
         "--baseline KEY=VALUE": "what an axis is measured against",
-        "--metric KEY": f"what is compared: a key of summary.json (default: {DEFAULT})",
+        "--metric KEY": f"what is compared: a key of summary.json (default: {DEFAULT}; "
+        f"of measurements {LATENCY})",
         "--sort KEY": "a figure or an axis (default: val accuracy)",
         "--csv FILE": "write the rows as numbers; - for standard output",
         "--json FILE": "write everything; -",

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from cnnbench.compare import configurations as configs
 from cnnbench.compare.configurations import Configuration
 from cnnbench.compare.effects import Effect, effects
-from cnnbench.compare.figures import DEFAULT, Figure, figure, known
+from cnnbench.compare.figures import Figure, Kind, figure, known
+from cnnbench.compare.measured import joined
 from cnnbench.compare.notes import notes_on, tuning, unpaired
 from cnnbench.compare.records import Record, once
 from cnnbench.compare.rows import Row, balanced, ordered, rows_by, rows_of
@@ -22,14 +23,14 @@ class Options:
     """What was asked for.
 
     Attributes:
-        metric: a key of summary.json.
+        metric: a key of summary.json; empty for what the runs are compared by.
         sort: a figure or an axis; empty for val.
         by: axes whose values are the rows, everything else pooled; empty for a row a configuration.
         select: settings that are tuned; None for what the runs themselves say.
         baselines: by axis.
     """
 
-    metric: str = DEFAULT
+    metric: str = ""
     sort: str = ""
     by: tuple[str, ...] = ()
     select: tuple[str, ...] | None = None
@@ -41,6 +42,7 @@ class Comparison:
     """What `compare` has found.
 
     Attributes:
+        kind: of the runs: trained, or measured.
         axes: the settings that differ.
         columns: those that are the columns of the table.
         rows: in the order asked for.
@@ -50,6 +52,7 @@ class Comparison:
     """
 
     options: Options
+    kind: Kind
     metric: Figure
     axes: Sequence[str]
     columns: Sequence[str]
@@ -61,6 +64,12 @@ class Comparison:
     records: Sequence[Record]
     notes: Sequence[str]
     problems: Sequence[str]
+
+    @property
+    def columns_of_figures(self) -> list[str]:
+        """The figures that a table has beside the metric: those of its kind, and what was measured."""
+        measured = sorted({k for r in self.records for k in r.figures if k.startswith("latency_p50_ms")})
+        return [*self.kind.columns, *(measured if len(measured) == 1 else [])]
 
     @property
     def states(self) -> Counter[str]:
@@ -76,6 +85,8 @@ def compare(found: Sequence[Record], options: Options | None = None) -> Comparis
     """
     options = options or Options()
     records, notes = once(found)
+    records, kind, said = joined(records)
+    notes += said
     usable = [record for record in records if record.settings]
     every = configs.pooled(usable)
     keys = {key for one in every for key in one.settings}
@@ -84,7 +95,8 @@ def compare(found: Sequence[Record], options: Options | None = None) -> Comparis
     axes = configs.axes(chosen)
     figures = {key for record in usable for key in record.figures}
     # Where nothing has finished yet, there is a table of what has not.
-    metric = figure(DEFAULT) if options.metric == DEFAULT else known("--metric", options.metric, figures)
+    wanted = options.metric or kind.metric
+    metric = figure(wanted) if wanted == kind.metric else known("--metric", wanted, figures)
     by = [_axis("--by", key, keys, axes) for key in options.by]
     baselines = {_axis("--baseline", k, keys, axes): v for k, v in options.baselines.items()}
     for axis, value in baselines.items():
@@ -99,19 +111,20 @@ def compare(found: Sequence[Record], options: Options | None = None) -> Comparis
         fair = balanced(chosen, by, others)
         if left := len(chosen) - len(fair):
             notes.append(f"{left} of {len(chosen)} configurations left out: not every value finished there")
-        rows = rows_by(fair, by, metric, rounding)
+        rows = rows_by(fair, by, metric, rounding, kind.order)
     else:
-        rows = rows_of(chosen, columns, metric, rounding)
-    measured = effects(chosen, axes, select, metric, rounding, baselines, only=by)
+        rows = rows_of(chosen, columns, metric, rounding, kind.order)
+    measured = effects(chosen, axes, select, metric, rounding, baselines, only=by, order=kind.order)
     paired = [effect for effect in measured if effect.pairs or effect.lost]
     notes += unpaired(measured)
     return Comparison(
         options=options,
+        kind=kind,
         metric=metric,
         axes=axes,
         columns=columns or ["arch.name"],
         select=select,
-        rows=ordered(rows, options.sort, figures, columns),
+        rows=ordered(rows, options.sort, figures, columns, kind.order),
         configurations=chosen,
         effects=paired,
         constant=configs.constant(chosen),

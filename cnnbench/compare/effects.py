@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import inf
 from statistics import fmean
 
 from cnnbench.compare.configurations import Configuration
 from cnnbench.compare.figures import VAL, Figure
+from cnnbench.compare.figures import figure as figure_of
 from cnnbench.compare.statistics import CONFIDENCE, Estimate, estimate, holm
 
 BASELINES = {"ops.norm": "batch", "ops.act": "relu", "ops.pool": "max", "ops.padding": "zeros"}
@@ -73,6 +75,7 @@ def effects(
     rounding: float,
     baselines: Mapping[str, str],
     only: Sequence[str] = (),
+    order: str = VAL,
 ) -> list[Effect]:
     """The effects of all axes, baseline by baseline; over families first, then family by family.
 
@@ -84,6 +87,7 @@ def effects(
         rounding: the standard deviation that rounding gives a single value.
         baselines: values that were asked for, by axis.
         only: axes to look at; all if there is none.
+        order: the figure that tells the best architecture.
     """
     varied = [axis for axis in axes if axis not in select]
     found: list[Effect] = []
@@ -92,17 +96,19 @@ def effects(
             continue
         present = [one for one in configurations if axis in one.settings]
         others = [other for other in varied if other != axis]
-        baseline = baselines.get(axis) or default_baseline(axis, present, others)
+        baseline = baselines.get(axis) or default_baseline(axis, present, others, order)
         for value in ordered({one.settings[axis] for one in present} - {baseline}):
             pairs = _pairs(present, axis, baseline, value, others, figure)
             found += _estimates(axis, baseline, value, pairs, rounding)
     return _corrected(found)
 
 
-def default_baseline(axis: str, configurations: Sequence[Configuration], others: Sequence[str]) -> str:
+def default_baseline(
+    axis: str, configurations: Sequence[Configuration], others: Sequence[str], order: str = VAL
+) -> str:
     """What an axis is measured against unless something else is asked for.
 
-    `native`, or what most networks do; of architectures, optimizers and schedules the best on val, of those
+    `native`, or what most networks do; of architectures, optimizers and schedules the best (on val), of those
     that most others can be paired with; else the first value: off, or the smallest.
     """
     values = {one.settings[axis] for one in configurations}
@@ -112,15 +118,15 @@ def default_baseline(axis: str, configurations: Sequence[Configuration], others:
     if axis.endswith(".name"):
         means: dict[str, list[float]] = {value: [] for value in values}
         for one in configurations:
-            if (mean := one.mean(VAL)) is not None:
-                means[one.settings[axis]].append(mean)
+            if (mean := one.mean(order)) is not None:
+                means[one.settings[axis]].append(mean if figure_of(order).higher else -mean)
         around: dict[tuple[str, ...], set[str]] = {}
         for one in configurations:
             around.setdefault(_stratum(one, others), set()).add(one.settings[axis])
 
         def quality(value: str) -> tuple[int, float]:
             partners = set().union(*(found for found in around.values() if value in found))
-            return len(partners), fmean(means[value] or [-1.0])
+            return len(partners), fmean(means[value] or [-inf])
 
         return max(ordered(values), key=quality)
     return ordered(values)[0]

@@ -11,6 +11,7 @@ from cnnbench.errors import InputError, suggest
 
 VAL = "best/val_acc"
 DEFAULT = "test/acc"
+LATENCY = "time/latency_p50_ms"
 
 
 @dataclass(frozen=True)
@@ -68,25 +69,75 @@ LABELS = {
     "time/images_per_s": "images/s",
     "time/wall_s": "wall time",
     "time/train_s": "training time",
+    LATENCY: "latency p50 ms",
+    "time/latency_p95_ms": "p95 ms",
+    "time/latency_p99_ms": "p99 ms",
+    "time/inference_images_per_s": "inference images/s",
+    "time/training_images_per_s": "training images/s",
+    "time/first_call_s": "first call",
+    "time/load_s": "loading",
+    "time/flops": "FLOP/s",
+    "time/share_of_matmul": "of matmul",
+    "time/share_of_roofline": "of roofline",
+    "memory/weights_mb": "weights MB",
+    "memory/activations_mb": "activations MB",
+    "memory/process_mb": "process MB",
+    "memory/training_activations_mb": "training MB",
 }
-COLUMNS = ("params", "macs", "time/images_per_s", "time/wall_s")
-"""What a table has beside accuracies."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What is compared of runs of one kind unless something else is asked for.
+
+    Attributes:
+        metric: a key of summary.json that each finished run has.
+        order: by which rows are sorted, the better first.
+        columns: figures that a table has besides.
+    """
+
+    metric: str
+    order: str
+    columns: tuple[str, ...]
+
+
+TRAINED = Kind(DEFAULT, VAL, ("params", "macs", "time/images_per_s", "time/wall_s"))
+MEASURED = Kind(
+    LATENCY,
+    LATENCY,
+    (
+        "time/latency_p99_ms",
+        "time/inference_images_per_s",
+        "time/training_images_per_s",
+        "memory/activations_mb",
+        "time/share_of_roofline",
+        "macs",
+    ),
+)
+KINDS = {"train": TRAINED, "bench": MEASURED}
+"""By verb."""
 
 
 def figure(key: str) -> Figure:
     """What is known of a key; also of one that a later version of cnnbench writes."""
     name = key.rpartition("/")[2]
     share = any(word in name for word in ("acc", "top5", "top1", "ece"))
-    higher = (share and "ece" not in name) or name.endswith("per_s")
+    higher = (share and "ece" not in name) or name.endswith(("per_s", "flops")) or name.startswith("share_of")
     if name.endswith("_s") and not name.endswith("per_s"):
         shown: Callable[[Any], str] = ui.duration
     elif share:
         shown = ui.percent
-    elif key in ("params", "macs") or name.endswith("per_s"):
+    elif name.startswith("share_of"):
+        shown = _percent  # of what was measured: a cache may exceed it
+    elif key in ("params", "macs", "time/flops", "time/ceiling_flops") or name.endswith("per_s"):
         shown = ui.count
     else:
         shown = _plain
     return Figure(key, LABELS.get(key, key), higher, share, shown)
+
+
+def _percent(value: Any) -> str:
+    return f"{100 * value:.0f} %" if isinstance(value, int | float) else "-"
 
 
 def _plain(value: Any) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from cnnbench import __version__
 from cnnbench.compare.comparison import Comparison
 from cnnbench.compare.effects import Effect
-from cnnbench.compare.figures import COLUMNS, VAL, figure
+from cnnbench.compare.figures import figure
 from cnnbench.compare.records import Record
 from cnnbench.compare.rows import Row
 from cnnbench.compare.statistics import Estimate
@@ -136,14 +136,18 @@ def command(records: Sequence[Record]) -> str:
     words = [tuple(word for word in one if not word.startswith("seed=")) for one in said]
     seeds = ",".join(dict.fromkeys(record.seed for record in records))
     many = ["-m"] if "," in seeds else []
-    texts = [shlex.join(["cnnbench", "train", *many, *one, f"seed={seeds}"]) for one in dict.fromkeys(words)]
+    verb = records[0].verb
+    texts = [shlex.join(["cnnbench", verb, *many, *one, f"seed={seeds}"]) for one in dict.fromkeys(words)]
     return "\n".join(texts)
 
 
 def table(found: Comparison) -> tuple[list[str], list[list[Any]]]:
     """Headers and raw values of the table: a row a configuration; what is missing is None."""
     scored = found.metric.key
-    others = [key for key in dict.fromkeys((VAL, "test/acc", *COLUMNS)) if key != scored]
+    kind = found.kind
+    others = [
+        key for key in dict.fromkeys((kind.order, kind.metric, *found.columns_of_figures)) if key != scored
+    ]
     headers = [*found.columns, "n", "runs", "diverged", "failed", scored, "low", "high", *others]
     rows = []
     for row in found.rows:

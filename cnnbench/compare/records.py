@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cnnbench.compare.figures import DEFAULT, VAL, figure
+from cnnbench.compare.figures import KINDS, figure
 from cnnbench.errors import InputError
 from cnnbench.runs import FORMAT, Run, choice, find, flat
 
@@ -20,6 +20,7 @@ class Record:
     """One run as it was found.
 
     Attributes:
+        verb: `train`, or `bench` for a measurement.
         state: see `Run.state`; `damaged` also where config.yaml cannot be read.
         settings: what decides the result, flat, without the seed.
         figures: the finite numbers of summary.json.
@@ -27,6 +28,7 @@ class Record:
     """
 
     run: Run
+    verb: str
     state: str
     experiment: str
     seed: str
@@ -87,13 +89,18 @@ def record(run: Run) -> Record:
     problems += said
     figures, said = _figures(run, summary)
     problems += said
-    if state == "finished" and not {VAL, DEFAULT} <= figures.keys():
-        problems.append(f"{run.path / 'summary.json'}: has no {VAL} and {DEFAULT} that are numbers")
+    kind = KINDS[run.verb]
+    if state == "finished" and run.verb == "train" and not {kind.order, kind.metric} <= figures.keys():
+        problems.append(
+            f"{run.path / 'summary.json'}: has no {kind.order} and {kind.metric} that are numbers"
+        )
         state = "damaged"
     settings = flat(decides)
+    settings.pop("verb", None)
     select, command = config.get("select"), config.get("command")
     return Record(
         run=run,
+        verb=run.verb,
         state=state,
         experiment=str(config.get("name") or run.path.parent.name),
         seed=settings.pop("seed", "-"),

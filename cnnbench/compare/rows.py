@@ -21,7 +21,7 @@ class Row:
         settings: the values of the axes.
         members: the configurations behind it; one, unless rows are asked for `by` an axis.
         score: the metric; None if no run has it.
-        val: what rows are sorted by.
+        val: what rows are sorted by: of trained runs, val accuracy.
         metric: its key.
     """
 
@@ -65,7 +65,7 @@ class Row:
 
 
 def rows_of(
-    found: Sequence[Configuration], columns: Sequence[str], metric: Figure, rounding: float
+    found: Sequence[Configuration], columns: Sequence[str], metric: Figure, rounding: float, order: str = VAL
 ) -> list[Row]:
     """A row a configuration."""
     rows = []
@@ -77,14 +77,16 @@ def rows_of(
                 settings,
                 [one],
                 _score([values], metric, rounding) if values else None,
-                one.mean(VAL),
+                one.mean(order),
                 metric.key,
             )
         )
     return rows
 
 
-def rows_by(found: Sequence[Configuration], by: Sequence[str], metric: Figure, rounding: float) -> list[Row]:
+def rows_by(
+    found: Sequence[Configuration], by: Sequence[str], metric: Figure, rounding: float, order: str = VAL
+) -> list[Row]:
     """A row for each value. Over several families, the family is the unit of its interval."""
     groups: dict[tuple[str, ...], list[Configuration]] = {}
     for one in found:
@@ -100,7 +102,7 @@ def rows_by(found: Sequence[Configuration], by: Sequence[str], metric: Figure, r
             score = _score([[estimate(strata).mean for strata in families.values()]], metric)
         elif families:
             score = _score(next(iter(families.values())), metric, rounding)
-        vals = [mean for member in members if (mean := member.mean(VAL)) is not None]
+        vals = [mean for member in members if (mean := member.mean(order)) is not None]
         val = fmean(vals) if vals else None
         rows.append(Row(dict(zip(by, values, strict=True)), members, score, val, metric.key))
     return rows
@@ -122,8 +124,10 @@ def balanced(found: Sequence[Configuration], by: Sequence[str], others: Sequence
     ]
 
 
-def ordered(rows: list[Row], sort: str, figures: set[str], axes: Sequence[str]) -> list[Row]:
-    """Sorted by an axis or a figure, the better first; by val if none is asked for.
+def ordered(
+    rows: list[Row], sort: str, figures: set[str], axes: Sequence[str], order: str = VAL
+) -> list[Row]:
+    """Sorted by an axis or a figure, the better first; by `order` if none is asked for.
 
     Raises:
         InputError: there is no such figure.
@@ -131,7 +135,7 @@ def ordered(rows: list[Row], sort: str, figures: set[str], axes: Sequence[str]) 
     if sort and (sort in axes or f"{sort}.name" in axes):
         axis = sort if sort in axes else f"{sort}.name"
         return sorted(rows, key=lambda row: _natural(row.settings.get(axis, "-")))
-    by = known("--sort", sort, [*figures, *axes]) if sort else figure(VAL)
+    by = known("--sort", sort, [*figures, *axes]) if sort else figure(order)
 
     def key(row: Row) -> tuple[bool, float]:
         value = row.mean(by.key)

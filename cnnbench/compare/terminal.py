@@ -14,7 +14,7 @@ from cnnbench import ui
 from cnnbench.compare import words
 from cnnbench.compare.comparison import Comparison
 from cnnbench.compare.effects import Effect
-from cnnbench.compare.figures import VAL, Figure, figure
+from cnnbench.compare.figures import Figure, figure
 from cnnbench.compare.plain import methods_of
 
 CONSTANT = 12
@@ -89,7 +89,7 @@ def rows_table(found: Comparison) -> Table:
         [*texts[:n], Text(texts[n], "yellow" if " of " in texts[n] else ""), *texts[n + 1 :]]
         for texts in rows
     ]
-    order = figure(found.options.sort or VAL).label
+    order = figure(found.options.sort or found.kind.order).label
     what = "values" if found.options.by else f"configuration{'s' * (len(rows) != 1)}"
     title = f"{len(rows)} {what}, by {order}"
     return ui.fitting(headers, cells, n, title, fold=ui.out.width // 2 if len(found.columns) > AXES else None)

@@ -13,7 +13,7 @@ from typing import Any, get_args
 
 from cnnbench import ui, wandb_run
 from cnnbench.compare.comparison import Comparison
-from cnnbench.compare.figures import VAL
+from cnnbench.compare.figures import figure
 from cnnbench.compare.plain import plain, table
 from cnnbench.compare.records import Record
 from cnnbench.compare.rows import Row
@@ -163,14 +163,14 @@ def _summary(found: Comparison) -> dict[str, Any]:
     rows = [row for row in found.rows if row.val is not None]
     if not rows:
         return summary
-    best = max(rows, key=lambda row: row.val or 0.0)
-    summary |= {"best": label(best), "best/n": best.scored, VAL: best.val}
+    order = figure(found.kind.order)
+    best = (max if order.higher else min)(rows, key=lambda row: row.val or 0.0)
+    summary |= {"best": label(best), "best/n": best.scored, order.key: best.val}
     summary |= {f"best/{axis}": value for axis, value in best.settings.items()}
     if best.score is not None:
         key = found.metric.key
         summary |= {key: best.score.mean, f"{key}/low": best.score.low, f"{key}/high": best.score.high}
-    keys = ("params", "macs", "time/images_per_s", "time/wall_s")
-    return summary | {key: mean for key in keys if (mean := best.mean(key)) is not None}
+    return summary | {key: mean for key in found.columns_of_figures if (mean := best.mean(key)) is not None}
 
 
 def label(row: Row) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cnnbench.compare.comparison import Comparison
 from cnnbench.compare.effects import Effect
-from cnnbench.compare.figures import COLUMNS, VAL, Figure, figure
+from cnnbench.compare.figures import Figure, figure
 from cnnbench.compare.statistics import CONFIDENCE, Estimate
 
 
@@ -58,13 +58,13 @@ def verdict(effect: Effect) -> str:
 
 def table(found: Comparison) -> tuple[list[str], list[list[str]]]:
     """Headers and cells of the table, rounded for people."""
-    metric, val = found.metric, figure(VAL)
-    also_val = metric.key != VAL
-    there = [key for key in COLUMNS if key != metric.key]
+    metric, val = found.metric, figure(found.kind.order)
+    also_val = metric.key != val.key
+    there = [key for key in found.columns_of_figures if key != metric.key]
     figures = [figure(key) for key in there if any(row.mean(key) is not None for row in found.rows)]
     headers = [axis.removesuffix(".name") for axis in found.columns]
     headers += ["n", " ".join(filter(None, (metric.label, metric.unit, "[95 %]")))]
-    headers += [f"{val.label} %"] * also_val + [one.label for one in figures]
+    headers += [" ".join(filter(None, (val.label, val.unit)))] * also_val + [one.label for one in figures]
     rows = []
     for row in found.rows:
         cells = [row.settings.get(axis, "-") for axis in found.columns]

@@ -18,7 +18,7 @@ from torch import nn
 
 from cnnbench import network
 from cnnbench.ddp import Rank
-from cnnbench.device import place, resolve
+from cnnbench.device import DEVICE_TYPES, place, resolve
 from cnnbench.errors import InputError
 from cnnbench.parts import make_data, make_task
 from cnnbench.settings import Settings
@@ -49,7 +49,7 @@ def check(asked: Sequence[Settings], cores: int, here: bool) -> Report:
             images, val = 0, 0
             if here:
                 settings.device.check_one_machine()
-                device = resolve(settings.device, None, cores)
+                device = resolve(settings.device, None, cores, settings.arch.layout)
                 images, val = once(_key(settings, "data", "device"), partial(_count, settings))
             model = _key(settings, "arch", "ops", "device") + _key(settings, "data")
             step = once(model, partial(_sketch, settings))
@@ -130,8 +130,8 @@ def _measure(step: _Step, device: dict[str, Any]) -> float:
 
 
 def _step_s(step: _Step, device: dict[str, Any]) -> float:
-    where = {"gpu": "cuda"}.get(device["accelerator"], device["accelerator"])
-    model = place(step.model.to_empty(device=where), device).train()
+    where = DEVICE_TYPES[device["accelerator"]]
+    model = place(step.model.to_empty(device=where), device | {"compile": False}).train()
     with torch.no_grad():
         for tensor in (*model.parameters(), *model.buffers()):
             tensor.fill_(0.01)  # empty memory may hold numbers that are slow to compute with

@@ -89,6 +89,7 @@ def plan(
             among others that are not are in the plan.
     """
     composer = Composer(loader, master)
+    config_name = str(master.hydra.job.config_name)
     found: list[Cell | None] = []
     cells: dict[Path, Cell] = {}
     refused: dict[Overrides, str] = {}
@@ -101,7 +102,7 @@ def plan(
             except InputError:
                 raise
             except Exception as error:  # Hydra, OmegaConf and YAML raise many kinds for what was typed
-                raise InputError(compose.explain(error, "train", list(overrides))) from error
+                raise InputError(compose.explain(error, config_name, list(overrides))) from error
         except InputError as error:
             refused[overrides] = str(error)
             found.append(None)

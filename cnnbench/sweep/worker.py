@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pkgutil
+
 from cnnbench.ddp import Rank
 from cnnbench.errors import Busy, InputError, Interrupted, Superseded
-from cnnbench.fit import fit
 from cnnbench.process import interruptible
 from cnnbench.runs import Run
 from cnnbench.sweep.pool import Job, Outcome
@@ -27,7 +28,7 @@ def train(job: Job, rank: Rank | None = None) -> Outcome:
         rank: which of the run's processes this is, if a cluster has started them.
     """
     try:
-        fit(job.settings, Run(job.path), job.cores, rank)
+        pkgutil.resolve_name(job.settings.work)(job.settings, Run(job.path), job.cores, rank)
     except Busy as error:
         return Outcome("busy", f"by {error.who}")
     except Superseded as error:

@@ -1,0 +1,1 @@
+"""How fast a model is on a device, how much memory it takes, and whether it computes the same there."""

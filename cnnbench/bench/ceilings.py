@@ -1,0 +1,56 @@
+"""What a device can do at most, as measured there: products of matrices, and copies.
+
+A layer computes no faster than the first, and reads and writes no faster than the second (the roofline model,
+Williams et al. 2009, doi:10.1145/1498765.1498785).
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+
+from cnnbench.bench.backends import synchronise
+from cnnbench.bench.timing import Call
+from cnnbench.device import DEVICE_TYPES
+
+WORK_S = 0.03
+"""A product of matrices takes this long at least: smaller ones do not reach what the device can do."""
+
+COPIED = 256 * 2**20
+"""Bytes that are copied: more than a CPU's caches hold."""
+
+DTYPES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16, "64-true": torch.float64}
+
+
+def matmul(device: dict[str, Any]) -> tuple[Call, float]:
+    """A product of square matrices, and its floating-point operations."""
+    where, dtype = DEVICE_TYPES[device["accelerator"]], DTYPES.get(device["precision"], torch.float32)
+    size = 512
+    while True:
+        a, b = (torch.randn(size, size, device=where).to(dtype) for _ in range(2))
+        out = torch.empty_like(a)
+
+        def call(a: torch.Tensor = a, b: torch.Tensor = b, out: torch.Tensor = out) -> None:
+            torch.mm(a, b, out=out)
+            synchronise(out.device)
+
+        call()
+        begin = time.perf_counter()
+        call()
+        if time.perf_counter() - begin > WORK_S or size >= 16384:
+            return call, 2.0 * size**3
+        size *= 2
+
+
+def copy(device: dict[str, Any]) -> tuple[Call, float]:
+    """A copy within the device's memory, and the bytes that it reads and writes."""
+    source = torch.zeros(COPIED // 4, device=DEVICE_TYPES[device["accelerator"]])
+    target = torch.ones_like(source)
+
+    def call() -> None:
+        target.copy_(source)
+        synchronise(target.device)
+
+    return call, 2.0 * COPIED

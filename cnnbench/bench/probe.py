@@ -1,0 +1,217 @@
+"""One measurement, in a process that does nothing else.
+
+Gets a `Spec` on standard input, and says what it finds on standard output, a JSON object a line: `said` is
+what goes on, `found` the end. Ends when standard input does: with whoever started it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import sys
+import threading
+import time
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+from cnnbench.bench import backends, memory
+from cnnbench.bench.spec import Spec
+from cnnbench.bench.timing import Call, Company, Durations, in_turn
+
+PREFIX = "cnnbench-bench "
+"""Before each line: libraries print, too."""
+
+LONGEST_S = 5.0
+"""`batch_sizes=auto` does not go beyond a batch that takes longer."""
+
+MB = 1e6
+
+
+def main() -> None:
+    """Measure what standard input asks for."""
+    spec: Spec = pickle.load(sys.stdin.buffer)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _prepare(spec)
+    tasks: dict[str, Callable[[Spec], dict[str, Any]]] = {
+        "tune": _tune,
+        "time": _time,
+        "training": _time,
+        "memory": _memory,
+        "training_memory": _memory,
+    }
+    _tell("found", tasks[spec.task](spec))
+
+
+def _end_with_parent() -> None:
+    sys.stdin.buffer.read()
+    os._exit(1)
+
+
+def _tell(kind: str, what: Any) -> None:
+    print(PREFIX + json.dumps({kind: what}), flush=True)
+
+
+def _say(what: str) -> None:
+    _tell("said", what)
+
+
+def _prepare(spec: Spec) -> None:
+    """Import what the backend needs, before anything is timed; take no more memory than allowed."""
+    if spec.settings.backend == "onnxruntime" and spec.task == "memory":
+        import onnxruntime  # noqa: F401 - without torch: as it would be deployed
+    elif spec.settings.backend == "openvino" and spec.task == "memory":
+        import openvino  # noqa: F401
+    else:
+        import torch
+
+        from cnnbench import network  # noqa: F401 - with what it imports
+
+        torch.set_num_threads(int(spec.device["threads"]))
+    if spec.device["accelerator"] == "cpu":
+        memory.confine(spec.memory_bytes)
+
+
+def _load(spec: Spec) -> backends.Prepare:
+    return backends.training(spec) if spec.task.startswith("training") else backends.inference(spec)
+
+
+# --- time ---------------------------------------------------------------------------------------
+
+
+def _time(spec: Spec) -> dict[str, Any]:
+    """Durations of batches of each size, and of what the device can do at most, in turn."""
+    from cnnbench.bench import ceilings
+
+    _say("loading")
+    begin = time.perf_counter()
+    prepare = _load(spec)
+    found: dict[str, Any] = {"load_s": time.perf_counter() - begin}
+    calls, rows = _calls(spec, prepare, found)
+    product, operations = ceilings.matmul(spec.device)
+    copy, moved = ceilings.copy(spec.device)
+    company = Company()
+    settings = spec.settings
+    durations = in_turn(
+        {**{str(size): call for size, call in calls.items()}, "matmul": product, "copy": copy},
+        settings.rounds,
+        settings.round_s,
+        lambda name: _say(f"{spec.task}: batch {name}" if name[0].isdigit() else f"ceiling: {name}"),
+    )
+    found["others_cpu"] = company.share()
+    found["matmul_flops"] = operations / durations.pop("matmul").best
+    found["copy_bytes_per_s"] = moved / durations.pop("copy").best
+    rows += [_row(int(size), some) for size, some in durations.items()]
+    return found | {"rows": sorted(rows, key=lambda row: row["batch"])}
+
+
+def _calls(
+    spec: Spec, prepare: backends.Prepare, found: dict[str, Any]
+) -> tuple[dict[int, Call], list[dict[str, Any]]]:
+    """A call for each batch size, tried once; and rows of those that do not fit."""
+    calls: dict[int, Call] = {}
+    sizes = spec.batch_sizes
+    least = 2 if spec.task == "training" else 1  # one image alone has no batch statistics
+    for size in sizes or (least << doublings for doublings in count()):
+        _say(f"{spec.task}: batch {size}, first call")
+        try:
+            call = prepare(size)
+            begin = time.perf_counter()
+            call()
+            seconds = time.perf_counter() - begin
+        except Exception as error:
+            if not memory.exhausted(error):
+                raise
+            if sizes is None:
+                found["stopped"] = f"batch {size}: out of memory"
+                break
+            return calls, [{"batch": size, "error": "out of memory"}]
+        found.setdefault("first_call_s", seconds)
+        calls[size] = call
+        if sizes is None and _again(call) > LONGEST_S:
+            found["stopped"] = f"a batch of {size} takes more than {LONGEST_S:g} s"
+            break
+    return calls, []
+
+
+def _again(call: Call) -> float:
+    begin = time.perf_counter()
+    call()
+    return time.perf_counter() - begin
+
+
+def _row(size: int, durations: Durations) -> dict[str, Any]:
+    return {
+        "batch": size,
+        "calls": len(durations.all),
+        "p50_ms": 1e3 * durations.typical,
+        "p95_ms": 1e3 * durations.percentile(95),
+        "p99_ms": 1e3 * durations.percentile(99),
+        "images_per_s": size / durations.typical,
+        "spread": durations.spread,
+    }
+
+
+def _tune(spec: Spec) -> dict[str, Any]:
+    """Training steps in both memory formats, in turn; at the largest batch size that was asked for."""
+    from dataclasses import replace
+
+    assert spec.batch_sizes is not None
+    size = spec.batch_sizes[-1]
+    calls = {
+        layout: backends.training(replace(spec, device=spec.device | {"memory_format": layout}))(size)
+        for layout in ("contiguous", "channels_last")
+    }
+    company = Company()
+    found = in_turn(calls, spec.settings.rounds, spec.settings.round_s, _say)
+    return {
+        "others_cpu": company.share(),
+        "batch": size,
+        **{layout: {"seconds": some.typical, "spread": some.spread} for layout, some in found.items()},
+    }
+
+
+# --- memory -------------------------------------------------------------------------------------
+
+
+def _memory(spec: Spec) -> dict[str, Any]:
+    """Peaks of one batch size; the process is a fresh one."""
+    assert spec.batch_sizes is not None
+    (size,) = spec.batch_sizes
+    _say(f"{spec.task}: batch {size}")
+    before = memory.resident()
+    try:
+        prepare = _load(spec)
+        if spec.device["accelerator"] == "gpu":
+            return _on_gpu(prepare(size))
+        loaded = memory.resident()
+        memory.forget_peak()
+        call = prepare(size)
+        for _ in range(2):
+            call()
+    except Exception as error:
+        if not memory.exhausted(error):
+            raise
+        return {"error": "out of memory"}
+    most = memory.peak()
+    return {
+        "loaded_mb": max(0, loaded - before) / MB,
+        "activations_mb": max(0, most - loaded) / MB,
+        "process_mb": most / MB,
+    }
+
+
+def _on_gpu(call: Call) -> dict[str, Any]:
+    import torch
+
+    loaded = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    for _ in range(2):
+        call()
+    most = torch.cuda.max_memory_allocated()
+    return {
+        "loaded_mb": loaded / MB,
+        "activations_mb": (most - loaded) / MB,
+        "process_mb": torch.cuda.max_memory_reserved() / MB,
+    }

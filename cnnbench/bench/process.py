@@ -1,0 +1,72 @@
+"""Starts a process that measures, and hears what it finds."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+from cnnbench.bench.probe import PREFIX
+from cnnbench.bench.spec import Spec
+from cnnbench.child import imports_as_here
+
+COMMAND = [sys.executable, "-c", "from cnnbench.bench.probe import main; main()"]
+
+
+def measure(spec: Spec, said: Callable[[str], None] = lambda what: None) -> dict[str, Any]:
+    """Measure in a fresh process.
+
+    Args:
+        spec: what.
+        said: is told what goes on.
+
+    Raises:
+        RuntimeError: it ended without an answer.
+    """
+    last, found = "", None
+    with tempfile.TemporaryFile() as errors:
+        with imports_as_here():
+            process = subprocess.Popen(
+                COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, start_new_session=True
+            )
+        try:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write(pickle.dumps(spec))
+            process.stdin.flush()
+            for line in process.stdout:
+                text = line.decode(errors="replace")
+                if not text.startswith(PREFIX):
+                    continue
+                told: dict[str, Any] = json.loads(text.removeprefix(PREFIX))
+                if "said" in told:
+                    last = told["said"]
+                    said(last)
+                else:
+                    found = told["found"]
+                    process.stdin.close()
+            code = process.wait()
+        finally:
+            process.kill()  # also when this process is told to end
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None and not pipe.closed:
+                    pipe.close()
+        if found is None:
+            errors.seek(0)
+            raise RuntimeError(_why(code, last, errors.read().decode(errors="replace")))
+    return dict(found)
+
+
+def _why(code: int, last: str, errors: str) -> str:
+    if code < 0:
+        name = signal.Signals(-code).name
+        guess = " (out of memory?)" * (name in ("SIGKILL", "SIGABRT"))
+        return f"{last}: the process was killed by {name}{guess}"
+    lines = errors.strip().splitlines()
+    return f"{last}: {lines[-1] if lines else f'the process ended with exit code {code}'}"

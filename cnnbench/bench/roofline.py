@@ -1,0 +1,51 @@
+"""How many bytes a model's layers read and write, and what that allows a device to reach."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cnnbench import macs
+
+
+def traffic(model: nn.Module, shape: macs.Shape) -> tuple[int, int]:
+    """Numbers that pass between layers and memory if each layer reads its inputs and writes its output once.
+
+    What a compiler fuses, or a cache keeps, passes less often: the true figure is lower.
+
+    Returns:
+        Those of one image, and those of the weights, which a batch of any size reads once.
+    """
+    moved = 0
+
+    def count(module: nn.Module, inputs: Any, output: Any) -> None:
+        nonlocal moved
+        moved += sum(tensor.numel() for tensor in (*_tensors(inputs), *_tensors(output)))
+
+    leaves = [module for module in model.modules() if not list(module.children())]
+    hooks = [m.register_forward_hook(count) for m in leaves if not isinstance(m, nn.Identity)]
+    try:
+        try:
+            macs.forward(model, shape, 1, "meta")
+        except Exception:  # an operation without a meta kernel
+            moved = 0
+            macs.forward(model, shape, 1, "cpu")
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return moved, macs.params(model)
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, tuple | list):
+        return [tensor for item in value for tensor in _tensors(item)]
+    return []
+
+
+def itemsize(precision: str) -> int:
+    """Bytes of a number as it passes between layers."""
+    return {"bf16-mixed": 2, "16-mixed": 2, "64-true": 8}.get(precision, torch.float32.itemsize)

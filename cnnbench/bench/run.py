@@ -1,0 +1,211 @@
+"""One measurement as a run: settings -> model -> processes that measure -> summary."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+
+from cnnbench import network, tracking
+from cnnbench.attempt import attempt
+from cnnbench.bench import backends, memory, roofline
+from cnnbench.bench.figures import figures
+from cnnbench.bench.parity import parity
+from cnnbench.bench.process import measure
+from cnnbench.bench.spec import TORCH, Spec
+from cnnbench.device import MEMORY_FORMATS, resolve
+from cnnbench.errors import InputError
+from cnnbench.process import log_file, quiet
+from cnnbench.runs import Run
+from cnnbench.seeds import seed_all
+from cnnbench.settings import Bench
+from cnnbench.ui import console
+
+log = logging.getLogger("cnnbench")
+
+LEAST_GAIN = 0.05
+"""Below it the common memory format stays: a rule for each architecture is worth having for a reason."""
+
+
+class OutOfMemory(Exception):  # noqa: N818 - a finding about the device
+    """A batch does not fit; no smaller one is measured in its place."""
+
+
+def bench(settings: Bench, run: Run, cores: int | None = None, rank: object = None) -> None:
+    """Measure one configuration, and leave what was found in the run's folder.
+
+    Args:
+        settings: what was asked for.
+        run: where it lies.
+        cores: how many of the machine's cores it may use; all if it is None.
+        rank: no meaning: one process is measured.
+
+    Raises:
+        Busy: another process measures it.
+        InputError: before anything is written.
+        OutOfMemory: a batch size that was asked for does not fit; what was measured before is kept.
+        RuntimeError: a process that measures did not survive.
+    """
+    with quiet():
+        device = resolve(settings.device, None, cores, settings.arch.layout)
+        backends.check(settings, device["accelerator"])
+        tracking.check(settings)
+        model, shape, classes, facts = network.sketch(settings)
+        numbers, weights = roofline.traffic(model, shape)
+        with (
+            tempfile.TemporaryDirectory(prefix="cnnbench-") as folder,
+            _caches(Path(folder)),
+        ):
+            spec = _spec(settings, device, shape, classes, Path(folder))
+            with (
+                attempt(run, _config(settings), device, afresh=settings.force, verb=settings.verb) as this,
+                log_file(run.path / "train.log"),
+                tracking.track(settings, run, this.status["repeats"], []) as tracker,
+                _progress(run.path.name) as said,
+            ):
+                if settings.parity:
+                    summary, rows, problem = parity(spec, said)
+                elif settings.tune:
+                    summary, rows, problem = _tuned(spec, said), [], None
+                else:
+                    summary, rows, problem = _measured(spec, facts, numbers, weights, said)
+                this.check()
+                run.write_rows(rows)
+                run.write_summary(facts | summary)
+                for row in rows:
+                    tracker.log(row)
+                tracker.finish(facts | summary, None)
+                if problem is not None:
+                    raise problem
+
+
+def _spec(
+    settings: Bench, device: dict[str, Any], shape: tuple[int, int, int], classes: int, folder: Path
+) -> Spec:
+    """The weights, and the exported model if the backend wants one, as files.
+
+    Raises:
+        InputError: the model cannot be exported.
+    """
+    seed_all("init", settings.seed)
+    model = network.construct(settings, shape, classes)
+    if settings.of is not None:
+        model.load_state_dict(_trained(Path(settings.of)))
+    weights, exported = folder / "weights.pt", None
+    torch.save(model.state_dict(), weights)
+    if settings.backend not in TORCH or settings.parity:
+        exported = folder / "model.onnx"
+        try:
+            backends.export(model, shape, exported)
+        except (InputError, ImportError):
+            if not settings.parity:
+                raise
+            exported = None
+    sizes = None if settings.batch_sizes == "auto" else tuple(settings.batch_sizes)
+    limit = settings.memory_limit_gb
+    most = memory.free() if limit is None else int(limit * 1e9)
+    return Spec("time", settings, device, shape, classes, weights, exported, sizes, most)
+
+
+def _trained(path: Path) -> dict[str, Any]:
+    """The weights of a finished run, those of its best epoch."""
+    file = Run(path.expanduser()).checkpoints / "best.ckpt"
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)["state_dict"]
+    except Exception as error:  # torch names no error of its own for a damaged file
+        raise InputError(f"of={path}: {file.name} cannot be read ({type(error).__name__})") from None
+    return {key.removeprefix("model."): value for key, value in state.items() if key.startswith("model.")}
+
+
+def _tuned(spec: Spec, said: Callable[[str], None]) -> dict[str, Any]:
+    """Which memory format trains faster: contiguous only if that is more than noise."""
+    sizes = spec.batch_sizes or (64,)
+    found = measure(replace(spec, task="tune", batch_sizes=sizes), said)
+    spread = max(found[layout]["spread"] for layout in MEMORY_FORMATS)
+    ratio = found["contiguous"]["seconds"] / found["channels_last"]["seconds"]
+    return {
+        "tune/layout": "contiguous" if ratio < 1 - max(spread, LEAST_GAIN) else "channels_last",
+        "tune/channels_last_speedup": ratio,
+        "tune/batch": found["batch"],
+        "noise/training_spread": spread,
+        "noise/others_cpu": found["others_cpu"],
+    }
+
+
+def _measured(
+    spec: Spec, facts: dict[str, Any], numbers: int, weights: int, said: Callable[[str], None]
+) -> tuple[dict[str, Any], list[dict[str, Any]], Exception | None]:
+    """Time first, then memory, each in a process of its own."""
+    found: dict[str, dict[str, Any]] = {"time": measure(spec, said)}
+    trains = spec.settings.backend in TORCH
+    if trains:
+        sizes = spec.batch_sizes and tuple(size for size in spec.batch_sizes if size > 1)
+        if sizes is None or sizes:
+            found["training"] = measure(replace(spec, task="training", batch_sizes=sizes), said)
+    peaks: dict[str, dict[int, dict[str, Any]]] = {}
+    for task, timed in (("memory", "time"), ("training_memory", "training")):
+        rows = found.get(timed, {}).get("rows", [])
+        peaks[task] = {
+            row["batch"]: measure(replace(spec, task=task, batch_sizes=(row["batch"],)), said)
+            for row in rows
+            if "error" not in row
+        }
+    summary, table = figures(spec, facts, numbers, weights, found, peaks)
+    failed = [
+        f"batch_sizes={row['batch']}: {row['error']}{' in training' * (task == 'training')}; "
+        f"at most {spec.memory_bytes / 1e9:.1f} GB may be used"
+        for task, part in found.items()
+        for row in part["rows"]
+        if "error" in row
+    ]
+    return summary, table, OutOfMemory("; ".join(failed)) if failed else None
+
+
+@contextmanager
+def _caches(folder: Path) -> Iterator[None]:
+    """torch.compile starts from nothing, so that its first call shows what compiling takes."""
+    import os
+
+    name = "TORCHINDUCTOR_CACHE_DIR"
+    before = os.environ.get(name)
+    os.environ[name] = str(folder / "compiled")
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+@contextmanager
+def _progress(name: str) -> Iterator[Callable[[str], None]]:
+    """One line in a terminal that says what is measured; in the log every phase."""
+    with console.status(name) as status:
+
+        def said(what: str) -> None:
+            log.info(what)
+            status.update(f"{name}: {what}")
+
+        yield said
+
+
+def _config(settings: Bench) -> str:
+    free = {
+        "name": settings.name,
+        "select": settings.select,
+        "command": list(settings.command),
+        "output_dir": settings.output_dir,
+        "logger": settings.logger.model_dump(by_alias=True),
+        "rounds": settings.rounds,
+        "round_s": settings.round_s,
+        "memory_limit_gb": settings.memory_limit_gb,
+    }
+    return OmegaConf.to_yaml(OmegaConf.create(settings.choice() | free))
