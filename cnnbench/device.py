@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -128,8 +129,14 @@ def place(model: nn.Module, device: Mapping[str, Any]) -> nn.Module:
         torch.backends.cudnn.conv.fp32_precision = tf32  # type: ignore[attr-defined]
     model = model.to(memory_format=MEMORY_FORMATS[device["memory_format"]])
     if device.get("compile"):
+        quiet_compiler()
         model.compile()
     return model
+
+
+def quiet_compiler() -> None:
+    """torch.compile looks for CUDA, and warns that there is none, also where nobody asked for it."""
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 
 
 def lightning_precision(precision: str) -> Any:

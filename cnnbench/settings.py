@@ -8,6 +8,7 @@ the result (where data lies, how many worker processes) and is left out of the r
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
@@ -24,6 +25,7 @@ from pydantic import (
 )
 
 from cnnbench.errors import InputError, OpsError, suggest
+from cnnbench.runs import Run
 
 Free = Field(exclude=True)
 Count = Annotated[int, Field(ge=1)]
@@ -320,6 +322,11 @@ class Settings(Section):
                 )
         return self
 
+    @property
+    def label(self) -> str:
+        """What a run's name begins with."""
+        return f"{self.arch.name}-{self.data.name}-s{self.seed}"
+
     def resolved_ops(self) -> dict[str, str]:
         """The value of each axis that the architecture has, with `native` replaced by what it stands for."""
         if self.arch.native is None:
@@ -375,9 +382,16 @@ class Bench(Settings):
             raise ValueError("tune=true: one thing at a time; allowed with parity=false alone")
         return self
 
+    @property
+    def label(self) -> str:
+        """What a run's name begins with."""
+        what = "parity" if self.parity else "tune" if self.tune else self.backend
+        return f"{self.arch.name}-{self.data.name}-{what}-s{self.seed}"
+
     def choice(self) -> dict[str, Any]:
         """Of a measurement neither schedule nor split decide anything."""
         whole = super().choice()
+        whole["of"] = self.of and Path(self.of).name  # which ends with what decided it
         data = {k: v for k, v in whole["data"].items() if k in ("name", "size", "num_classes", "root")}
         kept = (
             "seed",
@@ -417,6 +431,8 @@ def parse(plain: Any) -> Settings:
         OpsError: an ablation axis that the architecture does not have.
     """
     try:
+        if plain.get("of"):
+            plain = _with_model_of(plain)
         settings = (Bench if "backend" in plain else Settings).model_validate(plain)
     except ValidationError as error:
         raise InputError("; ".join(_sentence(item, plain) for item in error.errors())) from None
@@ -425,6 +441,22 @@ def parse(plain: Any) -> Settings:
             reason = "foreign" if settings.arch.native is None else "absent"
             raise OpsError(reason, f"ops.{axis}={value} with arch={settings.arch.name}")
     return settings
+
+
+def _with_model_of(plain: dict[str, Any]) -> dict[str, Any]:
+    """A measurement of a trained run: the model and the images are that run's."""
+    run = Run(Path(plain["of"]).expanduser())
+    config = run.config()
+    if run.state != "finished" or run.verb != "train" or not config:
+        said = run.state if run.verb == "train" else "a measurement"
+        raise InputError(f"of={plain['of']}: {said}; allowed: the folder of a finished training run")
+    ops, data = config["ops"], config["data"]
+    images = {key: data[key] for key in ("name", "size", "num_classes", "root") if key in data}
+    return plain | {
+        "arch": config["arch"] | ({"native": ops} if ops else {}),
+        "ops": dict.fromkeys(Ops.model_fields, "native") | ops,
+        "data": {k: v for k, v in plain["data"].items() if k != "num_classes"} | images,
+    }
 
 
 def options(kind: type[SomeSection], given: Mapping[str, Any], where: str) -> SomeSection:

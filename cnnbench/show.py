@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> int:
     if not runs:
         raise InputError(f"{', '.join(map(str, paths))}: no run here (a folder with a status.json)")
     if len(runs) == 1 and runs[0].path in paths and not asked.clean:
-        ui.out.print(ui.run_table(runs[0]))
+        ui.out.print(ui.run_picture(runs[0]))
         return 0
     states = judged(runs)
     if asked.clean:

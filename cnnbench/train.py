@@ -9,6 +9,7 @@ import errno
 import hashlib
 import os
 import pkgutil
+import re
 import sys
 import time
 import traceback
@@ -26,7 +27,7 @@ from cnnbench.child import Died
 from cnnbench.errors import Busy, InputError, Interrupted
 from cnnbench.process import interruptible
 from cnnbench.runs import DONE, Run, identity, write_atomic
-from cnnbench.settings import Settings, parse, plain
+from cnnbench.settings import Bench, Settings, parse, plain
 
 if TYPE_CHECKING:
     from cnnbench.sweep.drive import Course
@@ -143,6 +144,11 @@ class Session:
         """The tables that end a sweep."""
         if not self.many or not self.runs:
             return
+        if all(run.verb == "bench" for run in self.runs):
+            from cnnbench.bench.table import findings
+
+            for table in findings(list(self.runs)):
+                ui.out.print(table)
         shown = [run for run, reason in self.runs.items() if reason or len(self.runs) <= ROWS]
         if shown:
             ui.out.print(ui.runs_table(shown))
@@ -157,6 +163,8 @@ class Session:
         from cnnbench.compare.page import page
         from cnnbench.compare.records import record
 
+        if all(run.config().get("parity") or run.config().get("tune") for run in self.runs):
+            return  # their tables have been shown
         found = compare([record(run) for run in self.runs], Options(select=tuple(self.select)))
         folder = next(iter(self.runs)).path.parent
         ui.out.print(terminal.picture(found, str(folder), methods=False), highlight=False)
@@ -177,6 +185,8 @@ def locate(settings: Settings, known: dict[str, str] | None = None) -> Run:
         settings: what was asked for.
         known: remembers what images and files hold, for the next run of a sweep.
     """
+    if isinstance(settings, Bench):
+        _check_of(settings)
     choice = settings.choice()
     known = {} if known is None else known
     if settings.data.name == "imagefolder":
@@ -191,8 +201,15 @@ def locate(settings: Settings, known: dict[str, str] | None = None) -> Run:
         if weights not in known:
             known[weights] = content(weights)
         choice["arch"]["weights"] = known[weights]
-    name = f"{settings.arch.name}-{settings.data.name}-s{settings.seed}-{identity(choice)}"
+    name = f"{settings.label}-{identity(choice)}"
     return Run(Path(settings.output_dir).expanduser() / settings.name / name)
+
+
+def _check_of(settings: Bench) -> None:
+    """Whether a trained run says what is measured, and nothing else does, too."""
+    said = [word for word in settings.command if re.match(r"[+~]*(arch|ops|data)[=.]", word)]
+    if settings.of is not None and said:
+        raise InputError(f"{said[0]}: of={settings.of} has its model and its images; allowed: without it")
 
 
 def content(path: str) -> str:
@@ -236,7 +253,7 @@ def train(settings: Settings, run: Run, *, brief: bool = False) -> float:
         except Busy:
             return train(settings, run, brief=brief)
     if not brief:
-        ui.out.print(ui.run_table(run))
+        ui.out.print(ui.run_picture(run))
     return best(run)
 
 

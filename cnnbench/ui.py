@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
@@ -67,8 +67,52 @@ def duration(seconds: Any) -> str:
     return f"{minutes}:{rest:02} min" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02} h"
 
 
-def run_table(run: Run) -> Table:
-    """One run: what came out, and where it lies."""
+def milliseconds(value: Any) -> str:
+    """12.345 as `12.3 ms`."""
+    return f"{value:.3g} ms" if isinstance(value, (int, float)) else "-"
+
+
+def outcome(run: Run) -> str:
+    """The figure of a finished run that one looks at first: `val 97.20 %`."""
+    summary = run.summary()
+    if run.verb == "bench":
+        if "parity/worst" in summary:
+            return f"errors up to {100 * summary['parity/worst']:.0f} % of what is allowed"
+        latency = f"latency {milliseconds(summary.get('time/latency_p50_ms'))}"
+        return str(summary.get("tune/layout", latency))
+    return f"val {percent(summary.get('best/val_acc'))}"
+
+
+def _as_it_is(value: Any) -> str:
+    return "-" if value is None else str(value)
+
+
+TRAINED: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "val acc": ("best/val_acc", percent),
+    "test acc": ("test/acc", percent),
+    "epochs": ("epochs", _as_it_is),
+    "wall time": ("time/wall_s", duration),
+}
+MEASURED: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "latency": ("time/latency_p50_ms", milliseconds),
+    "images/s": ("time/inference_images_per_s", count),
+    "training images/s": ("time/training_images_per_s", count),
+}
+"""The columns of a table of runs, with the keys of their figures."""
+
+
+def run_picture(run: Run) -> Group:
+    """One run: what came out, and where it lies; of a measurement also its tables."""
+    if run.verb != "bench":
+        return Group(run_table(run))
+    from cnnbench.bench import table
+
+    more = (table.batches(run), table.errors(run))
+    return Group(run_table(run, table.lines(run)), *(one for one in more if one is not None))
+
+
+def run_table(run: Run, lines: Iterable[tuple[str, str | Text]] = ()) -> Table:
+    """One run: what came out, what else there is to say in `lines`, and where it lies."""
     summary, state = run.summary(), run.state
     table = Table(title=str(run.path.name), show_header=False, title_justify="left", min_width=60)
     table.add_column(style="bold")
@@ -91,6 +135,8 @@ def run_table(run: Run) -> Table:
     if "time/wall_s" in summary:
         speed = f"   ({count(summary['time/images_per_s'])} images/s in training)"
         table.add_row("wall time", duration(summary["time/wall_s"]) + speed)
+    for label, text in lines:
+        table.add_row(label, text)
     table.add_row("lies in", str(run.path))
     table.add_row("show again", f"cnnbench runs {run.path}")
     return table
@@ -163,21 +209,14 @@ def legible(text: str, most: int = 60) -> str:
 
 def runs_table(runs: Iterable[Run], states: Mapping[Run, str] | None = None) -> Table:
     """Many runs, a row each, in the order given; unfinished and failed ones are shown too."""
+    runs = list(runs)
+    columns = MEASURED if runs and all(run.verb == "bench" for run in runs) else TRAINED
     rows: list[list[str | Text]] = []
     for run in runs:
         summary, state = run.summary(), states[run] if states else run.state
-        rows.append(
-            [
-                run.path.name,
-                Text(state, COLOURS.get(state, "")),
-                percent(summary.get("best/val_acc")),
-                percent(summary.get("test/acc")),
-                str(summary.get("epochs", "-")),
-                duration(summary.get("time/wall_s")),
-                last_sign(run),
-            ]
-        )
-    headers = ("run", "state", "val acc", "test acc", "epochs", "wall time", "last")
+        figures = (shown(summary.get(key)) for key, shown in columns.values())
+        rows.append([run.path.name, Text(state, COLOURS.get(state, "")), *figures, last_sign(run)])
+    headers = ("run", "state", *columns, "last")
     return fitting(headers, rows, labels=2)
 
 

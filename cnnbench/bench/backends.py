@@ -105,13 +105,14 @@ def module(spec: Spec) -> nn.Module:
     import torch
 
     from cnnbench import network
-    from cnnbench.device import DEVICE_TYPES, place
+    from cnnbench.device import DEVICE_TYPES, place, quiet_compiler
 
     model = network.construct(spec.settings, spec.shape, spec.classes)
     model.load_state_dict(torch.load(spec.weights, weights_only=True))
     if spec.device["precision"] == "64-true":
         model = model.double()
     if spec.settings.backend == "compile":
+        quiet_compiler()
         torch._dynamo.config.recompile_limit = 64  # each batch size has code of its own
     model = place(model, spec.device | {"compile": False}).to(DEVICE_TYPES[spec.device["accelerator"]])
     if spec.settings.backend == "compile":

@@ -7,12 +7,6 @@ from typing import Any
 from cnnbench.bench.roofline import itemsize
 from cnnbench.bench.spec import Spec
 
-LATENCY = "time/latency_p50_ms"
-"""What every measurement has."""
-
-NOISY = 0.1
-"""Of spread, or of other processes' work: beyond it the figures of a run are not to be trusted."""
-
 Peaks = dict[str, dict[int, dict[str, Any]]]
 
 
@@ -129,14 +123,3 @@ def _rows(timed: dict[str, Any], trained: dict[str, Any], peaks: Peaks) -> list[
                 rows[size][f"{prefix}{key}"] = peak.get(key, float("nan"))
     keys = dict.fromkeys(key for row in rows.values() for key in row)
     return [{key: rows[size].get(key, float("nan")) for key in keys} for size in sorted(rows)]
-
-
-def noisy(summary: dict[str, Any]) -> list[str]:
-    """Why the figures of a run are not to be trusted; nothing if they are."""
-    found = []
-    if (others := summary.get("noise/others_cpu", 0.0)) > NOISY:
-        found.append(f"other processes used {100 * others:.0f} % of the cores meanwhile")
-    for key in ("latency", "inference", "training"):
-        if (spread := summary.get(f"noise/{key}_spread", 0.0)) > NOISY:
-            found.append(f"{key} varied by {100 * spread:.0f} % between rounds")
-    return found

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from statistics import fmean
 
+from cnnbench.bench import noise
 from cnnbench.compare.figures import KINDS, LATENCY, Kind
 from cnnbench.compare.records import Record
 
@@ -18,9 +19,6 @@ JOINED = {
     "memory/activations_mb": "memory_activations_mb",
 }
 """The figures of a measurement that a trained run gets, and what they are called there."""
-
-BUSY = 0.1
-"""Share of the cores that others may use, and of the median that rounds may differ by."""
 
 Signature = tuple[tuple[str, str], ...]
 
@@ -100,14 +98,10 @@ def _noise(measured: Sequence[Record]) -> list[str]:
     }
     notes = []
     for why, found in shares.items():
-        loud = [share for share in found if share > BUSY]
+        loud = [share for share in found if share > noise.BUSY]
         if loud:
             notes.append(
                 f"{why} in {len(loud)} of {len(done)} measurements (up to {100 * max(loud):.0f} %): "
                 "smaller differences than that are noise"
             )
     return notes
-
-
-def _spreads(record: Record) -> list[float]:
-    return [v for k, v in record.figures.items() if k.startswith("noise/") and k.endswith("spread")]

@@ -21,7 +21,7 @@ from cnnbench.ddp import Rank
 from cnnbench.device import DEVICE_TYPES, place, resolve
 from cnnbench.errors import InputError
 from cnnbench.parts import make_data, make_task
-from cnnbench.settings import Settings
+from cnnbench.settings import Bench, Settings
 from cnnbench.sweep.pool import Report
 
 MEASURED_MACS = 20e9
@@ -45,6 +45,9 @@ def check(asked: Sequence[Settings], cores: int, here: bool) -> Report:
     rates: list[float] = []
     for i, settings in enumerate(asked):
         try:
+            if isinstance(settings, Bench):
+                once(_key(settings, "arch", "ops", "data"), partial(_sketch, settings))
+                continue
             once(_key(settings, "optimizer", "scheduler", "trainer"), partial(_recipe, settings))
             images, val = 0, 0
             if here:

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cnnbench.child import GRACE_S, Child, Died
+from cnnbench.errors import InputError
 from cnnbench.process import cpu_cores
-from cnnbench.settings import Sweep
+from cnnbench.settings import Bench, Sweep
 from cnnbench.sweep.plan import Cell, Plan
 from cnnbench.sweep.pool import Job, Outcome, examined
 
@@ -102,6 +103,11 @@ class Local:
     """
 
     def __init__(self, plan: Plan, batch: int | None = None) -> None:
+        if any(isinstance(cell.settings, Bench) for cell in plan.cells) and plan.sweep.jobs != 1:
+            raise InputError(
+                f"sweep.jobs={plan.sweep.jobs or 'null'}: measurements side by side disturb each other; "
+                "allowed: 1"
+            )
         self.running: dict[Cell, tuple[Child, Place]] = {}
         self.pending = plan.pending
         cores, runs = cpu_cores(), max(len(plan.cells), batch or 0)

@@ -79,7 +79,7 @@ class View:
                 state = "failed"  # also where nothing could be written
         text.append(state, ui.COLOURS.get(state, "yellow"))
         if state == "finished":
-            text.append(f"  val {ui.percent(cell.run.summary().get('best/val_acc'))}")
+            text.append(f"  {ui.outcome(cell.run)}")
         elif outcome.reason:
             text.append(f"  {outcome.reason}")
         if (eta := self._eta(course)) is not None and len(course.results) < self.total:
@@ -114,16 +114,8 @@ class View:
         )
         table = Table.grid(padding=(0, 2))
         for cell in at_work[:ROWS]:
-            rows = cell.run.rows()
-            epochs = cell.settings.trainer.max_epochs
-            last = f"val {ui.percent(rows[-1].get('val/acc'))}" if rows else ""
-            table.add_row(
-                Text(cell.run.path.name, "bold"),
-                ProgressBar(total=epochs, completed=len(rows), width=20),
-                f"epoch {len(rows)}/{epochs}",
-                last,
-                ui.duration(time.monotonic() - self.started.get(cell, time.monotonic())),
-            )
+            since = ui.duration(time.monotonic() - self.started.get(cell, time.monotonic()))
+            table.add_row(Text(cell.run.path.name, "bold"), *_progress(cell), since)
         if len(at_work) > ROWS:
             table.add_row(f"and {len(at_work) - ROWS} more")
         return Group(head, table)
@@ -148,3 +140,12 @@ class View:
             left += max(spent / LATE, factor * (cell.estimate_s or guess) - spent)
         runs = len(course.waiting) + len(course.running)
         return left / max(1, min(self.at_once or self.most, runs))
+
+
+def _progress(cell: Cell) -> tuple[RenderableType, str, str]:
+    """How far a run is: its epochs; a measurement has none."""
+    if cell.settings.verb == "bench":
+        return "", "measuring", ""
+    rows, epochs = cell.run.rows(), cell.settings.trainer.max_epochs
+    last = f"val {ui.percent(rows[-1].get('val/acc'))}" if rows else ""
+    return ProgressBar(total=epochs, completed=len(rows), width=20), f"epoch {len(rows)}/{epochs}", last
