@@ -351,7 +351,7 @@ class Bench(Settings):
     work: ClassVar[str] = "cnnbench.bench.run:bench"
 
     backend: Literal["eager", "compile", "onnxruntime", "openvino"]
-    batch_sizes: Literal["auto"] | Annotated[list[Count], Field(min_length=1)]
+    batch_sizes: Any
     of: str | None
     parity: bool
     tune: bool
@@ -362,9 +362,11 @@ class Bench(Settings):
     @field_validator("batch_sizes")
     @classmethod
     def _in_order(cls, value: Any) -> Any:
-        if value != "auto" and list(value) != sorted(set(value)):
-            raise ValueError("allowed: auto, or different numbers in rising order, as in [1,8,64]")
-        return value
+        given = value if isinstance(value, list) else [value]
+        numbers = all(type(size) is int and size > 0 for size in given)
+        if value != "auto" and not (given and numbers and given == sorted(set(given))):
+            raise ValueError("allowed: auto, or whole numbers in rising order, as in [1,8,64]")
+        return value if value == "auto" else given
 
     @model_validator(mode="after")
     def _measures_one_thing(self) -> Bench:
@@ -448,7 +450,7 @@ def _with_model_of(plain: dict[str, Any]) -> dict[str, Any]:
     run = Run(Path(plain["of"]).expanduser())
     config = run.config()
     if run.state != "finished" or run.verb != "train" or not config:
-        said = run.state if run.verb == "train" else "a measurement"
+        said = {"new": "no run", "finished": "no training run"}.get(run.state, run.state)
         raise InputError(f"of={plain['of']}: {said}; allowed: the folder of a finished training run")
     ops, data = config["ops"], config["data"]
     images = {key: data[key] for key in ("name", "size", "num_classes", "root") if key in data}

@@ -33,6 +33,8 @@ def check(settings: Bench, accelerator: str) -> None:
     Raises:
         InputError: it is not installed, or does not compute on this device.
     """
+    from cnnbench.device import check_compiler
+
     backend = settings.backend
     missing = [name for name in PACKAGES.get(backend, ()) if not find_spec(name)]
     if missing:
@@ -40,8 +42,8 @@ def check(settings: Bench, accelerator: str) -> None:
         raise InputError(f"backend={backend}: not installed; run `pip install 'cnnbench[{extra}]'`")
     if backend not in TORCH and accelerator != "cpu":
         raise InputError(f"backend={backend}: measured on the CPU alone; allowed with device=cpu")
-    if backend == "compile" and accelerator == "mps":
-        raise InputError("backend=compile: not on mps; allowed: eager")
+    if backend == "compile":
+        check_compiler("backend=compile", accelerator)
 
 
 def inference(spec: Spec) -> Prepare:

@@ -38,7 +38,7 @@ EVAL_BATCH = 4
 
 @dataclass(frozen=True)
 class Augment:
-    """What happens to training images; see `data.augment` in conf/train.yaml."""
+    """What happens to training images; see `data.augment` in conf/settings.yaml."""
 
     resized_crop: tuple[float, float] | None = None
     crop: int = 0
