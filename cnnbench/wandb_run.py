@@ -5,10 +5,14 @@ W&B writes to `<folder>/wandb/`; beside its own files lies `url.txt`, the run's 
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from cnnbench.errors import InputError
 from cnnbench.runs import write_atomic
@@ -115,6 +119,58 @@ def write_url(folder: Path, url: str) -> None:
         write_atomic(folder / "wandb" / "url.txt", url + "\n")
 
 
+def near(path: Path) -> Path:
+    """A path as one would type it here: below the working folder without that."""
+    path, here = path.absolute(), Path.cwd()
+    for one in (path, path.resolve()):
+        if one.is_relative_to(here):
+            return one.relative_to(here)
+    return path
+
+
+def check_place(project: str | None, entity: str | None) -> None:
+    """Find out whether W&B takes the names of a project, and of a user or team; None is its own choice.
+
+    Raises:
+        InputError: naming the option that is wrong.
+    """
+    for option, value in (("--project", project), ("--entity", entity)):
+        if value is not None and (why := bad_name(value)):
+            raise InputError(f"{option} {value}: {why}")
+
+
+def bad_name(value: str) -> str:
+    """What W&B has against the name of a project, a user or a team; empty if nothing."""
+    if 1 <= len(value) <= 128 and not re.search(r"[/\\#?%:]|^\s|\s$", value):
+        return ""
+    return "allowed: 1 to 128 characters, none of / \\ # ? % :, no space at its ends"
+
+
+def check_url() -> None:
+    """Find out whether the address of W&B's server, if the environment gives one, is an address.
+
+    Raises:
+        InputError: it is not.
+    """
+    given = os.environ.get("WANDB_BASE_URL")
+    if given is not None and (why := _bad_url(given)):
+        raise InputError(f"WANDB_BASE_URL={given}: {why}")
+
+
+def _bad_url(given: str) -> str:
+    import wandb
+
+    try:
+        parts = urlsplit(given)
+        if parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0):
+            wandb.Settings(base_url=given)  # knows more, such as that the cloud's begins with `api.`
+            return ""
+    except ValueError as error:
+        if "base_url" in str(error):
+            return " ".join(str(error).split("Value error, ")[-1].split("[type=")[0].split())
+    return "no address of a server; allowed: http://… or https://…, or none at all for W&B's own"
+
+
 def check_key(what: str, *, verify: bool = False) -> None:
     """Find out whether there is an API key; asks for one if there is a person to ask.
 
@@ -129,11 +185,15 @@ def check_key(what: str, *, verify: bool = False) -> None:
 
     if os.environ.pop("WANDB_MODE", None):  # which would keep it from looking for one; our modes are options
         wandb.teardown()
+    check_url()
     try:
-        wandb.login(verify=verify)  # from the environment or ~/.netrc
+        with contextlib.redirect_stderr(io.StringIO()):  # it says at length where it found the key
+            found = wandb.login(verify=verify, prompt=False)  # from the environment or ~/.netrc
+        if not found:
+            wandb.login(verify=verify)  # asks
     except wandb.errors.UsageError:
         raise InputError(f"{what}: no API key; run `wandb login`, or set WANDB_API_KEY") from None
-    except wandb.errors.AuthenticationError as error:
+    except (wandb.errors.Error, OSError) as error:  # not taken, or nobody answers
         raise InputError(f"{what}: {' '.join(str(error).split())}") from None
 
 

@@ -57,6 +57,7 @@ def test_all_runs_are_uploaded_once(outputs, server, cli):
     assert server.requests == [], "nothing is asked where nothing is to be done"
     assert cli("sync", "--force", "--project", "other", "--entity", "them")[0] == 0
     assert {run.told["project"] for run in server.runs.values()} == {"other"}
+    assert not list(Path("outputs").rglob(".sync"))
 
 
 def test_a_single_run_and_two_paths_of_the_same(outputs, server, cli):
@@ -110,6 +111,7 @@ def test_refused_rows_are_no_success(outputs, server, cli, monkeypatch):
     assert f"failed: {runs()[0].path}: Fatal error while uploading data" in err
     monkeypatch.setattr(wandb_server.Handler, "file_stream", real)
     assert cli("sync")[1].startswith("1 uploaded, 4 there already\n")
+    assert epochs(server.runs[refused]) == list(range(EPOCHS))
 
 
 def test_a_refusal_of_all_is_not_tried_run_by_run(outputs, server, cli, monkeypatch):
@@ -245,7 +247,7 @@ def test_killed_and_run_again(outputs, server, monkeypatch):
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "5 uploaded" in done.stdout or "there already" in done.stdout
     assert len(server.runs) == 5
-    assert all(set(epochs(run)) == set(range(EPOCHS)) for run in server.runs.values())
+    assert all(epochs(run) == list(range(EPOCHS)) for run in server.runs.values())
 
 
 @pytest.mark.parametrize("path", ["empty", "missing"])
