@@ -10,6 +10,7 @@ import io
 import os
 import re
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -19,6 +20,12 @@ from cnnbench.runs import write_atomic
 from cnnbench.ui import console
 
 Mode = Literal["online", "offline"]
+
+TAG_LENGTH = 64
+"""Letters that W&B allows a tag to have."""
+
+ERROR_LENGTH = 1000
+"""Letters of an error message that are logged."""
 
 INIT_TIMEOUT_S = 15.0
 FINISH_TIMEOUT_S = 60.0
@@ -45,6 +52,12 @@ def start(
     """
     import wandb
 
+    if mode == "offline" and (given := os.environ.get("WANDB_BASE_URL")) is not None and _bad_url(given):
+        # It is not asked, and yet W&B would not start.
+        console.print(f"WANDB_BASE_URL={given}: {_bad_url(given)}; passed over", style="yellow", highlight=False)
+        del os.environ["WANDB_BASE_URL"]
+        wandb.teardown()
+    options = {**options, "tags": tags(options.get("tags") or ())}
     try:
         run = wandb.init(
             dir=str(folder),
@@ -79,25 +92,53 @@ def start(
     return run
 
 
-def finish(run: Any, folder: Path, exit_code: int) -> None:
+def tags(wanted: Iterable[str]) -> list[str]:
+    """Each once, and cut to what W&B takes: `arch:<a long name>` must not cost a run its log."""
+    return list(dict.fromkeys(tag[:TAG_LENGTH] for tag in wanted if tag))
+
+
+def end(run: Any, state: str, error: str = "") -> None:
+    """Say at W&B how a run ended, which tells finished, failed and crashed apart, and no more than that.
+
+    A tag is there to be filtered by, of what is not finished; a resumed run loses that of the attempt before.
+    """
+    run.summary.update({"state": state, "error": error[:ERROR_LENGTH]})
+    before = list(run.tags or ())
+    now = [tag for tag in before if not tag.startswith("state:")]
+    if state != "finished":
+        now.append(f"state:{state}")
+    if now != before:
+        run.tags = now
+
+
+def finish(run: Any, folder: Path, exit_code: int, *, whole: bool = True) -> None:
     """End a W&B run, then drop what it replaces: the files of earlier runs with its id.
 
-    What the server did not get in time stays to be sent by `cnnbench sync`, which is said.
+    What the server did not get stays to be sent by `cnnbench sync`, which is said.
+
+    Args:
+        run: the W&B run.
+        folder: that `wandb/` lies in.
+        exit_code: 0 if all went well.
+        whole: nothing could not even be logged.
     """
     own = Path(run.dir).parent
     online = not run.offline
     try:
         run.finish(exit_code=exit_code)
     except TimeoutError:
+        whole = False
+    else:
+        if online and whole:
+            mark_synced(own, run.id)
+    if online and not whole:
         console.print(
-            f"W&B did not get everything in time; later: cnnbench sync {folder}",
+            f"W&B did not get everything: its copy may lack epochs, tables and pictures, and final figures; "
+            f"later: cnnbench sync {near(folder)}",
             style="yellow",
             highlight=False,
             soft_wrap=True,
         )
-    else:
-        if online:
-            mark_synced(own, run.id)
     for other in (folder / "wandb").glob(f"*run-*-{run.id}*"):
         if other.name != own.name:
             shutil.rmtree(other, ignore_errors=True)
@@ -183,9 +224,9 @@ def check_key(what: str, *, verify: bool = False) -> None:
     """
     import wandb
 
+    check_url()
     if os.environ.pop("WANDB_MODE", None):  # which would keep it from looking for one; our modes are options
         wandb.teardown()
-    check_url()
     try:
         with contextlib.redirect_stderr(io.StringIO()):  # it says at length where it found the key
             found = wandb.login(verify=verify, prompt=False)  # from the environment or ~/.netrc

@@ -325,7 +325,7 @@ def test_server_out_of_reach(monkeypatch, capfd):
     assert epochs(logged(the_run()).history) == list(range(EPOCHS))
 
 
-def test_server_that_goes_away(troublesome, server, monkeypatch):
+def test_server_that_goes_away(troublesome, server, monkeypatch, capfd):
     def stop(epoch):
         if epoch == 1:
             server.stop()
@@ -341,6 +341,10 @@ def test_server_that_goes_away(troublesome, server, monkeypatch):
     assert epochs(wandb_run.history) == list(range(EPOCHS))
     assert wandb_run.summary["test/acc"] == the_run().summary()["test/acc"]
     assert "test/worst_mistakes" in wandb_run.history[-1]
+    assert "test/confusion_table" in wandb_run.history[-1]
+    said = capfd.readouterr().err
+    assert said.count("W&B did not get everything: its copy may lack") == 1
+    assert "logging failed" not in said
 
 
 def test_logging_that_cannot_start_costs_no_run(monkeypatch, capfd):
