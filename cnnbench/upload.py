@@ -1,11 +1,12 @@
 """Sending what W&B wrote to disk, and knowing what became of each run.
 
-`wandb sync` is given a parcel for each run: its file, and beside it a link to the files that were logged. So its
-marks fall into the parcels, and a run is marked as sent only when it is known that nothing of it was refused.
+`wandb sync` is given a parcel for each run: its file, and beside it a link to the files that were logged. So
+its marks fall into the parcels, and a run is marked as sent only when nothing of it was refused.
 
-A run that the server has already is sent without the rows that are there. The client would append them once more,
-and W&B says of rows with the same step now that they are overwritten, now that they are ignored. Deleting the run
-first is no way either: its notes and its place in reports go with it, and W&B refuses its id for a week after.
+A run that the server has already is sent without the rows that are there. The client would append them once
+more, and of rows with the same step W&B's people say now that they are overwritten, now that they are ignored.
+Deleting the run first is no way either: its notes and its place in reports go with it, and W&B refuses its id
+for a week after that.
 """
 
 from __future__ import annotations
@@ -115,7 +116,7 @@ class Upload:
         """Make the parcels; those whose place at W&B cannot be looked at fail."""
         contents: dict[Logged, wandb_file.Content] = {}
         for one in batch:
-            with suppress(wandb_file.Unreadable, OSError):  # `wandb sync` will say so
+            with suppress(wandb_file.UnreadableError, OSError):  # `wandb sync` will say so
                 contents[one] = wandb_file.content(one.file)
         packed = []
         for target in dict.fromkeys((said.entity, said.project) for said in contents.values()):

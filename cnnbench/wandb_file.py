@@ -1,7 +1,7 @@
 """What W&B wrote of one run, `run-<id>.wandb`: read, and written once more without what a server has already.
 
-W&B's client sends a file from its beginning, and what it sends is appended to the rows that the server has: sent a
-second time, each epoch would be there twice. It has no way to leave rows out, hence this.
+W&B's client sends a file from its beginning, and what it sends is appended to the rows that the server has:
+sent a second time, each epoch would be there twice. It has no way to leave rows out, hence this.
 
 The file opens with 7 bytes, then comes a LevelDB log: blocks of 32 KiB; a record is one or more chunks of
 checksum, length, kind and bytes; its bytes are one of the messages of W&B's `wandb_internal.proto`.
@@ -23,7 +23,7 @@ HEAD = struct.Struct("<IHB")
 WHOLE, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 
 
-class Unreadable(ValueError):
+class UnreadableError(ValueError):
     """The file is damaged, or of a version that is not known here."""
 
 
@@ -46,7 +46,7 @@ def content(path: Path) -> Content:
     """What the file says.
 
     Raises:
-        Unreadable: it is damaged.
+        UnreadableError: it is damaged.
         OSError: it cannot be read.
     """
     found = Content()
@@ -64,10 +64,10 @@ def content(path: Path) -> Content:
 def write_rest(path: Path, target: Path, last: int) -> None:
     """Write a file anew without the rows up to a step, which a server has already.
 
-    Measurements of the machine belong to an attempt, not to an epoch: without a new row there are no new ones.
+    Measurements of the machine belong to an attempt, not to an epoch: without a new row, none is new.
 
     Raises:
-        Unreadable: it is damaged.
+        UnreadableError: it is damaged.
         OSError: it cannot be read, or the other not written.
     """
     records = list(_records(path.read_bytes()))
@@ -84,31 +84,31 @@ def write_rest(path: Path, target: Path, last: int) -> None:
 
 def _records(data: bytes) -> Iterator[tuple[bytes, Any]]:
     """The messages of a file, as bytes and read."""
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     from wandb.proto.wandb_internal_pb2 import Record
 
     if not data.startswith(OPENING):
-        raise Unreadable("bad header")
+        raise UnreadableError("bad header")
     at, parts = len(OPENING), b""
     while at < len(data):
         if (room := BLOCK - at % BLOCK) < HEAD.size:  # zeros up to the next block
             at += room
             continue
         if at + HEAD.size > len(data):
-            raise Unreadable("incomplete record")
+            raise UnreadableError("incomplete record")
         checksum, length, kind = HEAD.unpack_from(data, at)
         chunk = data[at + HEAD.size : at + HEAD.size + length]
         at += HEAD.size + length
         if kind not in (WHOLE, FIRST, MIDDLE, LAST) or at > len(data):
-            raise Unreadable("incomplete record")
+            raise UnreadableError("incomplete record")
         if checksum != zlib.crc32(bytes([kind]) + chunk):
-            raise Unreadable("wrong checksum")
+            raise UnreadableError("wrong checksum")
         parts = chunk if kind in (WHOLE, FIRST) else parts + chunk
         if kind in (WHOLE, LAST):
             try:
                 yield parts, Record.FromString(parts)
             except DecodeError:
-                raise Unreadable("a record of another version") from None
+                raise UnreadableError("a record of another version") from None
 
 
 def _chunks(data: bytes, at: int) -> bytes:

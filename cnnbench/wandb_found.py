@@ -1,4 +1,4 @@
-"""What a user means by the paths and conditions of `cnnbench sync`: what is to be sent, and what there is not."""
+"""What is meant by the paths and conditions of `cnnbench sync`: what can be sent, and what is not there."""
 
 from __future__ import annotations
 

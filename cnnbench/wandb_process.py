@@ -1,8 +1,8 @@
 """One process of the real `wandb sync`, and what it says about each run that it was given.
 
-It takes many runs, but its exit code is 0 whatever happens: one unreadable file ends it before anything is sent, a
-run whose rows were refused is marked as synced, and of files that were refused not even a word is printed: they are
-in its log alone.
+It takes many runs, but its exit code is 0 whatever happens: one unreadable file ends it before anything is sent,
+a run whose rows were refused is marked as synced, and of files that were refused not even a word is printed:
+they are in its log alone.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ ERROR = re.compile(r"(?:ERROR|Error:) (?:\[(?P<label>\S+)\] )?(?P<text>(?!Find d
 QUOTED = re.compile(r'"([^"]+)"')
 ADVICE = re.compile(r"\s*[^.;:]*`wandb sync`[^.;]*[.;]?")
 """`Use `wandb sync` …`: it is what has just been done."""
+CONSEQUENCES = ("api: HTTP error", "runsync: didn't print run URL")
+"""Errors in its log that another one explains."""
 
 
 @dataclass
@@ -112,7 +114,7 @@ def _about(label: str | None, text: str, files: Sequence[Path]) -> list[Path]:
 def _logged(place: Path) -> Iterator[tuple[Path, str]]:
     """The errors of its log: of each file, what kept others from being uploaded, once for each reason.
 
-    `api: HTTP error` is one answer of the server; whether something was lost by it, another line says.
+    Whether something was lost by one answer of the server another line says.
     """
     seen = set()
     for log in place.rglob("debug-sync*.log"):
@@ -122,7 +124,12 @@ def _logged(place: Path) -> Iterator[tuple[Path, str]]:
                 level, message, file = told["level"], str(told["msg"]), Path(told["sync_path"])
             except (ValueError, KeyError, TypeError):
                 continue  # no message, or one that is about no run
+            if level != "ERROR" or message.startswith(CONSEQUENCES):
+                continue
+            detail = str(told.get("error", ""))
+            detail = "; ".join(re.findall(r'"message": *"([^"]+)"', detail)) or detail
             reason = re.sub(r"^(PUT|POST) \S+ |\bPut \"\S+\": |\nwhile retrying: .*", "", message)
-            if level == "ERROR" and message != "api: HTTP error" and (file, reason) not in seen:
+            reason = f"{reason}: {detail}" if detail else reason
+            if (file, reason) not in seen:
                 seen.add((file, reason))
                 yield file, reason

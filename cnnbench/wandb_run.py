@@ -54,7 +54,9 @@ def start(
 
     if mode == "offline" and (given := os.environ.get("WANDB_BASE_URL")) is not None and _bad_url(given):
         # It is not asked, and yet W&B would not start.
-        console.print(f"WANDB_BASE_URL={given}: {_bad_url(given)}; passed over", style="yellow", highlight=False)
+        console.print(
+            f"WANDB_BASE_URL={given}: {_bad_url(given)}; passed over", style="yellow", highlight=False
+        )
         del os.environ["WANDB_BASE_URL"]
         wandb.teardown()
     options = {**options, "tags": tags(options.get("tags") or ())}

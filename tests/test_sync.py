@@ -15,7 +15,7 @@ import wandb_server
 from wandb_logged import EPOCHS, TINY, folder_of, runs
 from wandb_server import KEY
 
-from cnnbench import lease, upload
+from cnnbench import lease, upload, wandb_process
 from cnnbench.compare.plain import url
 from cnnbench.compare.records import record
 from cnnbench.runs import find
@@ -215,15 +215,15 @@ def test_a_server_out_of_reach_ends_it_at_once(outputs, cli, monkeypatch):
 def test_a_server_that_goes_away_costs_what_was_not_sent(outputs, server, cli, monkeypatch):
     """It is given up, long before W&B's own client would."""
     monkeypatch.setattr(upload, "BATCH", 2)
-    monkeypatch.setattr(upload, "RETRIES", dict.fromkeys(upload.RETRIES, "1"))
-    real = upload.Upload._sync
+    monkeypatch.setattr(wandb_process, "RETRIES", dict.fromkeys(wandb_process.RETRIES, "1"))
+    real = upload.Upload._send
 
-    def sync(self, batch):
+    def send(self, batch):
         if self.done:
             server.stop()
         return real(self, batch)
 
-    monkeypatch.setattr(upload.Upload, "_sync", sync)
+    monkeypatch.setattr(upload.Upload, "_send", send)
     start = time.monotonic()
     code, out, err = cli("sync")
     assert time.monotonic() - start < 60

@@ -31,12 +31,12 @@ def test_forced_again_and_again_each_row_is_there_once(outputs, server, cli):
     assert cli("sync", runs()[0].path)[0] == 0
     (run,) = server.runs.values()
     first = run.history
-    told, events = dict(run.told), len(run.lines[wandb_server.EVENTS])
+    tags, events = run.told["tags"], len(run.lines[wandb_server.EVENTS])
     for _ in range(2):
         run.files.clear()
         assert cli("sync", "--force", runs()[0].path)[1].startswith("1 uploaded\n")
         assert run.history == first
-        assert (run.told, run.exit_code) == (told, 0)
+        assert (run.told["tags"], run.told["groupName"], run.exit_code) == (tags, "abl", 0)
         assert len(run.lines[wandb_server.EVENTS]) == events
         assert any(name.startswith("media/images/") for name in run.files), "files are sent again"
 
