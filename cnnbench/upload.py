@@ -4,7 +4,7 @@
 its marks fall into the parcels, and a run is marked as sent only when nothing of it was refused.
 
 A run that the server has already is sent without the rows that are there. The client would append them once
-more, and of rows with the same step W&B's people say now that they are overwritten, now that they are ignored.
+more, and of rows with the same step W&B's people say now that they are overwritten, now that they are not.
 Deleting the run first is no way either: its notes and its place in reports go with it, and W&B refuses its id
 for a week after that.
 """

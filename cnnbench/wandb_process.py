@@ -1,7 +1,7 @@
 """One process of the real `wandb sync`, and what it says about each run that it was given.
 
-It takes many runs, but its exit code is 0 whatever happens: one unreadable file ends it before anything is sent,
-a run whose rows were refused is marked as synced, and of files that were refused not even a word is printed:
+It takes many runs, but its exit code is 0 whatever happens: one unreadable file ends it before all others, a
+run whose rows were refused is marked as synced, and of files that were refused not even a word is printed:
 they are in its log alone.
 """
 

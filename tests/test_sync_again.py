@@ -197,3 +197,72 @@ def test_an_interruption_says_what_was_done(outputs, server, monkeypatch, signum
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "uploaded" in done.stdout
     assert {tuple(steps(run)) for run in server.runs.values()} == {tuple(range(EPOCHS + 1))}
+
+
+# --- what is asked for, and what is not there ----------------------------------------------------
+
+
+def test_conditions(outputs, server, cli):
+    assert cli("sync", "arch=mlp")[1].startswith("1 uploaded\n")
+    assert cli("sync", "outputs/abl", "ops.norm=none", "seed=0,1")[1].startswith("2 uploaded\n")
+    code, _, err = cli("sync", "ops.nrm=none")
+    assert code == 2
+    assert err.startswith("error: ops.nrm=none: none of these runs has this setting; did you mean ops.norm?")
+
+
+def test_a_wandb_folder_stands_for_what_was_logged_in_it(outputs, server, cli):
+    assert cli("sync", runs()[0].path / "wandb")[1].startswith("1 uploaded\n")
+    assert cli("sync", folder_of(runs()[1].path))[1].startswith("1 uploaded\n")
+    assert len(server.runs) == 2
+
+
+def test_runs_with_nothing_to_send_are_named(outputs, server, cli):
+    first, second, third = runs()[:3]
+    shutil.rmtree(first.path / "wandb")
+    next(second.path.glob("wandb/*/*.wandb")).unlink()
+    (third.path / "status.json").unlink()
+    assert cli(*MLP, "seed=7", "name=abl", "logger=none")[0] == 0
+    code, out, err = cli("sync")
+    assert code == 0
+    assert out.splitlines()[0] == "2 uploaded, 3 with nothing to send, 1 not logged with W&B"
+    for path, why in (
+        (first.path, "its W&B log is gone"),
+        (second.path, "its W&B log is gone"),
+        (third.path, "has a W&B log but no status.json"),
+    ):
+        assert f"nothing to send: {path}: {why}\n" in err
+
+
+@pytest.mark.parametrize("option", ["--project", "--entity"])
+@pytest.mark.parametrize("value", ["a/b", "", " a", "x" * 129])
+def test_names_that_wandb_would_refuse(outputs, server, cli, option, value):
+    code, out, err = cli("sync", option, value)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {option} {value}: allowed: 1 to 128 characters")
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("url", ["localhost:18765", "", "ftp:/x"])
+def test_an_address_that_is_none(outputs, cli, monkeypatch, url):
+    monkeypatch.setenv("WANDB_BASE_URL", url)
+    code, out, err = cli("sync")
+    assert (code, out) == (2, "")
+    assert err == (
+        f"error: WANDB_BASE_URL={url}: no address of a server; "
+        "allowed: http://… or https://…, or none at all for W&B's own\n"
+    )
+
+
+def test_only_its_own_words(outputs, server, cli):
+    """W&B says at each step where it found the key."""
+    assert cli("sync")[2] == ""
+    said = cli("compare", "--wandb", "--mode", "online")[2]
+    assert "Loaded credentials" not in said
+
+
+def test_advice_of_wandbs_is_left_out():
+    from cnnbench.wandb_process import line
+
+    said = "Fatal error while uploading data. Some run data will not be synced, but it will still be written."
+    assert line([f"{said} Use `wandb sync` at the end of the run to try uploading."]) == said
+    assert line(["Use `wandb sync` to try again."]) == "Use `wandb sync` to try again.", "better than nothing"
