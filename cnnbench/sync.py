@@ -15,6 +15,7 @@ from cnnbench.errors import InputError, Interrupted
 from cnnbench.process import interruptible
 from cnnbench.upload import Logged, Upload
 from cnnbench.wandb_found import Found, search
+from cnnbench.wandb_process import RETRIES
 from cnnbench.wandb_run import near
 
 LOCK = ".sync"
@@ -50,7 +51,7 @@ def main(arguments: list[str]) -> int:
     wandb_run.check_place(asked.project, asked.entity)
     found = search(paths, wanted)
     _tell(found)
-    if not found.logged and not found.busy:
+    if not found.logged and not found.busy and not found.lost:
         what = " ".join([*map(str, paths), *(f"{key}={value}" for key, value in wanted.items())])
         raise InputError(f"{what}: nothing here was logged with W&B; logger=wandb does so")
     with ExitStack() as stack:
@@ -72,6 +73,8 @@ def _upload(found: Found, ours: Sequence[Logged], held: Sequence[Logged], asked:
     if not wanted:
         ui.out.print(_summary(counts), highlight=False)
         return 0
+    for name, times in RETRIES.items():  # also for what W&B's client asks in this process
+        os.environ.setdefault(name, times)
     wandb_run.check_url()
     if reason := wandb_run.unreachable():
         raise InputError(f"cnnbench sync: {reason}")
@@ -122,7 +125,7 @@ def _alone(stack: ExitStack, found: Sequence[Logged]) -> tuple[list[Logged], lis
             free += runs
         else:
             free += runs
-    return [one for one in found if one in free], held
+    return free, held
 
 
 def _tell(found: Found) -> None:

@@ -11,7 +11,6 @@ for a week after that.
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -108,7 +107,7 @@ class Upload:
         try:
             wandb_run.marker(one.folder, one.id).unlink(missing_ok=True)
         except OSError as error:
-            self._fail({one: f"{one.folder}: cannot be written ({error.strerror})"})
+            self._fail({one: f"{wandb_run.near(one.folder)}: cannot be written ({error.strerror})"})
             return False
         return True
 
@@ -243,5 +242,5 @@ def _last_step(run: Any) -> int:
 def _lacking(one: Logged, said: wandb_file.Content) -> dict[Logged, str]:
     """What was logged and is not there any more."""
     gone = [name for name in said.media if not (one.folder / "files" / name).is_file()]
-    where = os.path.relpath(one.folder / "files")
+    where = wandb_run.near(one.folder / "files")
     return {one: f"{len(gone)} of its {len(said.media)} files are gone from {where}"} if gone else {}

@@ -233,6 +233,22 @@ def test_runs_with_nothing_to_send_are_named(outputs, server, cli):
         assert f"nothing to send: {path}: {why}\n" in err
 
 
+def test_nothing_left_to_send(outputs, server, cli):
+    for run in runs():
+        shutil.rmtree(run.path / "wandb")
+    assert cli("sync")[:2] == (0, "0 uploaded, 5 with nothing to send\n")
+    assert server.requests == []
+
+
+def test_a_server_that_gives_no_list_of_its_runs(outputs, server, cli, monkeypatch):
+    """What is there is not known: nothing is sent rather than sent twice."""
+    monkeypatch.delattr("wandb_server.WandbServer.list_runs")
+    code, out, err = cli("sync")
+    assert (code, out) == (1, "0 uploaded, 5 failed\n")
+    assert err.count("unknown operation") == 5
+    assert not server.runs
+
+
 @pytest.mark.parametrize("option", ["--project", "--entity"])
 @pytest.mark.parametrize("value", ["a/b", "", " a", "x" * 129])
 def test_names_that_wandb_would_refuse(outputs, server, cli, option, value):

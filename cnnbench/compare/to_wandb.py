@@ -86,9 +86,11 @@ def log(
     try:
         (folder / "wandb").mkdir(exist_ok=True)
     except OSError as error:
-        raise InputError(f"--wandb: {folder / 'wandb'}: cannot be written ({error.strerror})") from None
+        raise InputError(
+            f"--wandb: {wandb_run.near(folder / 'wandb')}: cannot be written ({error.strerror})"
+        ) from None
     if not os.access(folder / "wandb", os.W_OK):  # W&B would write to /tmp instead
-        raise InputError(f"--wandb: {folder / 'wandb'}: cannot be written")
+        raise InputError(f"--wandb: {wandb_run.near(folder / 'wandb')}: cannot be written")
     try:
         run = wandb_run.start(
             folder,
