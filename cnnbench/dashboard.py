@@ -26,9 +26,12 @@ if TYPE_CHECKING:
 COLUMNS = 24
 """Of W&B's grid."""
 
+SHOWN, BARS = 1000, 100
+"""Runs and bars of a panel, at the least: a workspace outlives the runs that there are when it is made."""
+
 
 def main(arguments: list[str]) -> int:
-    """Write the specification, and with `--save` save it at W&B; 1 if that cannot be done now."""
+    """Write the specification, and with `--save` save it at W&B; 1 if that cannot be done."""
     default = os.environ.get("CNNBENCH_OUTPUTS", "outputs")
     parser = argparse.ArgumentParser(
         "cnnbench dashboard",
@@ -47,25 +50,34 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--out", metavar="FILE", type=Path, help="default: dashboard.json in the first PATH")
     parser.add_argument("--save", action="store_true", help="save it at W&B")
     asked = parser.parse_args(arguments)
+    if conditions := [word for word in asked.paths if "=" in word.name and not word.exists()]:
+        raise InputError(
+            f"{conditions[0]}: a workspace shows all runs of an experiment; allowed: folders of runs "
+            "(filter them in the workspace, or name a folder with fewer)"
+        )
+    wandb_run.check_place(asked.project, asked.entity)
     paths: list[Path] = asked.paths or [Path(default)]
     out: Path = asked.out or paths[0] / "dashboard.json"
     check_installed()
+    if asked.save:
+        wandb_run.check_url()
     found = compare(read(paths))
     groups = sorted({record.experiment for record in found.records})
     name = asked.name if asked.name is not None else ", ".join(groups)[:100]
     before = _before(out, asked.out is not None)
     workspace = lay_out(found, groups, name, asked.project, asked.entity or "")
+    _write(out, workspace, before)  # before it is saved: what cannot be written would not be known again
     if not asked.save:
-        _write(out, workspace, before)
         again = f"cnnbench dashboard {' '.join(map(str, paths))} --save"
         ui.out.print(f"written: {out}\nto save it at W&B: wandb login, then {again}", highlight=False)
         return 0
-    if reason := _no_server():
-        _write(out, workspace, before)
-        ui.console.print(f"not saved: {reason}", style="yellow", highlight=False, soft_wrap=True)
+    try:
+        _check_server()
+        url = save(workspace, before)
+    except InputError as error:
+        ui.console.print(f"not saved: {error}", style="yellow", highlight=False, markup=False, soft_wrap=True)
         ui.out.print(f"written: {out}; the same command saves it later", highlight=False, soft_wrap=True)
         return 1
-    url = save(workspace, before)
     _write(out, workspace, url)
     ui.out.print(f"saved: {url}\nwritten: {out}", highlight=False, soft_wrap=True)
     return 0
@@ -92,7 +104,7 @@ def lay_out(found: Comparison, groups: Sequence[str], name: str, project: str, e
     import wandb_workspaces.workspaces as ws
     from pydantic import ValidationError
 
-    total = len(found.records)
+    shown = max(SHOWN, len(found.records))
     names = ", ".join(map(_quoted, groups))
     runs = f'Metric("JobType") == "train" and Metric("Group") in [{names}]'
     try:
@@ -101,7 +113,7 @@ def lay_out(found: Comparison, groups: Sequence[str], name: str, project: str, e
             project=project,
             name=name,
             sections=[_accuracy(found), _curves(found), _choices(found)],
-            settings=ws.WorkspaceSettings(x_axis="epoch", max_runs=total),
+            settings=ws.WorkspaceSettings(x_axis="epoch", max_runs=shown),
             runset_settings=ws.RunsetSettings(
                 filters=runs,
                 order=[ws.Ordering(ws.Summary(VAL), ascending=False)],
@@ -128,7 +140,7 @@ def _accuracy(found: Comparison) -> Section:
     """Accuracy against parameters, and a bar with its deviation for each value of an op that was varied."""
     import wandb_workspaces.reports.v2 as wr
 
-    metric, total = found.metric, len(found.records)
+    metric = found.metric
     panels: list[Any] = [
         wr.ScatterPlot(
             title=f"{metric.label} against parameters",
@@ -146,8 +158,8 @@ def _accuracy(found: Comparison) -> Section:
             groupby=wr.Config(axis),
             groupby_aggfunc="mean",
             groupby_rangefunc="stddev",
-            max_runs_to_show=total,
-            max_bars_to_show=20,
+            max_runs_to_show=max(SHOWN, len(found.records)),
+            max_bars_to_show=BARS,
         )
         for axis in axes
     ]
@@ -168,7 +180,7 @@ def _curves(found: Comparison) -> Section:
             groupby=wr.Config(axis),
             groupby_aggfunc="mean",
             groupby_rangefunc="stddev",
-            max_runs_to_show=len(found.records),
+            max_runs_to_show=max(SHOWN, len(found.records)),
         )
         for key in ("val/acc", "train/acc", "val/loss", "train/loss")
     ]
@@ -202,16 +214,15 @@ def _section(name: str, panels: Sequence[Any], across: int) -> Section:
     return ws.Section(name=name, panels=list(panels), is_open=True, layout_settings=layout)
 
 
-def _no_server() -> str:
-    """Why nothing can be saved now; empty if it can."""
-    try:
-        wandb_run.check_key("--save")
-        if reason := wandb_run.unreachable():
-            return reason
-        wandb_run.check_key("--save", verify=True)
-    except InputError as error:
-        return str(error)
-    return ""
+def _check_server() -> None:
+    """Find out whether W&B can be reached and takes the key.
+
+    Raises:
+        InputError: it cannot, or does not.
+    """
+    if reason := wandb_run.unreachable():
+        raise InputError(reason)
+    wandb_run.check_key("--save", verify=True)  # of a key that it has looked at once W&B believes it is right
 
 
 def save(workspace: Workspace, before: str) -> str:

@@ -1,18 +1,28 @@
-"""`cnnbench sync [PATH …]`: uploads to W&B what was logged offline."""
+"""`cnnbench sync [PATH …] [KEY=VALUE …]`: uploads to W&B what was logged offline."""
 
 from __future__ import annotations
 
 import argparse
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from cnnbench import ui, wandb_run
-from cnnbench.errors import InputError
-from cnnbench.runs import Run, find
-from cnnbench.show import judged
-from cnnbench.upload import Logged, Upload, logged
+from filelock import LeaseSettingsMismatch, SoftFileLease, Timeout
+
+from cnnbench import lease, ui, wandb_run
+from cnnbench.errors import InputError, Interrupted
+from cnnbench.process import interruptible
+from cnnbench.upload import Logged, Upload
+from cnnbench.wandb_found import Found, search
+from cnnbench.wandb_process import RETRIES
+from cnnbench.wandb_run import near
+
+LOCK = ".sync"
+"""In the folder of an experiment, while what lies in it is being uploaded."""
+
+NAMED = 10
+"""Runs that are named one by one where nothing is to be done about them."""
 
 
 def main(arguments: list[str]) -> int:
@@ -20,58 +30,116 @@ def main(arguments: list[str]) -> int:
     default = os.environ.get("CNNBENCH_OUTPUTS", "outputs")
     parser = argparse.ArgumentParser(
         "cnnbench sync",
-        usage="cnnbench sync [PATH …] [--force] [--project P] [--entity E]",
+        usage="cnnbench sync [PATH …] [KEY=VALUE …] [--force] [--project P] [--entity E]",
         description="Upload to W&B what was logged offline: runs, and what `cnnbench compare --wandb` "
         "logged. What is there already is not sent again; a run that is being trained is left alone.",
         epilog="example: cnnbench sync outputs/ablation_norm",
     )
     parser.add_argument(
-        "paths", nargs="*", type=Path, metavar="PATH", help=f"folders of runs, or runs (default: {default})"
+        "words",
+        nargs="*",
+        metavar="PATH or KEY=VALUE",
+        help=f"folders of runs, or runs (default: {default}); and conditions, as in `cnnbench runs`",
     )
     parser.add_argument("--force", action="store_true", help="also what was sent before")
     parser.add_argument("--project", metavar="P", help="instead of the project that it was logged for")
     parser.add_argument("--entity", metavar="E", help="instead of the user or team that it was logged for")
-    asked = parser.parse_args(arguments)
-    paths: list[Path] = asked.paths or [Path(default)]
-    runs = list({run.path.resolve(): run for path in paths for run in find(path)}.values())
-    busy = [run for run, state in judged(runs).items() if state == "running"]
-    found = [one for run in runs if run not in busy for one in logged(run.path)]
-    found += [one for home in experiments(paths, runs) for one in logged(home, wandb_run.COMPARE)]
-    if not found and not busy:
-        raise InputError(
-            f"{', '.join(map(str, paths))}: nothing here was logged with W&B; logger=wandb does so"
-        )
-    for run in busy:
-        _say(f"left alone: {run.path} is being trained")
-    wanted = found if asked.force else [one for one in found if not one.sent]
+    asked = parser.parse_intermixed_args(arguments)
+    words: list[str] = asked.words
+    wanted = dict(word.split("=", 1) for word in words if "=" in word and not Path(word).exists())
+    paths = [Path(word) for word in words if "=" not in word or Path(word).exists()] or [Path(default)]
+    wandb_run.check_place(asked.project, asked.entity)
+    found = search(paths, wanted)
+    _tell(found)
+    if not found.logged and not found.busy and not found.lost:
+        what = " ".join([*map(str, paths), *(f"{key}={value}" for key, value in wanted.items())])
+        raise InputError(f"{what}: nothing here was logged with W&B; logger=wandb does so")
+    with ExitStack() as stack:
+        free, held = _alone(stack, found.logged)
+        return _upload(found, free, held, asked)
+
+
+def _upload(found: Found, ours: Sequence[Logged], held: Sequence[Logged], asked: argparse.Namespace) -> int:
+    wanted = [one for one in ours if asked.force or not one.sent]
+    counts = {
+        "uploaded": 0,
+        "there already": len(ours) - len(wanted),
+        "failed": 0,
+        "being trained": len(found.busy),
+        "being uploaded": len(held),
+        "with nothing to send": len(found.lost),
+        "not logged with W&B": len(found.elsewhere),
+    }
     if not wanted:
-        ui.out.print(_summary(0, len(found), 0, len(busy)), highlight=False)
+        ui.out.print(_summary(counts), highlight=False)
         return 0
+    for name, times in RETRIES.items():  # also for what W&B's client asks in this process
+        os.environ.setdefault(name, times)
+    wandb_run.check_url()
     if reason := wandb_run.unreachable():
         raise InputError(f"cnnbench sync: {reason}")
     wandb_run.check_key("cnnbench sync", verify=True)
+    code = 0
     with _bar(len(wanted)) as beat:
         upload = Upload(asked.project, asked.entity, beat)
-        upload.send(wanted)
+        try:
+            with interruptible():
+                upload.send(wanted)
+        except Interrupted as error:
+            code = 128 + error.signum
     for one, why in upload.failed.items():
-        _say(f"failed: {one.home}: {why}", "red")
-    text = _summary(len(upload.done), len(found) - len(wanted), len(upload.failed), len(busy))
-    ui.out.print(text, highlight=False)
+        _say(f"failed: {near(one.home)}: {why}", "red")
+    for one, what in upload.lacking.items():
+        if one in upload.done:
+            _say(f"sent incomplete: {near(one.home)}: {what}")
+    counts |= {"uploaded": len(upload.done), "failed": len(upload.failed)}
+    counts["not reached"] = len(wanted) - len(upload.done) - len(upload.failed)
+    ui.out.print(_summary(counts), highlight=False)
     for project in dict.fromkeys(filter(None, map(_project, upload.done))):
         ui.out.print(project, highlight=False, soft_wrap=True)
-    return 1 if upload.failed else 0
+    if code:
+        _say("interrupted; the same command goes on where this one was")
+    return code or int(bool(upload.failed))
 
 
-def experiments(paths: Sequence[Path], runs: Sequence[Run]) -> list[Path]:
-    """The folders of experiments that were asked for: at or below a path, with runs in them."""
-    roots = [path.resolve() for path in paths]
-    homes = dict.fromkeys(run.path.resolve().parent for run in runs)
-    return [home for home in homes if any(home.is_relative_to(root) for root in roots)]
+def _alone(stack: ExitStack, found: Sequence[Logged]) -> tuple[list[Logged], list[Logged]]:
+    """What nobody else uploads right now, as long as the stack is open; and what somebody does.
+
+    Two who send one run at the same time both find that the server has nothing of it.
+    """
+    free: list[Logged] = []
+    held: list[Logged] = []
+    homes: dict[Path, list[Logged]] = {}
+    for one in found:
+        experiment = one.home.parent if (one.home / "status.json").exists() else one.home
+        homes.setdefault(experiment.resolve(), []).append(one)
+    beat = lease.LEASE_S / 6
+    for home, runs in sorted(homes.items()):
+        lock = SoftFileLease(home / LOCK, lease_duration=lease.LEASE_S, heartbeat_interval=beat, timeout=0)
+        try:
+            stack.enter_context(lock)
+        except (Timeout, LeaseSettingsMismatch):
+            _say(f"left alone: another `cnnbench sync` uploads {near(home)}")
+            held += runs
+        except OSError:  # it may only be read: nobody can hold it, and its runs say for themselves
+            free += runs
+        else:
+            free += runs
+    return free, held
 
 
-def _summary(sent: int, before: int, failed: int, busy: int) -> str:
-    """`12 uploaded, 3 were there already, 1 failed`."""
-    counts = {"uploaded": sent, "there already": before, "failed": failed, "being trained": busy}
+def _tell(found: Found) -> None:
+    """Name what is not sent."""
+    for run in found.busy:
+        _say(f"left alone: {run.path} is being trained")
+    for path, why in list(found.lost.items())[:NAMED]:
+        _say(f"nothing to send: {path}: {why}")
+    if len(found.lost) > NAMED:
+        _say(f"nothing to send: {len(found.lost) - NAMED} more runs")
+
+
+def _summary(counts: dict[str, int]) -> str:
+    """`12 uploaded, 3 there already, 1 failed`."""
     return ", ".join(f"{n} {what}" for what, n in counts.items() if n or what == "uploaded")
 
 

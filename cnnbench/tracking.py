@@ -57,8 +57,37 @@ class Tracker(Protocol):
     def finish(self, summary: Mapping[str, Any], test: TestResult | None) -> None:
         """The final figures."""
 
-    def close(self, exit_code: int) -> None:
+    def close(self, end: End) -> None:
         """The end, whatever it is."""
+
+
+@dataclass(frozen=True)
+class End:
+    """How an attempt ended.
+
+    Attributes:
+        state: as in status.json.
+        error: what ended it, if it was not its last epoch.
+    """
+
+    exit_code: int = 0
+    state: str = "finished"
+    error: str = ""
+
+    @classmethod
+    def by(cls, error: BaseException) -> End:
+        """The end that an exception brings."""
+        said = f"{type(error).__name__}: {error}"
+        match error:
+            case Diverged():
+                return cls(0, "diverged", str(error))
+            case Pruned():
+                return cls(0, "pruned", str(error))
+            case Interrupted():
+                return cls(128 + error.signum, "interrupted", str(error))
+            case KeyboardInterrupt() | SystemExit():
+                return cls(1, "interrupted", said)
+        return cls(1, "failed", said)
 
 
 @contextmanager
@@ -69,20 +98,16 @@ def track(settings: Settings, run: Run, repeats: int, rows: Sequence[Row]) -> It
     except Exception as error:  # of any logger and any server: none may cost the run
         _report(error)
         tracker = _Guarded(Nowhere())
-    exit_code = 1
+    end = End()
     try:
         for row in rows:
             tracker.log(row)
         yield tracker
-        exit_code = 0
-    except Interrupted as error:
-        exit_code = 128 + error.signum
-        raise
-    except (Diverged, Pruned):
-        exit_code = 0
+    except BaseException as error:
+        end = End.by(error)
         raise
     finally:
-        tracker.close(exit_code)
+        tracker.close(end)
 
 
 def check(settings: Settings) -> None:
@@ -115,7 +140,7 @@ def answer_agent(settings: Settings, run: Run) -> None:
         for row in run.rows():
             tracker.log(row)
         tracker.run.summary.update(run.summary())
-        tracker.close(0)
+        tracker.close(End(0, run.state, str(run.status().get("error", {}).get("message", ""))))
     except Exception as error:  # as above
         _report(error)
 
@@ -159,8 +184,8 @@ class _Guarded:
     def finish(self, summary: Mapping[str, Any], test: TestResult | None) -> None:
         self._try("finish", summary, test)
 
-    def close(self, exit_code: int) -> None:
-        self._try("close", exit_code)
+    def close(self, end: End) -> None:
+        self._try("close", end)
 
 
 class Nowhere:
@@ -172,7 +197,7 @@ class Nowhere:
     def finish(self, summary: Mapping[str, Any], test: TestResult | None) -> None:
         """Nothing to do."""
 
-    def close(self, exit_code: int) -> None:
+    def close(self, end: End) -> None:
         """Nothing to do."""
 
 
@@ -199,9 +224,9 @@ class Lightning:
         self.logger.log_metrics(numbers, step=int(summary.get("epochs", 0)))
         self.logger.save()
 
-    def close(self, exit_code: int) -> None:
+    def close(self, end: End) -> None:
         """Flush."""
-        self.logger.finalize("success" if exit_code == 0 else "failed")
+        self.logger.finalize("success" if end.exit_code == 0 else "failed")
 
 
 def _lightning(logger: Part, run: Run | None) -> Callable[[], Any]:
@@ -224,26 +249,32 @@ class Wandb:
     """
 
     def __init__(self, logger: WandbLogger, settings: Settings, run: Run, repeats: int) -> None:
-        self.logger = logger
+        self.logger, self.settings = logger, settings
         self.folder = run.path
-        identity = hashlib.sha256(f"{settings.name}/{run.path.name}/{repeats}".encode()).hexdigest()[:16]
+        self.id = hashlib.sha256(f"{settings.name}/{run.path.name}/{repeats}".encode()).hexdigest()[:16]
         if under_agent():
-            identity = os.environ["WANDB_RUN_ID"]
+            self.id = os.environ["WANDB_RUN_ID"]
         (self.folder / "wandb").mkdir(exist_ok=True)
-        self.run = wandb_run.start(
+        self.rows: list[Row] = []
+        self.missed: tuple[Mapping[str, Any], TestResult | None] | None = None
+        self.run = self._start(logger.mode)
+
+    def _start(self, mode: wandb_run.Mode) -> Any:
+        settings, logger = self.settings, self.logger
+        run = wandb_run.start(
             self.folder,
-            logger.mode,
+            mode,
             logger.init_timeout_s,
             logger.finish_timeout_s,
             # An agent of a W&B sweep has put the sweep's own into the environment.
             project=None if under_agent() else logger.project,
             entity=None if under_agent() else logger.entity,
             job_type=settings.verb,
-            resume="allow" if logger.mode == "online" else None,
-            id=identity,
-            name=run.path.name,
+            resume="allow" if mode == "online" else None,
+            id=self.id,
+            name=self.folder.name,
             group=settings.name,
-            config=settings.choice() | {"run": run.path.name},
+            config=settings.choice() | {"run": self.folder.name},
             tags=[
                 f"arch:{settings.arch.name}",
                 f"data:{settings.data.name}",
@@ -253,20 +284,30 @@ class Wandb:
             ],
         )
         step = STEPS[settings.verb]
-        self.run.define_metric(step, hidden=True)
-        self.run.define_metric("*", step_metric=step)
+        run.define_metric(step, hidden=True)
+        run.define_metric("*", step_metric=step)
         if settings.verb == "train":
-            self.run.define_metric("val/acc", step_metric=step, summary="max")
-            self.run.define_metric("val/loss", step_metric=step, summary="min")
+            run.define_metric("val/acc", step_metric=step, summary="max")
+            run.define_metric("val/loss", step_metric=step, summary="min")
+        return run
 
     def log(self, row: Row) -> None:
         """One epoch; where the server's run goes on tells which it already has."""
+        self.rows.append(row)
         step = _step(row)
         if step >= self.run.starting_step:
             self.run.log(dict(row), step=step, commit=True)
 
     def finish(self, summary: Mapping[str, Any], test: TestResult | None) -> None:
         """Final figures, confusion matrix and worst mistakes."""
+        try:
+            self._finish(summary, test)
+        except Exception:  # online, a table asks the server, which may be gone; see `close`
+            if self.run.offline:
+                raise
+            self.missed = summary, test
+
+    def _finish(self, summary: Mapping[str, Any], test: TestResult | None) -> None:
         import wandb
 
         self.run.summary.update(dict(summary))
@@ -283,7 +324,6 @@ class Wandb:
         ]
         last = {"epoch": int(summary["epochs"]) - 1}
         self.run.log(last | ({"test/worst_mistakes": pictures} if pictures else {}), commit=False)
-        # In the same row, but last of all: online, a table asks the server, which may be gone.
         confusion = wandb.plot.confusion_matrix(
             y_true=test.labels.tolist(),
             preds=predicted.tolist(),
@@ -292,9 +332,23 @@ class Wandb:
         )
         self.run.log({"test/confusion": confusion})
 
-    def close(self, exit_code: int) -> None:
-        """Finish the W&B run, then drop what it replaces."""
-        wandb_run.finish(self.run, self.folder, exit_code)
+    def close(self, end: End) -> None:
+        """Finish the W&B run, then drop what it replaces.
+
+        What could not even be logged, as the server was gone, is logged offline, with all that there was
+        before: `cnnbench sync` then sends what W&B's copy lacks.
+        """
+        self._end(end)
+        if self.missed is not None:
+            self.run = self._start("offline")
+            for row in self.rows:
+                self.log(row)
+            self._finish(*self.missed)
+            self._end(end)
+
+    def _end(self, end: End) -> None:
+        wandb_run.end(self.run, end.state, end.error)
+        wandb_run.finish(self.run, self.folder, end.exit_code, whole=self.missed is None)
 
 
 def _step(row: Row) -> int:

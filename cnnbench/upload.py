@@ -1,38 +1,30 @@
-"""Sending what W&B wrote to disk, by the real `wandb sync`, and knowing what became of each run.
+"""Sending what W&B wrote to disk, and knowing what became of each run.
 
-`wandb sync` takes many runs in one process, but its exit code is 0 whatever happens: one unreadable file ends
-it before anything is sent, and a run whose rows were refused is marked as synced. So what became of a run is
-taken from the marker and from the messages about it; what was not reached is tried again.
+`wandb sync` is given a parcel for each run: its file, and beside it a link to the files that were logged. So
+its marks fall into the parcels, and a run is marked as sent only when nothing of it was refused.
+
+A run that the server has already is sent without the rows that are there. The client would append them once
+more, and of rows with the same step W&B's people say now that they are overwritten, now that they are not.
+Deleting the run first is no way either: its notes and its place in reports go with it, and W&B refuses its id
+for a week after that.
 """
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from cnnbench import wandb_run
+from cnnbench import wandb_file, wandb_process, wandb_run
 from cnnbench.runs import WANDB
+from cnnbench.wandb_process import Said, line
 
 BATCH = 100
 """Runs that one process is given: its start takes half a second, and a bad file ends it."""
-
-RETRIES = {
-    "WANDB_X_GRAPHQL_RETRY_MAX": "5",
-    "WANDB_X_FILE_STREAM_RETRY_MAX": "5",
-    "WANDB_X_FILE_TRANSFER_RETRY_MAX": "5",
-}
-"""About a minute; W&B's own defaults wait for a server for many. The environment may say otherwise."""
-
-FINISHED = re.compile(r"(\[.*\] )?Finished syncing ")
-PAGE = re.compile(r"\[.*\] View run .*?(https?://\S+/runs/([^/\s?]+))$")
-ERROR = re.compile(r"(?:ERROR|Error:) (?:\[(?P<label>\S+)\] )?(?P<text>(?!Find detailed error logs).*)")
-QUOTED = re.compile(r'"([^"]+)"')
 
 
 @dataclass(frozen=True)
@@ -81,19 +73,6 @@ def logged(home: Path, ids: str = "") -> list[Logged]:
     return list(found.values())
 
 
-def _line(errors: Sequence[str]) -> str:
-    return " ".join(" ".join(dict.fromkeys(errors)).split())
-
-
-@dataclass
-class _Said:
-    """What one `wandb sync` printed."""
-
-    pages: dict[str, str] = field(default_factory=dict)
-    named: dict[Logged, list[str]] = field(default_factory=dict)
-    errors: list[str] = field(default_factory=list)
-
-
 class Upload:
     """Sends runs to W&B.
 
@@ -106,106 +85,162 @@ class Upload:
     def __init__(
         self, project: str | None, entity: str | None, beat: Callable[[int], None] = lambda _: None
     ) -> None:
-        self.options = [
-            *(["--project", project] if project else []),
-            *(["--entity", entity] if entity else []),
-        ]
+        self.project, self.entity = project, entity
         self.beat = beat
         self.failed: dict[Logged, str] = {}
         self.done: list[Logged] = []
+        self.lacking: dict[Logged, str] = {}
+        """Of those that were sent, what was lost here before."""
+        self._files: dict[Logged, Path] = {}
 
     def send(self, runs: Sequence[Logged]) -> None:
         """Send all of them; `done` and `failed` (with the reason) say what became of them."""
-        unmarked = [one for one in runs if self._unmark(one)]
-        for start in range(0, len(unmarked), BATCH):
-            batch = unmarked[start : start + BATCH]
-            if self.failed and (reason := wandb_run.unreachable()):
-                self._fail(dict.fromkeys(batch, reason))
-            else:
-                self._send(batch)
+        with tempfile.TemporaryDirectory() as place:
+            for batch in _batches([one for one in runs if self._unmark(one)]):
+                if self.failed and (reason := wandb_run.unreachable()):
+                    self._fail(dict.fromkeys(batch, reason))
+                elif packed := self._pack(batch, Path(place).resolve()):
+                    self._send(packed)
 
     def _unmark(self, one: Logged) -> bool:
         """Take away the sign of an earlier upload; a folder that may not be written is one that fails."""
         try:
             wandb_run.marker(one.folder, one.id).unlink(missing_ok=True)
         except OSError as error:
-            self._fail({one: f"{one.folder}: cannot be written ({error.strerror})"})
+            self._fail({one: f"{wandb_run.near(one.folder)}: cannot be written ({error.strerror})"})
             return False
         return True
 
-    def _send(self, runs: Sequence[Logged]) -> _Said:
-        said = self._sync(runs)
-        for one in runs:
-            if one in said.named:  # marked as synced or not
-                wandb_run.marker(one.folder, one.id).unlink(missing_ok=True)
-            elif one.sent:
-                self.done.append(one)
-                wandb_run.write_url(one.home, said.pages.get(one.id, ""))
-        self._fail({one: _line(errors) for one, errors in said.named.items()})
-        left = [one for one in runs if one not in said.named and not one.sent]
+    def _pack(self, batch: Sequence[Logged], place: Path) -> list[Logged]:
+        """Make the parcels; those whose place at W&B cannot be looked at fail."""
+        contents: dict[Logged, wandb_file.Content] = {}
+        for one in batch:
+            with suppress(wandb_file.UnreadableError, OSError):  # `wandb sync` will say so
+                contents[one] = wandb_file.content(one.file)
+        packed = []
+        for target in dict.fromkeys((said.entity, said.project) for said in contents.values()):
+            there = [one for one, said in contents.items() if (said.entity, said.project) == target]
+            try:
+                known = self._last_steps(*target, [one.id for one in there])
+            except Exception as error:  # of W&B's client, whose errors share no class
+                self._fail(dict.fromkeys(there, line([str(error)])))
+                continue
+            for one in there:
+                self._parcel(one, place, known.get(one.id, -1))
+                self.lacking |= _lacking(one, contents[one])
+                packed.append(one)
+        for one in batch:
+            if one not in contents:
+                self._parcel(one, place, -1)
+                packed.append(one)
+        return packed
+
+    def _parcel(self, one: Logged, place: Path, last: int) -> None:
+        """What `wandb sync` is given of a run: its file, without the rows up to a step; and its files."""
+        folder = place / str(len(self._files))
+        folder.mkdir()
+        self._files[one] = folder / one.file.name
+        files = one.folder.resolve() / "files"
+        if files.is_dir():
+            (folder / "files").symlink_to(files)
+        else:
+            (folder / "files").mkdir()
+        if last >= 0:
+            wandb_file.write_rest(one.file, self._files[one], last)
+        else:
+            self._files[one].symlink_to(one.file.resolve())
+
+    def _last_steps(self, entity: str, project: str, ids: Sequence[str]) -> dict[str, int]:
+        """Of those of the runs that the server has, the step of the last row that is there."""
+        import wandb
+
+        api = wandb.Api()
+        project, entity = self.project or project or "uncategorized", self.entity or entity
+        path = f"{entity or api.default_entity}/{project}"
+        try:
+            runs = list(api.runs(path, {"name": {"$in": list(ids)}}, per_page=BATCH, lazy=False))
+        except ValueError as error:
+            if "Could not find project" in str(error):
+                return {}  # the first upload makes it
+            raise
+        with ThreadPoolExecutor(8) as pool:
+            return dict(zip([run.id for run in runs], pool.map(_last_step, runs), strict=True))
+
+    def _send(self, runs: Sequence[Logged]) -> Said:
+        said, through = Said(), len(self.done) + len(self.failed)
+
+        def finished() -> None:
+            nonlocal through
+            through += 1
+            self.beat(through)
+
+        options = [f"--{key}={value}" for key in ("project", "entity") if (value := getattr(self, key))]
+        try:
+            wandb_process.sync([self._files[one] for one in runs], options, said, finished)
+        finally:  # also of what was sent before an interruption
+            left = self._settle(runs, said)
         if not left:
             return said
         if reason := wandb_run.unreachable():
             self._fail(dict.fromkeys(left, reason))
         elif len(runs) == 1:
-            self._fail({left[0]: _line(said.errors) or "`wandb sync` did not say why"})
+            self._fail({left[0]: line(said.errors) or "`wandb sync` did not say why"})
         elif len(left) < len(runs):  # what stopped these may be among those that are settled
             self._send(left)
         else:
             alone = self._send(left[:1])
             if alone.errors and {*alone.errors} <= {*said.errors}:  # it is not about one of them
-                self._fail(dict.fromkeys(left[1:], _line(alone.errors)))
+                self._fail(dict.fromkeys(left[1:], line(alone.errors)))
             else:
                 self._send(left[1:])
         return said
+
+    def _settle(self, runs: Sequence[Logged], said: Said) -> list[Logged]:
+        """Take down what became of runs; those of which nothing is known are left."""
+        left, failed = [], {}
+        for one in runs:
+            file = self._files[one]
+            if file in said.named:  # marked as synced or not
+                failed[one] = line(said.named[file])
+            elif wandb_run.marker(file.parent, one.id).exists():
+                self.done.append(one)
+                with suppress(FileNotFoundError):  # a later attempt has taken its place
+                    wandb_run.mark_synced(one.folder, one.id)
+                    wandb_run.write_url(one.home, said.pages.get(one.id, ""))
+            else:
+                left.append(one)
+        self._fail(failed)
+        return left
 
     def _fail(self, reasons: Mapping[Logged, str]) -> None:
         self.failed |= reasons
         self.beat(len(self.done) + len(self.failed))
 
-    def _sync(self, runs: Sequence[Logged]) -> _Said:
-        """One process of `wandb sync`."""
-        said = _Said()
-        through = len(self.done) + len(self.failed)
-        files = [str(one.file.resolve()) for one in runs]
-        with tempfile.TemporaryDirectory() as place:  # its own logs would lie in the working folder
-            command = [sys.executable, "-m", "wandb", "sync", "--include-online", *self.options, *files]
-            ours = {"WANDB_DIR": place, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
-            with subprocess.Popen(
-                command,
-                env=RETRIES | os.environ | ours,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                encoding="utf-8",
-                errors="replace",
-            ) as process:
-                assert process.stdout is not None
-                try:
-                    for line in process.stdout:
-                        text = line.strip().removeprefix("wandb: ")
-                        self._hear(text, runs, said)
-                        if FINISHED.match(text):
-                            through += 1
-                            self.beat(through)
-                except BaseException:
-                    process.terminate()
-                    raise
-        return said
 
-    def _hear(self, line: str, runs: Sequence[Logged], said: _Said) -> None:
-        if found := PAGE.match(line):
-            said.pages[found[2]] = found[1]
-        elif found := ERROR.match(line):
-            about = self._about(found["label"], found["text"], runs)
-            for one in about:
-                said.named.setdefault(one, []).append(found["text"])
-            if not about:
-                said.errors.append(found["text"])
+def _batches(runs: Sequence[Logged]) -> list[list[Logged]]:
+    """In each an id once: copies of a run are sent one after another, so that the second finds the first."""
+    batches: list[list[Logged]] = []
+    for one in runs:
+        for batch in batches:
+            if len(batch) < BATCH and one.id not in {other.id for other in batch}:
+                batch.append(one)
+                break
+        else:
+            batches.append([one])
+    return batches
 
-    def _about(self, label: str | None, text: str, runs: Sequence[Logged]) -> list[Logged]:
-        """The runs that a message is about: it names them by id, or by the path of the file or the folder."""
-        if label:
-            return [one for one in runs if one.id == label.rpartition("/")[2]]
-        paths = {Path(quoted).absolute().resolve() for quoted in QUOTED.findall(text)}
-        return [one for one in runs if paths & {one.folder.resolve(), one.file.resolve()}]
+
+def _last_step(run: Any) -> int:
+    """The step of a run's last row at W&B, -1 if it has none.
+
+    Not of its summary, which may have got there when the rows were refused; but older servers know no other.
+    """
+    step = int(run.lastHistoryStep)
+    return int(run.summary.get("_step", -1)) if step < 0 and run.historyLineCount else step
+
+
+def _lacking(one: Logged, said: wandb_file.Content) -> dict[Logged, str]:
+    """What was logged and is not there any more."""
+    gone = [name for name in said.media if not (one.folder / "files" / name).is_file()]
+    where = wandb_run.near(one.folder / "files")
+    return {one: f"{len(gone)} of its {len(said.media)} files are gone from {where}"} if gone else {}

@@ -115,11 +115,12 @@ def test_a_repeated_comparison_takes_the_place_of_the_earlier(outputs, server, c
     cli("compare", "--wandb")
     first = folder_of(HOME)
     time.sleep(1.1)  # W&B names its folders by the second
-    cli("compare", "arch=basic", "--wandb")
+    shutil.rmtree(runs()[-1].path)
+    cli("compare", "--wandb")
     second = folder_of(HOME)
     assert second != first
     assert wandb_file.read(second).summary["runs"] == 4
-    assert cli("sync")[1].startswith("6 uploaded\n")
+    assert cli("sync")[1].startswith("5 uploaded\n")
     (run,) = [run for run in server.runs.values() if run.told["jobType"] == "compare"]
     assert (run.told["groupName"], run.exit_code) == ("abl", 0)
     assert run.summary["runs"] == 4
@@ -151,11 +152,56 @@ def test_online(outputs, server, cli):
     shown = {run.summary[key]["path"] for key in TABLES}
     assert shown <= set(run.files)
     assert len(run.history) == 1
+    time.sleep(1.1)
     assert cli("compare", "--wandb", "--mode", "online", "--project", "p")[0] == 0
     assert list(server.runs.values()) == [run]
-    assert [row["_step"] for row in run.history] == [0] * len(run.history)
+    steps = [row["_step"] for row in run.history]
+    assert len({*steps}) == len(steps) == 2
     assert cli("sync", "--force")[0] == 0
+    assert [row["_step"] for row in run.history] == steps
     assert cli("runs")[1].splitlines()[-1] == "5 runs, 5 finished"
+
+
+def test_each_comparison_has_a_step_of_its_own(outputs, server, cli):
+    """Logged and uploaded twice: what W&B shows last is the second."""
+    for runs_left in (5, 4):
+        cli("compare", "--wandb")
+        assert cli("sync", HOME / "wandb")[1].startswith("1 uploaded\n"), "the path that was printed"
+        (run,) = server.runs.values()
+        assert run.summary["runs"] == runs_left
+        shutil.rmtree(runs()[-1].path)
+        time.sleep(1.1)
+    steps = [row["_step"] for row in run.history]
+    assert len(steps) == 2
+    assert steps[0] < steps[1]
+    assert cli("sync", "--force", HOME / "wandb")[0] == 0
+    assert [row["_step"] for row in run.history] == steps
+
+
+@pytest.mark.parametrize(
+    ("asked", "name", "only"),
+    [
+        (["ops.norm=batch"], "compare abl ops.norm=batch", ["ops.norm=batch"]),
+        (["--filter", "arch=basic", "seed=0"], "compare abl arch=basic seed=0", ["arch=basic", "seed=0"]),
+        (["--by", "arch"], "compare abl --by arch", []),
+        (["--baseline", "ops.norm=none"], "compare abl --baseline ops.norm=none", []),
+    ],
+)
+def test_another_question_is_another_run(outputs, server, cli, asked, name, only):
+    assert cli("compare", "--wandb", HOME)[0] == 0
+    assert cli("compare", "--wandb", HOME, *asked)[0] == 0
+    assert cli("compare", "--wandb", HOME, *reversed(asked) if only else asked)[0] == 0
+    assert cli("sync", HOME / "wandb")[1].startswith("2 uploaded\n")
+    told = {run.told["displayName"]: run for run in server.runs.values()}
+    assert told.keys() == {"compare abl", name}
+    assert told[name].config["only"]["value"] == only
+    assert told["compare abl"].summary["runs"] == 5
+
+
+def test_picked_runs_are_another_run(outputs, cli):
+    picked = sorted(run.path.name for run in runs()[:2])
+    assert cli("compare", "--wandb", *(HOME / name for name in picked))[0] == 0
+    assert logged().config["only"] == picked
 
 
 def test_a_server_out_of_reach_is_no_reason_to_lose_it(outputs, cli, monkeypatch):
@@ -232,6 +278,8 @@ def test_nothing_finished(outputs, cli):
     [
         (["--wandb", "--mode", "onlin"], "error: --mode onlin: no such mode; did you mean online?"),
         (["--mode", "online"], "error: --mode: allowed with --wandb alone"),
+        (["--wandb", "--project", "a/b"], "error: --project a/b: allowed: 1 to 128 characters"),
+        (["--wandb", "--entity", ""], "error: --entity : allowed: 1 to 128 characters"),
         (["--wandb", "--mode", "online"], "error: --mode online: no API key; run `wandb login`"),
     ],
 )
@@ -246,6 +294,4 @@ def test_a_folder_that_cannot_be_written(outputs, cli):
     (HOME / "wandb").write_text("in the way")
     code, _, err = cli("compare", "--wandb")
     assert code == 2
-    assert (
-        err.splitlines()[-1] == f"error: --wandb: {HOME.resolve() / 'wandb'}: cannot be written (File exists)"
-    )
+    assert err.splitlines()[-1] == f"error: --wandb: {HOME / 'wandb'}: cannot be written (File exists)"

@@ -8,6 +8,7 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
+import wandb_server
 import yaml
 from wandb_logged import runs
 from wandb_server import KEY
@@ -56,8 +57,9 @@ def test_panels_are_of_what_was_varied(outputs, cli):
     lines = [line["config"] for line in panels(spec, "Run History Line Plot")]
     assert [line["metrics"] for line in lines] == [["val/acc"], ["train/acc"], ["val/loss"], ["train/loss"]]
     assert {(line["groupBy"], line["xAxis"], line["limit"]) for line in lines} == {
-        ("arch.value.name", "epoch", 5)
+        ("arch.value.name", "epoch", dashboard.SHOWN)
     }
+    assert all((bar["limit"], bar["barLimit"]) == (dashboard.SHOWN, dashboard.BARS) for bar in bars)
     (parallel,) = panels(spec, "Parallel Coordinates Plot")
     columns = [column["accessor"] for column in parallel["config"]["columns"]]
     assert columns == [
@@ -194,11 +196,41 @@ def test_a_server_out_of_reach(outputs, cli, monkeypatch):
     assert FILE.exists()
 
 
+def refused(cli):
+    """It is not saved, and the file is there."""
+    code, out, err = cli("dashboard", "--save")
+    assert (code, out) == (1, f"written: {FILE}; the same command saves it later\n")
+    assert written()["url"] is None
+    assert "Traceback" not in err
+    return next(line for line in err.splitlines() if line.startswith("not saved: "))
+
+
 def test_a_server_that_refuses(outputs, server, cli, monkeypatch):
     monkeypatch.delattr("wandb_server.WandbServer.upsert_view2")
-    code, _, err = cli("dashboard", "--save")
+    assert "--save: W&B does not take it: " in refused(cli)
+
+
+def test_a_wrong_key(outputs, server, cli, monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", "f" * 40)
+    assert refused(cli).startswith("not saved: --save: ")
+    assert not server.views
+
+
+def test_a_server_that_drops_connections(outputs, server, cli, monkeypatch):
+    """The first request is one of `unreachable`; what comes after that gets no answer."""
+    monkeypatch.setattr(wandb_server.Handler, "do_POST", lambda self: None)
+    monkeypatch.setenv("WANDB_X_GRAPHQL_RETRY_MAX", "1")
+    start = time.monotonic()
+    refused(cli)
+    assert time.monotonic() - start < 60
+
+
+def test_a_place_that_cannot_be_written_is_found_before_it_is_saved(outputs, server, cli):
+    """A folder that may only be read; to root, /proc is one."""
+    code, _, err = cli("dashboard", "--save", "--out", "/proc/self/dashboard.json")
     assert code == 2
-    assert err.splitlines()[-1].startswith("error: --save: W&B does not take it: ")
+    assert err.splitlines()[-1].startswith("error: /proc/self/dashboard.json: cannot be written (")
+    assert not server.views
 
 
 def test_without_the_package(outputs, cli, monkeypatch):
@@ -222,6 +254,10 @@ def test_without_the_package(outputs, cli, monkeypatch):
         (["--out", "outputs"], "error: --out outputs: Is a directory"),
         (["--out", "mine.json"], "error: --out mine.json: is no dashboard, and is not overwritten"),
         (["missing"], "error: missing: no such folder"),
+        (["--project", "x/y"], "error: --project x/y: allowed: 1 to 128 characters, none of /"),
+        (["--project", ""], "error: --project : allowed: 1 to 128"),
+        (["--entity", "x/y", "--save"], "error: --entity x/y: allowed: 1 to 128"),
+        (["outputs", "arch=basic"], "error: arch=basic: a workspace shows all runs of an experiment"),
     ],
 )
 def test_bad_input(outputs, cli, arguments, said):
@@ -230,3 +266,15 @@ def test_bad_input(outputs, cli, arguments, said):
     assert (code, out) == (2, "")
     assert err.startswith(said)
     assert Path("mine.json").read_text() == "[1, 2]"
+
+
+@pytest.mark.parametrize("url", ["localhost:18765", "", "ftp:/x"])
+def test_an_address_that_is_none(outputs, cli, monkeypatch, url):
+    monkeypatch.setenv("WANDB_BASE_URL", url)
+    code, out, err = cli("dashboard", "--save")
+    assert (code, out) == (2, "")
+    assert err == (
+        f"error: WANDB_BASE_URL={url}: no address of a server; "
+        "allowed: http://… or https://…, or none at all for W&B's own\n"
+    )
+    assert cli("dashboard")[0] == 0, "nobody is asked"

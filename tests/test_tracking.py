@@ -16,6 +16,7 @@ import pytest
 import torch
 import wandb
 import wandb_file
+import wandb_server
 import yaml
 from wandb_server import KEY, serving
 
@@ -205,7 +206,25 @@ def test_crash_is_recorded_and_the_next_run_is_its_own(troublesome, monkeypatch)
 def test_divergence_is_a_finished_run():
     assert main([*BASIC, "optimizer.lr=1e30"]) == 0
     assert the_run().state == "diverged"
-    assert logged(the_run()).exit_code == 0
+    wandb_run = logged(the_run())
+    assert wandb_run.exit_code == 0
+    assert wandb_run.summary["state"] == "diverged"
+    assert "is not finite in epoch" in wandb_run.summary["error"]
+    assert "state:diverged" in wandb_run.tags
+
+
+def test_a_failure_is_told_from_a_finish(server, monkeypatch):
+    """Also at W&B, where a run that is resumed does not stay a failed one."""
+    with monkeypatch.context() as patch:
+        patch.delattr("lightning.pytorch.Trainer.test")
+        assert main([*BASIC, ONLINE]) == 1
+    (run,) = server.runs.values()
+    assert run.summary["state"] == "failed"
+    assert run.summary["error"].startswith("AttributeError: ")
+    assert run.told["tags"][-1] == "state:failed"
+    assert main([*BASIC, ONLINE]) == 0
+    assert (run.summary["state"], run.summary["error"]) == ("finished", "")
+    assert not [tag for tag in run.told["tags"] if tag.startswith("state:")]
 
 
 @pytest.mark.slow
@@ -213,6 +232,7 @@ def test_interrupt_is_recorded(troublesome):
     assert signalled(troublesome, signal.SIGINT, has_rows(2)) == 130
     wandb_run = logged(the_run())
     assert wandb_run.exit_code == 130
+    assert wandb_run.summary["state"] == "interrupted"
     assert 0 in epochs(wandb_run.history)
 
 
@@ -251,6 +271,22 @@ def test_killed_run_is_resumed_and_synced_as_one(troublesome, server):
     assert epochs(run.history) == list(range(EPOCHS))
     assert run.summary["best/val_acc"] == the_run().summary()["best/val_acc"]
     assert run.exit_code == 0
+
+
+@pytest.mark.slow
+def test_interrupted_synced_resumed_and_synced(troublesome, server):
+    assert signalled(troublesome, signal.SIGTERM, has_rows(2)) == 143
+    assert main(["sync"]) == 0
+    (run,) = server.runs.values()
+    assert (run.summary["state"], run.exit_code) == ("interrupted", 143)
+    assert 0 < len(run.history) < EPOCHS
+    assert main(troublesome) == 0
+    assert main(["sync"]) == 0
+    assert list(server.runs.values()) == [run]
+    assert [row["_step"] for row in run.history] == list(range(EPOCHS + 1))
+    assert epochs(run.history) == list(range(EPOCHS))
+    assert (run.summary["state"], run.exit_code) == ("finished", 0)
+    assert not [tag for tag in run.told["tags"] if tag.startswith("state:")]
 
 
 @pytest.mark.slow
@@ -325,7 +361,7 @@ def test_server_out_of_reach(monkeypatch, capfd):
     assert epochs(logged(the_run()).history) == list(range(EPOCHS))
 
 
-def test_server_that_goes_away(troublesome, server, monkeypatch):
+def test_server_that_goes_away(troublesome, server, monkeypatch, capfd):
     def stop(epoch):
         if epoch == 1:
             server.stop()
@@ -341,6 +377,71 @@ def test_server_that_goes_away(troublesome, server, monkeypatch):
     assert epochs(wandb_run.history) == list(range(EPOCHS))
     assert wandb_run.summary["test/acc"] == the_run().summary()["test/acc"]
     assert "test/worst_mistakes" in wandb_run.history[-1]
+    assert "test/confusion_table" in wandb_run.history[-1]
+    said = capfd.readouterr().err
+    assert said.count("W&B did not get everything: its copy may lack") == 1
+    assert "logging failed" not in said
+
+
+def test_what_a_server_that_went_away_did_not_get_is_sent_later(troublesome, server, monkeypatch):
+    """The table of the test, too, about which the client had to ask it."""
+
+    def stop(epoch):
+        if epoch == 4:
+            wandb_server.Handler.do_POST = lambda self: None  # drops connections
+
+    real = wandb_server.Handler.do_POST
+    monkeypatch.setattr(wandb_server.Handler, "do_POST", real)  # put back at the end
+    monkeypatch.setattr(Troublesome, "trouble", staticmethod(stop))
+    assert main([*troublesome, ONLINE, "logger.finish_timeout_s=1"]) == 0
+    monkeypatch.setattr(wandb_server.Handler, "do_POST", real)
+    wandb.teardown()
+    assert main(["sync"]) == 0
+    (run,) = server.runs.values()
+    assert epochs(run.history) == list(range(EPOCHS))
+    assert [row["_step"] for row in run.history] == list(range(EPOCHS + 1))
+    assert run.summary["test/confusion_table"]["path"] in run.files
+    assert (run.summary["state"], run.exit_code) == ("finished", 0)
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        (f"logger.tags=[{'x' * 65}]", "allowed: tags of 1 to 64 characters"),
+        ("logger.tags=['']", "allowed: tags of 1 to 64 characters"),
+        ("logger.project=a/b", "allowed: 1 to 128 characters, none of /"),
+        ("logger.entity=''", "allowed: 1 to 128 characters, none of /"),
+    ],
+)
+def test_what_wandb_would_refuse(capfd, setting, said):
+    assert main([*BASIC, setting]) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith(f"error: {setting.partition('=')[0]}=")
+    assert said in line
+    assert not Path("outputs").exists()
+
+
+def test_tags_of_its_own_are_cut_to_what_wandb_takes(troublesome, tmp_path):
+    name = "a" * 90
+    config = (
+        (tmp_path / "conf/arch/troublesome.yaml").read_text().replace("name: troublesome", f"name: {name}")
+    )
+    (tmp_path / f"conf/arch/{name}.yaml").write_text(config)
+    assert main([*troublesome, f"arch={name}"]) == 0
+    assert f"arch:{name}"[:64] in logged(the_run()).tags
+
+
+@pytest.mark.parametrize("url", ["localhost:18765", "", "ftp:/x"])
+def test_an_address_that_is_none(monkeypatch, capfd, url):
+    monkeypatch.setenv("WANDB_BASE_URL", url)
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    assert main([*BASIC, ONLINE]) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith(f"error: WANDB_BASE_URL={url}: no address of a server; allowed: http")
+    assert not Path("outputs").exists()
+    assert main(BASIC) == 0, "offline nobody is asked"
+    assert f"WANDB_BASE_URL={url}: no address of a server" in capfd.readouterr().err
+    assert logged(the_run()).exit_code == 0
 
 
 def test_logging_that_cannot_start_costs_no_run(monkeypatch, capfd):

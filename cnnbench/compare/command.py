@@ -63,7 +63,8 @@ def main(arguments: list[str]) -> int:
     if asked.plots is not None:
         _plot(found, Path(asked.plots))
     if wandb_target is not None:
-        _log(found, title, wandb_target)
+        picked = [path.name for path in paths if (path / "status.json").is_file()]
+        _log(found, title, wandb_target, [*conditions, *picked])
     return 0
 
 
@@ -84,13 +85,13 @@ def _plot(found: Comparison, folder: Path) -> None:
     ui.console.print(said if written else "--plots: nothing to draw", highlight=False, markup=False)
 
 
-def _log(found: Comparison, title: str, target: to_wandb.Target) -> None:
+def _log(found: Comparison, title: str, target: to_wandb.Target, only: Sequence[str]) -> None:
     """Log to W&B what the files would hold; without matplotlib W&B's own charts are all there is."""
     with tempfile.TemporaryDirectory() as place:
         pictures = plots.write(found, Path(place)) if plots.installed() else []
         file = Path(place) / "page.html"
         file.write_text(page(found, title, to_wandb.home(found) / file.name), encoding="utf-8")
-        to_wandb.log(found, target, {picture.stem: picture for picture in pictures}, file)
+        to_wandb.log(found, target, {picture.stem: picture for picture in pictures}, file, only)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -5,23 +5,19 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any, get_args
 
 from cnnbench import ui, wandb_run
 from cnnbench.compare.comparison import Comparison
 from cnnbench.compare.figures import figure
-from cnnbench.compare.plain import plain, table
-from cnnbench.compare.records import Record
-from cnnbench.compare.rows import Row
+from cnnbench.compare.wandb_charts import charts, label, media, tables
 from cnnbench.errors import InputError, suggest
 
-GROUP_LENGTH = 100
-LINES = 20
-"""Curves of a chart, at most: the best ones."""
+GROUP_LENGTH, NAME_LENGTH = 100, 128
 
 
 @dataclass(frozen=True)
@@ -59,6 +55,7 @@ def target(asked: argparse.Namespace) -> Target | None:
     modes = get_args(wandb_run.Mode)
     if (mode := given.get("mode", "offline")) not in modes:
         raise InputError(f"--mode {mode}: no such mode; {suggest(mode, modes)}")
+    wandb_run.check_place(given.get("project"), given.get("entity"))
     if mode == "online":
         wandb_run.check_key("--mode online")
     return Target(**given)
@@ -69,51 +66,58 @@ def log(
     where: Target,
     images: Mapping[str, Path] | None = None,
     page: Path | None = None,
+    only: Sequence[str] = (),
 ) -> None:
-    """Log a comparison as one run of job type `compare`, in the place of an earlier one of these experiments.
+    """Log a comparison as one run of job type `compare`, in the place of an earlier one that asked the same.
 
     Args:
+        found: the comparison.
+        where: it goes.
         images: figures (PNG) by name.
         page: the comparison as HTML.
+        only: the conditions on its runs, as `ops.norm=batch`, and the names of runs that were picked.
 
     Raises:
         InputError: nothing can be written beside the runs, or W&B does not take what it is given.
     """
     import wandb
 
-    folder, group = home(found), group_name(found)
+    folder, group, words = home(found), group_name(found), asked(found, only)
     try:
         (folder / "wandb").mkdir(exist_ok=True)
     except OSError as error:
-        raise InputError(f"--wandb: {folder / 'wandb'}: cannot be written ({error.strerror})") from None
+        raise InputError(
+            f"--wandb: {wandb_run.near(folder / 'wandb')}: cannot be written ({error.strerror})"
+        ) from None
     if not os.access(folder / "wandb", os.W_OK):  # W&B would write to /tmp instead
-        raise InputError(f"--wandb: {folder / 'wandb'}: cannot be written")
+        raise InputError(f"--wandb: {wandb_run.near(folder / 'wandb')}: cannot be written")
     try:
         run = wandb_run.start(
             folder,
             where.mode,
             where.init_timeout_s,
             where.finish_timeout_s,
-            id=identity(found),
-            name=f"compare {group}",
+            id=identity(found, words),
+            name=" ".join(["compare", group, *words])[:NAME_LENGTH],
             group=group,
             job_type="compare",
             project=where.project,
             entity=where.entity,
             notes="\n".join(found.notes),
-            config=_config(found),
+            config=_config(found) | {"only": sorted(only)},
         )
     except (wandb.Error, ValueError) as error:
         raise InputError(f"--wandb: {' '.join(str(error).split())}") from None
     exit_code = 1
     try:
         run.summary.update(_summary(found))
-        run.log(_media(images or {}, page) | _tables(found) | _charts(found))
+        # A step that no comparison before had: of two rows with one step W&B may show the older.
+        run.log(media(images or {}, page) | tables(found) | charts(found), step=int(time.time()))
         exit_code = 0
     finally:
         offline, url = run.offline, None if run.offline else run.url
         wandb_run.finish(run, folder, exit_code)
-    near = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+    near = wandb_run.near(folder)
     shown = f"{near / 'wandb'}; cnnbench sync {near} uploads it" if offline else url
     ui.console.print(f"logged: {shown}", highlight=False, markup=False, soft_wrap=True)
 
@@ -123,9 +127,22 @@ def experiments(found: Comparison) -> list[str]:
     return sorted({record.experiment for record in found.records})
 
 
-def identity(found: Comparison) -> str:
-    """Follows from the experiments alone: a comparison takes the place of the one before."""
-    return wandb_run.COMPARE + hashlib.sha256("/".join(experiments(found)).encode()).hexdigest()[:16]
+def asked(found: Comparison, only: Sequence[str]) -> list[str]:
+    """What was asked for that makes it another comparison of the same experiments."""
+    options = found.options
+    given = {"by": options.by, "select": options.select, "metric": options.metric}
+    words = [
+        f"--{key} {value if isinstance(value, str) else ','.join(value)}"
+        for key, value in given.items()
+        if value or (key == "select" and value is not None)
+    ]
+    return [*sorted(only), *words, *(f"--baseline {k}={v}" for k, v in sorted(options.baselines.items()))]
+
+
+def identity(found: Comparison, words: Sequence[str] = ()) -> str:
+    """Follows from the experiments and from what was asked: it takes the place of the one before."""
+    text = "\n".join(["/".join(experiments(found)), *words])
+    return wandb_run.COMPARE + hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def group_name(found: Comparison) -> str:
@@ -171,110 +188,3 @@ def _summary(found: Comparison) -> dict[str, Any]:
         key = found.metric.key
         summary |= {key: best.score.mean, f"{key}/low": best.score.low, f"{key}/high": best.score.high}
     return summary | {key: mean for key in found.columns_of_figures if (mean := best.mean(key)) is not None}
-
-
-def label(row: Row) -> str:
-    """A row in a chart: `resnet18 batch`."""
-    return " ".join(row.settings.values())
-
-
-def _tables(found: Comparison) -> dict[str, Any]:
-    """Raw values: shares between 0 and 1, what is missing is None."""
-    import wandb
-
-    said = plain(found)
-    headers, rows = table(found)
-    effects = [
-        [
-            *(effect[key] for key in ("axis", "value", "baseline", "family")),
-            *((effect["size"] or {}).get(key) for key in ("mean", "low", "high")),
-            *(effect[key] for key in ("p", "pairs", "words")),
-        ]
-        for effect in said["effects"]
-    ]
-    figures = list(said["figures"])
-    runs = [
-        [
-            *(run[key] for key in ("name", "experiment", "state", "seed")),
-            *run["settings"].values(),
-            *(run["figures"].get(key) for key in figures),
-            *(run[key] for key in ("error", "url")),
-        ]
-        for run in said["runs"]
-    ]
-    of_effects = ["axis", "value", "baseline", "family", "difference", "low", "high", "p", "pairs", "words"]
-    of_runs = ["name", "experiment", "state", "seed", *found.columns, *figures, "error", "url"]
-    return {
-        f"compare/{name}": wandb.Table(columns=columns, data=data)
-        for name, columns, data in (
-            ("configurations", headers, rows),
-            ("effects", of_effects, effects),
-            ("runs", of_runs, runs),
-        )
-    }
-
-
-def _charts(found: Comparison) -> dict[str, Any]:
-    """What W&B draws by itself; columns of their own, as Vega takes a dot in a name for a path."""
-    import wandb
-
-    metric, charts = found.metric, {}
-    shown = " ".join(filter(None, (metric.label, metric.unit)))
-    scored = [(row, row.score.mean * metric.scale) for row in found.rows if row.score is not None]
-    if scored:
-        bars = wandb.Table(["configuration", "value"], [[label(row), value] for row, value in scored])
-        charts["charts/by_configuration"] = wandb.plot.bar(bars, "configuration", "value", title=shown)
-    points = [
-        [label(row), row.members[0].family, params, value]
-        for row, value in scored
-        if (params := row.mean("params")) is not None
-    ]
-    if points:
-        charts["charts/against_params"] = wandb.plot.scatter(
-            wandb.Table(["configuration", "family", "parameters", "value"], points),
-            "parameters",
-            "value",
-            title=f"{shown} against parameters",
-        )
-    kind, curves = _curves(found)
-    if curves:
-        charts["charts/learning_curves"] = wandb.plot.line_series(
-            [list(range(len(values))) for values in curves.values()],
-            list(curves.values()),
-            keys=list(curves),
-            title=f"val acc %, mean by {kind}",
-            xname="epoch",
-        )
-    return charts
-
-
-def _curves(found: Comparison) -> tuple[str, dict[str, list[float]]]:
-    """Learning curves on val in percent, mean by family; by configuration where there is one family alone."""
-    families: dict[str, list[Record]] = {}
-    for row in found.rows:
-        for member in row.members:
-            families.setdefault(member.family, []).extend(member.finished)
-    kind, groups = "family", families
-    if len(families) < 2:
-        rows = found.rows[:LINES]
-        kind, groups = (
-            "configuration",
-            {label(row): [r for m in row.members for r in m.finished] for row in rows},
-        )
-    curves = {name: mean_curve(records) for name, records in groups.items()}
-    return kind, {name: curve for name, curve in curves.items() if curve}
-
-
-def mean_curve(records: Sequence[Record]) -> list[float]:
-    """Mean val accuracy of each epoch in percent, up to the last that all of the runs have."""
-    curves = [[100 * row["val/acc"] for row in r.run.rows() if "val/acc" in row] for r in records]
-    return [fmean(values) for values in zip(*filter(None, curves), strict=False)]
-
-
-def _media(images: Mapping[str, Path], page: Path | None) -> dict[str, Any]:
-    import wandb
-
-    media: dict[str, Any] = {f"figures/{name}": wandb.Image(str(path)) for name, path in images.items()}
-    if page is not None:
-        media["page"] = wandb.Html(page.read_text(encoding="utf-8"), inject=False, data_is_not_path=True)
-    return media

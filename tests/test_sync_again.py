@@ -1,0 +1,284 @@
+"""`cnnbench sync` of what is at W&B already, in whole or in part; and of what is not what it was."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import wandb_server
+from filelock import SoftFileLease
+from wandb_logged import EPOCHS, TINY, folder_of, runs
+
+from cnnbench import lease, sync, upload, wandb_file
+from cnnbench.runs import find
+
+pytest_plugins = ["wandb_fixtures"]
+pytestmark = pytest.mark.usefixtures("nobody")
+
+MLP = ["train", *TINY, "arch=mlp", "arch.hidden=[16]"]
+
+
+def steps(run):
+    return [row["_step"] for row in run.history]
+
+
+def test_forced_again_and_again_each_row_is_there_once(outputs, server, cli):
+    assert cli("sync", runs()[0].path)[0] == 0
+    (run,) = server.runs.values()
+    first = run.history
+    tags, events = run.told["tags"], len(run.lines[wandb_server.EVENTS])
+    for _ in range(2):
+        run.files.clear()
+        assert cli("sync", "--force", runs()[0].path)[1].startswith("1 uploaded\n")
+        assert run.history == first
+        assert (run.told["tags"], run.told["groupName"], run.exit_code) == (tags, "abl", 0)
+        assert len(run.lines[wandb_server.EVENTS]) == events
+        assert any(name.startswith("media/images/") for name in run.files), "files are sent again"
+
+
+def test_a_failed_run_that_is_synced_resumed_and_synced(server, cli, monkeypatch):
+    """Each epoch is there once, and what the second attempt adds."""
+    with monkeypatch.context() as patch:
+        patch.delattr("lightning.pytorch.Trainer.test")
+        assert cli(*MLP)[0] == 1
+    assert cli("sync")[1].startswith("1 uploaded\n")
+    (run,) = server.runs.values()
+    assert steps(run) == list(range(EPOCHS))
+    assert cli(*MLP)[0] == 0
+    assert cli("sync")[1].startswith("1 uploaded\n")
+    assert list(server.runs.values()) == [run]
+    assert steps(run) == list(range(EPOCHS + 1)), "the last row has the pictures of the test"
+    assert "test/worst_mistakes" in run.history[-1]
+    assert run.exit_code == 0
+    assert run.summary["test/acc"] == find(Path("outputs"))[0].summary()["test/acc"]
+
+
+def test_what_a_killed_upload_has_sent_is_not_sent_again(outputs, server, cli):
+    """The server has the first row, and nothing here says so."""
+    run = runs()[0].path
+    assert cli("sync", run)[0] == 0
+    (there,) = server.runs.values()
+    whole = there.history
+    del there.lines[wandb_server.HISTORY][1:]
+    for mark in run.glob("wandb/*/*.synced"):
+        mark.unlink()
+    assert cli("sync", run)[0] == 0
+    assert there.history == whole
+
+
+def test_a_copy_of_a_run_is_the_same_run(outputs, server, cli):
+    shutil.copytree("outputs/abl", "outputs/copy", symlinks=True)
+    assert cli("sync")[1].startswith("10 uploaded\n")
+    assert len(server.runs) == 5
+    assert {tuple(steps(run)) for run in server.runs.values()} == {tuple(range(EPOCHS + 1))}
+
+
+def test_another_project_has_nothing_yet(outputs, server, cli):
+    run = runs()[0].path
+    assert cli("sync", run)[0] == 0
+    server.runs.clear()
+    assert cli("sync", "--force", "--project", "other", run)[0] == 0
+    (there,) = server.runs.values()
+    assert (there.told["project"], steps(there)) == ("other", list(range(EPOCHS + 1)))
+
+
+def test_a_file_is_written_anew_as_it_was(outputs, tmp_path):
+    """Also records of more than a block, which are cut into pieces."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    (one,) = upload.logged(runs()[0].path)
+    wandb_file.write_rest(one.file, tmp_path / "same", -1)
+    assert (tmp_path / "same").read_bytes() == one.file.read_bytes()
+    wandb_file.write_rest(one.file, tmp_path / "rest", 0)
+    assert wandb_file.content(tmp_path / "rest").steps == list(range(1, EPOCHS + 1))
+    for size in (10, 32_740, 32_747, 32_748, 32_754, 32_755, 65_530, 200_000):
+        data = wandb_file.OPENING
+        for step in range(4):
+            record = Record()
+            record.history.step.num = step
+            item = record.history.item.add()
+            item.key, item.value_json = "text", json.dumps("x" * (size + step))
+            data += wandb_file._chunks(record.SerializeToString(), len(data))
+        (tmp_path / "big").write_bytes(data)
+        assert wandb_file.content(tmp_path / "big").steps == [0, 1, 2, 3]
+
+
+# --- files ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("answer", [403, 500, None])
+def test_refused_files_are_no_success(outputs, server, cli, monkeypatch, answer):
+    """`wandb sync` prints nothing about them; 500 and a dropped connection are tried again before."""
+    real = wandb_server.Handler.do_PUT
+
+    def refuse(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        if answer:
+            self.answer(answer, {})
+
+    monkeypatch.setenv("WANDB_X_FILE_TRANSFER_RETRY_MAX", "1")
+    monkeypatch.setattr(wandb_server.Handler, "do_PUT", refuse)
+    some = [run.path for run in runs()[:2]]
+    code, out, err = cli("sync", *some)
+    assert (code, out) == (1, "0 uploaded, 2 failed\n")
+    lines = [line for line in err.splitlines() if line.startswith("failed: ")]
+    assert len(lines) == 2
+    for line, path in zip(sorted(lines), sorted(some), strict=True):
+        assert line.startswith(f"failed: {path}: ")
+        assert (str(answer) if answer else "giving up after 2 attempt(s)") in line
+        assert "/tmp" not in line
+    assert not list(Path("outputs").rglob("*.synced"))
+    monkeypatch.setattr(wandb_server.Handler, "do_PUT", real)
+    assert cli("sync", *some)[1].startswith("2 uploaded\n")
+    for run in server.runs.values():
+        assert steps(run) == list(range(EPOCHS + 1)), "its rows were there already"
+        assert any(name.startswith("media/images/") for name in run.files)
+
+
+def test_files_that_are_gone_are_said(outputs, server, cli):
+    folder = folder_of(runs()[0].path)
+    shutil.rmtree(folder / "files")
+    code, out, err = cli("sync", runs()[0].path)
+    assert (code, out.splitlines()[0]) == (0, "1 uploaded")
+    assert f"sent incomplete: {runs()[0].path}: 2 of its 2 files are gone from {folder / 'files'}" in err
+    assert not (folder / "files").exists()
+
+
+# --- several at once, and interrupted ------------------------------------------------------------
+
+
+def test_two_at_once_do_not_send_the_same(outputs, server, cli):
+    with SoftFileLease(
+        "outputs/abl/" + sync.LOCK,
+        lease_duration=lease.LEASE_S,
+        heartbeat_interval=lease.LEASE_S / 6,
+        timeout=0,
+    ):
+        code, out, err = cli("sync")
+        assert (code, out) == (0, "0 uploaded, 5 being uploaded\n")
+        assert "left alone: another `cnnbench sync` uploads outputs/abl" in err
+    assert not server.runs
+    assert cli("sync")[1].startswith("5 uploaded\n")
+
+
+@pytest.mark.slow
+def test_two_processes_at_once(outputs, server):
+    command = [sys.executable, "-m", "cnnbench", "sync"]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = sorted(process.communicate(timeout=120)[0].splitlines()[0] for process in both)
+    assert said[0] in ("0 uploaded, 5 being uploaded", "0 uploaded, 5 there already")
+    assert said[1] == "5 uploaded"
+    assert {tuple(steps(run)) for run in server.runs.values()} == {tuple(range(EPOCHS + 1))}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interruption_says_what_was_done(outputs, server, monkeypatch, signum):
+    monkeypatch.setenv("WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL", "3")
+    command = [sys.executable, "-m", "cnnbench", "sync"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    deadline = time.monotonic() + 60
+    while not server.runs:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.killpg(process.pid, signum)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 128 + signum
+    assert "not reached" in out
+    assert err.splitlines()[-1] == "interrupted; the same command goes on where this one was"
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "uploaded" in done.stdout
+    assert {tuple(steps(run)) for run in server.runs.values()} == {tuple(range(EPOCHS + 1))}
+
+
+# --- what is asked for, and what is not there ----------------------------------------------------
+
+
+def test_conditions(outputs, server, cli):
+    assert cli("sync", "arch=mlp")[1].startswith("1 uploaded\n")
+    assert cli("sync", "outputs/abl", "ops.norm=none", "seed=0,1")[1].startswith("2 uploaded\n")
+    code, _, err = cli("sync", "ops.nrm=none")
+    assert code == 2
+    assert err.startswith("error: ops.nrm=none: none of these runs has this setting; did you mean ops.norm?")
+
+
+def test_a_wandb_folder_stands_for_what_was_logged_in_it(outputs, server, cli):
+    assert cli("sync", runs()[0].path / "wandb")[1].startswith("1 uploaded\n")
+    assert cli("sync", folder_of(runs()[1].path))[1].startswith("1 uploaded\n")
+    assert len(server.runs) == 2
+
+
+def test_runs_with_nothing_to_send_are_named(outputs, server, cli):
+    first, second, third = runs()[:3]
+    shutil.rmtree(first.path / "wandb")
+    next(second.path.glob("wandb/*/*.wandb")).unlink()
+    (third.path / "status.json").unlink()
+    assert cli(*MLP, "seed=7", "name=abl", "logger=none")[0] == 0
+    code, out, err = cli("sync")
+    assert code == 0
+    assert out.splitlines()[0] == "2 uploaded, 3 with nothing to send, 1 not logged with W&B"
+    for path, why in (
+        (first.path, "its W&B log is gone"),
+        (second.path, "its W&B log is gone"),
+        (third.path, "has a W&B log but no status.json"),
+    ):
+        assert f"nothing to send: {path}: {why}\n" in err
+
+
+def test_nothing_left_to_send(outputs, server, cli):
+    for run in runs():
+        shutil.rmtree(run.path / "wandb")
+    assert cli("sync")[:2] == (0, "0 uploaded, 5 with nothing to send\n")
+    assert server.requests == []
+
+
+def test_a_server_that_gives_no_list_of_its_runs(outputs, server, cli, monkeypatch):
+    """What is there is not known: nothing is sent rather than sent twice."""
+    monkeypatch.delattr("wandb_server.WandbServer.list_runs")
+    code, out, err = cli("sync")
+    assert (code, out) == (1, "0 uploaded, 5 failed\n")
+    assert err.count("unknown operation") == 5
+    assert not server.runs
+
+
+@pytest.mark.parametrize("option", ["--project", "--entity"])
+@pytest.mark.parametrize("value", ["a/b", "", " a", "x" * 129])
+def test_names_that_wandb_would_refuse(outputs, server, cli, option, value):
+    code, out, err = cli("sync", option, value)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {option} {value}: allowed: 1 to 128 characters")
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("url", ["localhost:18765", "", "ftp:/x"])
+def test_an_address_that_is_none(outputs, cli, monkeypatch, url):
+    monkeypatch.setenv("WANDB_BASE_URL", url)
+    code, out, err = cli("sync")
+    assert (code, out) == (2, "")
+    assert err == (
+        f"error: WANDB_BASE_URL={url}: no address of a server; "
+        "allowed: http://… or https://…, or none at all for W&B's own\n"
+    )
+
+
+def test_only_its_own_words(outputs, server, cli):
+    """W&B says at each step where it found the key."""
+    assert cli("sync")[2] == ""
+    said = cli("compare", "--wandb", "--mode", "online")[2]
+    assert "Loaded credentials" not in said
+
+
+def test_advice_of_wandbs_is_left_out():
+    from cnnbench.wandb_process import line
+
+    said = "Fatal error while uploading data. Some run data will not be synced, but it will still be written."
+    assert line([f"{said} Use `wandb sync` at the end of the run to try uploading."]) == said
+    assert line(["Use `wandb sync` to try again."]) == "Use `wandb sync` to try again.", "better than nothing"
