@@ -15,7 +15,7 @@ from cnnbench.data.folder import scan
 from cnnbench.data.sets import dataset
 from cnnbench.errors import InputError, OpsError
 from cnnbench.ops import Ops
-from cnnbench.settings import Settings
+from cnnbench.settings import Arch, Settings
 
 TOO_SMALL = re.compile(
     r"Kernel size can't be greater|too small|Padding size should be less|Padding value causes wrapping"
@@ -44,16 +44,7 @@ def make(
     """
     arch, resolved = settings.arch, settings.resolved_ops()
     ops = Ops(**resolved)
-    model = factory(
-        arch,
-        "arch",
-        ops=ops,
-        name=arch.name.removeprefix(f"{arch.library}."),
-        weights=arch.weights,
-        in_channels=shape[0],
-        num_classes=num_classes,
-        image_size=shape[1],
-    )()
+    model = assemble(arch, ops, shape, num_classes)
     where = f"arch={arch.name} on images of {'x'.join(map(str, shape))}"
     ops.check_asked((a for a, value in settings.ops.model_dump().items() if value != "native"), where)
     if resolved:
@@ -67,6 +58,25 @@ def make(
             raise InputError(f"{where}: {said}") from error
     facts = {"params": macs.params(model), "macs": macs.macs(model, shape, num_classes)}
     return model, facts | ({"init": ops.initialisation} if resolved else {})
+
+
+def assemble(arch: Arch, ops: Ops, shape: macs.Shape, num_classes: int) -> nn.Module:
+    """The model that a factory makes, whether or not it can be trained.
+
+    Raises:
+        InputError: wrong settings.
+    """
+    model: nn.Module = factory(
+        arch,
+        "arch",
+        ops=ops,
+        name=arch.name.removeprefix(f"{arch.library}."),
+        weights=arch.weights,
+        in_channels=shape[0],
+        num_classes=num_classes,
+        image_size=shape[1],
+    )()
+    return model
 
 
 def sketch(settings: Settings) -> tuple[nn.Module, macs.Shape, int, dict[str, Any]]:

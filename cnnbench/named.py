@@ -1,0 +1,119 @@
+"""What a user names on the command line of a verb: a finished run, and files to write. Needs no torch."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from cnnbench import ui
+from cnnbench.errors import InputError
+from cnnbench.runs import Run, find, where_asked
+
+NAMED = 6
+"""An error names so many of the runs that it is about."""
+
+
+def finished(path: Path) -> Run:
+    """The finished run at a path: its folder, its `best.ckpt`, or a folder with this run alone below it.
+
+    Raises:
+        InputError: there is none, there are several, or it has not been trained to its end.
+    """
+    run = _run(path)
+    match run.state:
+        case "finished":
+            return run
+        case "damaged":
+            raise InputError(f"{run.path}: status.json is damaged; allowed: a finished run")
+        case "diverged":
+            raise InputError(
+                f"{run.path}: has diverged: its loss is not finite, there is no model to use; "
+                "allowed: a finished run"
+            )
+        case "running":
+            raise InputError(f"{run.path}: is still being trained; allowed: a finished run")
+        case state:
+            raise InputError(
+                f"{run.path}: is {state}; allowed: a finished run (the command that trained it goes on with it)"
+            )
+
+
+def _run(path: Path) -> Run:
+    if path.is_file():
+        home = path.absolute().parent.parent
+        if path.name != "best.ckpt" or not (home / "status.json").is_file():
+            raise InputError(
+                f"{path}: is a file; allowed: the folder of a run, or its checkpoints/best.ckpt (the weights "
+                "that its test was made with)"
+            )
+        return Run(home)
+    if not path.is_dir():
+        raise InputError(f"{path}: no such folder; allowed: the folder of a run")
+    found = find(path)
+    if not found:
+        raise InputError(f"{path}: no run here (a folder with a status.json)")
+    if len(found) > 1:
+        names = ", ".join(str(run.path.relative_to(path)) for run in found[:NAMED])
+        more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+        raise InputError(f"{path}: holds {len(found)} runs; allowed: one of {names}{more}")
+    return found[0]
+
+
+def check_target(option: str, target: str, others: str = "a file, or - for standard output") -> None:
+    """Say before anything is computed that a file cannot be written.
+
+    Raises:
+        InputError: it is a folder, or in none.
+    """
+    if not target:
+        raise InputError(f"{option}: no name of a file; allowed: {others}")
+    if target == "-" and "-" in others:
+        return
+    path = Path(target)
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        what = "is a folder" if path.is_dir() else "its folder does not exist"
+        raise InputError(f"{option} {target}: {what}; allowed: {others}")
+
+
+def check_targets(**targets: str | None) -> None:
+    """`check_target` of each option that is given, which must not name the same place.
+
+    Raises:
+        InputError: one that cannot be written.
+    """
+    given = {f"--{name}": target for name, target in targets.items() if target is not None}
+    for option, target in given.items():
+        check_target(option, target)
+        same = [other for other, at in given.items() if at == target and other != option]
+        if same:
+            raise InputError(f"{option} {target}: the same place as {same[0]}; allowed: a file for each")
+
+
+@contextmanager
+def writing(target: str | None) -> Iterator[BinaryIO | None]:
+    """A file that a user named, whole or not at all, `-` for standard output; None for None.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    if target is None:
+        yield None
+        return
+    if target == "-":
+        sys.stdout.flush()
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    entered = False
+    try:
+        with where_asked(Path(target)) as file:
+            entered = True
+            yield file
+    except OSError as error:
+        if entered and error.filename is None and error.errno is None:  # of what was done meanwhile
+            raise
+        raise InputError(f"{target}: cannot be written ({error.strerror})") from None
+    ui.console.print(f"written: {target}", highlight=False, soft_wrap=True, markup=False)
