@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from cnnbench import ui
-from cnnbench.errors import InputError
+from cnnbench.errors import InputError, Interrupted
+from cnnbench.process import interruptible
 from cnnbench.runs import Run, find, where_asked
 
 NAMED = 6
@@ -37,7 +38,7 @@ def finished(path: Path) -> Run:
             raise InputError(f"{run.path}: is still being trained; allowed: a finished run")
         case state:
             raise InputError(
-                f"{run.path}: is {state}; allowed: a finished run (the command that trained it goes on with it)"
+                f"{run.path}: is {state}; allowed: a finished run (the command that started it goes on)"
             )
 
 
@@ -90,6 +91,16 @@ def check_targets(**targets: str | None) -> None:
         same = [other for other, at in given.items() if at == target and other != option]
         if same:
             raise InputError(f"{option} {target}: the same place as {same[0]}; allowed: a file for each")
+
+
+def until_interrupted(work: Callable[[], int]) -> int:
+    """The exit code of `work`, also when Ctrl-C or SIGTERM ends it; what it was writing is taken away."""
+    try:
+        with interruptible():
+            return work()
+    except Interrupted as error:
+        ui.console.print("interrupted", style="yellow")
+        return 128 + error.signum
 
 
 @contextmanager

@@ -131,9 +131,7 @@ def settings(run: Run) -> Asked:
         item = error.errors()[0]
         key = ".".join(map(str, item["loc"]))
         message = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
-        raise InputError(
-            f"{run.path / 'config.yaml'}: not the settings of a run ({key}: {message})"
-        ) from None
+        raise InputError(f"{run.path}: config.yaml is not that of a run ({key}: {message})") from None
 
 
 def check_trusted(run: Run, arch: Arch, *, trust_code: bool = False) -> None:
@@ -148,8 +146,8 @@ def check_trusted(run: Run, arch: Arch, *, trust_code: bool = False) -> None:
     ours = {yaml.load(file.read_text(encoding="utf-8"), yaml.CSafeLoader)["_target_"] for file in files}
     if arch.target not in ours:
         raise InputError(
-            f"{run.path / 'config.yaml'}: arch._target_={arch.target} is no architecture of cnnbench: it would "
-            "be imported and called; allowed: with --trust-code, if you know where this run comes from"
+            f"{run.path}: arch._target_={arch.target} is no architecture of cnnbench, and would be imported "
+            "and called; allowed: with --trust-code, if you know where this run comes from"
         )
 
 
@@ -177,12 +175,13 @@ def _checkpoint(path: Path) -> Mapping[str, Any]:
         raise InputError(f"{path}: is not there; a run needs it to be used") from None
     except Exception as error:  # of unpickling, of zip files, of what weights_only forbids
         raise InputError(
-            f"{path}: is no checkpoint, or cut short, or holds other objects than tensors, which could run code"
+            f"{path}: is no checkpoint, or cut short, or holds other objects than tensors, "
+            "which could run code"
         ) from error
     state = found.get("state_dict") if isinstance(found, Mapping) else None
     if not isinstance(state, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
         raise InputError(f"{path}: holds no weights of a run of cnnbench")
-    return found
+    return dict(found)
 
 
 def _preparation(run: Run, asked: Asked, carried: Any) -> Preparation:
