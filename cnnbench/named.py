@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -63,20 +64,29 @@ def _run(path: Path) -> Run:
     return found[0]
 
 
-def check_target(option: str, target: str, others: str = "a file, or - for standard output") -> None:
+def check_target(option: str, target: str, *, stream: bool = True) -> None:
     """Say before anything is computed that a file cannot be written.
 
+    Args:
+        option: what names it, for the error.
+        target: its path; with `stream` also `-` for standard output.
+        stream: whether that is allowed.
+
     Raises:
-        InputError: it is a folder, or in none.
+        InputError: it is a folder, or in none, or in one that cannot be written to.
     """
-    if not target:
-        raise InputError(f"{option}: no name of a file; allowed: {others}")
-    if target == "-" and "-" in others:
+    allowed = "a file, or - for standard output" if stream else "a file"
+    if not target or (target == "-" and not stream):
+        raise InputError(f"{option} {target}: no name of a file; allowed: {allowed}")
+    if target == "-":
         return
     path = Path(target)
-    if path.is_dir() or not path.absolute().parent.is_dir():
+    folder = path.resolve().parent
+    if path.is_dir() or not folder.is_dir():
         what = "is a folder" if path.is_dir() else "its folder does not exist"
-        raise InputError(f"{option} {target}: {what}; allowed: {others}")
+        raise InputError(f"{option} {target}: {what}; allowed: {allowed}")
+    if not os.access(path if path.exists() and not path.is_file() else folder, os.W_OK):
+        raise InputError(f"{option} {target}: cannot be written (permission denied)")
 
 
 def check_targets(**targets: str | None) -> None:
@@ -118,13 +128,11 @@ def writing(target: str | None) -> Iterator[BinaryIO | None]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    entered = False
     try:
         with where_asked(Path(target)) as file:
-            entered = True
             yield file
+    except BrokenPipeError:  # of standard output
+        raise
     except OSError as error:
-        if entered and error.filename is None and error.errno is None:  # of what was done meanwhile
-            raise
         raise InputError(f"{target}: cannot be written ({error.strerror})") from None
     ui.console.print(f"written: {target}", highlight=False, soft_wrap=True, markup=False)
