@@ -64,14 +64,12 @@ def to_onnx(module: nn.Module, example: Tensor, metadata: Mapping[str, str]) -> 
     import onnxruntime
 
     program = torch.onnx.export(
-        module,
-        (example,),
+        _traced(module, example),
         dynamo=True,
         verbose=False,
         opset_version=OPSET,
         input_names=["images"],
         output_names=list(OUTPUTS),
-        dynamic_shapes=_shapes(),
     )
     assert program is not None
     proto = program.model_proto
@@ -93,7 +91,7 @@ def to_onnx(module: nn.Module, example: Tensor, metadata: Mapping[str, str]) -> 
 
 def to_torch(module: nn.Module, example: Tensor, metadata: Mapping[str, str]) -> Written:
     """An archive of torch.export with any batch size, and what torch loads from it; see `to_onnx`."""
-    program = torch.export.export(module, (example,), dynamic_shapes=_shapes())
+    program = _traced(module, example)
     file = io.BytesIO()
     torch.export.save(program, file, extra_files={FILE: json.dumps(dict(metadata))})
     extra: dict[str, Any] = {FILE: ""}
@@ -101,5 +99,10 @@ def to_torch(module: nn.Module, example: Tensor, metadata: Mapping[str, str]) ->
     return Written(file.getvalue(), lambda images: tuple(found(images)), json.loads(extra[FILE]))
 
 
-def _shapes() -> Any:
-    return ({0: torch.export.Dim("batch")},)
+def _traced(module: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
+    """What a module computes, for any number of images; without the paths of this machine's source files."""
+    program = torch.export.export(module, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    for part in program.graph_module.modules():
+        for node in part.graph.nodes if isinstance(part, torch.fx.GraphModule) else ():
+            node.meta.pop("stack_trace", None)
+    return program
