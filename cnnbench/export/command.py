@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,7 +71,7 @@ def _export(run: Run, asked: argparse.Namespace, target: str) -> int:
     make = formats.to_onnx if asked.to == "onnx" else formats.to_torch
     metadata = graph.metadata(trained, asked.input)
     what = f"{run.path}: {trained.asked.arch.name} --to {asked.to}"
-    with ui.console.status("exporting and comparing"):
+    with ui.console.status("exporting and comparing"), _silent():
         try:
             module = graph.Deployed(trained, asked.input).eval()
             written = make(module, graph.fed(trained, asked.input, sample.pixels[:2]), metadata)
@@ -86,6 +89,17 @@ def _export(run: Run, asked: argparse.Namespace, target: str) -> int:
         file.write(written.data)
     ui.out.print(_table(target, len(written.data), metadata, sample, found), highlight=False)
     return 0
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """What torch's exporter logs is for those who work on it."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _said(one: Difference) -> str:

@@ -21,6 +21,9 @@ OPSET = 18
 FILE = "cnnbench.json"
 """The name of the metadata in an archive of torch.export."""
 
+SHAPES: Any = ({0: torch.export.Dim("batch")},)
+"""Any number of images."""
+
 Run = Callable[[Tensor], tuple[Tensor, ...]]
 """Images (N, …) -> logits and probabilities (N, K)."""
 
@@ -70,6 +73,7 @@ def to_onnx(module: nn.Module, example: Tensor, metadata: Mapping[str, str]) -> 
         opset_version=OPSET,
         input_names=["images"],
         output_names=list(OUTPUTS),
+        dynamic_shapes=SHAPES,  # only for the name
     )
     assert program is not None
     proto = program.model_proto
@@ -101,7 +105,7 @@ def to_torch(module: nn.Module, example: Tensor, metadata: Mapping[str, str]) ->
 
 def _traced(module: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
     """What a module computes, for any number of images; without the paths of this machine's source files."""
-    program = torch.export.export(module, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    program = torch.export.export(module, (example,), dynamic_shapes=SHAPES)
     for part in program.graph_module.modules():
         for node in part.graph.nodes if isinstance(part, torch.fx.GraphModule) else ():
             node.meta.pop("stack_trace", None)
