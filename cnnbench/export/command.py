@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -93,11 +94,12 @@ def _export(run: Run, asked: argparse.Namespace, target: str) -> int:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """What torch's exporter logs is for those who work on it."""
+    """What torch's exporter logs and prints, whole graphs at times, is for those who work on it."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        yield
+        with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+            yield
     finally:
         logging.disable(before)
 
