@@ -24,7 +24,8 @@ from torch.utils.benchmark import Timer
 from cnnbench import macs
 from cnnbench.bench.timing import in_turn
 from cnnbench.device import place
-from cnnbench.network import construct
+from cnnbench.network import assemble
+from cnnbench.ops import Ops
 from cnnbench.settings import parse, plain
 
 FAMILIES = ("alexnet", "vgg11", "googlenet", "resnet18", "efficientnet_b0", "mobilenet_v2")
@@ -63,7 +64,8 @@ def _models() -> dict[str, nn.Module]:
     with initialize_config_dir(CONF, version_base="1.3"):
         for name in FAMILIES:
             settings = parse(plain(compose("train", [f"arch={name}", "data=cifar10"])))
-            found[name] = construct(settings, (3, SIZE, SIZE), CLASSES)
+            ops = Ops(**settings.resolved_ops())
+            found[name] = assemble(settings.arch, ops, (3, SIZE, SIZE), CLASSES)
     for name in TIMM:
         found[f"timm {name}"] = timm.create_model(name, num_classes=CLASSES)
     return {name: place(model.eval(), device) for name, model in found.items()}

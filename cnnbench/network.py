@@ -15,7 +15,7 @@ from cnnbench.data.folder import scan
 from cnnbench.data.sets import dataset
 from cnnbench.errors import InputError, OpsError
 from cnnbench.ops import Ops
-from cnnbench.settings import Settings
+from cnnbench.settings import Arch, Settings
 
 TOO_SMALL = re.compile(
     r"Kernel size can't be greater|too small|Padding size should be less|Padding value causes wrapping"
@@ -44,7 +44,7 @@ def make(
     """
     arch, resolved = settings.arch, settings.resolved_ops()
     ops = Ops(**resolved)
-    model = construct(settings, shape, num_classes, ops)
+    model = assemble(arch, ops, shape, num_classes)
     where = f"arch={arch.name} on images of {'x'.join(map(str, shape))}"
     ops.check_asked((a for a, value in settings.ops.model_dump().items() if value != "native"), where)
     if resolved:
@@ -60,13 +60,16 @@ def make(
     return model, facts | ({"init": ops.initialisation} if resolved else {})
 
 
-def construct(settings: Settings, shape: macs.Shape, num_classes: int, ops: Ops | None = None) -> nn.Module:
-    """Build the model, and no more; see `make`."""
-    arch = settings.arch
+def assemble(arch: Arch, ops: Ops, shape: macs.Shape, num_classes: int) -> nn.Module:
+    """The model that a factory makes, whether or not it can be trained.
+
+    Raises:
+        InputError: wrong settings.
+    """
     model: nn.Module = factory(
         arch,
         "arch",
-        ops=ops or Ops(**settings.resolved_ops()),
+        ops=ops,
         name=arch.name.removeprefix(f"{arch.library}."),
         weights=arch.weights,
         in_channels=shape[0],

@@ -368,6 +368,7 @@ class Bench(Settings):
     backend: Literal["eager", "compile", "onnxruntime", "openvino"]
     batch_sizes: Any
     of: str | None
+    trust_code: Annotated[bool, Free]
     parity: bool
     tune: bool
     rounds: Annotated[Count, Free]

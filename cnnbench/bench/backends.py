@@ -108,8 +108,11 @@ def module(spec: Spec) -> nn.Module:
 
     from cnnbench import network
     from cnnbench.device import DEVICE_TYPES, place, quiet_compiler
+    from cnnbench.ops import Ops
 
-    model = network.construct(spec.settings, spec.shape, spec.classes)
+    model = network.assemble(
+        spec.settings.arch, Ops(**spec.settings.resolved_ops()), spec.shape, spec.classes
+    )
     model.load_state_dict(torch.load(spec.weights, weights_only=True))
     if spec.device["precision"] == "64-true":
         model = model.double()
@@ -175,29 +178,17 @@ def export(model: nn.Module, shape: tuple[int, int, int], target: Path) -> None:
     Raises:
         InputError: it has an operation that ONNX, or torch's exporter, has not.
     """
-    import logging
-    import warnings
-
     import torch
 
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    from cnnbench.export.formats import onnx_model, silent
+
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            torch.onnx.export(
-                model.eval(),
-                (torch.zeros(2, *shape),),
-                str(target),
-                input_names=["images"],
-                output_names=["logits"],
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
-                dynamo=True,
-                external_data=False,
-                verbose=False,
+        with silent():
+            target.write_bytes(
+                onnx_model(model.eval(), torch.zeros(2, *shape), ["logits"]).SerializeToString()
             )
     except Exception as error:  # of any model's code: the exporter's own error says little
-        cause = error.__cause__ or error
-        said = " ".join(str(cause).split())[:300]
+        said = " ".join(str(error.__cause__ or error).split())[:300]
         raise InputError(
             f"backend: this model cannot be exported to ONNX ({said}); allowed: eager, compile"
         ) from error

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
-from cnnbench import network, tracking
+from cnnbench import network, tracking, trained
 from cnnbench.attempt import attempt
 from cnnbench.bench import backends, memory, roofline
 from cnnbench.bench.figures import figures
@@ -24,6 +24,7 @@ from cnnbench.bench.process import Killed, measure
 from cnnbench.bench.spec import TORCH, Spec
 from cnnbench.device import MEMORY_FORMATS, resolve
 from cnnbench.errors import InputError
+from cnnbench.ops import Ops
 from cnnbench.process import log_file, quiet
 from cnnbench.runs import Run
 from cnnbench.seeds import seed_all
@@ -106,9 +107,12 @@ def _spec(
         InputError: the model cannot be exported.
     """
     seed_all("init", settings.seed)
-    model = network.construct(settings, shape, classes)
     if settings.of is not None:
-        model.load_state_dict(_trained(Path(settings.of)))
+        model = trained.load(
+            Run(Path(settings.of)), trained.CPU | {"threads": 1}, trust_code=settings.trust_code
+        ).model
+    else:
+        model = network.assemble(settings.arch, Ops(**settings.resolved_ops()), shape, classes)
     weights, exported = folder / "weights.pt", None
     torch.save(model.state_dict(), weights)
     if settings.backend not in TORCH or settings.parity:
@@ -123,16 +127,6 @@ def _spec(
     limit = settings.memory_limit_gb
     most = memory.free() if limit is None else int(limit * 1e9)
     return Spec("time", settings, device, shape, classes, weights, exported, sizes, most)
-
-
-def _trained(path: Path) -> dict[str, Any]:
-    """The weights of a finished run, those of its best epoch."""
-    file = Run(path.expanduser()).checkpoints / "best.ckpt"
-    try:
-        state = torch.load(file, map_location="cpu", weights_only=True)["state_dict"]
-    except Exception as error:  # torch names no error of its own for a damaged file
-        raise InputError(f"of={path}: {file.name} cannot be read ({type(error).__name__})") from None
-    return {key.removeprefix("model."): value for key, value in state.items() if key.startswith("model.")}
 
 
 def _tuned(spec: Spec, said: Callable[[str], None]) -> dict[str, Any]:
