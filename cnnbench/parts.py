@@ -49,9 +49,10 @@ def build(
     tracking.check(settings)
     seed_all("init", settings.seed)
     data = make_data(settings, rank)
-    mine = data.part.mine
+    whole, mine = data.part
+    images = whole if settings.device.sync_batch_norm else mine.stop - mine.start  # that share statistics
     shape = (data.channels, data.size, data.size)
-    model, facts = network.make(settings, shape, data.num_classes, batch=mine.stop - mine.start)
+    model, facts = network.make(settings, shape, data.num_classes, batch=images)
     frozen: list[torch.nn.Module] = []
     if settings.arch.weights is not None:
         facts |= weights.load(model, settings.arch)
@@ -79,6 +80,7 @@ def make_data(settings: Settings, rank: Rank = ALONE) -> ImageData:
         seed=settings.seed,
         rank=rank.rank,
         world=rank.world,
+        least_images=settings.device.least_images,
         **asked,
     )
 
