@@ -207,10 +207,8 @@ class Device(Section):
     @classmethod
     def _one_process_has_it_all(cls, value: Any) -> Any:
         """Its batch statistics are those of the whole batch, asked for or not: one and the same run."""
-        if isinstance(value, dict) and value.get("sync_batch_norm") is True:
-            if value.get("devices", 1) == value.get("nodes", 1) == 1:
-                return value | {"sync_batch_norm": False}
-        return value
+        alone = isinstance(value, dict) and value.get("devices", 1) == value.get("nodes", 1) == 1
+        return value | {"sync_batch_norm": False} if alone and value.get("sync_batch_norm") is True else value
 
     @property
     def least_images(self) -> int:
@@ -294,7 +292,7 @@ class Settings(Section):
         if processes > 1 and self.data.batch_size < least:
             raise ValueError(
                 f"data.batch_size={self.data.batch_size}: {processes} processes share each batch; "
-                f"allowed: {least} or more" + "; half as many with device.sync_batch_norm=true" * (least > processes)
+                f"allowed: {least} or more"
             )
         return self
 

@@ -1,9 +1,10 @@
 """Batch norm with the statistics of the whole batch, of which each process has a part.
 
 Torch's own `nn.SyncBatchNorm` refuses tensors of the CPU, and takes the place of a layer: it loses the
-activation of timm's `BatchNormAct2d` and leaves behind whoever holds the layer it replaced (`arch.freeze` does).
-Here a layer stays the object that it is, under its name: only the one function by which it normalises,
-`torch.nn.functional.batch_norm`, is exchanged while it is called. The same code runs on CPUs and GPUs.
+activation of timm's `BatchNormAct2d`, and who holds the layer that it replaced (`arch.freeze` does) is left
+with one that is no longer used. Here a layer stays the object that it is, under its name: only the function
+by which it normalises, `torch.nn.functional.batch_norm`, is exchanged while it is called. The same code runs
+on CPUs and GPUs.
 """
 
 from __future__ import annotations
@@ -34,10 +35,11 @@ def batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    """`F.batch_norm` of what all processes have: (N, C, …) -> (N, C, …), N images of them here (arXiv:1502.03167).
+    """`F.batch_norm` over the images of all processes: (N, C, …) -> (N, C, …), of which N are here.
 
-    The parts may be of unequal size, and of one image. Called by all processes, or by none. The gradients of
-    weight and bias are those of this part, as of any other parameter: DistributedDataParallel adds them up.
+    The parts may be of unequal size, and of one image; together they are normalised as by one process
+    (arXiv:1502.03167). Called by all processes, or by none. The gradients of weight and bias are those of
+    this part, as of any other parameter: DistributedDataParallel puts them together.
     """
     if not training:
         return F.batch_norm(x, running_mean, running_var, weight, bias, False, momentum, eps)
@@ -46,29 +48,33 @@ def batch_norm(
         with torch.no_grad():
             running_mean.mul_(1 - momentum).add_(momentum * mean)
             running_var.mul_(1 - momentum).add_(momentum * var * (count / (count - 1)))
-    kind = torch.float32 if x.dtype in (torch.bfloat16, torch.float16) else x.dtype
-    normalised: Tensor = _Normalise.apply(x, weight, bias, mean.to(kind), var.to(kind), count, eps)  # type: ignore[no-untyped-call]
-    return normalised
+    mean, var = mean.to(_kind(x)), var.to(_kind(x))
+    return _Normalise.apply(x, weight, bias, mean, var, count, eps)  # type: ignore[no-any-return]
 
 
 def _of_all(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean (C,), biased variance (C,) and values per channel () over all processes, in float64, equal in all.
+    """Mean (C,), biased variance (C,) and values per channel () over all processes: float64, equal in all.
 
-    Those of the parts are put together by Chan's formula (Chan, Golub and LeVeque 1983), without the cancellation
-    of a sum of squares.
+    Those of the parts are put together as in Chan, Golub and LeVeque, "Algorithms for Computing the Sample
+    Variance" (1983), without the cancellation that a sum of squares suffers.
     """
-    own: list[Tensor | None] = [None, None]
-    if x.dtype in (torch.bfloat16, torch.float16):  # what is asked to update these computes in their float32
-        own = [torch.zeros(x.shape[1], device=x.device) for _ in own]
-    mean, var = torch.batch_norm_update_stats(x, *own, 0.0)
-    count = torch.full((1,), x.numel() // x.shape[1], device=x.device)
-    mine = torch.cat([mean.double(), var.double(), count.double()])
+    channels = x.shape[1]
+    # In torch's one pass over x, which has the precision of the statistics that it is given to update.
+    own = torch.zeros(2, channels, dtype=_kind(x), device=x.device)
+    mean, var = torch.batch_norm_update_stats(x, own[0], own[1], 0.0)
+    count = mean.new_full((1,), x.numel() // channels, dtype=torch.float64)
+    mine = torch.cat([mean.double(), var.double(), count])
     parts = [torch.empty_like(mine) for _ in range(distributed.get_world_size())]
     distributed.all_gather(parts, mine)
-    means, variances, counts = torch.stack(parts).split([x.shape[1], x.shape[1], 1], 1)
+    means, variances, counts = torch.stack(parts).tensor_split((channels, 2 * channels), 1)
     total = counts.sum()
     mean = (counts * means).sum(0) / total
     return mean, (counts * (variances + (means - mean).square())).sum(0) / total, total
+
+
+def _kind(x: Tensor) -> torch.dtype:
+    """What statistics of x are computed in: no less than float32."""
+    return torch.promote_types(x.dtype, torch.float32)
 
 
 class _Normalise(torch.autograd.Function):
@@ -91,7 +97,7 @@ class _Normalise(torch.autograd.Function):
         return F.batch_norm(x, mean, var, weight, bias, False, 0.0, eps)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         """Torch's kernel takes mean and var for constants; what x does through them is then taken off.
 
@@ -135,11 +141,11 @@ def check(model: nn.Module, arch: str) -> None:
         InputError: a layer that computes its statistics by other means.
     """
     for name, layer in _layers(model):
-        if not _reached(layer):
+        if isinstance(layer, nn.SyncBatchNorm) or not _reached(layer):
             kind = f"{type(layer).__module__}.{type(layer).__qualname__}"
             raise InputError(
-                f"device.sync_batch_norm=true: {name} of arch={arch} is a {kind}, which does not normalise by "
-                "torch.nn.functional.batch_norm; allowed: false"
+                f"device.sync_batch_norm=true: {name} of arch={arch} is a {kind}, which has its own way to "
+                "normalise, not torch.nn.functional.batch_norm; allowed: false"
             )
 
 
@@ -162,7 +168,7 @@ class _Exchanged(TorchFunctionMode):
 
 
 def _forward(layer: _BatchNorm, forward: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-    """The layer's own forward; in eval mode (frozen layers, evaluation) it needs nothing of other processes."""
+    """The layer's own; in eval mode (frozen layers, evaluation) it needs nothing of other processes."""
     if not layer.training:
         return forward(*args, **kwargs)
     with _Exchanged(batch_norm):
@@ -171,14 +177,14 @@ def _forward(layer: _BatchNorm, forward: Callable[..., Tensor], *args: Any, **kw
 
 def _reached(layer: _BatchNorm) -> bool:
     """Try a copy of the layer on a few zeros; it may lie on the meta device."""
-    trial = copy.deepcopy(layer).to_empty(device="cpu").train()
-    for tensor in (*trial.parameters(), *trial.buffers()):
-        tensor.detach().zero_()
     watch = _Exchanged(lambda x, *args, **kwargs: x)
     for space in ((1, 1), (), (1, 1, 1)):
         try:
+            trial = copy.deepcopy(layer).to_empty(device="cpu").train()
             with watch, torch.no_grad():
+                for tensor in (*trial.parameters(), *trial.buffers()):
+                    tensor.zero_()
                 trial(torch.zeros(2, layer.num_features, *space, device="cpu"))
-        except (ValueError, RuntimeError, AssertionError):  # not its number of dimensions, or not the CPU
+        except Exception:  # not its number of dimensions; or anything else, of any model's code
             continue
     return watch.called

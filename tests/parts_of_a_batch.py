@@ -1,4 +1,4 @@
-"""Batch norm layers, each process with its part of the same batch: what the processes of a real gloo group find."""
+"""Batch norm layers, each process with its part of the same batch, in a real gloo group."""
 
 import copy
 import io
@@ -44,7 +44,9 @@ class Case:
         return self._as_asked(x), self._as_asked(gradient)
 
     def _as_asked(self, tensor: torch.Tensor) -> torch.Tensor:
-        return tensor.to(self.dtype, memory_format=self.layout if tensor.ndim == 4 else torch.contiguous_format)
+        return tensor.to(
+            self.dtype, memory_format=self.layout if tensor.ndim == 4 else torch.contiguous_format
+        )
 
 
 CASES = {
@@ -80,7 +82,7 @@ def trained(case: Case, layer: nn.Module, mine: slice) -> dict[str, torch.Tensor
 
 
 def part(rank: int, world: int, port: int) -> bytes:
-    """One of the processes: its part of each case; and a layer in eval mode, which it calls alone, as a file."""
+    """One of the processes: what it finds for each case, as a file; in eval mode the first one is alone."""
     torch.set_num_threads(1)
     store = distributed.TCPStore("127.0.0.1", port, world, is_master=False)
     distributed.init_process_group("gloo", store=store, rank=rank, world_size=world)

@@ -3,10 +3,6 @@
 import pytest
 import torch
 from parts_of_a_batch import CASES, parts, trained
-from torch import nn
-
-from cnnbench.errors import InputError
-from cnnbench.sync_batch_norm import check
 
 TOLERANCE = {torch.float64: 1e-13, torch.float32: 2e-5, torch.bfloat16: 0.05}
 
