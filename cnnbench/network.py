@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from cnnbench import macs
+from cnnbench import macs, sync_batch_norm
 from cnnbench.build import factory
 from cnnbench.data.folder import scan
 from cnnbench.data.sets import dataset
@@ -30,17 +30,18 @@ def make(
     """Build the model, and show on meta tensors that it can be trained.
 
     Args:
-        settings: of them `arch` and `ops`.
+        settings: of them `arch` and `ops`, and whether batch norm is to be synchronised.
         shape: (C, H, W) of the images.
         num_classes: K.
-        batch: images in the smallest training batch.
+        batch: images that share batch statistics, at the least.
 
     Returns:
         The model and its `params`, `macs` and, where cnnbench initialised it, `init`.
 
     Raises:
         OpsError: it cannot carry one of the ops.
-        InputError: wrong settings, or a model that does not fit the images.
+        InputError: wrong settings, a model that does not fit the images, or one whose batch norm cannot be
+            synchronised.
     """
     arch, resolved = settings.arch, settings.resolved_ops()
     ops = Ops(**resolved)
@@ -56,6 +57,8 @@ def make(
             if TOO_SMALL.search(str(error)):
                 raise OpsError("small", f"{where} ({said})") from error
             raise InputError(f"{where}: {said}") from error
+    if settings.device.sync_batch_norm:
+        sync_batch_norm.check(model, arch.name)
     facts = {"params": macs.params(model), "macs": macs.macs(model, shape, num_classes)}
     return model, facts | ({"init": ops.initialisation} if resolved else {})
 

@@ -48,10 +48,11 @@ def build(
     device = resolve(settings.device, recorded, cores, settings.arch.layout)
     tracking.check(settings)
     seed_all("init", settings.seed)
-    data = make_data(settings.data, settings.arch, settings.seed, rank)
-    mine = data.part.mine
+    data = make_data(settings.data, settings.arch, settings.seed, rank, settings.device.least_images)
+    whole, mine = data.part
+    images = whole if settings.device.sync_batch_norm else mine.stop - mine.start  # that share statistics
     shape = (data.channels, data.size, data.size)
-    model, facts = network.make(settings, shape, data.num_classes, batch=mine.stop - mine.start)
+    model, facts = network.make(settings, shape, data.num_classes, batch=images)
     frozen: list[torch.nn.Module] = []
     if settings.arch.weights is not None:
         facts |= weights.load(model, settings.arch)
@@ -63,7 +64,7 @@ def build(
     return Parts(data, task, device, facts | data.facts)
 
 
-def make_data(data: Data, arch: Arch, seed: int, rank: Rank = ALONE) -> ImageData:
+def make_data(data: Data, arch: Arch, seed: int, rank: Rank = ALONE, least_images: int = 2) -> ImageData:
     """The images that the settings describe, read or found.
 
     Raises:
@@ -79,6 +80,7 @@ def make_data(data: Data, arch: Arch, seed: int, rank: Rank = ALONE) -> ImageDat
         seed=seed,
         rank=rank.rank,
         world=rank.world,
+        least_images=least_images,
         **asked,
     )
 

@@ -221,6 +221,19 @@ class Device(Section):
     compile: Annotated[bool, Field(exclude_if=lambda asked: not asked)] = False
     devices: Annotated[Count, Field(exclude_if=lambda count: count == 1)] = 1
     nodes: Annotated[Count, Field(exclude_if=lambda count: count == 1)] = 1
+    sync_batch_norm: Annotated[bool, Field(exclude_if=lambda on: not on)] = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_process_has_it_all(cls, value: Any) -> Any:
+        """Its batch statistics are those of the whole batch, asked for or not: one and the same run."""
+        alone = isinstance(value, dict) and value.get("devices", 1) == value.get("nodes", 1) == 1
+        return value | {"sync_batch_norm": False} if alone and value.get("sync_batch_norm") is True else value
+
+    @property
+    def least_images(self) -> int:
+        """That each process needs of a training batch: one image alone has no batch statistics of its own."""
+        return 1 if self.sync_batch_norm else 2
 
     @field_validator("precision", mode="before")
     @classmethod
@@ -318,10 +331,11 @@ class Settings(Section):
     @model_validator(mode="after")
     def _batch_can_be_shared(self) -> Settings:
         processes = self.device.devices * self.device.nodes
-        if processes > 1 and self.data.batch_size < 2 * processes:
+        least = self.device.least_images * processes
+        if processes > 1 and self.data.batch_size < least:
             raise ValueError(
                 f"data.batch_size={self.data.batch_size}: {processes} processes share each batch; "
-                f"allowed: {2 * processes} or more"  # one image alone has no batch statistics
+                f"allowed: {least} or more"
             )
         return self
 

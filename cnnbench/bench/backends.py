@@ -184,9 +184,8 @@ def export(model: nn.Module, shape: tuple[int, int, int], target: Path) -> None:
 
     try:
         with silent():
-            target.write_bytes(
-                onnx_model(model.eval(), torch.zeros(2, *shape), ["logits"]).SerializeToString()
-            )
+            found = onnx_model(model.eval(), torch.zeros(2, *shape), ["logits"])
+        target.write_bytes(found.SerializeToString())
     except Exception as error:  # of any model's code: the exporter's own error says little
         said = " ".join(str(error.__cause__ or error).split())[:300]
         raise InputError(

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
-from cnnbench import network, tracking, trained
+from cnnbench import named, network, tracking, trained
 from cnnbench.attempt import attempt
 from cnnbench.bench import backends, memory, roofline
 from cnnbench.bench.figures import figures
@@ -108,9 +108,8 @@ def _spec(
     """
     seed_all("init", settings.seed)
     if settings.of is not None:
-        model = trained.load(
-            Run(Path(settings.of)), trained.CPU | {"threads": 1}, trust_code=settings.trust_code
-        ).model
+        here = trained.CPU | {"threads": device["threads"]}
+        model = trained.load(named.finished(Path(settings.of)), here, trust_code=settings.trust_code).model
     else:
         model = network.assemble(settings.arch, Ops(**settings.resolved_ops()), shape, classes)
     weights, exported = folder / "weights.pt", None

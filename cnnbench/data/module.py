@@ -56,7 +56,8 @@ class ImageData(pl.LightningDataModule):
     model as (float32 (N, C, H, W), int64 (N,)), normalised; augmentation runs on the model's device.
 
     `imagenet_normalisation` normalises colour images as ImageNet's weights expect it. `batch_size` counts the
-    images of all `world` processes that train together, of which this is the one of `rank`.
+    images of all `world` processes that train together, of which this is the one of `rank`; each needs
+    `least_images` of a training batch.
 
     Attributes:
         train, val, test: the three parts.
@@ -87,10 +88,11 @@ class ImageData(pl.LightningDataModule):
         imagenet_normalisation: bool = False,
         rank: int = 0,
         world: int = 1,
+        least_images: int = 2,
     ) -> None:
         super().__init__()
         self.name, self.seed, self.batch_size = name, seed, batch_size
-        self.rank, self.world = rank, world
+        self.rank, self.world, self.least_images = rank, world, least_images
         self.workers, self.augment = num_workers, augment
         if num_classes is not None and name != "synthetic":
             raise InputError(f"data.num_classes={num_classes}: only data=synthetic has it as a setting")
@@ -119,10 +121,10 @@ class ImageData(pl.LightningDataModule):
         if self.world == 1:
             return
         images = min(train, self.batch_size)
-        if images < 2 * self.world:
+        if images < self.least_images * self.world:
             raise InputError(
                 f"device: {self.world} processes share {images} images of a training batch; "
-                f"allowed: {images // 2} processes at most"  # one image alone has no batch statistics
+                f"allowed: {images // self.least_images} processes at most"
             )
         if (fewest := min(val, test)) < self.world:
             raise InputError(
