@@ -113,9 +113,7 @@ def main() -> None:
         Child("sync_batch_norm:measure", rank, world, store.port, repeats, captured=False)
         for rank in range(world)
     ]
-    print(
-        f"{world} processes of one thread, gloo; median of {repeats} rounds, and the range of their middle half"
-    )
+    print(f"{world} processes of one thread, gloo; medians of {repeats} rounds, and their middle half")
     answers = [child.answer() for child in children]
     for (name, images), rounds in answers[0].items():
         print(f"{name}, batch {images}:")
