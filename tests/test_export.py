@@ -249,8 +249,9 @@ def far(model, make_file):
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("arch", families())
-def test_every_family_with_every_op(arch):
+@pytest.mark.parametrize("arch", ["googlenet", "mobilenet_v2"])
+def test_every_op(arch):
+    """In a network that concatenates and one that adds; all families were tried once: docs/DEPLOY.md."""
     done = 0
     for axis, value in VALUES:
         try:
