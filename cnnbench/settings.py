@@ -340,6 +340,12 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
+    def _compiled_alone(self) -> Settings:
+        if self.device.sync_batch_norm and self.device.compile:  # the compiler does not see the exchange
+            raise ValueError("device.sync_batch_norm=true: not with device.compile=true; allowed: false")
+        return self
+
+    @model_validator(mode="after")
     def _selected_is_there(self) -> Settings:
         for key in self.select:
             found: Any = self.choice()

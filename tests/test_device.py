@@ -61,6 +61,13 @@ def test_compile_is_part_of_the_identity_only_where_it_is_asked_for():
     assert identity(choices[0]) == identity(choices[1]) != identity(choices[2])
 
 
+def test_batch_norm_is_not_synchronised_in_compiled_code():
+    plain = composed("basic")
+    both = {"compile": True, "devices": 2, "sync_batch_norm": True}
+    with pytest.raises(InputError, match=r"device.sync_batch_norm=true: not with device.compile=true"):
+        parse(plain | {"device": plain["device"] | both})
+
+
 def test_no_compiler_is_said_before_anything_starts(monkeypatch, cli, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
