@@ -152,6 +152,7 @@ def test_a_batch_that_does_not_fit_is_named_and_no_smaller_one_takes_its_place(c
     assert Run(path).summary()["time/inference_batch"] == 1
 
 
+@pytest.mark.slow
 def test_auto_goes_on_until_memory_or_patience_ends(cli):
     code, _, err = cli("bench", *BASIC, "batch_sizes=auto", "data.size=96", "memory_limit_gb=0.1")
     assert code == 0, err
@@ -216,6 +217,7 @@ def test_what_passes_between_layers_and_memory():
     assert weights == 18 + 32 * 5 + 5
 
 
+@pytest.mark.slow
 def test_a_trained_run_is_measured_with_its_weights_and_named(cli):
     tiny = ["data.limit=200", "trainer.max_epochs=1"]
     assert cli("train", *BASIC[:3], "ops.norm=group", "logger=none", *tiny)[0] == 0
@@ -245,6 +247,7 @@ def test_a_trained_run_is_measured_with_its_weights_and_named(cli):
     assert "best.ckpt cannot be read" in err
 
 
+@pytest.mark.slow
 def test_parity(cli):
     code, out, err = cli("bench", *BASIC, "parity=true")
     assert code == 0, err
@@ -257,6 +260,7 @@ def test_parity(cli):
     assert "cpu openvino 32-true" in out
 
 
+@pytest.mark.slow
 def test_what_is_not_the_same_fails(cli, own):
     code, _, err = cli("bench", *own(OTHERWISE, "otherwise"), "parity=true", "logger=none")
     assert code == 1
@@ -266,6 +270,7 @@ def test_what_is_not_the_same_fails(cli, own):
     assert Run(path).summary()["parity/worst"] > 50
 
 
+@pytest.mark.slow
 def test_tune_says_which_line_belongs_into_the_file_of_the_architecture(cli):
     code, out, err = cli("bench", *BASIC, "tune=true", "batch_sizes=[4]")
     assert code == 0, err
