@@ -23,7 +23,7 @@ from cnnbench.bench.probe import OUT_OF_MEMORY
 from cnnbench.bench.process import Killed, measure
 from cnnbench.bench.spec import TORCH, Spec
 from cnnbench.device import MEMORY_FORMATS, resolve
-from cnnbench.errors import InputError
+from cnnbench.errors import Finding, InputError
 from cnnbench.ops import Ops
 from cnnbench.process import log_file, quiet
 from cnnbench.runs import Run
@@ -46,7 +46,7 @@ LEAST_GAIN = 0.05
 """Below it the common memory format stays: a rule for each architecture is worth having for a reason."""
 
 
-class OutOfMemory(Exception):  # noqa: N818 - a finding about the device
+class OutOfMemory(Finding):
     """A batch does not fit; no smaller one is measured in its place."""
 
 
