@@ -340,8 +340,9 @@ class Wandb:
         """
         self._end(end)
         if self.missed is not None:
+            rows, self.rows = self.rows, []
             self.run = self._start("offline")
-            for row in self.rows:
+            for row in rows:
                 self.log(row)
             self._finish(*self.missed)
             self._end(end)

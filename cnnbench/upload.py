@@ -32,15 +32,13 @@ class Logged:
     """What W&B wrote of one run.
 
     Attributes:
-        folder: `…/wandb/offline-run-<time>-<id>`, or `run-…` of one that was logged online.
+        folder: `…/wandb/offline-run-<time>-<id>`, or `run-…` of one that was logged online; with `-1` after
+            it where there was one of the same second.
+        id: the run's at W&B.
     """
 
     folder: Path
-
-    @property
-    def id(self) -> str:
-        """The run's id at W&B."""
-        return self.folder.name.removeprefix("offline-").split("-", 2)[2]
+    id: str
 
     @property
     def file(self) -> Path:
@@ -67,9 +65,10 @@ def logged(home: Path, ids: str = "") -> list[Logged]:
     found: dict[str, Logged] = {}
     folders = [path for path in home.glob("wandb/*run-*-*") if WANDB.fullmatch(path.name) and path.is_dir()]
     for folder in sorted(folders, key=lambda path: path.name.removeprefix("offline-")):
-        one = Logged(folder)
-        if one.id.startswith(ids) and one.file.is_file():
-            found[one.id] = one
+        for file in folder.glob("run-*.wandb"):
+            one = Logged(folder, file.name.removeprefix("run-").removesuffix(".wandb"))
+            if one.id.startswith(ids) and file.is_file():
+                found[one.id] = one
     return list(found.values())
 
 

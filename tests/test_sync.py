@@ -215,7 +215,8 @@ def test_a_server_out_of_reach_ends_it_at_once(outputs, cli, monkeypatch):
 def test_a_server_that_goes_away_costs_what_was_not_sent(outputs, server, cli, monkeypatch):
     """It is given up, long before W&B's own client would."""
     monkeypatch.setattr(upload, "BATCH", 2)
-    monkeypatch.setattr(wandb_process, "RETRIES", dict.fromkeys(wandb_process.RETRIES, "1"))
+    for name in wandb_process.RETRIES:
+        monkeypatch.setenv(name, "1")
     real = upload.Upload._send
 
     def send(self, batch):

@@ -78,6 +78,14 @@ def test_a_copy_of_a_run_is_the_same_run(outputs, server, cli):
     assert {tuple(steps(run)) for run in server.runs.values()} == {tuple(range(EPOCHS + 1))}
 
 
+def test_two_attempts_of_one_second(outputs, server, cli):
+    """W&B adds `-1` to the name of the later one's folder."""
+    folder = folder_of(runs()[0].path)
+    folder.rename(folder.with_name(f"{folder.name}-1"))
+    assert cli("sync", runs()[0].path)[1].startswith("1 uploaded\n")
+    assert list(server.runs) == [folder.name.rpartition("-")[2]]
+
+
 def test_another_project_has_nothing_yet(outputs, server, cli):
     run = runs()[0].path
     assert cli("sync", run)[0] == 0
