@@ -69,6 +69,7 @@ class Session:
         self.many = many
         self.exit_code = 0
         self.select: list[str] = []
+        self.measured, self.timed = False, True
         self.runs: dict[Run, str] = {}  # with the reason of those that failed
 
     def __call__(self, config: DictConfig) -> float:
@@ -139,12 +140,14 @@ class Session:
     def _add(self, run: Run, settings: Settings, reason: str = "") -> None:
         self.runs[run] = reason
         self.select = settings.select
+        self.measured = isinstance(settings, Bench)
+        self.timed = not (isinstance(settings, Bench) and (settings.parity or settings.tune))
 
     def report(self) -> None:
         """The tables that end a sweep."""
         if not self.many or not self.runs:
             return
-        if all(run.verb == "bench" for run in self.runs):
+        if self.measured:
             from cnnbench.bench.table import findings
 
             for table in findings(list(self.runs)):
@@ -163,8 +166,8 @@ class Session:
         from cnnbench.compare.page import page
         from cnnbench.compare.records import record
 
-        if all(run.config().get("parity") or run.config().get("tune") for run in self.runs):
-            return  # their tables have been shown
+        if not self.timed:
+            return  # there is nothing to compare: what was found has been shown
         found = compare([record(run) for run in self.runs], Options(select=tuple(self.select)))
         folder = next(iter(self.runs)).path.parent
         ui.out.print(terminal.picture(found, str(folder), methods=False), highlight=False)
