@@ -34,7 +34,7 @@ TOLERANCES = {
 }
 """Relative norms that pass, of logits, loss and gradient.
 
-A gradient's error is larger by far than that of the logits: where a ReLU's input lies within rounding of zero,
+A gradient's error is larger by far than that of the logits: where a ReLU's input lies within rounding of zero
 its sign decides, and all that comes through it with it. Vectors that have nothing to do with each other are
 1.4 apart.
 """
