@@ -47,6 +47,21 @@ VERBS = {
         "tell which choice won, by how much, and whether that is noise",
         "cnnbench compare outputs/ablation_norm --html norm.html",
     ),
+    "evaluate": Verb(
+        "cnnbench.evaluate.command",
+        "tell how good a run is in detail: each class, confusions, calibration",
+        "cnnbench evaluate outputs/default/basic-digits-s0-3063930c80",
+    ),
+    "predict": Verb(
+        "cnnbench.predict.command",
+        "tell what a run takes image files for",
+        "cnnbench predict outputs/default/basic-digits-s0-3063930c80 photos/*.png",
+    ),
+    "export": Verb(
+        "cnnbench.export.command",
+        "write a run as an ONNX file or a torch.export archive, checked",
+        "cnnbench export outputs/default/basic-digits-s0-3063930c80 --output digits.onnx",
+    ),
     "sync": Verb(
         "cnnbench.sync", "upload to W&B what was logged offline", "cnnbench sync outputs/ablation_norm"
     ),

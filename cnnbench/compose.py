@@ -68,6 +68,23 @@ def run(task: Callable[[DictConfig], Any], config_name: str, arguments: list[str
             del os.environ["HYDRA_FULL_ERROR"]
 
 
+def section(group: str, choice: str) -> dict[str, Any]:
+    """A group's section of the configuration with one of its choices, and nothing else asked for.
+
+    Raises:
+        InputError: there is no such choice.
+    """
+    asked = [f"{group}={choice}"]
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(CONF, version_base="1.3"):
+            found = OmegaConf.to_container(compose("train", asked)[group], resolve=True)
+    except Exception as error:  # as in `run`
+        raise InputError(explain(error, "train", asked)) from error
+    assert isinstance(found, dict)
+    return {str(key): value for key, value in found.items()}
+
+
 def command(overrides: Sequence[str], hydra_config: Any) -> tuple[str, ...]:
     """What `cnnbench train` has to be told to make this run again, whatever it was launched by."""
     how = ("force=", "sweep.", "hydra.", "hydra/", "output_dir=")

@@ -28,6 +28,7 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from cnnbench.child import GRACE_S, Child, Died
 from cnnbench.errors import Busy, Diverged, InputError, Pruned, Superseded
 from cnnbench.settings import Device
+from cnnbench.sync_batch_norm import SyncBatchNorm
 
 MEET_S = 600.0
 """How long a process waits for the others: they may have images to decode first."""
@@ -66,15 +67,15 @@ class Team:
 
     Args:
         me: which it is.
-        per_node: how many there are on each machine.
+        asked: how many there are on each machine, and whether they share their batch statistics.
         others: those that it has started.
         store: where they meet; made when they do if it is None.
     """
 
     def __init__(
-        self, me: Rank, per_node: int, others: Sequence[Child] = (), store: TCPStore | None = None
+        self, me: Rank, asked: Device, others: Sequence[Child] = (), store: TCPStore | None = None
     ) -> None:
-        self.me, self.per_node, self.others, self.store = me, per_node, list(others), store
+        self.me, self.asked, self.others, self.store = me, asked, list(others), store
 
     def meet(self, accelerator: str) -> None:
         """Wait for the others: from here on they can hear of each other."""
@@ -120,10 +121,14 @@ class Team:
         if self.me.world == 1:
             return {"devices": 1}
         return {
-            "devices": self.per_node,
-            "num_nodes": self.me.world // self.per_node,
+            "devices": self.asked.devices,
+            "num_nodes": self.asked.nodes,
             "strategy": DDPStrategy(cluster_environment=_Environment(self.me), gradient_as_bucket_view=True),
         }
+
+    def plugins(self) -> list[Any]:
+        """What Lightning's Trainer is told besides."""
+        return [SyncBatchNorm()] if self.me.world > 1 and self.asked.sync_batch_norm else []
 
     def callbacks(self) -> list[pl.Callback]:
         """What a training of several processes needs besides."""
@@ -167,9 +172,9 @@ def team(asked: Device, rank: Rank | None, start: Callable[[Rank], Child]) -> It
     if rank is None:
         asked.check_one_machine()
     if rank is None and asked.devices > 1:
-        yield from _started(asked.devices, start)
+        yield from _started(asked, start)
         return
-    here = Team(rank or ALONE, asked.devices)
+    here = Team(rank or ALONE, asked)
     try:
         yield here
     finally:
@@ -177,11 +182,12 @@ def team(asked: Device, rank: Rank | None, start: Callable[[Rank], Child]) -> It
             distributed.destroy_process_group()
 
 
-def _started(world: int, start: Callable[[Rank], Child]) -> Iterator[Team]:
+def _started(asked: Device, start: Callable[[Rank], Child]) -> Iterator[Team]:
+    world = asked.devices
     store = TCPStore("127.0.0.1", 0, world, is_master=True, wait_for_workers=False)
     me = Rank(0, world, port=store.port)
     others = [start(replace(me, rank=rank, local=rank)) for rank in range(1, world)]
-    here = Team(me, world, others, store)
+    here = Team(me, asked, others, store)
     over = threading.Event()
     threading.Thread(target=_follow, args=(list(others), over), daemon=True).start()
     try:

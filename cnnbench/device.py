@@ -83,7 +83,7 @@ def resolve(
             f"device.precision=tf32: {torch.cuda.get_device_name()} has none; allowed: 32-true, 16-mixed"
         )
     if chosen.get("compile"):
-        _check_compiler(chosen["accelerator"])
+        check_compiler("device.compile=true", chosen["accelerator"])
     return chosen
 
 
@@ -94,8 +94,16 @@ def _memory_format(asked: Device, accelerator: str, layout: Layout | None) -> st
     return own or ("contiguous" if accelerator == "mps" else "channels_last")
 
 
-def _check_compiler(accelerator: str) -> None:
-    """Whether torch.compile has what it needs: on the CPU it writes C++."""
+def check_compiler(setting: str, accelerator: str) -> None:
+    """Whether torch.compile has what it needs: on the CPU it writes C++.
+
+    Args:
+        setting: that asks for it, with its value.
+        accelerator: what is compiled for.
+
+    Raises:
+        InputError: there is no compiler.
+    """
     if accelerator != "cpu":
         return
     from torch._inductor import cpp_builder
@@ -104,9 +112,7 @@ def _check_compiler(accelerator: str) -> None:
     try:
         cpp_builder.get_cpp_compiler()
     except InvalidCxxCompiler:
-        raise InputError(
-            "device.compile=true: no C++ compiler here (g++ or clang++; CXX names another); allowed: false"
-        ) from None
+        raise InputError(f"{setting}: no C++ compiler here (g++ or clang++; CXX names another)") from None
 
 
 def _threads(cores: int) -> int:

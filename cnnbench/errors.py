@@ -65,6 +65,10 @@ class Pruned(Exception):  # noqa: N818 - as above
     """A search has ended this run before its time: it falls behind others."""
 
 
+class Finding(Exception):  # noqa: N818 - as above
+    """What a measurement has found out, and would find out again: it is not tried a second time."""
+
+
 class Diverged(Exception):  # noqa: N818 - a finding of the experiment, not a fault
     """The loss is no longer finite."""
 

@@ -152,7 +152,7 @@ def _carry_out(
         enable_progress_bar=False,
         enable_model_summary=False,
         default_root_dir=record.run.path,
-        plugins=[PlainCheckpoints(here.agree)],
+        plugins=[PlainCheckpoints(here.agree), *here.plugins()],
         **here.strategy(),
     )
     if not stops_early(record.rows, recipe.early_stopping.patience):

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from cnnbench import macs
+from cnnbench import macs, sync_batch_norm
 from cnnbench.build import factory
 from cnnbench.data.folder import scan
 from cnnbench.data.sets import dataset
 from cnnbench.errors import InputError, OpsError
 from cnnbench.ops import Ops
-from cnnbench.settings import Settings
+from cnnbench.settings import Arch, Settings
 
 TOO_SMALL = re.compile(
     r"Kernel size can't be greater|too small|Padding size should be less|Padding value causes wrapping"
@@ -30,21 +30,22 @@ def make(
     """Build the model, and show on meta tensors that it can be trained.
 
     Args:
-        settings: of them `arch` and `ops`.
+        settings: of them `arch` and `ops`, and whether batch norm is to be synchronised.
         shape: (C, H, W) of the images.
         num_classes: K.
-        batch: images in the smallest training batch.
+        batch: images that share batch statistics, at the least.
 
     Returns:
         The model and its `params`, `macs` and, where cnnbench initialised it, `init`.
 
     Raises:
         OpsError: it cannot carry one of the ops.
-        InputError: wrong settings, or a model that does not fit the images.
+        InputError: wrong settings, a model that does not fit the images, or one whose batch norm cannot be
+            synchronised.
     """
     arch, resolved = settings.arch, settings.resolved_ops()
     ops = Ops(**resolved)
-    model = construct(settings, shape, num_classes, ops)
+    model = assemble(arch, ops, shape, num_classes)
     where = f"arch={arch.name} on images of {'x'.join(map(str, shape))}"
     ops.check_asked((a for a, value in settings.ops.model_dump().items() if value != "native"), where)
     if resolved:
@@ -56,17 +57,22 @@ def make(
             if TOO_SMALL.search(str(error)):
                 raise OpsError("small", f"{where} ({said})") from error
             raise InputError(f"{where}: {said}") from error
+    if settings.device.sync_batch_norm:
+        sync_batch_norm.check(model, arch.name)
     facts = {"params": macs.params(model), "macs": macs.macs(model, shape, num_classes)}
     return model, facts | ({"init": ops.initialisation} if resolved else {})
 
 
-def construct(settings: Settings, shape: macs.Shape, num_classes: int, ops: Ops | None = None) -> nn.Module:
-    """Build the model, and no more; see `make`."""
-    arch = settings.arch
+def assemble(arch: Arch, ops: Ops, shape: macs.Shape, num_classes: int) -> nn.Module:
+    """The model that a factory makes, whether or not it can be trained.
+
+    Raises:
+        InputError: wrong settings.
+    """
     model: nn.Module = factory(
         arch,
         "arch",
-        ops=ops or Ops(**settings.resolved_ops()),
+        ops=ops,
         name=arch.name.removeprefix(f"{arch.library}."),
         weights=arch.weights,
         in_channels=shape[0],

@@ -14,7 +14,7 @@ from cnnbench.data.module import Augment, ImageData
 from cnnbench.ddp import ALONE, Rank
 from cnnbench.device import place, resolve
 from cnnbench.seeds import seed_all
-from cnnbench.settings import Settings
+from cnnbench.settings import Arch, Data, Settings
 from cnnbench.task import Classifier
 
 
@@ -48,10 +48,11 @@ def build(
     device = resolve(settings.device, recorded, cores, settings.arch.layout)
     tracking.check(settings)
     seed_all("init", settings.seed)
-    data = make_data(settings, rank)
-    mine = data.part.mine
+    data = make_data(settings.data, settings.arch, settings.seed, rank, settings.device.least_images)
+    whole, mine = data.part
+    images = whole if settings.device.sync_batch_norm else mine.stop - mine.start  # that share statistics
     shape = (data.channels, data.size, data.size)
-    model, facts = network.make(settings, shape, data.num_classes, batch=mine.stop - mine.start)
+    model, facts = network.make(settings, shape, data.num_classes, batch=images)
     frozen: list[torch.nn.Module] = []
     if settings.arch.weights is not None:
         facts |= weights.load(model, settings.arch)
@@ -63,22 +64,23 @@ def build(
     return Parts(data, task, device, facts | data.facts)
 
 
-def make_data(settings: Settings, rank: Rank = ALONE) -> ImageData:
+def make_data(data: Data, arch: Arch, seed: int, rank: Rank = ALONE, least_images: int = 2) -> ImageData:
     """The images that the settings describe, read or found.
 
     Raises:
         InputError: they are not there, or the settings do not fit them.
     """
-    asked = settings.data.model_dump()
+    asked = data.model_dump()
     asked["augment"] = Augment(**asked["augment"])
     return ImageData(
-        root=settings.data.root,
-        num_workers=settings.data.num_workers,
-        channels=settings.arch.in_channels,
-        imagenet_normalisation=settings.arch.weights == "imagenet",
-        seed=settings.seed,
+        root=data.root,
+        num_workers=data.num_workers,
+        channels=arch.in_channels,
+        imagenet_normalisation=arch.weights == "imagenet",
+        seed=seed,
         rank=rank.rank,
         world=rank.world,
+        least_images=least_images,
         **asked,
     )
 

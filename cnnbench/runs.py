@@ -22,10 +22,11 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from cnnbench import lease
 from cnnbench.errors import InputError
@@ -59,12 +60,13 @@ def _canonical(value: Any) -> Any:
     return value
 
 
-def write_atomic(path: Path, text: str) -> None:
-    """Replace a file so that a reader sees the old content or the new, never a part."""
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write into that takes the place of `path` once it is whole, and never before."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            file.write(text)
+        with partial.open("wb") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
@@ -73,13 +75,25 @@ def write_atomic(path: Path, text: str) -> None:
         raise
 
 
-def write_where_asked(path: Path, text: str) -> None:
-    """Write a file that a user named: a link is followed, a pipe or a device is written into."""
+def write_atomic(path: Path, text: str) -> None:
+    """Replace a file so that a reader sees the old content or the new, never a part."""
+    with replacing(path) as file:
+        file.write(text.encode())
+
+
+@contextmanager
+def where_asked(path: Path) -> Iterator[BinaryIO]:
+    """A file that a user named, to write into: a link is followed, a pipe or a device is written into."""
     path = path.resolve()
-    if path.exists() and not path.is_file():
-        path.write_text(text, encoding="utf-8")
-    else:
-        write_atomic(path, text)
+    special = path.exists() and not path.is_file()
+    with path.open("wb") if special else replacing(path) as file:
+        yield file
+
+
+def write_where_asked(path: Path, content: str | bytes) -> None:
+    """Write a file that a user named; see `where_asked`."""
+    with where_asked(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
 
 
 def _number(text: str) -> float:
@@ -176,7 +190,17 @@ class Run:
         write_atomic(self.path / "status.json", json.dumps(status, indent=1) + "\n")
 
 
-FREE = {"name", "select", "command", "output_dir", "logger", "rounds", "round_s", "memory_limit_gb"}
+FREE = {
+    "name",
+    "select",
+    "command",
+    "output_dir",
+    "logger",
+    "rounds",
+    "round_s",
+    "memory_limit_gb",
+    "trust_code",
+}
 """The sections of config.yaml that do not decide the result."""
 
 

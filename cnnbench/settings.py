@@ -221,6 +221,19 @@ class Device(Section):
     compile: Annotated[bool, Field(exclude_if=lambda asked: not asked)] = False
     devices: Annotated[Count, Field(exclude_if=lambda count: count == 1)] = 1
     nodes: Annotated[Count, Field(exclude_if=lambda count: count == 1)] = 1
+    sync_batch_norm: Annotated[bool, Field(exclude_if=lambda on: not on)] = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_process_has_it_all(cls, value: Any) -> Any:
+        """Its batch statistics are those of the whole batch, asked for or not: one and the same run."""
+        alone = isinstance(value, dict) and value.get("devices", 1) == value.get("nodes", 1) == 1
+        return value | {"sync_batch_norm": False} if alone and value.get("sync_batch_norm") is True else value
+
+    @property
+    def least_images(self) -> int:
+        """That each process needs of a training batch: one image alone has no batch statistics of its own."""
+        return 1 if self.sync_batch_norm else 2
 
     @field_validator("precision", mode="before")
     @classmethod
@@ -318,11 +331,18 @@ class Settings(Section):
     @model_validator(mode="after")
     def _batch_can_be_shared(self) -> Settings:
         processes = self.device.devices * self.device.nodes
-        if processes > 1 and self.data.batch_size < 2 * processes:
+        least = self.device.least_images * processes
+        if processes > 1 and self.data.batch_size < least:
             raise ValueError(
                 f"data.batch_size={self.data.batch_size}: {processes} processes share each batch; "
-                f"allowed: {2 * processes} or more"  # one image alone has no batch statistics
+                f"allowed: {least} or more"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _compiled_alone(self) -> Settings:
+        if self.device.sync_batch_norm and self.device.compile:  # the compiler does not see the exchange
+            raise ValueError("device.sync_batch_norm=true: not with device.compile=true; allowed: false")
         return self
 
     @model_validator(mode="after")
@@ -366,8 +386,9 @@ class Bench(Settings):
     work: ClassVar[str] = "cnnbench.bench.run:bench"
 
     backend: Literal["eager", "compile", "onnxruntime", "openvino"]
-    batch_sizes: Literal["auto"] | Annotated[list[Count], Field(min_length=1)]
+    batch_sizes: Any
     of: str | None
+    trust_code: Annotated[bool, Free]
     parity: bool
     tune: bool
     rounds: Annotated[Count, Free]
@@ -377,9 +398,11 @@ class Bench(Settings):
     @field_validator("batch_sizes")
     @classmethod
     def _in_order(cls, value: Any) -> Any:
-        if value != "auto" and list(value) != sorted(set(value)):
-            raise ValueError("allowed: auto, or different numbers in rising order, as in [1,8,64]")
-        return value
+        given = value if isinstance(value, list) else [value]
+        numbers = all(type(size) is int and size > 0 for size in given)
+        if value != "auto" and not (given and numbers and given == sorted(set(given))):
+            raise ValueError("allowed: auto, or whole numbers in rising order, as in [1,8,64]")
+        return value if value == "auto" else given
 
     @model_validator(mode="after")
     def _measures_one_thing(self) -> Bench:
@@ -463,7 +486,7 @@ def _with_model_of(plain: dict[str, Any]) -> dict[str, Any]:
     run = Run(Path(plain["of"]).expanduser())
     config = run.config()
     if run.state != "finished" or run.verb != "train" or not config:
-        said = run.state if run.verb == "train" else "a measurement"
+        said = {"new": "no run", "finished": "no training run"}.get(run.state, run.state)
         raise InputError(f"of={plain['of']}: {said}; allowed: the folder of a finished training run")
     ops, data = config["ops"], config["data"]
     images = {key: data[key] for key in ("name", "size", "num_classes", "root") if key in data}

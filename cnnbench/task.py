@@ -75,8 +75,8 @@ class Classifier(pl.LightningModule):
             prefix="train/",
             compute_groups=False,
         )
-        self.val_metrics = _metrics("val/", num_classes)
-        self.test_metrics = _metrics("test/", num_classes)
+        self.val_metrics = metrics("val/", num_classes)
+        self.test_metrics = metrics("test/", num_classes)
         self.test_outputs: list[tuple[Tensor, Tensor]] = []
 
     def forward(self, images: Tensor) -> Tensor:
@@ -158,7 +158,7 @@ class Classifier(pl.LightningModule):
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Update the val metrics."""
-        _update(self.val_metrics, self(batch[0]), batch[1])
+        update(self.val_metrics, self(batch[0]), batch[1])
 
     def on_validation_epoch_end(self) -> None:
         """Log val/loss, val/acc and val/top5, and tell the schedule about the loss."""
@@ -177,7 +177,7 @@ class Classifier(pl.LightningModule):
         """Update the test metrics and keep the probabilities."""
         images, labels = batch
         logits = self(images)
-        _update(self.test_metrics, logits, labels)
+        update(self.test_metrics, logits, labels)
         self.test_outputs.append((logits.float().softmax(1).cpu(), labels.cpu()))
 
     def on_test_epoch_end(self) -> None:
@@ -186,7 +186,8 @@ class Classifier(pl.LightningModule):
         self.test_metrics.reset()
 
 
-def _metrics(prefix: str, num_classes: int) -> MetricCollection:
+def metrics(prefix: str, num_classes: int) -> MetricCollection:
+    """Loss, accuracy and top-5 accuracy over the images that `update` is called with."""
     return MetricCollection(
         {
             "loss": MeanMetric(nan_strategy="disable"),
@@ -200,7 +201,8 @@ def _metrics(prefix: str, num_classes: int) -> MetricCollection:
     )
 
 
-def _update(metrics: MetricCollection, logits: Tensor, labels: Tensor) -> None:
+def update(metrics: MetricCollection, logits: Tensor, labels: Tensor) -> None:
+    """Count in (N, K) logits with (N,) labels."""
     logits = logits.float()
     metrics["loss"].update(F.cross_entropy(logits, labels, reduction="none"))
     metrics["acc"].update(logits, labels)

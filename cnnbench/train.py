@@ -24,7 +24,7 @@ from omegaconf import DictConfig
 
 from cnnbench import __version__, compose, lease, ui
 from cnnbench.child import Died
-from cnnbench.errors import Busy, InputError, Interrupted
+from cnnbench.errors import Busy, Finding, InputError, Interrupted
 from cnnbench.process import interruptible
 from cnnbench.runs import DONE, Run, identity, write_atomic
 from cnnbench.settings import Bench, Settings, parse, plain
@@ -94,10 +94,10 @@ class Session:
             self.exit_code = max(self.exit_code, 1)
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 print(f"error: {run.path}: {error.strerror}", file=sys.stderr)
-            elif not isinstance(error.__cause__, Died):  # which says all there is to be said
-                traceback.print_exc()
-            else:
+            elif isinstance(error, Finding) or isinstance(error.__cause__, Died):  # which say all there is
                 print(f"error: {error}", file=sys.stderr)
+            else:
+                traceback.print_exc()
             log = run.path / "train.log"
             print(f"error: {run.path.name} failed" + f"; see {log}" * log.exists(), file=sys.stderr)
         return float("nan")

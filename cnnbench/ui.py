@@ -18,11 +18,20 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 
+
+class Piped(Console):
+    """A console whose reader may go away (`| head -1`): the command ends as others do then."""
+
+    def on_broken_pipe(self) -> None:
+        """Instead of ending the process with 1, as if something had failed."""
+        raise BrokenPipeError
+
+
 console = Console(stderr=True)
 """Progress and notes; results go to `out`, so that they can be piped."""
 
 _width_known = "COLUMNS" in os.environ or (sys.stdout is not None and sys.stdout.isatty())
-out = Console() if _width_known else Console(width=120)
+out = Piped() if _width_known else Piped(width=120)
 
 COLOURS = {
     "finished": "green",

@@ -28,6 +28,7 @@ def imported(*arguments):
     "arguments",
     [["--help"], ["--version"], ["train", "--cfg", "job"], ["train", "--help"], ["runs", "--help"],
      ["inspect", "--help"], ["compare", "--help"], ["sync", "--help"], ["dashboard", "--help"],
+     ["evaluate", "--help"], ["predict", "--help"], ["export", "--help"], ["evaluate", "nowhere"],
      ["sync", "nowhere"], ["completion", "bash"], ["completion", "query", "cnnbench train arch="],
      ["train", "arch=basik"]],
     ids=" ".join,
@@ -35,13 +36,24 @@ def imported(*arguments):
 def test_nothing_heavy_is_imported_for(arguments):
     output, _, heavy = imported(*arguments)
     assert heavy.strip() == "[]"
-    assert output or arguments in (["train", "arch=basik"], ["sync", "nowhere"])
+    assert output or arguments in (["train", "arch=basik"], ["sync", "nowhere"], ["evaluate", "nowhere"])
 
 
 def test_help_names_every_verb_with_an_example(cli):
     code, out, _ = cli("--help")
     assert code == 0
-    for verb in ("train", "inspect", "runs", "compare", "sync", "dashboard", "completion"):
+    for verb in (
+        "train",
+        "inspect",
+        "runs",
+        "compare",
+        "evaluate",
+        "predict",
+        "export",
+        "sync",
+        "dashboard",
+        "completion",
+    ):
         assert f"cnnbench {verb}" in out
     assert cli() == (0, out, "")
 
@@ -78,6 +90,9 @@ LINES = {
     "cnnbench train arch=mlp trainer.max": ["trainer.max_epochs="],
     "cnnbench completion z": ["zsh"],
     "cnnbench inspect arch=ml": ["arch=mlp"],
+    "cnnbench evaluate RUN data=fash": ["data=fashion_mnist"],
+    "cnnbench evaluate RUN device.thr": ["device.threads="],
+    "cnnbench predict RUN --": [],
     "cnnbench train -m ops.pool=max": ["ops.pool=max", "ops.pool=max_blur"],
 }
 

@@ -70,10 +70,18 @@ def test_images_are_augmented_as_by_one_process():
             assert torch.equal(part, whole[mine])
 
 
-@pytest.mark.parametrize("every_n_steps", ["null", pytest.param(7, marks=pytest.mark.slow)])
-def test_resumed_equals_undisturbed(cli, monkeypatch, every_n_steps):
-    """With batch statistics and dropout masks of each process's own."""
+@pytest.mark.parametrize(
+    ("every_n_steps", "sync"),
+    [
+        ("null", False),
+        (7, True),
+        *(pytest.param(*v, marks=pytest.mark.slow) for v in ((7, False), ("null", True))),
+    ],
+)
+def test_resumed_equals_undisturbed(cli, monkeypatch, every_n_steps, sync):
+    """With dropout masks of each process's own, and batch statistics of its own or of all."""
     asked = [*LONG, "trainer.max_epochs=4", "arch.dropout=0.2", "trainer.ema_decay=0.9"]
+    asked.append(f"device.sync_batch_norm={sync}")
     asked.append(f"trainer.checkpoint_every_n_steps={every_n_steps}")
     assert cli("train", "output_dir=whole", *asked)[0] == 0
     interrupted_after(3, monkeypatch, ["output_dir=broken", *asked])
@@ -104,8 +112,9 @@ def processes(pid):
     "signum",
     [signal.SIGTERM, *(pytest.param(s, marks=pytest.mark.slow) for s in (signal.SIGKILL, signal.SIGINT))],
 )
-def test_none_outlives_the_first(cli, signum):
-    asked = [*LONG, "trainer.max_epochs=30"]
+@pytest.mark.parametrize("sync", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_none_outlives_the_first(cli, signum, sync):
+    asked = [*LONG, "trainer.max_epochs=30", f"device.sync_batch_norm={sync}"]
     first = subprocess.Popen(command("train", *asked))
     seen = []
 
@@ -153,14 +162,15 @@ class Breaks(nn.Module):
     def __init__(self, num_classes: int, in_channels: int, image_size: int, worth: float = 1.0):
         super().__init__()
         self.steps, self.linear, self.worth = 0, nn.Linear(in_channels * image_size**2, num_classes), worth
+        self.norm = nn.BatchNorm2d(in_channels)
 
     def forward(self, x):
         self.steps += self.training and x.device.type == "cpu"
         if self.steps == 3 and distributed.is_initialized() and distributed.get_rank() == 1:
             if self.worth == 1:
                 raise RuntimeError("torn")
-            return self.linear(x.flatten(1)) * self.worth
-        return self.linear(x.flatten(1))
+            return self.linear(self.norm(x).flatten(1)) * self.worth
+        return self.linear(self.norm(x).flatten(1))
 '''
 
 
@@ -172,8 +182,10 @@ def breaking():
     return ["--config-dir", "mine", "arch=breaks", "trainer.max_epochs=2", "data.limit=250", "logger=none"]
 
 
-def test_what_goes_wrong_is_said_by_the_process_where_it_does(cli, breaking):
-    code, _, err = cli("train", *breaking, "device=ddp_cpu")
+@pytest.mark.parametrize("sync", [False, True])
+def test_what_goes_wrong_is_said_by_the_process_where_it_does(cli, breaking, sync):
+    """Also where the others wait for its batch statistics."""
+    code, _, err = cli("train", *breaking, "device=ddp_cpu", f"device.sync_batch_norm={sync}")
     assert code == 1
     assert "process 1: RuntimeError: torn" in err
     assert Run(the_run()).status()["error"]["message"] == "process 1: RuntimeError: torn"

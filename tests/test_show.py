@@ -133,3 +133,14 @@ def test_clean_without_anybody_to_answer(run):
 def test_a_run_whose_process_is_gone_was_interrupted(cli, run):
     run("r0", state="running")
     assert "interrupted" in cli("runs")[1]
+
+
+def test_a_reader_that_goes_away_is_no_failure(run):
+    """`cnnbench runs | head -1`."""
+    run("r1", at=1)
+    for verb in ("runs", "compare"):
+        process = subprocess.Popen(command(verb), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process.stdout.close()
+        said = process.stderr.read()
+        process.stderr.close()
+        assert (process.wait(), said) == (141, b"")

@@ -33,6 +33,8 @@ def check(settings: Bench, accelerator: str) -> None:
     Raises:
         InputError: it is not installed, or does not compute on this device.
     """
+    from cnnbench.device import check_compiler
+
     backend = settings.backend
     missing = [name for name in PACKAGES.get(backend, ()) if not find_spec(name)]
     if missing:
@@ -40,8 +42,8 @@ def check(settings: Bench, accelerator: str) -> None:
         raise InputError(f"backend={backend}: not installed; run `pip install 'cnnbench[{extra}]'`")
     if backend not in TORCH and accelerator != "cpu":
         raise InputError(f"backend={backend}: measured on the CPU alone; allowed with device=cpu")
-    if backend == "compile" and accelerator == "mps":
-        raise InputError("backend=compile: not on mps; allowed: eager")
+    if backend == "compile":
+        check_compiler("backend=compile", accelerator)
 
 
 def inference(spec: Spec) -> Prepare:
@@ -106,8 +108,11 @@ def module(spec: Spec) -> nn.Module:
 
     from cnnbench import network
     from cnnbench.device import DEVICE_TYPES, place, quiet_compiler
+    from cnnbench.ops import Ops
 
-    model = network.construct(spec.settings, spec.shape, spec.classes)
+    model = network.assemble(
+        spec.settings.arch, Ops(**spec.settings.resolved_ops()), spec.shape, spec.classes
+    )
     model.load_state_dict(torch.load(spec.weights, weights_only=True))
     if spec.device["precision"] == "64-true":
         model = model.double()
@@ -173,29 +178,16 @@ def export(model: nn.Module, shape: tuple[int, int, int], target: Path) -> None:
     Raises:
         InputError: it has an operation that ONNX, or torch's exporter, has not.
     """
-    import logging
-    import warnings
-
     import torch
 
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    from cnnbench.export.formats import onnx_model, silent
+
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            torch.onnx.export(
-                model.eval(),
-                (torch.zeros(2, *shape),),
-                str(target),
-                input_names=["images"],
-                output_names=["logits"],
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
-                dynamo=True,
-                external_data=False,
-                verbose=False,
-            )
+        with silent():
+            found = onnx_model(model.eval(), torch.zeros(2, *shape), ["logits"])
+        target.write_bytes(found.SerializeToString())
     except Exception as error:  # of any model's code: the exporter's own error says little
-        cause = error.__cause__ or error
-        said = " ".join(str(cause).split())[:300]
+        said = " ".join(str(error.__cause__ or error).split())[:300]
         raise InputError(
             f"backend: this model cannot be exported to ONNX ({said}); allowed: eager, compile"
         ) from error

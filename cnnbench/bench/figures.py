@@ -7,6 +7,8 @@ from typing import Any
 from cnnbench.bench.roofline import itemsize
 from cnnbench.bench.spec import Spec
 
+NAN = float("nan")
+
 Peaks = dict[str, dict[int, dict[str, Any]]]
 
 
@@ -28,36 +30,39 @@ def figures(
         found: what `time` and `training` came to.
         peaks: of memory, by task and batch size.
     """
-    timed, trained = found["time"], found.get("training", {})
-    rows = _rows(timed, trained, peaks)
-    fine = [row for row in timed["rows"] if "error" not in row]
-    summary: dict[str, Any] = {
-        "time/load_s": timed["load_s"],
-        "memory/weights_mb": weights * itemsize(_stored(spec)) / 1e6,
-        "noise/others_cpu": max(timed["others_cpu"], trained.get("others_cpu", 0.0)),
-        "time/ceiling_flops": timed["matmul_flops"],
-        "time/ceiling_bytes_per_s": timed["copy_bytes_per_s"],
-    }
-    if "first_call_s" in timed:
-        summary["time/first_call_s"] = timed["first_call_s"]
-    if fine:
-        if fine[0]["batch"] == 1:
-            for percentile in ("p50", "p95", "p99"):
-                summary[f"time/latency_{percentile}_ms"] = fine[0][f"{percentile}_ms"]
-            summary["noise/latency_spread"] = fine[0]["spread"]
-        best = max(fine, key=lambda row: row["images_per_s"])
+    timed, trained = found.get("time", {}), found.get("training", {})
+    summary: dict[str, Any] = {"memory/weights_mb": weights * itemsize(_stored(spec)) / 1e6}
+    if timed:
+        summary |= {
+            "time/load_s": timed["load_s"],
+            "time/first_call_s": timed["first_call_s"],
+            "time/ceiling_flops": timed["matmul_flops"],
+            "time/ceiling_bytes_per_s": timed["copy_bytes_per_s"],
+            "noise/others_cpu": max(timed["others_cpu"], trained.get("others_cpu", 0.0)),
+        }
+        first, best = timed["rows"][0], max(timed["rows"], key=_speed)
+        if first["batch"] == 1:
+            summary |= {f"time/latency_{p}_ms": first[f"{p}_ms"] for p in ("p50", "p95", "p99")}
+            summary["noise/latency_spread"] = first["spread"]
         summary |= {
             "time/inference_images_per_s": best["images_per_s"],
             "time/inference_batch": best["batch"],
             "noise/inference_spread": best["spread"],
-            **_placed(spec, facts, numbers, weights, timed, best),
         }
-    summary |= _training(trained)
-    summary |= _memory(peaks)
-    for part in found.values():
-        if "stopped" in part:
-            summary.setdefault("stopped", part["stopped"])
-    return summary, rows
+        if facts["macs"]:
+            summary |= _placed(spec, facts, numbers, weights, timed, best)
+    if trained:
+        best = max(trained["rows"], key=_speed)
+        summary |= {
+            "time/training_images_per_s": best["images_per_s"],
+            "time/training_batch": best["batch"],
+            "noise/training_spread": best["spread"],
+        }
+    return summary | _memory(peaks), _rows(timed, trained, peaks)
+
+
+def _speed(row: dict[str, Any]) -> float:
+    return float(row["images_per_s"])
 
 
 def _stored(spec: Spec) -> str:
@@ -84,18 +89,6 @@ def _placed(
     }
 
 
-def _training(trained: dict[str, Any]) -> dict[str, Any]:
-    fine = [row for row in trained.get("rows", []) if "error" not in row]
-    if not fine:
-        return {}
-    best = max(fine, key=lambda row: row["images_per_s"])
-    return {
-        "time/training_images_per_s": best["images_per_s"],
-        "time/training_batch": best["batch"],
-        "noise/training_spread": best["spread"],
-    }
-
-
 def _memory(peaks: Peaks) -> dict[str, Any]:
     """Of the largest batch that was measured."""
     found: dict[str, Any] = {}
@@ -109,17 +102,19 @@ def _memory(peaks: Peaks) -> dict[str, Any]:
 
 
 def _rows(timed: dict[str, Any], trained: dict[str, Any], peaks: Peaks) -> list[dict[str, Any]]:
+    """A row a batch size; what was not measured, or did not fit, is NaN."""
     rows: dict[int, dict[str, Any]] = {}
-    columns = ("p50_ms", "p95_ms", "p99_ms", "images_per_s", "spread", "calls")
-    for row in timed["rows"]:
-        rows[row["batch"]] = {"batch": row["batch"]} | {key: row.get(key, float("nan")) for key in columns}
-    for row in trained.get("rows", []):
-        one = rows.setdefault(row["batch"], {"batch": row["batch"]})
-        one["training_images_per_s"] = row.get("images_per_s", float("nan"))
-        one["training_spread"] = row.get("spread", float("nan"))
+    parts = (
+        (timed, "", ("p50_ms", "p95_ms", "p99_ms", "images_per_s", "spread", "calls")),
+        (trained, "training_", ("images_per_s", "spread")),
+    )
+    for part, prefix, columns in parts:
+        for row in part.get("rows", []):
+            one = rows.setdefault(row["batch"], {"batch": row["batch"]})
+            one |= {f"{prefix}{key}": row[key] for key in columns}
     for task, prefix in (("memory", ""), ("training_memory", "training_")):
         for size, peak in peaks.get(task, {}).items():
-            for key in ("activations_mb", "process_mb"):
-                rows[size][f"{prefix}{key}"] = peak.get(key, float("nan"))
+            one = rows.setdefault(size, {"batch": size})
+            one |= {f"{prefix}{key}": peak.get(key, NAN) for key in ("activations_mb", "process_mb")}
     keys = dict.fromkeys(key for row in rows.values() for key in row)
-    return [{key: rows[size].get(key, float("nan")) for key in keys} for size in sorted(rows)]
+    return [{key: rows[size].get(key, NAN) for key in keys} for size in sorted(rows)]

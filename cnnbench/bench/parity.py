@@ -19,7 +19,7 @@ from torchvision.ops import StochasticDepth
 from cnnbench.bench import backends
 from cnnbench.bench.spec import TORCH, Spec
 from cnnbench.device import DEVICE_TYPES, PRECISIONS, available, resolve
-from cnnbench.errors import InputError
+from cnnbench.errors import Finding, InputError
 from cnnbench.pooling import Stochastic
 
 IMAGES = 8
@@ -38,7 +38,7 @@ normalisation divides by what may be small: its error is larger by far than that
 QUANTITIES = ("logits", "loss", "gradient")
 
 
-class NotTheSame(Exception):  # noqa: N818 - a finding about the device
+class NotTheSame(Finding):
     """A device, a precision or a backend computes something else."""
 
 

@@ -13,7 +13,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from itertools import count
 from typing import Any
 
 from cnnbench.bench import backends, memory
@@ -23,10 +22,8 @@ from cnnbench.bench.timing import Call, Company, Durations, in_turn
 PREFIX = "cnnbench-bench "
 """Before each line: libraries print, too."""
 
-LONGEST_S = 5.0
-"""`batch_sizes=auto` does not go beyond a batch that takes longer."""
-
 MB = 1e6
+OUT_OF_MEMORY = "out of memory"
 
 
 def main() -> None:
@@ -69,7 +66,7 @@ def _prepare(spec: Spec) -> None:
         from cnnbench import network  # noqa: F401 - with what it imports
 
         torch.set_num_threads(int(spec.device["threads"]))
-    if spec.device["accelerator"] == "cpu":
+    if spec.device["accelerator"] == "cpu" and "memory" in spec.task:
         memory.confine(spec.memory_bytes)
 
 
@@ -88,13 +85,17 @@ def _time(spec: Spec) -> dict[str, Any]:
     begin = time.perf_counter()
     prepare = _load(spec)
     found: dict[str, Any] = {"load_s": time.perf_counter() - begin}
-    calls, rows = _calls(spec, prepare, found)
+    calls: dict[str, Call] = {}
+    for size in spec.batch_sizes:
+        _say(f"{spec.task}: batch {size}, first call")
+        calls[str(size)] = call = prepare(size)
+        found.setdefault("first_call_s", _seconds(call))
     product, operations = ceilings.matmul(spec.device)
     copy, moved = ceilings.copy(spec.device)
     company = Company()
     settings = spec.settings
     durations = in_turn(
-        {**{str(size): call for size, call in calls.items()}, "matmul": product, "copy": copy},
+        {**calls, "matmul": product, "copy": copy},
         settings.rounds,
         settings.round_s,
         lambda name: _say(f"{spec.task}: batch {name}" if name[0].isdigit() else f"ceiling: {name}"),
@@ -102,40 +103,10 @@ def _time(spec: Spec) -> dict[str, Any]:
     found["others_cpu"] = company.share()
     found["matmul_flops"] = operations / durations.pop("matmul").best
     found["copy_bytes_per_s"] = moved / durations.pop("copy").best
-    rows += [_row(int(size), some) for size, some in durations.items()]
-    return found | {"rows": sorted(rows, key=lambda row: row["batch"])}
+    return found | {"rows": [_row(int(size), some) for size, some in durations.items()]}
 
 
-def _calls(
-    spec: Spec, prepare: backends.Prepare, found: dict[str, Any]
-) -> tuple[dict[int, Call], list[dict[str, Any]]]:
-    """A call for each batch size, tried once; and rows of those that do not fit."""
-    calls: dict[int, Call] = {}
-    sizes = spec.batch_sizes
-    least = 2 if spec.task == "training" else 1  # one image alone has no batch statistics
-    for size in sizes or (least << doublings for doublings in count()):
-        _say(f"{spec.task}: batch {size}, first call")
-        try:
-            call = prepare(size)
-            begin = time.perf_counter()
-            call()
-            seconds = time.perf_counter() - begin
-        except Exception as error:
-            if not memory.exhausted(error):
-                raise
-            if sizes is None:
-                found["stopped"] = f"batch {size}: out of memory"
-                break
-            return calls, [{"batch": size, "error": "out of memory"}]
-        found.setdefault("first_call_s", seconds)
-        calls[size] = call
-        if sizes is None and _again(call) > LONGEST_S:
-            found["stopped"] = f"a batch of {size} takes more than {LONGEST_S:g} s"
-            break
-    return calls, []
-
-
-def _again(call: Call) -> float:
+def _seconds(call: Call) -> float:
     begin = time.perf_counter()
     call()
     return time.perf_counter() - begin
@@ -157,7 +128,6 @@ def _tune(spec: Spec) -> dict[str, Any]:
     """Training steps in both memory formats, in turn; at the largest batch size that was asked for."""
     from dataclasses import replace
 
-    assert spec.batch_sizes is not None
     size = spec.batch_sizes[-1]
     calls = {
         layout: backends.training(replace(spec, device=spec.device | {"memory_format": layout}))(size)
@@ -176,8 +146,7 @@ def _tune(spec: Spec) -> dict[str, Any]:
 
 
 def _memory(spec: Spec) -> dict[str, Any]:
-    """Peaks of one batch size; the process is a fresh one."""
-    assert spec.batch_sizes is not None
+    """Peaks of one batch size, in a process that has done nothing else, and how long it takes."""
     (size,) = spec.batch_sizes
     _say(f"{spec.task}: batch {size}")
     before = memory.resident()
@@ -188,14 +157,15 @@ def _memory(spec: Spec) -> dict[str, Any]:
         loaded = memory.resident()
         memory.forget_peak()
         call = prepare(size)
-        for _ in range(2):
-            call()
+        call()
+        seconds = _seconds(call)
     except Exception as error:
         if not memory.exhausted(error):
             raise
-        return {"error": "out of memory"}
+        return {"error": OUT_OF_MEMORY}
     most = memory.peak()
     return {
+        "seconds": seconds,
         "loaded_mb": max(0, loaded - before) / MB,
         "activations_mb": max(0, most - loaded) / MB,
         "process_mb": most / MB,
@@ -207,10 +177,11 @@ def _on_gpu(call: Call) -> dict[str, Any]:
 
     loaded = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
-    for _ in range(2):
-        call()
+    call()
+    seconds = _seconds(call)
     most = torch.cuda.max_memory_allocated()
     return {
+        "seconds": seconds,
         "loaded_mb": loaded / MB,
         "activations_mb": (most - loaded) / MB,
         "process_mb": torch.cuda.max_memory_reserved() / MB,

@@ -18,6 +18,19 @@ from cnnbench.child import imports_as_here
 COMMAND = [sys.executable, "-c", "from cnnbench.bench.probe import main; main()"]
 
 
+class Killed(RuntimeError):  # noqa: N818 - what happened to it
+    """The process was ended by a signal.
+
+    Attributes:
+        exhausted: as it is where there is no more memory.
+    """
+
+    def __init__(self, last: str, number: int) -> None:
+        name = signal.Signals(number).name
+        self.exhausted = name in ("SIGKILL", "SIGABRT")
+        super().__init__(f"{last}: the process was killed by {name}" + " (out of memory?)" * self.exhausted)
+
+
 def measure(spec: Spec, said: Callable[[str], None] = lambda what: None) -> dict[str, Any]:
     """Measure in a fresh process.
 
@@ -27,6 +40,7 @@ def measure(spec: Spec, said: Callable[[str], None] = lambda what: None) -> dict
 
     Raises:
         RuntimeError: it ended without an answer.
+        Killed: so that it could not say why.
     """
     last, found = "", None
     with tempfile.TemporaryFile() as errors:
@@ -58,15 +72,9 @@ def measure(spec: Spec, said: Callable[[str], None] = lambda what: None) -> dict
                 if pipe is not None and not pipe.closed:
                     pipe.close()
         if found is None:
+            if code < 0:
+                raise Killed(last, -code)
             errors.seek(0)
-            raise RuntimeError(_why(code, last, errors.read().decode(errors="replace")))
+            lines = errors.read().decode(errors="replace").strip().splitlines()
+            raise RuntimeError(f"{last}: {lines[-1] if lines else f'exit code {code}'}")
     return dict(found)
-
-
-def _why(code: int, last: str, errors: str) -> str:
-    if code < 0:
-        name = signal.Signals(-code).name
-        guess = " (out of memory?)" * (name in ("SIGKILL", "SIGABRT"))
-        return f"{last}: the process was killed by {name}{guess}"
-    lines = errors.strip().splitlines()
-    return f"{last}: {lines[-1] if lines else f'the process ended with exit code {code}'}"

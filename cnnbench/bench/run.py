@@ -7,21 +7,24 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import OmegaConf
 
-from cnnbench import network, tracking
+from cnnbench import named, network, tracking, trained
 from cnnbench.attempt import attempt
 from cnnbench.bench import backends, memory, roofline
 from cnnbench.bench.figures import figures
 from cnnbench.bench.parity import parity
-from cnnbench.bench.process import measure
+from cnnbench.bench.probe import OUT_OF_MEMORY
+from cnnbench.bench.process import Killed, measure
 from cnnbench.bench.spec import TORCH, Spec
 from cnnbench.device import MEMORY_FORMATS, resolve
-from cnnbench.errors import InputError
+from cnnbench.errors import Finding, InputError
+from cnnbench.ops import Ops
 from cnnbench.process import log_file, quiet
 from cnnbench.runs import Run
 from cnnbench.seeds import seed_all
@@ -30,11 +33,20 @@ from cnnbench.ui import console
 
 log = logging.getLogger("cnnbench")
 
+GROWTH = 4
+"""`batch_sizes=auto` tries 1, 4, 16, … images at a time."""
+
+LONGEST_S = 5.0
+"""`batch_sizes=auto` does not go beyond a batch that takes longer."""
+
+TUNED_AT = 64
+"""Images at a time, where `batch_sizes=auto` does not say."""
+
 LEAST_GAIN = 0.05
 """Below it the common memory format stays: a rule for each architecture is worth having for a reason."""
 
 
-class OutOfMemory(Exception):  # noqa: N818 - a finding about the device
+class OutOfMemory(Finding):
     """A batch does not fit; no smaller one is measured in its place."""
 
 
@@ -95,9 +107,11 @@ def _spec(
         InputError: the model cannot be exported.
     """
     seed_all("init", settings.seed)
-    model = network.construct(settings, shape, classes)
     if settings.of is not None:
-        model.load_state_dict(_trained(Path(settings.of)))
+        here = trained.CPU | {"threads": device["threads"]}
+        model = trained.load(named.finished(Path(settings.of)), here, trust_code=settings.trust_code).model
+    else:
+        model = network.assemble(settings.arch, Ops(**settings.resolved_ops()), shape, classes)
     weights, exported = folder / "weights.pt", None
     torch.save(model.state_dict(), weights)
     if settings.backend not in TORCH or settings.parity:
@@ -108,25 +122,15 @@ def _spec(
             if not settings.parity:
                 raise
             exported = None
-    sizes = None if settings.batch_sizes == "auto" else tuple(settings.batch_sizes)
+    sizes = () if settings.batch_sizes == "auto" else tuple(settings.batch_sizes)
     limit = settings.memory_limit_gb
     most = memory.free() if limit is None else int(limit * 1e9)
     return Spec("time", settings, device, shape, classes, weights, exported, sizes, most)
 
 
-def _trained(path: Path) -> dict[str, Any]:
-    """The weights of a finished run, those of its best epoch."""
-    file = Run(path.expanduser()).checkpoints / "best.ckpt"
-    try:
-        state = torch.load(file, map_location="cpu", weights_only=True)["state_dict"]
-    except Exception as error:  # torch names no error of its own for a damaged file
-        raise InputError(f"of={path}: {file.name} cannot be read ({type(error).__name__})") from None
-    return {key.removeprefix("model."): value for key, value in state.items() if key.startswith("model.")}
-
-
 def _tuned(spec: Spec, said: Callable[[str], None]) -> dict[str, Any]:
     """Which memory format trains faster: contiguous only if that is more than noise."""
-    sizes = spec.batch_sizes or (64,)
+    sizes = spec.batch_sizes or (TUNED_AT,)
     found = measure(replace(spec, task="tune", batch_sizes=sizes), said)
     spread = max(found[layout]["spread"] for layout in MEMORY_FORMATS)
     ratio = found["contiguous"]["seconds"] / found["channels_last"]["seconds"]
@@ -142,30 +146,49 @@ def _tuned(spec: Spec, said: Callable[[str], None]) -> dict[str, Any]:
 def _measured(
     spec: Spec, facts: dict[str, Any], numbers: int, weights: int, said: Callable[[str], None]
 ) -> tuple[dict[str, Any], list[dict[str, Any]], Exception | None]:
-    """Time first, then memory, each in a process of its own."""
-    found: dict[str, dict[str, Any]] = {"time": measure(spec, said)}
-    trains = spec.settings.backend in TORCH
-    if trains:
-        sizes = spec.batch_sizes and tuple(size for size in spec.batch_sizes if size > 1)
-        if sizes is None or sizes:
-            found["training"] = measure(replace(spec, task="training", batch_sizes=sizes), said)
+    """Memory first: what fits is timed after that. Each in a process of its own."""
+    found: dict[str, dict[str, Any]] = {}
     peaks: dict[str, dict[int, dict[str, Any]]] = {}
-    for task, timed in (("memory", "time"), ("training_memory", "training")):
-        rows = found.get(timed, {}).get("rows", [])
-        peaks[task] = {
-            row["batch"]: measure(replace(spec, task=task, batch_sizes=(row["batch"],)), said)
-            for row in rows
-            if "error" not in row
-        }
+    stopped = ""
+    tasks = {"time": "memory"} | ({"training": "training_memory"} if spec.settings.backend in TORCH else {})
+    for task, before in tasks.items():
+        peaks[before], why = _fitting(replace(spec, task=before), said)
+        stopped = stopped or why
+        sizes = tuple(size for size, peak in peaks[before].items() if "error" not in peak)
+        if sizes:
+            found[task] = measure(replace(spec, task=task, batch_sizes=sizes), said)
     summary, table = figures(spec, facts, numbers, weights, found, peaks)
     failed = [
-        f"batch_sizes={row['batch']}: {row['error']}{' in training' * (task == 'training')}; "
+        f"batch_sizes={size}: {peak['error']}{' in training' * (task == 'training_memory')}; "
         f"at most {spec.memory_bytes / 1e9:.1f} GB may be used"
-        for task, part in found.items()
-        for row in part["rows"]
-        if "error" in row
+        for task, some in peaks.items()
+        for size, peak in some.items()
+        if "error" in peak
     ]
+    summary |= {"stopped": stopped} if stopped else {}
     return summary, table, OutOfMemory("; ".join(failed)) if failed else None
+
+
+def _fitting(spec: Spec, said: Callable[[str], None]) -> tuple[dict[int, dict[str, Any]], str]:
+    """Peaks of the batch sizes, and why `auto` went no further."""
+    least = 2 if spec.task == "training_memory" else 1  # one image alone has no batch statistics
+    auto = not spec.batch_sizes
+    found: dict[int, dict[str, Any]] = {}
+    for size in (GROWTH**step for step in count()) if auto else spec.batch_sizes:
+        if size < least:
+            continue
+        try:
+            peak = measure(replace(spec, batch_sizes=(size,)), said)
+        except Killed as death:
+            if not death.exhausted:
+                raise
+            peak = {"error": OUT_OF_MEMORY}
+        if auto and "error" in peak:
+            return found, f"batch {size}: {OUT_OF_MEMORY}"
+        found[size] = peak
+        if auto and peak["seconds"] > LONGEST_S:
+            return found, f"a batch of {size} takes more than {LONGEST_S:g} s"
+    return found, ""
 
 
 @contextmanager

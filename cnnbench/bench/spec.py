@@ -23,7 +23,7 @@ class Spec:
         classes: K.
         weights: the file of the module's state_dict.
         exported: the ONNX file, for the backends that want one.
-        batch_sizes: images at a time, rising; None: as many as the memory holds.
+        batch_sizes: images at a time, rising.
         memory_bytes: what the process may take, besides what it starts with.
     """
 
@@ -34,5 +34,5 @@ class Spec:
     classes: int
     weights: Path
     exported: Path | None
-    batch_sizes: tuple[int, ...] | None
+    batch_sizes: tuple[int, ...]
     memory_bytes: int

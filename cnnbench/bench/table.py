@@ -43,6 +43,7 @@ def lines(run: Run) -> Iterator[tuple[str, str | Text]]:
     if "time/inference_images_per_s" in found:
         speed, batch = found["time/inference_images_per_s"], found["time/inference_batch"]
         yield "inference", f"{ui.count(speed)} images/s   (batch {batch})"
+    if "time/share_of_matmul" in found:
         yield "of the device", _ceilings(found)
     if "time/training_images_per_s" in found:
         speed, batch = found["time/training_images_per_s"], found["time/training_batch"]

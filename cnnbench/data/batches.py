@@ -29,6 +29,9 @@ Transform = Callable[[Tensor], Tensor]
 EVAL_CROP = 0.875
 """Share of the shorter side that is kept around the centre when image files are evaluated."""
 
+LONGEST = 32
+"""Times that an image may be longer than wide before its ends are cut off."""
+
 
 class Place(NamedTuple):
     """Which images make up one batch, and the seeds that its draws start from."""
@@ -150,9 +153,21 @@ def train_transforms(size: int, resized_crop: tuple[float, float] | None, policy
     return transforms
 
 
-def eval_transform(size: int) -> v2.Transform:
-    """The centre of the image, as large as `EVAL_CROP` of its shorter side."""
-    return v2.Compose([v2.Resize(round(size / EVAL_CROP), antialias=True), v2.CenterCrop(size)])
+def eval_transform(size: int, share: float = EVAL_CROP) -> v2.Transform:
+    """The centre of the image, as large as `share` of its shorter side."""
+    return v2.Compose([_middle, v2.Resize(round(size / share), antialias=True), v2.CenterCrop(size)])
+
+
+def _middle(image: Tensor) -> Tensor:
+    """Of an image that is a mere strip the part around its centre: (C, H, W) -> (C, H', W').
+
+    Resized as a whole by its shorter side, one of 1 x 20,000 pixels would take gigabytes.
+    """
+    most = LONGEST * min(image.shape[1:])
+    if max(image.shape[1:]) <= most:
+        return image
+    cut: Tensor = tvf.center_crop(image, [min(side, most) for side in image.shape[1:]])
+    return cut
 
 
 def decode(path: Path, size: int) -> Tensor:

@@ -61,7 +61,7 @@ def scan(root: Path) -> dict[str, Files]:
 def _class_folders(root: Path, classes: list[str] | None) -> Files:
     """Every image below `root/<class>/`, in the order of the names."""
     folders = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and entry.name[0] != ".")
-    files = {name: sorted(_images(root / name)) for name in folders}
+    files = {name: sorted(images_below(root / name)) for name in folders}
     found = [name for name in folders if files[name]]
     if not found:
         raise InputError(
@@ -82,7 +82,8 @@ def _class_folders(root: Path, classes: list[str] | None) -> Files:
     return Files([path for name in found for path in files[name]], labels, classes)
 
 
-def _images(folder: Path) -> Iterator[Path]:
+def images_below(folder: Path) -> Iterator[Path]:
+    """The image files in a folder and in those below it, by their endings; hidden ones are passed over."""
     for where, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if name[0] != "."]  # .ipynb_checkpoints holds copies
         visible = (Path(where, name) for name in names if name[0] != ".")
@@ -177,17 +178,21 @@ def check_images(root: Path, paths: list[Path]) -> None:
 
 def _fault(path: Path) -> str:
     """What is wrong with an image file; empty if nothing is."""
-    from PIL import UnidentifiedImageError
-
     try:
         open_rgb(path, 4)  # JPEG: all of the file is read, little of it computed
-    except UnidentifiedImageError:
-        return "empty file" if path.stat().st_size == 0 else "not an image"
-    except OSError as error:
-        return error.strerror or str(error)
     except Exception as error:  # Pillow's formats raise what they like
-        return str(error) or type(error).__name__
+        return why(path, error)
     return ""
+
+
+def why(path: Path, error: Exception) -> str:
+    """What is wrong with an image file that raised `error` when it was opened, in a few words."""
+    from PIL import UnidentifiedImageError
+
+    if isinstance(error, UnidentifiedImageError):
+        return "empty file" if path.stat().st_size == 0 else "not an image"
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(said.split()) or type(error).__name__
 
 
 class _Memory:

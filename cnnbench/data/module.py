@@ -18,6 +18,7 @@ from torchvision.transforms.v2 import functional as tvf
 from cnnbench.data import augment as aug
 from cnnbench.data import sets
 from cnnbench.data.batches import (
+    EVAL_CROP,
     Batch,
     EpochOrder,
     FileImages,
@@ -28,6 +29,7 @@ from cnnbench.data.batches import (
     share,
     train_transforms,
 )
+from cnnbench.data.prepare import Preparation
 from cnnbench.data.sets import DATASETS, Images, Parts
 from cnnbench.data.split import TEST_FRACTION, digest, divide, subset
 from cnnbench.errors import InputError
@@ -38,7 +40,7 @@ EVAL_BATCH = 4
 
 @dataclass(frozen=True)
 class Augment:
-    """What happens to training images; see `data.augment` in conf/train.yaml."""
+    """What happens to training images; see `data.augment` in conf/settings.yaml."""
 
     resized_crop: tuple[float, float] | None = None
     crop: int = 0
@@ -54,11 +56,13 @@ class ImageData(pl.LightningDataModule):
     model as (float32 (N, C, H, W), int64 (N,)), normalised; augmentation runs on the model's device.
 
     `imagenet_normalisation` normalises colour images as ImageNet's weights expect it. `batch_size` counts the
-    images of all `world` processes that train together, of which this is the one of `rank`.
+    images of all `world` processes that train together, of which this is the one of `rank`; each needs
+    `least_images` of a training batch.
 
     Attributes:
         train, val, test: the three parts.
         channels, size, num_classes: what a model must fit.
+        preparation: what becomes of an image when it is evaluated.
 
     Raises:
         InputError: see `sets.load`, and sizes that do not fit each other.
@@ -84,10 +88,11 @@ class ImageData(pl.LightningDataModule):
         imagenet_normalisation: bool = False,
         rank: int = 0,
         world: int = 1,
+        least_images: int = 2,
     ) -> None:
         super().__init__()
         self.name, self.seed, self.batch_size = name, seed, batch_size
-        self.rank, self.world = rank, world
+        self.rank, self.world, self.least_images = rank, world, least_images
         self.workers, self.augment = num_workers, augment
         if num_classes is not None and name != "synthetic":
             raise InputError(f"data.num_classes={num_classes}: only data=synthetic has it as a setting")
@@ -99,12 +104,14 @@ class ImageData(pl.LightningDataModule):
             parts = sets.synthetic(size, num_classes, limit, limit_test, split_seed)
         else:
             parts = sets.load(name, Path(root).expanduser())
-        self.mean, self.std = DATASETS[name].mean, DATASETS[name].std
         first = next(iter(parts.values()))
         self.classes, self.num_classes = first.classes, len(first.classes)
-        self.size, self.channels = self._shape(first.pixels, size, channels)
-        if imagenet_normalisation and self.channels == 3:
-            self.mean, self.std = sets.IMAGENET
+        self.preparation = preparation(
+            name, self.classes, first.pixels, size, channels, imagenet_normalisation=imagenet_normalisation
+        )
+        self.size, self.channels = self.preparation.size, self.preparation.channels
+        self.mean, self.std = tuple(self.preparation.mean), tuple(self.preparation.std)
+        self._check_augment()
         *three, self.split = _split(name, parts, limit, limit_test, val_fraction, split_seed)
         self._check_shares(*(len(part.labels) for part in three))
         self.train, self.val, self.test = (self._sized(part, in_memory) for part in three)
@@ -114,10 +121,10 @@ class ImageData(pl.LightningDataModule):
         if self.world == 1:
             return
         images = min(train, self.batch_size)
-        if images < 2 * self.world:
+        if images < self.least_images * self.world:
             raise InputError(
                 f"device: {self.world} processes share {images} images of a training batch; "
-                f"allowed: {images // 2} processes at most"  # one image alone has no batch statistics
+                f"allowed: {images // self.least_images} processes at most"
             )
         if (fewest := min(val, test)) < self.world:
             raise InputError(
@@ -125,26 +132,14 @@ class ImageData(pl.LightningDataModule):
                 f"allowed: {fewest} processes at most"
             )
 
-    def _shape(self, pixels: Tensor | list[Path], size: int | None, channels: int | None) -> tuple[int, int]:
-        """Side and channels of the images that the model will see."""
-        if size is None:
-            if not isinstance(pixels, Tensor):
-                raise InputError(
-                    f"data.size=null: the images of {self.name} differ in size; allowed: 4 or more pixels"
-                )
-            size = pixels.shape[-1]
-        own = len(self.mean)
-        if channels is not None and (channels < 1 or own not in (1, channels)):
-            allowed = "1 or more" if own == 1 else "null"
-            raise InputError(
-                f"arch.in_channels={channels}: the images of {self.name} have {own}; allowed: {allowed}"
-            )
-        for setting, most in (("crop", size), ("cutout", 2 * size)):
+    def _check_augment(self) -> None:
+        """Whether what is cut off or out of training images is no larger than they are."""
+        for setting, most in (("crop", self.size), ("cutout", 2 * self.size)):
             if (value := getattr(self.augment, setting)) > most:
                 raise InputError(
-                    f"data.augment.{setting}={value}: the images are {size} pixels wide; allowed: 0 to {most}"
+                    f"data.augment.{setting}={value}: the images are {self.size} pixels wide; "
+                    f"allowed: 0 to {most}"
                 )
-        return size, channels or own
 
     def _sized(self, part: Images, in_memory: bool) -> Images:
         """Bring one part to its final size, or leave files to be decoded later."""
@@ -256,11 +251,52 @@ class ImageData(pl.LightningDataModule):
                 images = aug.random_crop(images, self.augment.crop, generator, part)
             if self.augment.flip:
                 images = aug.random_flip(images, generator, part)
-        images = images.expand(-1, len(self.mean), -1, -1)  # grey ones that get ImageNet's normalisation
-        pixels = aug.normalise(images, self.mean, self.std)
+        pixels = self.preparation.normalise(images)
         if key is not None and self.augment.cutout:
             pixels = aug.cutout(pixels, self.augment.cutout, generator, part)
-        return pixels if pixels.shape[1] == self.channels else pixels.repeat(1, self.channels, 1, 1)
+        return pixels
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint carries under the name of this class, so that it can be used by itself."""
+        return self.preparation.plain()
+
+
+def preparation(
+    name: str,
+    classes: list[str],
+    pixels: Tensor | list[Path],
+    size: int | None,
+    channels: int | None,
+    *,
+    imagenet_normalisation: bool,
+) -> Preparation:
+    """What becomes of the images of a set, `pixels`, when they are evaluated; see `ImageData`.
+
+    Raises:
+        InputError: images that differ in size without `size`, or `channels` that they cannot have.
+    """
+    row, files = DATASETS[name], not isinstance(pixels, Tensor)
+    if size is None:
+        if not isinstance(pixels, Tensor):
+            raise InputError(
+                f"data.size=null: the images of {name} differ in size; allowed: 4 or more pixels"
+            )
+        size = pixels.shape[-1]
+    own = len(row.mean)
+    if channels is not None and (channels < 1 or own not in (1, channels)):
+        allowed = "1 or more" if own == 1 else "null"
+        raise InputError(f"arch.in_channels={channels}: the images of {name} have {own}; allowed: {allowed}")
+    channels = channels or own
+    mean, std = sets.IMAGENET if imagenet_normalisation and channels == 3 else (row.mean, row.std)
+    return Preparation(
+        classes=list(classes),
+        size=size,
+        colours=3 if own == 3 else 1,
+        channels=channels,
+        mean=list(mean),
+        std=list(std),
+        centre=EVAL_CROP if files else None,
+    )
 
 
 def _split(

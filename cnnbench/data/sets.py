@@ -10,8 +10,9 @@ import gzip
 import shutil
 import socket
 import zlib
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,19 @@ class _DownloadError(Exception):
     """What is missing cannot be had."""
 
 
+_downloads = ContextVar("_downloads", default=True)
+
+
+@contextmanager
+def without_download() -> Iterator[None]:
+    """Within it, what is missing is an error: not everything is worth gigabytes from the network."""
+    token = _downloads.set(False)
+    try:
+        yield
+    finally:
+        _downloads.reset(token)
+
+
 def _fetch(dataset: Callable[..., Any], root: Path, **options: Any) -> Any:
     """A torchvision data set: from disk if it is there, else downloaded first."""
     lock = root / f".{dataset.__name__}.lock"
@@ -102,6 +116,8 @@ def _fetch(dataset: Callable[..., Any], root: Path, **options: Any) -> Any:
         except RuntimeError as error:  # torchvision's word for "not there, or not what its checksum says"
             if "not found" not in str(error):
                 raise
+    if not _downloads.get():
+        raise _DownloadError("nothing is downloaded for this")
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(30)  # torchvision sets none: a dead network would hang for ever
     try:

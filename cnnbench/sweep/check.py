@@ -110,7 +110,7 @@ def _count(settings: Settings) -> tuple[int, int]:
     """Images for training and for val; they are downloaded, once, if they have to be."""
     found = settings.data.model_copy(update={"in_memory": False})  # files are listed, not decoded
     rank = Rank(world=settings.device.devices * settings.device.nodes)
-    data = make_data(settings.model_copy(update={"data": found}), rank)
+    data = make_data(found, settings.arch, settings.seed, rank, settings.device.least_images)
     return len(data.train.labels), len(data.val.labels)
 
 

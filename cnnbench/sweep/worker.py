@@ -5,7 +5,7 @@ from __future__ import annotations
 import pkgutil
 
 from cnnbench.ddp import Rank
-from cnnbench.errors import Busy, InputError, Interrupted, Superseded
+from cnnbench.errors import Busy, Finding, InputError, Interrupted, Superseded
 from cnnbench.process import interruptible
 from cnnbench.runs import Run
 from cnnbench.sweep.pool import Job, Outcome
@@ -33,7 +33,7 @@ def train(job: Job, rank: Rank | None = None) -> Outcome:
         return Outcome("busy", f"by {error.who}")
     except Superseded as error:
         return Outcome("busy", str(error))
-    except InputError as error:
+    except (InputError, Finding) as error:
         return Outcome("refused", str(error))
     except Exception as error:  # of a model, a disk, a device: recorded in the run's folder
         said = str(error).strip().splitlines()

@@ -1,0 +1,130 @@
+"""Whether `cnnbench bench` measures what others measure: the same models, in turn, in one process.
+
+    python benchmarks/devices.py [batch] [rounds]
+
+Three ways to time a forward pass: cnnbench's, `torch.utils.benchmark` (blocked_autorange), and what timm's
+benchmark.py does (10 calls to warm up, then the mean of 40). The models: one of each family, two of timm's.
+Beside them multiply-accumulates as cnnbench, torch's counter and fvcore have them. Prints Markdown; ratios of
+1.00 are agreement.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable
+from statistics import median
+
+import torch
+from rich.progress import track
+from torch import nn
+from torch.utils.benchmark import Timer
+
+from cnnbench import macs
+from cnnbench.bench.timing import in_turn
+from cnnbench.device import place
+from cnnbench.network import assemble
+from cnnbench.ops import Ops
+from cnnbench.settings import parse, plain
+
+FAMILIES = ("alexnet", "vgg11", "googlenet", "resnet18", "efficientnet_b0", "mobilenet_v2")
+TIMM = ("resnet18", "mobilenetv2_100")
+SIZE, CLASSES = 32, 10
+WARM_UP, ITERATIONS = 10, 40
+
+
+def main() -> None:
+    """Time all models in each of three ways, and print two tables."""
+    batch = int(sys.argv[1]) if len(sys.argv) > 1 else 16
+    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 5
+    threads = torch.get_num_threads()
+    images = torch.randn(batch, 3, SIZE, SIZE)
+    models = _models()
+    print(f"batch {batch}, {SIZE} px, {threads} threads, medians of {rounds} rounds, ms\n")
+    print("| model | cnnbench | torch.utils.benchmark | ratio | timm's method | ratio |")
+    print("|---|---|---|---|---|---|")
+    for name, model in track(list(models.items()), transient=True):
+        _row(name, _call(model, images), rounds, threads)
+    print("\n| model | parameters | MACs, cnnbench | torch's FLOP counter / 2 | fvcore |")
+    print("|---|---|---|---|---|")
+    for name, model in models.items():
+        _cost(name, model)
+
+
+def _models() -> dict[str, nn.Module]:
+    """By name, with weights as they are initialised."""
+    import timm
+    from hydra import compose, initialize_config_dir
+
+    from cnnbench.compose import CONF
+
+    found: dict[str, nn.Module] = {}
+    device = {"threads": torch.get_num_threads(), "memory_format": "channels_last", "accelerator": "cpu"}
+    with initialize_config_dir(CONF, version_base="1.3"):
+        for name in FAMILIES:
+            settings = parse(plain(compose("train", [f"arch={name}", "data=cifar10"])))
+            ops = Ops(**settings.resolved_ops())
+            found[name] = assemble(settings.arch, ops, (3, SIZE, SIZE), CLASSES)
+    for name in TIMM:
+        found[f"timm {name}"] = timm.create_model(name, num_classes=CLASSES)
+    return {name: place(model.eval(), device) for name, model in found.items()}
+
+
+def _call(model: nn.Module, images: torch.Tensor) -> Callable[[], object]:
+    @torch.inference_mode()
+    def call() -> object:
+        return model(images)
+
+    return call
+
+
+def _row(name: str, call: Callable[[], object], rounds: int, threads: int) -> None:
+    """Round by round each way in turn: a machine that slows down slows all of them down."""
+    ours, theirs, timms = [], [], []
+    for _ in range(rounds):
+        ours.append(1e3 * in_turn({"it": call}, 1, 0.3)["it"].typical)
+        timer = Timer("call()", globals={"call": call}, num_threads=threads)
+        theirs.append(1e3 * timer.blocked_autorange(min_run_time=0.3).median)
+        timms.append(1e3 * _as_timm(call))
+    a, b, c = median(ours), median(theirs), median(timms)
+    print(
+        f"| {name} | {a:.2f} | {b:.2f} | {_ratio(ours, theirs)} | {c:.2f} | {_ratio(ours, timms)} |",
+        flush=True,
+    )
+
+
+def _ratio(ours: list[float], others: list[float]) -> str:
+    """The median of the rounds' ratios, and their range."""
+    found = sorted(a / b for a, b in zip(ours, others, strict=True))
+    return f"{median(found):.2f} ({found[0]:.2f} to {found[-1]:.2f})"
+
+
+def _as_timm(call: Callable[[], object]) -> float:
+    for _ in range(WARM_UP):
+        call()
+    total = 0.0
+    for _ in range(ITERATIONS):
+        begin = time.perf_counter()
+        call()
+        total += time.perf_counter() - begin
+    return total / ITERATIONS
+
+
+def _cost(name: str, model: nn.Module) -> None:
+    from fvcore.nn import FlopCountAnalysis
+    from torch.utils.flop_counter import FlopCounterMode
+
+    logging.getLogger("fvcore").setLevel(logging.ERROR)
+    shape = (3, SIZE, SIZE)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.zeros(1, *shape))
+    count = FlopCountAnalysis(model, torch.zeros(1, *shape)).unsupported_ops_warnings(False)
+    products = sum(n for op, n in count.by_operator().items() if op in ("conv", "linear", "matmul", "addmm"))
+    parameters = sum(p.numel() for p in model.parameters())
+    ours = macs.macs(model, shape, CLASSES)
+    print(f"| {name} | {parameters:,} | {ours:,} | {counter.get_total_flops() // 2:,} | {products:,} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""`cnnbench predict`: what a finished run takes image files for."""

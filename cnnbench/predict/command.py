@@ -1,0 +1,126 @@
+"""`cnnbench predict RUN IMAGE…`: the command line."""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cnnbench import named, ui
+from cnnbench.errors import InputError
+from cnnbench.predict.files import listed
+from cnnbench.process import quiet
+from cnnbench.runs import Run
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from cnnbench.predict.answers import Answers
+    from cnnbench.trained import Trained
+
+BATCH = 32
+"""Images that the model sees at a time, and that wait for it at most twice over."""
+
+
+def main(arguments: list[str]) -> int:
+    """Predict the class of image files; 1 if some of them could not be looked at."""
+    asked = _parser().parse_intermixed_args(arguments)
+    run = named.finished(Path(asked.run))
+    if asked.top < 1:
+        raise InputError(f"--top={asked.top}: allowed: 1 or more")
+    named.check_targets(json=asked.json, csv=asked.csv)
+    files, faults = listed(asked.images)
+    with quiet():
+        # Pillow warns of images from 89 million pixels, and refuses them from twice as many.
+        warnings.filterwarnings("ignore", "Image size .* exceeds limit")
+        warnings.filterwarnings("ignore", module="PIL")  # about metadata that nothing here depends on
+        return named.until_interrupted(lambda: _predict(run, asked, files, faults))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "cnnbench predict",
+        usage="cnnbench predict RUN IMAGE … [--top K] [--json FILE] [--csv FILE] [--device D]",
+        description="What a finished run takes images for: files, folders (with those below), quoted "
+        "patterns, or - for paths on standard input, one a line. An image that cannot be read is named, and "
+        "the others are predicted.",
+        epilog="example: cnnbench predict outputs/default/basic-digits-s0-… photos 'more/**/*.png' --json -",
+    )
+    parser.add_argument("run", metavar="RUN", help="the folder of a finished run, or its best.ckpt")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="files, folders, patterns, or -")
+    parser.add_argument("--top", type=int, default=5, metavar="K", help="classes an image (default: 5)")
+    parser.add_argument("--json", metavar="FILE", help="write JSON; - for standard output")
+    parser.add_argument("--csv", metavar="FILE", help="write a row an image; -")
+    parser.add_argument(
+        "--device",
+        choices=("auto", "cpu", "gpu", "mps"),
+        help="(default: what the run was trained on, if it is here)",
+    )
+    parser.add_argument(
+        "--trust-code", action="store_true", help="call an architecture that is not cnnbench's own"
+    )
+    return parser
+
+
+def _predict(run: Run, asked: argparse.Namespace, files: list[Path], faults: list[tuple[str, str]]) -> int:
+    with ui.console.status("starting"):  # torch and Lightning take seconds to import
+        from cnnbench import trained as using
+        from cnnbench.data.stream import opened
+        from cnnbench.predict.answers import Answers
+    device = using.settings(run).device.model_copy(
+        update={"accelerator": asked.device, "devices": 1, "nodes": 1}
+    )
+    trained = using.load(run, using.where(run, asked.device and device), trust_code=asked.trust_code)
+    prepared = trained.preparation
+    failed = 0
+    with named.writing(asked.json) as as_json, named.writing(asked.csv) as as_csv:
+        answers = Answers(trained, min(asked.top, len(prepared.classes)), as_json, as_csv)
+        for word, why in faults:
+            failed += _fail(answers, word, why)
+        looked_at = ui.progress(opened(prepared, files, 2 * BATCH), "predicting", len(files))
+        for batch in _batches(looked_at):
+            failed += sum(_fail(answers, str(path), found) for path, found in batch if isinstance(found, str))
+            _answer(trained, answers, [(p, found) for p, found in batch if not isinstance(found, str)])
+        answers.finish()
+    return 1 if failed else 0
+
+
+def _batches(looked_at: Iterable[tuple[Path, Tensor | str]]) -> Iterator[list[tuple[Path, Tensor | str]]]:
+    """So many files at a time, those that cannot be read among them."""
+    batch: list[tuple[Path, Tensor | str]] = []
+    for one in looked_at:
+        batch.append(one)
+        if len(batch) == BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _fail(answers: Answers, path: str, why: str) -> int:
+    """Name a file that could not be looked at."""
+    ui.console.print(
+        f"error: {ui.legible(path, 1000)}: {ui.legible(why, 300)}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+    answers.fail(path, why)
+    return 1
+
+
+def _answer(trained: Trained, answers: Answers, images: list[tuple[Path, Tensor]]) -> None:
+    """Predict images of one size together."""
+    import torch
+
+    from cnnbench.predict.answers import Guess
+
+    if not images:
+        return
+    probabilities = trained.logits(torch.stack([pixels for _, pixels in images])).softmax(1)
+    shares, order = probabilities.topk(answers.top)
+    names = trained.preparation.classes
+    for (path, _), some, indices in zip(images, shares.tolist(), order.tolist(), strict=True):
+        answers.add(path, [Guess(names[k], p) for k, p in zip(indices, some, strict=True)])

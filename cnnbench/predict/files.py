@@ -1,0 +1,41 @@
+"""Which image files are meant: paths, folders, patterns, or a list on standard input. Needs no torch."""
+
+from __future__ import annotations
+
+import glob
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from cnnbench.data.folder import SUFFIXES, images_below
+
+
+def listed(words: Sequence[str]) -> tuple[list[Path], list[tuple[str, str]]]:
+    """The files that are meant, in the order given; those of a folder or a pattern in that of their names.
+
+    Returns:
+        The files, and the words that mean none, each with the reason.
+    """
+    files: list[Path] = []
+    faults: list[tuple[str, str]] = []
+    for word in _with_input(words):
+        path = Path(word)
+        if path.is_dir():
+            found = sorted(images_below(path))
+            why = f"no images in this folder (files ending in {' '.join(sorted(SUFFIXES))})"
+        elif path.exists() or not glob.has_magic(word):
+            found, why = [path], ""  # what cannot be opened is told when it is
+        else:
+            matches = (Path(name) for name in sorted(glob.glob(word, recursive=True)))  # noqa: PTH207 - absolute ones too
+            found, why = [match for match in matches if match.is_file()], "no file matches"
+        files += found
+        faults += [(word, why)] * (not found)
+    return files, faults
+
+
+def _with_input(words: Sequence[str]) -> list[str]:
+    """`-` replaced by the paths on standard input, one a line."""
+    found: list[str] = []
+    for word in words:
+        found += [line for line in sys.stdin.read().splitlines() if line] if word == "-" else [word]
+    return found

@@ -1,0 +1,295 @@
+"""`cnnbench bench`: what it measures, what it says about it, and what it refuses."""
+
+import json
+import math
+from pathlib import Path
+from statistics import median
+
+import pytest
+import torch
+from running import runs
+from torch import nn
+
+from cnnbench.bench import memory, roofline
+from cnnbench.bench.timing import LEAST, WARM_UP, Durations, in_turn
+from cnnbench.runs import Run
+
+QUICK = ["arch=mlp", "arch.hidden=[8]", "rounds=2", "round_s=0.001", "logger=none"]
+BASIC = ["arch=basic", "arch.width=0.25", "arch.blocks=2", "rounds=2", "round_s=0.001", "logger=none"]
+
+KNOWN = """\
+import torch
+from torch import nn
+
+
+class Known(nn.Module):
+    \"\"\"Holds three maps of 32 MiB at a time; its one weight has another 32 MiB.\"\"\"
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(8 * 2**20))
+
+    def forward(self, x):
+        held = [torch.ones(8 * 2**20, dtype=torch.float32, device=x.device) for _ in range(3)]
+        return x.flatten(1)[:, :10] * sum(one[0] for one in held) * self.weight[0]
+
+
+def known(num_classes):
+    return Known()
+"""
+
+OTHERWISE = """\
+import torch
+from torch import nn
+
+
+class Otherwise(nn.Module):
+    \"\"\"Computes something else in float32 than in float64.\"\"\"
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(64, 10)
+
+    def forward(self, x):
+        return self.linear(x.flatten(1)) * (1.01 if x.dtype == torch.float32 else 1)
+
+
+def otherwise(num_classes):
+    return Otherwise()
+"""
+
+
+@pytest.fixture
+def own(cli, monkeypatch, tmp_path):
+    """`own(source, name)`: a group `arch` beside cnnbench's, with a choice of that name."""
+
+    def make(source, name):
+        Path(f"{name}.py").write_text(source)
+        Path("groups/arch").mkdir(parents=True, exist_ok=True)
+        Path(f"groups/arch/{name}.yaml").write_text(f"name: {name}\n_target_: {name}:{name}\n")
+        return ["--config-dir", "groups", f"arch={name}"]
+
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    return make
+
+
+def test_a_measurement_is_a_run(cli):
+    code, out, err = cli("bench", *BASIC, "batch_sizes=[1,4]")
+    assert code == 0, err
+    (path,) = runs()
+    run, found = Run(path), Run(path).summary()
+    assert path.name.startswith("basic-digits-eager-s0-")
+    assert (run.state, run.verb) == ("finished", "bench")
+    assert found["time/latency_p50_ms"] <= found["time/latency_p95_ms"] <= found["time/latency_p99_ms"]
+    assert found["params"] == json.loads(cli("inspect", "--json", *BASIC[:3])[1])["params"]
+    assert found["memory/weights_mb"] == pytest.approx(4 * found["params"] / 1e6)
+    assert found["time/flops"] == pytest.approx(2 * found["macs"] * found["time/inference_images_per_s"])
+    assert 0 < found["time/share_of_matmul"] <= found["time/share_of_roofline"]
+    assert 0 <= found["noise/others_cpu"] <= 1
+    rows = run.rows()
+    assert [row["batch"] for row in rows] == [1, 4]
+    for row in rows:
+        assert row["images_per_s"] == pytest.approx(1e3 * row["batch"] / row["p50_ms"])
+        assert row["calls"] >= 2 * LEAST
+        assert row["process_mb"] > row["activations_mb"] >= 0
+    assert math.isnan(rows[0]["training_images_per_s"]), "one image has no batch statistics"
+    assert rows[1]["training_images_per_s"] > 0
+    assert "latency" in out
+    assert "images/s" in out
+
+    again, _, said = cli("bench", *BASIC, "batch_sizes=[1,4]", "rounds=5")
+    assert again == 0
+    assert "already finished" in said
+    assert len(runs()) == 1
+
+    code, out, _ = cli("compare", "outputs", "--json", "-")
+    (row,) = json.loads(out)["rows"]
+    assert code == 0
+    assert row["score"]["mean"] == found["time/latency_p50_ms"]
+    assert row["command"].startswith("cnnbench bench ")
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (["backend=tensorrt"], "backend=tensorrt: should be 'eager'"),
+        (["batch_sizes=[8,1]"], "batch_sizes=[8, 1]: allowed: auto, or whole numbers in rising order"),
+        (["batch_sizes=0"], "batch_sizes=0: allowed: auto"),
+        (["batch_sizes=[]"], "batch_sizes=[]: allowed: auto"),
+        (["batch_sizes=[true]"], "batch_sizes=[True]: allowed: auto"),
+        (["device.compile=true"], "device.compile=true: is for training; allowed here: backend=compile"),
+        (["device.devices=2"], "device.devices=2: bench measures one device; allowed: 1"),
+        (["backend=onnxruntime", "device.precision=bf16"], "device.precision=bf16-mixed: not with backend"),
+        (["parity=true", "tune=true"], "tune=true: one thing at a time"),
+        (["of=nowhere"], "of=nowhere: no run; allowed: the folder of a finished training run"),
+        (["memory_limit_gb=0"], "memory_limit_gb=0: should be greater than 0"),
+        (["device=gpu"], "device.accelerator=gpu: not here; there are: cpu"),
+        (["-m", "seed=0,1", "sweep.jobs=2"], "sweep.jobs=2: measurements side by side disturb each other"),
+        (["bakend=eager"], "bakend: no such setting; did you mean backend?"),
+        (["ops.norm=batch"], "ops.norm=batch with arch=mlp"),
+    ],
+)
+def test_wrong_settings_end_before_anything_is_measured(cli, monkeypatch, asked, said):
+    if torch.cuda.is_available() and asked == ["device=gpu"]:
+        pytest.skip("there is one")
+    code, _, err = cli("bench", *QUICK, *asked)
+    assert code == 2
+    assert said in err
+    assert not runs()
+
+
+def test_a_batch_that_does_not_fit_is_named_and_no_smaller_one_takes_its_place(cli):
+    code, _, err = cli("bench", *BASIC, "batch_sizes=[1,2000000]", "memory_limit_gb=0.5")
+    assert code == 1
+    assert "batch_sizes=2000000: out of memory; at most 0.5 GB may be used" in err
+    (path,) = runs()
+    assert Run(path).state == "failed"
+    rows = Run(path).rows()
+    assert rows[0]["p50_ms"] > 0, "what was measured before is kept"
+    assert rows[1]["batch"] == 2000000
+    assert math.isnan(rows[1]["images_per_s"])
+    assert Run(path).summary()["time/inference_batch"] == 1
+
+
+@pytest.mark.slow
+def test_auto_goes_on_until_memory_or_patience_ends(cli):
+    code, _, err = cli("bench", *BASIC, "batch_sizes=auto", "data.size=96", "memory_limit_gb=0.1")
+    assert code == 0, err
+    (path,) = runs()
+    sizes = [row["batch"] for row in Run(path).rows()]
+    assert sizes[:3] == [1, 4, 16]
+    assert "out of memory" in Run(path).summary()["stopped"]
+
+
+def test_peak_memory_of_a_model_whose_memory_is_known(cli, own):
+    code, _, err = cli("bench", *own(KNOWN, "known"), *QUICK[2:], "batch_sizes=[1]")
+    assert code == 0, err
+    (path,) = runs()
+    found = Run(path).summary()
+    assert found["memory/activations_mb"] == pytest.approx(96 * 2**20 / 1e6, rel=0.05)
+    assert found["memory/weights_mb"] == pytest.approx(32 * 2**20 / 1e6, rel=0.01)
+
+
+def test_memory_is_refused_rather_than_promised():
+    """What `confine` and `exhausted` are for; in a process of its own, which is confined for good."""
+    from cnnbench.child import Child
+
+    assert Child("test_bench:_too_much", captured=False).answer() == (True, True)
+
+
+def _too_much():
+    memory.confine(200_000_000)
+    small = torch.zeros(10_000_000)
+    try:
+        torch.zeros(1_000_000_000)
+    except RuntimeError as error:
+        return memory.exhausted(error), bool((small == 0).all())
+    return False, False
+
+
+def test_calls_are_measured_in_turn():
+    done = []
+    calls = {name: (lambda name=name: done.append(name)) for name in ("a", "b")}
+    found = in_turn(calls, rounds=3, round_s=0)
+    assert done == [*"a" * WARM_UP, *"b" * WARM_UP, *(["a"] * LEAST + ["b"] * LEAST) * 3]
+    assert [len(some) for some in found["a"].rounds] == [LEAST] * 3
+
+
+def test_durations():
+    found = Durations([[1.0, 2.0, 9.0], [2.0, 2.0, 2.0], [4.0, 4.0, 4.0]])
+    assert found.typical == 2.0
+    assert found.best == 2.0
+    assert found.percentile(99) == 9.0
+    assert found.percentile(50) == median(found.all)
+    assert found.spread == pytest.approx((3 - 2) / 2)
+    hundred = Durations([[float(i) for i in range(1, 101)]])
+    assert [hundred.percentile(p) for p in (50, 95, 99)] == [50, 95, 99]
+    assert hundred.spread == 0
+
+
+def test_what_passes_between_layers_and_memory():
+    first = nn.Conv2d(1, 2, 3, padding=1, bias=False)
+    model = nn.Sequential(first, nn.ReLU(), nn.Flatten(), nn.Linear(32, 5))
+    numbers, weights = roofline.traffic(model, (1, 4, 4))
+    conv, relu, flatten, linear = 16 + 32, 32 + 32, 32 + 32, 32 + 5
+    assert numbers == conv + relu + flatten + linear
+    assert weights == 18 + 32 * 5 + 5
+
+
+@pytest.mark.slow
+def test_a_trained_run_is_measured_with_its_weights_and_named(cli):
+    tiny = ["data.limit=200", "trainer.max_epochs=1"]
+    assert cli("train", *BASIC[:3], "ops.norm=group", "logger=none", *tiny)[0] == 0
+    (trained,) = runs()
+    code, out, err = cli("bench", f"of={trained}", *BASIC[3:], "batch_sizes=[1]")
+    assert code == 0, err
+    (path,) = [one for one in runs() if one != trained]
+    config = Run(path).config()
+    assert config["of"] == trained.name
+    assert config["ops"]["norm"] == "group"
+    assert config["arch"]["width"] == 0.25
+    assert Run(path).summary()["macs"] == Run(trained).summary()["macs"]
+
+    code, _, err = cli("bench", f"of={trained}", "arch=mlp", *QUICK[2:])
+    assert code == 2
+    assert "arch=mlp: of=" in err
+
+    code, out, _ = cli("compare", "outputs", "--json", "-")
+    said = json.loads(out)
+    (row,) = said["rows"]
+    assert row["score"]["mean"] == Run(trained).summary()["test/acc"], "accuracy meets latency"
+    assert row["figures"]["latency_p50_ms"] == Run(path).summary()["time/latency_p50_ms"]
+
+    (trained / "checkpoints/best.ckpt").write_bytes(b"no checkpoint")
+    code, _, err = cli("bench", f"of={trained}", *BASIC[3:], "batch_sizes=[2]")
+    assert code == 2
+    assert "best.ckpt: is no checkpoint, or cut short" in err
+
+
+@pytest.mark.slow
+def test_parity(cli):
+    code, out, err = cli("bench", *BASIC, "parity=true")
+    assert code == 0, err
+    (path,) = runs()
+    found = Run(path).summary()
+    assert 0 < found["parity/cpu eager 32-true channels_last/gradient"] < 1e-2
+    assert found["parity/cpu eager 64-true channels_last/logits"] < 1e-12
+    assert found["parity/cpu onnxruntime 32-true/logits"] < 1e-5
+    assert found["parity/cpu eager bf16-mixed channels_last/logits"] > 1e-4, "another arithmetic"
+    assert "cpu openvino 32-true" in out
+
+
+@pytest.mark.slow
+def test_what_is_not_the_same_fails(cli, own):
+    code, _, err = cli("bench", *own(OTHERWISE, "otherwise"), "parity=true", "logger=none")
+    assert code == 1
+    assert "beyond tolerance: cpu eager 32-true contiguous: logits 1.0e-02, allowed 1e-04" in err
+    (path,) = runs()
+    assert Run(path).state == "failed"
+    assert Run(path).summary()["parity/worst"] > 50
+
+
+@pytest.mark.slow
+def test_tune_says_which_line_belongs_into_the_file_of_the_architecture(cli):
+    code, out, err = cli("bench", *BASIC, "tune=true", "batch_sizes=[4]")
+    assert code == 0, err
+    (path,) = runs()
+    found = Run(path).summary()
+    assert found["tune/layout"] in ("contiguous", "channels_last")
+    assert f"layout: {{cpu: {found['tune/layout']}}}" in out
+
+
+@pytest.mark.slow
+def test_a_sweep_over_backends_measures_in_turn_and_compares(cli):
+    pytest.importorskip("openvino")
+    asked = ["-m", *BASIC, "backend=eager,compile,onnxruntime,openvino", "batch_sizes=[1,2]", "seed=0,1"]
+    code, out, err = cli("bench", *asked)
+    assert code == 0, err
+    assert [Run(path).state for path in runs()] == ["finished"] * 8
+    assert "backend: latency p50 ms against eager" in out
+    (compiled,) = [path for path in runs() if "-compile-s0-" in path.name]
+    (eager,) = [path for path in runs() if "-eager-s0-" in path.name]
+    first = [Run(path).summary()["time/first_call_s"] for path in (compiled, eager)]
+    assert first[0] > 10 * first[1], "compiling starts from nothing"
+    assert Path("outputs/bench/compare.html").is_file()

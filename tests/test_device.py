@@ -1,0 +1,93 @@
+"""What device settings become, and what is no device's."""
+
+import pytest
+import torch
+from cells import composed
+from running import TINY, the_run
+
+from cnnbench import device
+from cnnbench.errors import InputError
+from cnnbench.runs import Run, identity
+from cnnbench.settings import Device, Layout, parse
+
+ASKED = {"name": "cpu", "accelerator": "cpu", "precision": "32-true", "memory_format": "auto", "threads": 1}
+
+
+def asked(**more):
+    return Device.model_validate(ASKED | more)
+
+
+@pytest.mark.parametrize(
+    ("short", "precision"), [("fp32", "32-true"), ("bf16", "bf16-mixed"), ("fp64", "64-true")]
+)
+def test_what_people_write_is_the_same_run(short, precision):
+    plain = composed("mlp")
+    one, other = (
+        parse(plain | {"device": plain["device"] | {"precision": p}}).choice() for p in (short, precision)
+    )
+    assert identity(one) == identity(other)
+    assert one["device"]["precision"] == precision
+
+
+@pytest.mark.parametrize("precision", ["tf32", "16-mixed"])
+def test_precisions_that_the_cpu_has_not(precision):
+    with pytest.raises(InputError, match=f"device.precision={precision}: not on cpu; allowed: 32-true, bf16"):
+        device.resolve(asked(precision=precision))
+
+
+def test_auto_is_the_layout_of_the_architecture_and_no_part_of_the_identity():
+    assert device.resolve(asked())["memory_format"] == "channels_last"
+    own = Layout(cpu="contiguous")
+    assert device.resolve(asked(), layout=own)["memory_format"] == "contiguous"
+    assert (
+        device.resolve(asked(memory_format="channels_last"), layout=own)["memory_format"] == "channels_last"
+    )
+    recorded = device.resolve(asked())
+    assert device.resolve(asked(), recorded, layout=own)["memory_format"] == "channels_last", "as it began"
+
+    plain = composed("mlp")
+    changed = plain | {"arch": plain["arch"] | {"layout": {"cpu": "contiguous"}}}
+    assert identity(parse(changed).choice()) == identity(parse(plain).choice())
+    assert parse(changed).arch.layout == own
+
+
+def test_compile_is_part_of_the_identity_only_where_it_is_asked_for():
+    plain = composed("mlp")
+    without = {key: value for key, value in plain["device"].items() if key != "compile"}
+    choices = [
+        parse(plain | {"device": one}).choice()
+        for one in (without, without | {"compile": False}, without | {"compile": True})
+    ]
+    assert identity(choices[0]) == identity(choices[1]) != identity(choices[2])
+
+
+def test_batch_norm_is_not_synchronised_in_compiled_code():
+    plain = composed("basic")
+    both = {"compile": True, "devices": 2, "sync_batch_norm": True}
+    with pytest.raises(InputError, match=r"device.sync_batch_norm=true: not with device.compile=true"):
+        parse(plain | {"device": plain["device"] | both})
+
+
+def test_no_compiler_is_said_before_anything_starts(monkeypatch, cli, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", (None, "g++"))
+    code, _, err = cli("train", *TINY, "device.compile=true")
+    assert code == 2
+    assert "device.compile=true: no C++ compiler here" in err
+
+
+@pytest.mark.slow
+def test_a_compiled_training_is_the_same_training(cli):
+    """Its names, its checkpoints and, within rounding, its figures are those of the plain one."""
+    found = {}
+    for compiled in ("false", "true"):
+        code, _, err = cli("train", *TINY, f"device.compile={compiled}", f"name=compile-{compiled}")
+        assert code == 0, err
+        run = Run(the_run(f"outputs/compile-{compiled}"))
+        found[compiled] = run.rows(), torch.load(run.checkpoints / "best.ckpt", weights_only=True)
+        assert run.status()["device"]["compile"] == (compiled == "true")
+    rows, checkpoints = zip(*found.values(), strict=True)
+    assert checkpoints[0]["state_dict"].keys() == checkpoints[1]["state_dict"].keys()
+    for plain, other in zip(*rows, strict=True):
+        assert other["train/loss"] == pytest.approx(plain["train/loss"], rel=1e-3)

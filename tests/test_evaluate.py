@@ -1,0 +1,233 @@
+"""`cnnbench evaluate`: the figures against their definitions, the images that are meant, bad input."""
+
+import csv
+import io
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from finished_runs import write_photos
+from PIL import Image
+
+from cnnbench import trained
+from cnnbench.evaluate.metrics import per_class, wilson
+from cnnbench.parts import make_data
+
+pytest_plugins = ["finished_fixtures"]
+
+
+def evaluated(cli, *arguments):
+    code, out, err = cli("evaluate", *arguments, "--json", "-")
+    return code, json.loads(out) if out else None, err
+
+
+@pytest.fixture(scope="session")
+def truth(digits):
+    """Probabilities and labels of the digits run's test set, computed here."""
+    model = trained.load(digits)
+    data = make_data(model.asked.data, model.asked.arch, model.asked.seed)
+    mean, std = data.mean[0], data.std[0]
+    images = (data.test.pixels.double() / 255 - mean) / std
+    with torch.no_grad():
+        probabilities = model.model.double()(images).softmax(1).numpy()
+    return probabilities, data.test.labels
+
+
+def test_its_own_test_set_gives_what_training_recorded(digits, photos, cli):
+    for run in (digits, photos):
+        code, found, err = evaluated(cli, run.path)
+        assert code == 0, err
+        summary = run.summary()
+        assert found["accuracy"] == pytest.approx(summary["test/acc"], abs=1e-7)
+        assert found["loss"] == pytest.approx(summary["test/loss"], rel=1e-6)
+        assert found["training"]["same"] is True
+        assert found["images"] == summary["data/test"]
+        code, found, _ = evaluated(cli, run.path, "--part", "val")
+        assert code == 0
+        assert found["accuracy"] == pytest.approx(summary["best/val_acc"], abs=1e-7)
+        assert found["loss"] == pytest.approx(summary["best/val_loss"], rel=1e-6)
+        assert "flattering" in found["data"]
+
+
+def test_figures_follow_their_definitions(digits, truth, cli):
+    probabilities, labels = truth
+    _, found, _ = evaluated(cli, digits.path)
+    predicted = probabilities.argmax(1)
+    n = len(labels)
+    assert 0.5 < found["accuracy"] < 1, "a run that is always right or wrong would show nothing"
+    assert found["accuracy"] == pytest.approx((predicted == labels).mean())
+    rank = (probabilities >= probabilities[np.arange(n), labels][:, None]).sum(1)
+    assert found["top5"] == pytest.approx((rank <= 5).mean())
+    assert found["loss"] == pytest.approx(-np.log(probabilities[np.arange(n), labels]).mean(), rel=1e-5)
+    confidence, right, ece = probabilities.max(1), predicted == labels, 0.0
+    for k in range(15):
+        inside = (confidence > k / 15) & (confidence <= (k + 1) / 15)
+        if inside.any():
+            ece += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
+    assert found["ece"] == pytest.approx(ece, abs=1e-5)
+    confusion = np.zeros((10, 10), int)
+    np.add.at(confusion, (labels, predicted), 1)
+    assert found["confusion"] == confusion.tolist()
+    for k, one in enumerate(found["classes"]):
+        assert one["images"] == confusion[k].sum()
+        assert one["recall"] == pytest.approx(confusion[k, k] / confusion[k].sum())
+        assert one["precision"] == pytest.approx(confusion[k, k] / confusion[:, k].sum())
+        harmonic = 2 * one["precision"] * one["recall"] / (one["precision"] + one["recall"])
+        assert one["f1"] == pytest.approx(harmonic)
+
+
+@pytest.mark.parametrize(("right", "n"), [(0, 10), (10, 10), (7, 10), (9_800, 10_000)])
+def test_wilson(right, n):
+    """The shares p for which |right/n - p| = z sqrt(p (1 - p) / n): a quadratic equation."""
+    z = 1.959963984540054
+    for p in wilson(right, n):
+        assert abs(right / n - p) == pytest.approx(z * math.sqrt(p * (1 - p) / n), abs=1e-9)
+
+
+def test_what_nothing_tells_is_not_zero():
+    labels, predicted = np.array([0, 0, 1]), np.array([0, 1, 1])
+    never = per_class(labels, predicted, ["a", "b", "c"])[2]
+    assert (never.precision, never.recall, never.images) == (None, None, 0)
+
+
+def test_the_terminal(digits, cli):
+    code, out, err = cli("evaluate", digits.path)
+    assert (code, err) == (0, "")
+    for shown in ("its own test set of digits", "best.ckpt", "best on val", "the same (accuracy", "precision",
+                  "rows) and predicted class", "Wilson", "arXiv:1706.04599"):  # fmt: skip
+        assert shown in " ".join(out.split()), shown
+
+
+def test_the_csv_has_each_image(digits, truth, cli):
+    code, out, _ = cli("evaluate", digits.path, "--csv", "-")
+    assert code == 0
+    rows = list(csv.DictReader(io.StringIO(out)))
+    probabilities, labels = truth
+    assert [row["true"] for row in rows] == [str(k) for k in labels]
+    assert [row["predicted"] for row in rows] == [str(k) for k in probabilities.argmax(1)]
+    found = [[float(row[f"p({k})"]) for k in range(10)] for row in rows]
+    assert np.allclose(found, probabilities, atol=1e-5)
+    assert [row["image"] for row in rows[:2]] == ["0", "1"]
+
+
+# --- other images ---------------------------------------------------------------------------------
+
+
+def test_another_folder_by_the_names_of_its_classes(photos, cli, tmp_path):
+    """In another order on disk, and one of them missing: names decide."""
+    own = evaluated(cli, photos.path, f"data.root={photos.config()['data']['root']}")[1]
+    assert own["data"] == "its own test set of imagefolder"
+    write_photos(tmp_path / "all", ["ape", "bee", "cow"], 6, seed=1)
+    code, all_three, err = evaluated(cli, photos.path, "data=imagefolder", f"data.root={tmp_path / 'all'}")
+    assert code == 0
+    assert (all_three["images"], all_three["training"]) == (18, None)
+    assert "is not known to cnnbench" in err
+    (tmp_path / "all" / "ape").rename(tmp_path / "ape")
+    code, two, err = evaluated(cli, photos.path, "data=imagefolder", f"data.root={tmp_path / 'all'}")
+    assert code == 0
+    assert "matched by name; 2 of the run's 3 classes" in err
+    assert two["images"] == 12
+    assert two["confusion"] == [[0, 0, 0], *all_three["confusion"][1:]]
+
+
+def test_other_names_are_warned_about(photos, cli, tmp_path):
+    write_photos(tmp_path / "x", ["ant", "bee", "cat"], 4)
+    code, found, err = evaluated(cli, photos.path, "data=imagefolder", f"data.root={tmp_path / 'x'}")
+    assert code == 0
+    assert "matched by their order: ant counts as ape, cat counts as cow" in err
+    assert [one["name"] for one in found["classes"]] == ["ape", "bee", "cow"]
+
+
+def test_the_same_set_by_name_is_its_own_test_set(digits, cli):
+    """All of digits would be mostly what it was trained on."""
+    _, found, _ = evaluated(cli, digits.path, "data=digits")
+    assert found["images"] == 360
+    assert found["training"]["same"] is True
+    _, few, _ = evaluated(cli, digits.path, "data.limit_test=50")
+    assert (few["images"], few["training"]) == (50, None)
+
+
+def test_files_for_a_model_of_arrays(digits, truth, cli, tmp_path):
+    """The test set of digits as files, in classes whose names are in another order."""
+    model = trained.load(digits)
+    test = make_data(model.asked.data, model.asked.arch, model.asked.seed).test
+    for i, (pixels, label) in enumerate(zip(test.pixels, test.labels, strict=True)):
+        (tmp_path / "x" / str(label)).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels[0].numpy()).save(tmp_path / "x" / str(label) / f"{i:03}.png")
+    code, found, _ = evaluated(cli, digits.path, "data=imagefolder", f"data.root={tmp_path / 'x'}")
+    assert code == 0
+    assert found["accuracy"] == pytest.approx(digits.summary()["test/acc"])
+    assert found["loss"] == pytest.approx(digits.summary()["test/loss"], rel=1e-5)
+
+
+def test_colour_arrays_for_a_grey_model_of_ten_classes(digits, cli):
+    asked = ["data=synthetic", "data.num_classes=10", "data.limit_test=40"]
+    code, found, err = evaluated(cli, digits.path, *asked)
+    assert code == 0
+    assert found["images"] == 40
+    assert "pattern 0 counts as 0" in err
+
+
+# --- what goes wrong ------------------------------------------------------------------------------
+
+
+def test_other_weights_than_recorded_are_loud(digits, copied, cli):
+    run = copied(digits)
+    found = torch.load(run.checkpoints / "best.ckpt", weights_only=True)
+    for tensor in found["state_dict"].values():
+        if tensor.is_floating_point():
+            tensor.mul_(0.9)
+    torch.save(found, run.checkpoints / "best.ckpt")
+    code, out, err = cli("evaluate", run.path)
+    assert code == 1
+    assert "not what was recorded" in err
+    assert "not what was recorded" in out
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (["seed=3"], "seed=3: allowed after the run: data=NAME"),
+        (["other"], "other: allowed after the run"),
+        (["data=cifra10"], "did you mean cifar10?"),
+        (["data=imagefolder", "data.root=nowhere"], "no such folder"),
+        (["data=imagefolder"], "data.root=null"),
+        (["data.split_seed=1"], "data.split_seed: not a setting of an evaluation; "),
+        (["data=synthetic", "data.num_classes=3"], "data: 3 classes (pattern 0, pattern 1, pattern 2)"),
+        (["data=synthetic", "data.num_classes=10", "--part", "val"], "--part val: synthetic has no such"),
+        (["data.limit_test=0"], "data.limit_test=0"),
+        (["data.batch_size=x"], "data.batch_size=x"),
+        (["device=gpu"], "device.accelerator=gpu: not here"),
+        (["device.threads=0"], "device.threads=0"),
+        (["device.wings=2"], "device.wings: not a setting of an evaluation"),
+        (["--json", "nowhere/x.json"], "--json nowhere/x.json: its folder does not exist"),
+        (["--csv", "."], "--csv .: is a folder"),
+        (["--csv", "-", "--json", "-"], "the same place as"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_line(digits, cli, asked, said):
+    code, out, err = cli("evaluate", digits.path, *asked)
+    assert (code, out) == (2, "")
+    (line,) = [line for line in err.splitlines() if line.strip()]
+    assert said in line
+    assert list(Path().iterdir()) == []
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="where there is a GPU, it is there")
+def test_a_run_of_a_gpu_is_computed_on_what_is_here(digits, copied, cli):
+    run = copied(digits)
+    status = run.status()
+    status["device"]["accelerator"] = "gpu"
+    run.write_status(status)
+    code, found, err = evaluated(cli, run.path)
+    assert code == 0, err
+    assert found["device"]["accelerator"] == "cpu"
+    assert "another device" in found["training"]["said"]
+
+
+def test_device_settings(digits, cli):
+    _, found, _ = evaluated(cli, digits.path, "device.threads=1", "device.memory_format=contiguous")
+    assert (found["device"]["threads"], found["device"]["memory_format"]) == (1, "contiguous")

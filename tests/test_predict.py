@@ -1,0 +1,204 @@
+"""`cnnbench predict`: files of every kind, good and bad, and what is written about them."""
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from running import command
+
+from cnnbench import trained
+from cnnbench.parts import make_data
+
+pytest_plugins = ["finished_fixtures"]
+
+
+def predicted(cli, *arguments):
+    code, out, err = cli("predict", *arguments, "--json", "-")
+    return code, {entry["image"]: entry for entry in json.loads(out)["images"]} if out else None, err
+
+
+def noise(*shape, most=255):
+    return np.random.default_rng(0).integers(0, most, shape, dtype=np.uint8)
+
+
+def test_the_probabilities_are_those_of_the_evaluation(photos, cli, monkeypatch):
+    root = photos.config()["data"]["root"]
+    monkeypatch.chdir(Path(root).parent)
+    test = list(csv.DictReader(io.StringIO(cli("evaluate", photos.path, "--csv", "-")[1])))
+    code, found, err = predicted(cli, photos.path, *(row["image"] for row in test))
+    assert (code, err) == (0, "")
+    for row in test:
+        guesses = found[row["image"]]["guesses"]
+        assert guesses[0]["class"] == row["predicted"]
+        for guess in guesses:
+            assert guess["probability"] == pytest.approx(float(row[f"p({guess['class']})"]), abs=1e-5)
+        assert sum(guess["probability"] for guess in guesses) == pytest.approx(1, abs=1e-5)
+
+
+def test_an_array_that_was_saved_as_a_file_is_the_same_image(digits, cli, tmp_path):
+    model = trained.load(digits)
+    test = make_data(model.asked.data, model.asked.arch, model.asked.seed).test
+    expected = model.logits(test.pixels[:40]).softmax(1)
+    for i, pixels in enumerate(test.pixels[:40]):
+        Image.fromarray(pixels[0].numpy()).save(tmp_path / f"{i:02}.png")
+    code, out, _ = cli("predict", digits.path, tmp_path, "--csv", "-", "--top", "10")
+    assert code == 0
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert [Path(row["image"]).stem for row in rows] == [f"{i:02}" for i in range(40)]
+    for row, p in zip(rows, expected, strict=True):
+        assert row["class"] == str(int(p.argmax()))
+        shares = {row["class"]: row["probability"]} | {
+            row[f"class_{k}"]: row[f"probability_{k}"] for k in range(2, 11)
+        }
+        assert [float(shares[str(k)]) for k in range(10)] == pytest.approx(p.tolist(), abs=1e-5)
+
+
+def save_all(folder):
+    """The same picture in each way in which a file can hold it, and others that are odd."""
+    folder.mkdir()
+    flat = Image.fromarray(np.kron(noise(4, 6, 3), np.ones((10, 10, 1), np.uint8)))
+    flat.save(folder / "rgb.png")
+    flat.save(folder / "rgb.bmp")
+    flat.rotate(90, expand=True).save(folder / "turned.png", exif=exif(6))
+    flat.convert("RGBA").save(folder / "alpha.png")
+    flat.save(folder / "animated.gif", save_all=True, append_images=[flat.rotate(180)])
+    flat.convert("P", palette=Image.Palette.ADAPTIVE, colors=24).save(folder / "palette.png")
+    flat.convert("CMYK").save(folder / "cmyk.jpg", quality=100, subsampling=0)
+    grey = flat.convert("L")
+    grey.save(folder / "grey.png")
+    grey.convert("LA").save(folder / "grey_alpha.png")
+    Image.fromarray(np.asarray(grey).astype(np.uint16) * 257).save(folder / "grey16.png")
+    Image.new("RGB", (1, 1), "red").save(folder / "one.png")
+    Image.new("RGB", (20_000, 30), "red").save(folder / "wide.png")
+    Image.new("RGB", (1, 20_000), "red").save(folder / "strip.png")
+
+
+def exif(orientation):
+    found = Image.Exif()
+    found[0x0112] = orientation
+    return found
+
+
+def test_files_of_every_kind(photos, cli, tmp_path):
+    save_all(tmp_path / "x")
+    code, found, err = predicted(cli, photos.path, tmp_path / "x")
+    assert (code, err) == (0, "")
+    assert list(found) == sorted(found)
+    shares = {
+        Path(name).name: {g["class"]: g["probability"] for g in one["guesses"]} for name, one in found.items()
+    }
+    assert len(shares) == 13
+    for name in ("rgb.bmp", "turned.png", "alpha.png", "palette.png"):
+        assert shares[name] == pytest.approx(shares["rgb.png"], abs=1e-6), name
+    for name in ("animated.gif", "cmyk.jpg"):  # of 256 colours; lossy
+        assert shares[name] == pytest.approx(shares["rgb.png"], abs=0.05), name
+    for name in ("grey_alpha.png", "grey16.png"):
+        assert shares[name] == pytest.approx(shares["grey.png"], abs=1e-6), name
+    for name in ("wide.png", "strip.png"):
+        assert shares[name] == pytest.approx(shares["one.png"], abs=1e-4), name
+
+
+def test_files_that_cannot_be_read_are_named_and_the_others_predicted(digits, cli, tmp_path):
+    folder = tmp_path / "x"
+    folder.mkdir()
+    Image.fromarray(noise(40, 40, 3)).save(folder / "good.jpg")
+    data = (folder / "good.jpg").read_bytes()
+    (folder / "cut.jpg").write_bytes(data[: len(data) // 2])
+    (folder / "zero.png").touch()
+    (folder / "text.png").write_text("hello")
+    (folder / "notes.txt").write_text("not looked at in a folder")
+    (folder / ".hidden.png").write_text("passed over")
+    Image.new("1", (20_000, 20_000)).save(folder / "bomb.png")
+    Image.fromarray(noise(8, 8).astype(np.float32)).save(folder / "float.tiff")
+    (tmp_path / "empty").mkdir()
+    code, found, err = predicted(
+        cli, digits.path, folder, "empty", "nowhere.png", "none*.png", folder / "notes.txt"
+    )
+    assert code == 1
+    for name, said in {
+        folder / "cut.jpg": "truncated", folder / "zero.png": "empty file",
+        folder / "text.png": "not an image", folder / "bomb.png": "178956970 pixels",
+        folder / "float.tiff": "32 bits", folder / "notes.txt": "not an image",
+        "empty": "no images in this folder",
+        "nowhere.png": "No such file", "none*.png": "no file matches",
+    }.items():  # fmt: skip
+        (line,) = [line for line in err.splitlines() if line.startswith(f"error: {name}: ")]
+        assert said in line
+        assert said in found[str(name)]["error"]
+    assert len(err.splitlines()) == 9
+    assert [name for name, entry in found.items() if "guesses" in entry] == [str(folder / "good.jpg")]
+
+
+def test_paths_from_standard_input_folders_and_patterns(digits, cli, tmp_path, monkeypatch):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    for name in ("z.png", "a/2.png", "a/10.png", "a/b/c.PNG"):
+        Image.new("L", (8, 8)).save(tmp_path / name)
+    monkeypatch.setattr("sys.stdin", io.StringIO("z.png\n\na\n"))
+    assert list(predicted(cli, digits.path, "-")[1]) == ["z.png", "a/10.png", "a/2.png", "a/b/c.PNG"]
+    assert list(predicted(cli, digits.path, "**/*.png")[1]) == ["a/10.png", "a/2.png", "z.png"]
+
+
+def test_the_table(photos, cli, tmp_path):
+    Image.new("RGB", (40, 40), "red").save("red [bold].png")
+    code, out, err = cli("predict", photos.path, "red [bold].png", "--top", "2")
+    assert (code, err) == (0, "")
+    (row,) = [line for line in out.splitlines() if "red [bold].png" in line]
+    assert row.count("%") == 2
+    assert cli("predict", photos.path, "red [bold].png")[1].count("%") == 3, "there are three classes"
+
+
+def test_a_name_that_is_no_text(digits, cli):
+    name = os.fsdecode(b"\xff\x1b[31m.png")
+    Image.new("L", (8, 8)).save(name)
+    code, out, _ = cli("predict", digits.path, ".")
+    assert code == 0
+    assert "\x1b" not in out
+    assert cli("predict", digits.path, ".", "--csv", "x.csv", "--json", "x.json")[0] == 0
+    assert json.loads(Path("x.json").read_bytes())["images"][0]["image"] == name
+    assert b"\xff" in Path("x.csv").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (["--top", "0"], "--top=0: allowed: 1 or more"),
+        (["--json", "nowhere/x"], "its folder does not exist"),
+        (["--device", "gpu"], "device.accelerator=gpu: not here"),
+    ],
+)
+def test_bad_input_is_one_line(digits, cli, asked, said):
+    code, out, err = cli("predict", digits.path, "x.png", *asked)
+    assert (code, out) == (2, "")
+    (line,) = err.splitlines()
+    assert said in line
+
+
+def test_an_interruption_leaves_no_half_of_a_file(digits, tmp_path):
+    Image.fromarray(noise(3000, 3000, 3)).save(tmp_path / "x.png", compress_level=1)
+    paths = "x.png\n" * 2000
+    process = subprocess.Popen(
+        command("predict", digits.path, "-", "--csv", "x.csv"),
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    process.stdin.write(paths)
+    process.stdin.close()
+    deadline = time.monotonic() + 120
+    while not list(Path().glob(".x.csv.*")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    assert process.stderr.read() == "interrupted\n"
+    process.stderr.close()
+    assert [path.name for path in Path().iterdir() if "x.csv" in path.name] == []

@@ -1,0 +1,47 @@
+"""Batch norm over the parts that several processes have of one batch: as over the whole of it."""
+
+import pytest
+import torch
+from parts_of_a_batch import CASES, parts, trained
+
+TOLERANCE = {torch.float64: 1e-13, torch.float32: 2e-5, torch.bfloat16: 0.05}
+
+
+@pytest.fixture(scope="module", params=[2, pytest.param(3, id="3 processes")])
+def found(request):
+    return parts(request.param)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_as_one_process_with_the_whole_batch(found, name):
+    """Outputs, gradients of inputs and of parameters, running statistics; by torch's own layer in float64."""
+    case = CASES[name]
+    images = sum(case.images[: len(found)])
+    layer = case.made()
+    one = trained(case, layer, slice(0, images))
+    several = {}
+    for key in found[0][name]:
+        values = [process[name].get(key) for process in found]
+        if key.startswith("state/"):
+            assert all(torch.equal(value, values[0]) for value in values)  # each process has the same
+            several[key] = values[0]
+        elif key.startswith("gradient/"):
+            several[key] = sum(values)  # DistributedDataParallel's part
+        elif not key.startswith("eval/"):
+            several[key] = torch.cat(values)
+    assert several.keys() == one.keys()
+    for key, value in one.items():
+        torch.testing.assert_close(
+            several[key],
+            value,
+            rtol=TOLERANCE[case.dtype],
+            atol=TOLERANCE[case.dtype] * max(1.0, float(value.double().abs().max())),
+            msg=lambda said, key=key: f"{key}: {said}",
+        )
+    layer.eval()
+    torch.testing.assert_close(
+        found[0][name]["eval/y"],
+        layer(case.batch(0)[0]).detach(),
+        rtol=TOLERANCE[case.dtype],
+        atol=4 * TOLERANCE[case.dtype],
+    )
