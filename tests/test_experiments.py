@@ -14,7 +14,8 @@ from cnnbench import network, settings
 from cnnbench.compose import CONF
 
 FILES = sorted(Path(CONF, "experiment").glob("*.yaml"))
-ABLATIONS = [path for path in FILES if path.stem not in ("quickstart", "seeds", "tune")]
+ABLATIONS = [path for path in FILES if path.stem not in ("quickstart", "seeds", "tune", "devices")]
+VERBS = {"devices": "bench"}
 names = pytest.mark.parametrize("path", ABLATIONS, ids=lambda path: path.stem)
 
 
@@ -34,7 +35,8 @@ def values(text):
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_the_header_says_what_it_is_about(path):
     text = path.read_text()
-    for part in ("# Question: ", "# Cost: ", "# Expected: ", f"cnnbench train -m experiment={path.stem}"):
+    command = f"cnnbench {VERBS.get(path.stem, 'train')} -m experiment={path.stem}"
+    for part in ("# Question: ", "# Cost: ", "# Expected: ", command):
         assert part in text
     assert yaml.safe_load(text)["name"] == path.stem
     sweeper = yaml.safe_load(text)["hydra"]["sweeper"]
