@@ -281,6 +281,7 @@ def test_tune_says_which_line_belongs_into_the_file_of_the_architecture(cli):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_a_sweep_over_backends_measures_in_turn_and_compares(cli):
     pytest.importorskip("openvino")
     asked = ["-m", *BASIC, "backend=eager,compile,onnxruntime,openvino", "batch_sizes=[1,2]", "seed=0,1"]

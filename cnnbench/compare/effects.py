@@ -19,7 +19,13 @@ from cnnbench.compare.figures import VAL, Figure
 from cnnbench.compare.figures import figure as figure_of
 from cnnbench.compare.statistics import CONFIDENCE, Estimate, estimate, holm
 
-BASELINES = {"ops.norm": "batch", "ops.act": "relu", "ops.pool": "max", "ops.padding": "zeros"}
+BASELINES = {
+    "backend": "eager",
+    "ops.norm": "batch",
+    "ops.act": "relu",
+    "ops.pool": "max",
+    "ops.padding": "zeros",
+}
 """What most published networks do."""
 
 NO_ABLATION = ("data.name",)
