@@ -140,6 +140,14 @@ def place(model: nn.Module, device: Mapping[str, Any]) -> nn.Module:
     return model
 
 
+def synchronise(device: torch.device) -> None:
+    """Wait for the device, so that the clock shows its work and not its queue."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
 def quiet_compiler() -> None:
     """torch.compile looks for CUDA, and warns that there is none, also where nobody asked for it."""
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)

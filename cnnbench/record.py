@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import distributed
 
+from cnnbench.device import synchronise
 from cnnbench.errors import Diverged
 from cnnbench.process import unbroken
 from cnnbench.runs import Run
@@ -90,7 +91,7 @@ class Record(Checkpoint):
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop the clock: what follows is evaluation."""
         if trainer.state.fn == "fit":
-            _synchronise(pl_module.device)
+            synchronise(pl_module.device)
             self.train_s = time.perf_counter() - self.epoch_start
 
     # --- within an epoch ------------------------------------------------------------------------
@@ -191,14 +192,6 @@ def _copy(source: Path, target: Path) -> None:
     except OSError:
         shutil.copyfile(source, partial)
     partial.replace(target)
-
-
-def _synchronise(device: torch.device) -> None:
-    """Wait for the device, so that the clock shows its work and not its queue."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
 
 
 def resumable(run: Run) -> tuple[Path | None, list[dict[str, float]]]:

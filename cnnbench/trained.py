@@ -22,7 +22,7 @@ from cnnbench.data import sets
 from cnnbench.data.folder import scan
 from cnnbench.data.module import ImageData, preparation
 from cnnbench.data.prepare import Preparation
-from cnnbench.device import available, place, resolve
+from cnnbench.device import DEVICE_TYPES, available, place, resolve
 from cnnbench.errors import InputError
 from cnnbench.ops import Ops
 from cnnbench.process import cpu_cores
@@ -75,7 +75,7 @@ class Trained:
 
     def logits(self, pixels: Tensor) -> Tensor:
         """uint8 (N, colours, size, size) of any device -> float32 (N, K) on the CPU."""
-        where, dtype = _torch_device(self.device), next(self.model.parameters()).dtype
+        where, dtype = DEVICE_TYPES[self.device["accelerator"]], next(self.model.parameters()).dtype
         mixed = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(self.device["precision"])
         with torch.inference_mode(), torch.autocast(where, mixed) if mixed else nullcontext():
             images = self.preparation.normalise(pixels.to(where)).to(dtype)
@@ -115,7 +115,7 @@ def load(run: Run, device: Mapping[str, Any] | None = None, *, trust_code: bool 
     device = device or where(run)
     if device["precision"] == "64-true":
         model = model.double()
-    model = place(model.to(_torch_device(device)), device).eval().requires_grad_(False)
+    model = place(model.to(DEVICE_TYPES[device["accelerator"]]), device).eval().requires_grad_(False)
     return Trained(run, asked, model, prepared, device)
 
 
@@ -161,11 +161,6 @@ def where(run: Run, asked: Device | None = None) -> dict[str, Any]:
         return chosen | {"threads": max(1, min(int(recorded["threads"]), cpu_cores()))}
     auto = Device(name="auto", accelerator="auto", precision="32-true", memory_format="auto", threads=None)
     return resolve(auto)
-
-
-def _torch_device(device: Mapping[str, Any]) -> str:
-    """Lightning's name of an accelerator as torch's."""
-    return {"gpu": "cuda"}.get(device["accelerator"], str(device["accelerator"]))
 
 
 def _checkpoint(path: Path) -> Mapping[str, Any]:

@@ -52,6 +52,8 @@ def inference(spec: Spec) -> Prepare:
         return _exported(spec)
     import torch
 
+    from cnnbench.device import synchronise
+
     model = module(spec).eval()
 
     def prepare(batch: int) -> Call:
@@ -73,6 +75,7 @@ def training(spec: Spec) -> Prepare:
     from torch.nn import functional as F
 
     from cnnbench.build import factory
+    from cnnbench.device import synchronise
 
     model = module(spec).train()
     # So small a rate that the weights, and with them the arithmetic, stay what they are.
@@ -140,16 +143,6 @@ def autocast(device: dict[str, Any]) -> AbstractContextManager[Any]:
     if device["precision"] not in kinds:
         return nullcontext()
     return torch.autocast(DEVICE_TYPES[device["accelerator"]], kinds[device["precision"]])
-
-
-def synchronise(device: torch.device) -> None:
-    """Wait for the device, so that the clock shows its work and not its queue."""
-    import torch
-
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
 
 
 def images(spec: Spec, batch: int, dtype: torch.dtype) -> torch.Tensor:

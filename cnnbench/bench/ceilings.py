@@ -11,9 +11,8 @@ from typing import Any
 
 import torch
 
-from cnnbench.bench.backends import synchronise
 from cnnbench.bench.timing import Call
-from cnnbench.device import DEVICE_TYPES
+from cnnbench.device import DEVICE_TYPES, synchronise
 
 WORK_S = 0.03
 """A product of matrices takes this long at least: smaller ones do not reach what the device can do."""

@@ -17,7 +17,7 @@ class Spec:
     """One measurement in one process.
 
     Attributes:
-        task: `time`, `training`, `memory` or `training_memory`.
+        task: `time`, `training`, `memory`, `training_memory` or `tune`.
         device: what the device settings became.
         shape: (C, H, W) of the images.
         classes: K.
