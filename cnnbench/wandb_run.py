@@ -253,7 +253,7 @@ def unreachable() -> str:
 
     url = str(wandb.setup().settings.base_url)
     try:
-        urllib.request.urlopen(url, timeout=10).close()
+        urllib.request.build_opener().open(url, timeout=10).close()  # urlopen keeps its first call's proxies
     except urllib.error.HTTPError:
         return ""  # an answer, whatever it is
     except (OSError, ValueError) as error:

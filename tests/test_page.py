@@ -370,7 +370,7 @@ def test_300_runs_of_50_epochs_fit_into_the_budget(show, tmp_path):
 
 def test_a_watched_page_shows_what_has_become_of_the_runs(show, runs, tmp_path):
     def text():
-        return render(compare(read([runs])), "these runs", tmp_path / "page.html", reload_s=0.3)
+        return render(compare(read([runs])), "these runs", tmp_path / "page.html", reload_s=5)
 
     show(runs)
     file = tmp_path / "page.html"
@@ -379,7 +379,7 @@ def test_a_watched_page_shows_what_has_become_of_the_runs(show, runs, tmp_path):
     tab.fill("#search", "vgg")
     make_run(runs, arch="vgg16", seed=0)
     write_atomic(file, text())
-    tab.wait_for_selector("#rows >> text=vgg16", timeout=25_000)  # it waits until nobody works with it
+    tab.wait_for_selector("#rows >> text=vgg16", timeout=60_000)  # it waits until nobody works with it
     assert tab.input_value("#search") == "vgg", "what was searched for is still searched for"
 
 

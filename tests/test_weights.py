@@ -76,6 +76,7 @@ def test_imagenet_is_torchvisions_file(cli, published, monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setattr("urllib.request._opener", None)  # urlopen keeps its first call's proxies
     code, _, err = cli("train", *MOBILE, "arch.weights=imagenet")
     assert code == 2
     assert "hub/checkpoints/mobilenet_v2-b0353104.pth" in err
