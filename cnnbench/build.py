@@ -46,7 +46,10 @@ def factory(part: Part, group: str, **given: Any) -> Callable[..., Any]:
         if value is None and (key in arguments or key not in parameters):
             continue  # null in the configuration: as the data has it, or not at all
         if key not in parameters and not open_ended:
-            raise InputError(f"{group}.{key}: {part.name} has no such setting; {suggest(key, parameters)}")
+            raise InputError(
+                f"{group}.{key}: {part.name} has no such setting; {suggest(key, parameters)}; "
+                f"~{group}.{key} leaves it out"
+            )
         arguments[key] = _typed(f"{group}.{key}", value, hints.get(key))
 
     @functools.wraps(target)

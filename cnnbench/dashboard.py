@@ -167,11 +167,16 @@ def _accuracy(found: Comparison) -> Section:
 
 
 def _curves(found: Comparison) -> Section:
-    """Learning curves, a line with its deviation for each architecture; of one alone, for what was varied."""
+    """Learning curves, a line with its deviation for each family of architectures.
+
+    Of one family alone a line for each of its architectures, of one of these for each value that was varied.
+    """
     import wandb_workspaces.reports.v2 as wr
 
     axes = varied(found)
     axis = "arch.name" if "arch.name" in axes or not axes else axes[0]
+    if len({one.family for one in found.configurations}) > 1:
+        axis = "family"
     panels = [
         wr.LinePlot(
             title=f"{key} by {axis.removesuffix('.name')}: mean and standard deviation",

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from cnnbench import wandb_run
 from cnnbench.build import factory
 from cnnbench.errors import Diverged, InputError, Interrupted, Pruned
+from cnnbench.family import family
 from cnnbench.runs import Run
 from cnnbench.settings import Part, Settings, WandbLogger
 from cnnbench.ui import console
@@ -274,7 +275,7 @@ class Wandb:
             id=self.id,
             name=self.folder.name,
             group=settings.name,
-            config=settings.choice() | {"run": self.folder.name},
+            config=settings.choice() | {"family": family(settings.arch.name), "run": self.folder.name},
             tags=[
                 f"arch:{settings.arch.name}",
                 f"data:{settings.data.name}",

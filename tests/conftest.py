@@ -12,6 +12,9 @@ from cnnbench.cli import main
 # As where the environment is activated: `ray` and `python` are found, also by `.venv/bin/pytest`.
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
+# Processes of tests share the cores: an OpenMP thread that waits for the others must not spin meanwhile.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 # What is started in the background ignores Ctrl-C, with `nohup` a closed terminal too; so would all that the
 # tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -13,6 +13,10 @@ CASES = {
         ["arch=mlp", "arch.blocks=3"],
         ["arch.blocks", "no such setting in arch", "hidden"],
     ),
+    "a setting that a budget brings along": (
+        ["arch=torchvision", "arch.name=resnet18", "budget=small"],
+        ["arch.width", "no such setting", "~arch.width leaves it out"],
+    ),
     "unknown section": (["training.epochs=3"], ["training.epochs", "did you mean trainer?"]),
     "added setting": (["+trainer.epochs=3"], ["trainer.epochs", "no such setting", "max_epochs"]),
     "added argument": (["+optimizer.momentun=0.9"], ["optimizer.momentun", "did you mean momentum?"]),

@@ -86,6 +86,15 @@ def test_csv_is_read_back_to_the_last_bit(runs, compare, tmp_path):
     assert float(first["low"]) < float(first["test/acc"]) < float(first["high"])
 
 
+@pytest.mark.parametrize("text", ['=HYPERLINK("http://x")', "+cmd|' /C calc'!A0", "-2+3", "@SUM(1)"])
+def test_a_spreadsheet_takes_no_setting_for_a_formula(compare, tmp_path, text):
+    make_run(tmp_path / "runs", head=text, lr="-0.5", seed=0)
+    make_run(tmp_path / "runs", head="gap", lr="0.5", seed=0)
+    rows = list(csv.DictReader(io.StringIO(compare(tmp_path / "runs", "--csv", "-")[1])))
+    assert {row["arch.head"] for row in rows} == {f"'{text}", "gap"}
+    assert {row["optimizer.lr"] for row in rows} == {"-0.5", "0.5"}, "numbers stay numbers"
+
+
 def test_markdown_and_latex_are_tables_of_that_width(runs, compare):
     _, markdown, _ = compare(runs, "--markdown", "-")
     table = [line for line in markdown.splitlines() if line.startswith("|")]

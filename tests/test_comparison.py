@@ -8,10 +8,10 @@ from made_runs import make_run
 
 from cnnbench.compare import words
 from cnnbench.compare.comparison import Options, compare
-from cnnbench.compare.configurations import family
 from cnnbench.compare.figures import figure
 from cnnbench.compare.records import read, record
 from cnnbench.errors import InputError
+from cnnbench.family import family
 
 
 @pytest.fixture
@@ -178,6 +178,11 @@ class TestAxes:
             ("inception_v3", "inception"),
             ("efficientnet_b0", "efficientnet"),
             ("lenet5", "lenet"),
+            ("mobilenet_v2", "mobilenet"),
+            ("timm.mobilenetv3_small_050", "mobilenet"),
+            ("torchvision.efficientnet_v2_s", "efficientnet"),
+            ("torchvision.wide_resnet50_2", "resnet"),
+            ("basic", "basic"),
         ],
     )
     def test_families(self, arch, expected):

@@ -57,7 +57,7 @@ def test_panels_are_of_what_was_varied(outputs, cli):
     lines = [line["config"] for line in panels(spec, "Run History Line Plot")]
     assert [line["metrics"] for line in lines] == [["val/acc"], ["train/acc"], ["val/loss"], ["train/loss"]]
     assert {(line["groupBy"], line["xAxis"], line["limit"]) for line in lines} == {
-        ("arch.value.name", "epoch", dashboard.SHOWN)
+        ("family.value", "epoch", dashboard.SHOWN)
     }
     assert all((bar["limit"], bar["barLimit"]) == (dashboard.SHOWN, dashboard.BARS) for bar in bars)
     (parallel,) = panels(spec, "Parallel Coordinates Plot")
@@ -91,6 +91,8 @@ def test_panels_read_keys_that_runs_have(outputs, cli):
     for line in panels(spec, "Run History Line Plot"):
         assert all(line["config"]["metrics"][0] in run.history[0] for run in told)
         assert all(line["config"]["xAxis"] in run.history[0] for run in told)
+        key = line["config"]["groupBy"].removesuffix(".value")
+        assert {run.config[key] for run in told} == {"basic", "mlp"}
 
 
 def test_no_panel_lies_on_another(outputs, cli):

@@ -32,10 +32,10 @@ def figures(
     """
     timed, trained = found.get("time", {}), found.get("training", {})
     summary: dict[str, Any] = {"memory/weights_mb": weights * itemsize(_stored(spec)) / 1e6}
+    if first := next((peak for peak in peaks.get("memory", {}).values() if "error" not in peak), None):
+        summary |= {"time/load_s": first["load_s"], "time/first_call_s": first["first_call_s"]}
     if timed:
         summary |= {
-            "time/load_s": timed["load_s"],
-            "time/first_call_s": timed["first_call_s"],
             "time/ceiling_flops": timed["matmul_flops"],
             "time/ceiling_bytes_per_s": timed["copy_bytes_per_s"],
             "noise/others_cpu": max(timed["others_cpu"], trained.get("others_cpu", 0.0)),
@@ -97,7 +97,7 @@ def _memory(peaks: Peaks) -> dict[str, Any]:
         if fine:
             size = max(fine)
             found[f"{prefix}batch"] = size
-            found |= {f"{prefix}{key}": value for key, value in fine[size].items() if key != "loaded_mb"}
+            found |= {f"{prefix}{key}": fine[size][key] for key in ("activations_mb", "process_mb")}
     return found
 
 

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from cnnbench import ui
 from cnnbench.bench import noise
-from cnnbench.compare.configurations import family
+from cnnbench.family import family
 from cnnbench.runs import Run
 
 PARITY = "relative error against float64 on the CPU"

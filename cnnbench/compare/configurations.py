@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,9 +10,7 @@ from statistics import fmean
 
 from cnnbench.compare.figures import VAL
 from cnnbench.compare.records import Record
-
-SAME_FAMILY = {"googlenet": "inception"}
-"""GoogLeNet is Inception v1."""
+from cnnbench.family import family
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,13 +52,6 @@ class Configuration:
     def by_seed(self, key: str) -> dict[str, float]:
         """A figure of each finished run that has it, by seed."""
         return {record.seed: record.figures[key] for record in self.finished if key in record.figures}
-
-
-def family(arch: str) -> str:
-    """`resnet` for resnet18, resnet110 and torchvision.resnet50: models that are no independent evidence."""
-    found = re.match(r"[a-z]+", arch.rpartition(".")[2].lower())
-    name = found[0] if found else arch
-    return SAME_FAMILY.get(name, name)
 
 
 def pooled(records: Sequence[Record]) -> list[Configuration]:

@@ -21,8 +21,18 @@ def to_csv(found: Comparison) -> str:
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(headers)
-    writer.writerows(["" if value is None else value for value in row] for row in rows)
+    writer.writerows(map(_cell, row) for row in rows)
     return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    """What is text stays text in a spreadsheet, which takes `=…` for a formula (owasp.org, CSV injection)."""
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        try:
+            float(value)
+        except ValueError:
+            return f"'{value}"
+    return "" if value is None else value
 
 
 def to_json(found: Comparison) -> str:

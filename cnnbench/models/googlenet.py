@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cnnbench.models.geometry import Probability, Stem, Width, is_small, scaled, small_strides
-from cnnbench.ops import Ops, Pair
+from cnnbench.models.inception import BasicConv, from_imagenet_normalisation, transforms_input
+from cnnbench.ops import Ops
 
 BLOCKS = {
     "3a": (64, 96, 128, 16, 32, 32),
@@ -29,28 +30,6 @@ BLOCKS = {
 
 AUXILIARY = {"4a": "aux1", "4d": "aux2"}
 """The blocks whose maps the auxiliary classifiers look at (section 5)."""
-
-
-class BasicConv(nn.Module):
-    """Convolution, norm, activation."""
-
-    def __init__(
-        self,
-        ops: Ops,
-        c_in: int,
-        c_out: int,
-        kernel: int | Pair,
-        stride: int = 1,
-        padding: int | Pair | None = None,
-    ) -> None:
-        super().__init__()
-        self.conv = ops.conv(c_in, c_out, kernel, stride, padding=padding)
-        self.bn = ops.norm(c_out, eps=0.001)
-        self.act = ops.act()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, c_in, H, W) -> (N, c_out, H', W')."""
-        return self.act(self.bn(self.conv(x)))  # type: ignore[no-any-return]
 
 
 class Inception(nn.Module):
@@ -175,19 +154,3 @@ class GoogLeNet(nn.Module):
                 auxiliary.append(self.get_submodule(AUXILIARY[name])(x))
         logits = self.fc(self.dropout(F.adaptive_avg_pool2d(x, 1).flatten(1)))
         return (logits, *auxiliary) if auxiliary else logits
-
-
-def transforms_input(asked: bool | None, weights: str | None, in_channels: int) -> bool:
-    """Whether inputs are turned into what the weights from TensorFlow expect; None: if they are loaded."""
-    if asked and in_channels != 3:
-        raise ValueError("transform_input=true: is for colour images; allowed: false, or in_channels=3")
-    return weights == "imagenet" and in_channels == 3 if asked is None else asked
-
-
-def from_imagenet_normalisation(x: Tensor) -> Tensor:
-    """(N, 3, H, W) normalised with ImageNet's mean and deviation, as the weights from TensorFlow want it:
-    in [-1, 1].
-    """
-    mean = x.new_tensor((0.485, 0.456, 0.406))[:, None, None]
-    std = x.new_tensor((0.229, 0.224, 0.225))[:, None, None]
-    return (x * std + mean - 0.5) / 0.5

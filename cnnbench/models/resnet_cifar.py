@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cnnbench.models.geometry import Probability, Width, scaled
-from cnnbench.models.resnet import BasicBlock, ResNet
+from cnnbench.models.residual import BasicBlock, ResNet
 from cnnbench.ops import Ops
 
 
