@@ -27,8 +27,8 @@ from cnnbench.compare.statistics import estimate
 from cnnbench.runs import Run
 
 SEEDS = range(2, 11)
-TRIALS = 20_000
-STUDIES = 1_000
+CORRELATION = 0.9
+"""Of a run's accuracies on val and test, where the architecture that is best on val is the baseline."""
 FAMILIES = ("alexnet", "vgg", "inception", "resnet", "efficientnet", "mobilenet")
 VALUES = ("batch", "group", "layer", "instance", "none")
 
@@ -39,9 +39,12 @@ def main() -> None:
     """Simulate, and print two tables."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("paths", nargs="+", type=Path, help="runs of many seeds")
+    parser.add_argument("--trials", type=int, default=20_000, help="samples for each interval")
+    parser.add_argument("--studies", type=int, default=1_000, help="studies for each rate of errors")
+    asked = parser.parse_args()
     random.seed(0)
     sources: dict[str, tuple[Draw, float, float]] = {"normal": (_normal, 0.0, 0.0)}
-    for one in pooled(read(parser.parse_args().paths)):
+    for one in pooled(read(asked.paths)):
         values = one.values("test/acc")
         if len(values) < 50:
             continue
@@ -55,14 +58,18 @@ def main() -> None:
     print("\n| 95 % intervals that hold the mean | " + " | ".join(f"n = {n}" for n in SEEDS) + " |")
     print("|---|" + "---|" * len(SEEDS))
     for name, (draw, truth, rounding) in track(sources.items(), "coverage", transient=True):
-        shares = [coverage(draw, truth, rounding, n) for n in SEEDS]
+        shares = [coverage(draw, truth, rounding, n, asked.trials) for n in SEEDS]
         print(f"| {name} | " + " | ".join(f"{100 * share:.1f}" for share in shares) + " |")
     print("\n| no effect, and one or more is shown | " + " | ".join(f"n = {n}" for n in SEEDS) + " |")
     print("|---|" + "---|" * len(SEEDS))
     for name, (draw, _, rounding) in track(sources.items(), "errors", transient=True):
-        rates = [false_findings(draw, rounding, n) for n in SEEDS]
+        rates = [false_findings(draw, rounding, n, asked.studies) for n in SEEDS]
         for i, what in enumerate(("over families", "within families")):
             print(f"| {name}, {what} | " + " | ".join(f"{100 * rate[i]:.1f}" for rate in rates) + " |")
+    for count in (3, 6, 10):
+        shares = [false_winners(count, n, asked.studies) for n in SEEDS]
+        said = " | ".join(f"{100 * share:.1f}" for share in shares)
+        print(f"| normal, {count} architectures against the best on val | {said} |")
 
 
 def _normal(n: int) -> list[float]:
@@ -73,16 +80,16 @@ def _resampled(values: Sequence[float]) -> Draw:
     return lambda n: random.choices(values, k=n)
 
 
-def coverage(draw: Draw, truth: float, rounding: float, n: int) -> float:
+def coverage(draw: Draw, truth: float, rounding: float, n: int, trials: int) -> float:
     """The share of intervals from n seeds that hold the truth."""
     held = 0
-    for _ in range(TRIALS):
+    for _ in range(trials):
         found = estimate([draw(n)], rounding)
         held += found.low is not None and found.high is not None and found.low <= truth <= found.high
-    return held / TRIALS
+    return held / trials
 
 
-def false_findings(draw: Draw, rounding: float, n: int) -> tuple[float, float]:
+def false_findings(draw: Draw, rounding: float, n: int, studies: int) -> tuple[float, float]:
     """The share of studies of 6 families x 5 values x n seeds, all of one distribution, that show an effect.
 
     Returns:
@@ -90,21 +97,50 @@ def false_findings(draw: Draw, rounding: float, n: int) -> tuple[float, float]:
     """
     metric = figure("test/acc")
     wrong = [0, 0]
-    for _ in range(STUDIES):
+    for _ in range(studies):
         cells = [_cell(family, value, draw(n)) for family in FAMILIES for value in VALUES]
         found = effects(cells, ["arch.name", "ops.norm"], [], metric, rounding, {}, only=["ops.norm"])
         wrong[0] += any(effect.shown for effect in found if effect.families > 1)
         wrong[1] += any(effect.shown for effect in found if effect.families == 1)
-    return wrong[0] / STUDIES, wrong[1] / STUDIES
+    return wrong[0] / studies, wrong[1] / studies
 
 
-def _cell(family: str, value: str, accuracies: Sequence[float]) -> Configuration:
-    settings = {"arch.name": family, "ops.norm": value}
-    return Configuration(settings, [_record(settings, str(i), one) for i, one in enumerate(accuracies)])
+def false_winners(architectures: int, n: int, studies: int) -> float:
+    """The share of studies of equal architectures that show one of them to differ from the best on val."""
+    metric = figure("test/acc")
+    wrong = 0
+    for _ in range(studies):
+        cells = []
+        for i in range(architectures):
+            test = _normal(n)
+            noise = (1 - CORRELATION**2) ** 0.5
+            val = [CORRELATION * one + noise * other for one, other in zip(test, _normal(n), strict=True)]
+            cells.append(_cell(f"net{i}", "batch", test, val))
+        wrong += any(effect.shown for effect in effects(cells, ["arch.name"], [], metric, 0.0, {}))
+    return wrong / studies
 
 
-def _record(settings: dict[str, str], seed: str, accuracy: float) -> Record:
-    return Record(Run(Path()), "finished", "", seed, settings, (), {"test/acc": accuracy}, {}, (), "", ())
+def _cell(arch: str, norm: str, tests: Sequence[float], vals: Sequence[float] = ()) -> Configuration:
+    settings = {"arch.name": arch, "ops.norm": norm}
+    pairs = zip(tests, vals or tests, strict=True)
+    return Configuration(settings, [_record(settings, str(i), *pair) for i, pair in enumerate(pairs)])
+
+
+def _record(settings: dict[str, str], seed: str, test: float, val: float) -> Record:
+    return Record(
+        run=Run(Path()),
+        verb="train",
+        state="finished",
+        experiment="",
+        seed=seed,
+        settings=settings,
+        select=(),
+        figures={"test/acc": test, "best/val_acc": val},
+        status={},
+        command=(),
+        split="",
+        problems=(),
+    )
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from cnnbench import __version__, compose, lease, ui
 from cnnbench.child import Died
 from cnnbench.errors import Busy, Finding, InputError, Interrupted
 from cnnbench.process import interruptible
-from cnnbench.runs import DONE, Run, identity, write_atomic
+from cnnbench.runs import DONE, Run, find, identity, write_atomic
 from cnnbench.settings import Bench, Settings, parse, plain
 
 if TYPE_CHECKING:
@@ -168,12 +168,20 @@ class Session:
 
         if not self.timed:
             return  # there is nothing to compare: what was found has been shown
-        found = compare([record(run) for run in self.runs], Options(select=tuple(self.select)))
-        folder = next(iter(self.runs)).path.parent
-        ui.out.print(terminal.picture(found, str(folder), methods=False), highlight=False)
-        target = folder / PAGE
+        options, folder = Options(select=tuple(self.select)), next(iter(self.runs)).path.parent
+        mine = [
+            record(run) for run in self.runs if run.state != "new"
+        ]  # Ctrl-C leaves some that never started
+        if not mine:
+            return
+        # The page is the experiment's: a part of it that is launched again does not take the rest away.
+        others = [record(run) for run in find(folder) if run not in self.runs]
+        found = compare(mine, options)
+        title = f"{folder}, of {len(mine) + len(others)} there" if others else str(folder)
+        ui.out.print(terminal.picture(found, title, methods=False), highlight=False)
+        target, whole = folder / PAGE, compare([*mine, *others], options) if others else found
         try:
-            write_atomic(target, page(found, str(folder), target))
+            write_atomic(target, page(whole, str(folder), target))
         except OSError as error:
             print(f"error: {target}: {error.strerror}", file=sys.stderr)
         else:

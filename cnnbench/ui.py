@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich import box
 from rich.console import Console, Group
@@ -182,14 +182,16 @@ def fitting(
     labels: int,
     title: str = "",
     fold: int | None = None,
+    least: int = 1,
 ) -> Table:
     """A table as wide as the terminal allows: what does not fit is left out by columns, the last first.
 
-    The first `labels` columns say what a row is, and stay; a figure is never cut. What is left out is named
-    below the table. Labels are folded to `fold` letters a line, if it is given.
+    The first `labels` columns say what a row is, and stay, and so do `least` figures after them; a figure is
+    never cut. What is left out is named below the table. Labels are folded to `fold` letters a line, if it is
+    given, and to fewer where there is no room for the figures beside them.
     """
     rows, most = list(rows), 400 if fold else 60
-    for shown in range(len(headers), labels, -1):
+    for shown in range(len(headers), labels + least - 1, -1):
         hidden = f"too narrow for {', '.join(headers[shown:])}" if shown < len(headers) else None
         table = Table(
             title=Text(legible(title, 200), "bold") if title else None,
@@ -199,15 +201,21 @@ def fitting(
             box=box.SIMPLE_HEAD,
         )
         for i, header in enumerate(headers[:shown]):
-            justify: Literal["left", "right"] = "left" if i < labels else "right"
-            width = fold if i < labels else None
-            table.add_column(Text(legible(header)), justify=justify, overflow="fold", max_width=width)
+            if i < labels:
+                table.add_column(Text(legible(header)), overflow="fold", max_width=fold)
+            else:
+                table.add_column(Text(legible(header)), justify="right", no_wrap=labels < i)
         for row in rows:
             texts = (Text(legible(cell, most)) if isinstance(cell, str) else cell for cell in row[:shown])
             table.add_row(*texts)
-        if out.measure(table, options=out.options.update(max_width=10_000)).maximum <= out.width:
+        if fits(table):
             break
     return table
+
+
+def fits(table: Table) -> bool:
+    """Whether the terminal is wide enough for a table, without folding anything."""
+    return out.measure(table, options=out.options.update(max_width=10_000)).maximum <= out.width
 
 
 def legible(text: str, most: int = 60) -> str:

@@ -218,7 +218,8 @@ class TestEffects:
         assert over.size.mean == pytest.approx(0.02)
         assert over.size.high - over.size.mean == pytest.approx(4.302653 * 0.01 / 3**0.5, rel=1e-4)
         assert found["ops.norm", "none", "resnet"].size.mean == pytest.approx(0.03)
-        assert over.comparisons == 4, "with those of three architectures to the best one, in no family"
+        assert over.comparisons == 1, "architectures against the best one are a question of their own"
+        assert next(e for (axis, *_), e in found.items() if axis == "arch.name").comparisons == 6
         assert found["ops.norm", "none", "vgg"].comparisons == 3
 
     def test_one_pair_is_too_few(self, run):
@@ -258,6 +259,22 @@ class TestEffects:
         runs = [run(arch=a, seed=s, val=v) for a, v in (("a", 0.5), ("b", 0.9)) for s in range(2)]
         assert effects(runs)["arch.name", "a", ""].baseline == "b"
 
+    def test_who_is_compared_with_the_best_pays_for_all_who_might_have_been_it(self, run):
+        """Four architectures: 3 differences are shown, among the 6 that there are; with a fixed baseline 3."""
+        draw = random.Random(1)
+        runs = [run(arch=a, seed=s, val=0.5, test=draw.uniform(0.7, 0.8)) for a in "abcd" for s in range(3)]
+        found = effects(runs)
+        assert len(found) == 3
+        assert {effect.comparisons for effect in found.values()} == {6}
+        asked = effects(runs, baselines={"arch.name": "b"})
+        assert {effect.comparisons for effect in asked.values()} == {3}
+
+    def test_equal_differences_are_called_so(self, run):
+        runs = [run(norm=n, seed=s, figures={"params": p}) for n, p in (("batch", 9000), ("none", 5000))
+                for s in range(3)]  # fmt: skip
+        (effect,) = effects(runs, metric="params").values()
+        assert words.sentence(effect, figure("params")) == "the same in each pair: -4 k, 3 pairs"
+
     def test_the_baseline_is_one_that_others_can_be_paired_with(self, run):
         """The best on val has no norm to share with the others."""
         runs = [run(arch="mlp", norm="-", seed=s, val=0.99) for s in range(2)]
@@ -282,6 +299,45 @@ class TestBy:
             "group": pytest.approx(0.9),
         }
         assert any(note.startswith("1 of 3 configurations left out") for note in found.notes)
+        counts = {row.settings["ops.norm"]: row.n for row in found.rows}
+        assert counts == {"batch": "2 of 4 (2 left out)", "group": "2"}
+
+    def test_a_value_that_diverged_everywhere_is_a_row_and_costs_the_others_nothing(self, run):
+        runs = [run(lr=lr, arch=a, seed=s, state="diverged" if lr > 1 else "finished")
+                for lr in (0.1, 0.5, 1e6) for a in ("vgg11", "alexnet") for s in range(2)]  # fmt: skip
+        found = compare([record(one) for one in runs], Options(by=("optimizer.lr",)))
+        assert {row.settings["optimizer.lr"]: row.n for row in found.rows} == {
+            "0.1": "4",
+            "0.5": "4",
+            "1000000.0": "0 of 4 (4 diverged)",
+        }
+        assert [row.score is None for row in found.rows] == [False, False, True]
+        headers, *rows = table(runs, by=("optimizer.lr",))
+        assert rows[-1][:3] == ["1000000.0", "0 of 4 (4 diverged)", "-"]
+
+    def test_what_diverged_is_counted_where_its_surroundings_are_left_out(self, run):
+        runs = [run(arch=a, norm=n, seed=s, state="diverged" if (a, n) == ("vgg11", "none") else "finished")
+                for a in ("vgg11", "alexnet") for n in ("batch", "none") for s in range(2)]  # fmt: skip
+        found = compare([record(one) for one in runs], Options(by=("ops.norm",)))
+        assert {row.settings["ops.norm"]: row.n for row in found.rows} == {
+            "batch": "2 of 4 (2 left out)",
+            "none": "2 of 4 (2 diverged)",
+        }
+
+    def test_all_figures_of_a_row_are_means_of_the_same_kind(self, run):
+        """Two resnets and a vgg: the family counts once in the score, in val and in every other figure."""
+        runs = [run(arch=a, norm=n, seed=s, test=t, val=t, figures={"params": 1000 * t})
+                for a, t in (("resnet18", 0.2), ("resnet50", 0.4), ("vgg11", 0.9))
+                for n in ("batch", "none") for s in range(2)]  # fmt: skip
+        row = compare([record(one) for one in runs], Options(by=("ops.norm",))).rows[0]
+        assert row.score.mean == pytest.approx(0.6)
+        assert row.val == pytest.approx(0.6)
+        assert row.mean("params") == pytest.approx(600)
+
+    def test_the_axis_that_is_tuned_is_no_row(self, run):
+        runs = [run(lr=lr, norm=n, seed=s) for lr in (0.1, 0.2) for n in ("batch", "none") for s in range(2)]
+        with pytest.raises(InputError, match=r"--by optimizer.lr: it is tuned, .* allowed: another axis"):
+            compare([record(one) for one in runs], Options(by=("optimizer.lr",), select=("optimizer.lr",)))
 
     def test_the_family_is_the_unit(self, run):
         tests = {"alexnet": 0.5, "vgg11": 0.6, "resnet18": 0.7}

@@ -14,7 +14,7 @@ from cnnbench.compare.figures import Figure, Kind, figure, known
 from cnnbench.compare.measured import joined
 from cnnbench.compare.notes import notes_on, tuning, unpaired
 from cnnbench.compare.records import Record, once
-from cnnbench.compare.rows import Row, balanced, ordered, rows_by, rows_of
+from cnnbench.compare.rows import Row, ordered, rows_by, rows_of
 from cnnbench.errors import InputError, suggest
 
 
@@ -107,11 +107,16 @@ def compare(found: Sequence[Record], options: Options | None = None) -> Comparis
     columns = by or [*(axis for axis in axes if axis not in select), *tried]
     notes += [*tuning(every, chosen, tried), *notes_on(usable)]
     if by:
+        if both := next((axis for axis in by if axis in select), None):
+            name = both.removesuffix(".name")
+            raise InputError(
+                f"--by {name}: it is tuned, and the best value stands for it; allowed: another axis, "
+                "or --select '' to see every value"
+            )
         others = [axis for axis in axes if axis not in by and axis not in select]
-        fair = balanced(chosen, by, others)
-        if left := len(chosen) - len(fair):
+        rows = rows_by(chosen, by, others, metric, rounding, kind.order)
+        if left := sum(bool(one.finished) for row in rows for one in row.left):
             notes.append(f"{left} of {len(chosen)} configurations left out: not every value finished there")
-        rows = rows_by(fair, by, metric, rounding, kind.order)
     else:
         rows = rows_of(chosen, columns, metric, rounding, kind.order)
     measured = effects(chosen, axes, select, metric, rounding, baselines, only=by, order=kind.order)

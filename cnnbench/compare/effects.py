@@ -9,8 +9,9 @@ interval comes from how much families differ: runs of one family are not indepen
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 from math import inf
 from statistics import fmean
 
@@ -63,6 +64,10 @@ class Effect:
         return self.p is not None and self.p < 1 - CONFIDENCE
 
 
+Values = dict[str, dict[tuple[str, ...], Configuration]]
+"""The configurations with each value of an axis, by what is around it."""
+
+
 @dataclass
 class _Pairs:
     """Differences by family and stratum, and what has none."""
@@ -97,48 +102,66 @@ def effects(
     """
     varied = [axis for axis in axes if axis not in select]
     found: list[Effect] = []
+    unseen: list[Effect] = []
     for axis in varied:
         if axis in NO_ABLATION or (only and axis not in only):
             continue
-        present = [one for one in configurations if axis in one.settings]
         others = [other for other in varied if other != axis]
-        baseline = baselines.get(axis) or default_baseline(axis, present, others, order)
-        for value in ordered({one.settings[axis] for one in present} - {baseline}):
-            pairs = _pairs(present, axis, baseline, value, others, figure)
-            found += _estimates(axis, baseline, value, pairs, rounding)
-    return _corrected(found)
+        values = _by_value(configurations, axis, others)
+        baseline = baselines.get(axis) or usual_baseline(axis, values)
+        rivals: list[tuple[str, str]] = []
+        if baseline is None:
+            baseline = best_value(values, order)
+            rivals = list(combinations(ordered(values.keys() - {baseline}), 2))
+        for value in ordered(values.keys() - {baseline}):
+            found += _estimates(values, axis, baseline, value, figure, rounding)
+        for one, other in rivals:
+            unseen += _estimates(values, axis, one, other, figure, rounding)
+    chosen = {effect.axis for effect in unseen}
+    usual = _corrected([effect for effect in found if effect.axis not in chosen])
+    corrected = usual | _corrected([*unseen, *(effect for effect in found if effect.axis in chosen)])
+    return [corrected[id(effect)] for effect in found]
 
 
-def default_baseline(
-    axis: str, configurations: Sequence[Configuration], others: Sequence[str], order: str = VAL
-) -> str:
+def _by_value(configurations: Sequence[Configuration], axis: str, others: Sequence[str]) -> Values:
+    found: Values = {}
+    for one in configurations:
+        if axis in one.settings:
+            stratum = tuple(one.settings.get(other, "-") for other in others)
+            found.setdefault(one.settings[axis], {})[stratum] = one
+    return found
+
+
+def usual_baseline(axis: str, values: Collection[str]) -> str | None:
     """What an axis is measured against unless something else is asked for.
 
-    `native`, or what most networks do; of architectures, optimizers and schedules the best (on val), of those
-    that most others can be paired with; else the first value: off, or the smallest.
+    `native`, or what most networks do, else the first value: off, or the smallest. None for architectures,
+    optimizers and schedules, of which none is the usual one; see `best_value`.
     """
-    values = {one.settings[axis] for one in configurations}
     for usual in ("native", BASELINES.get(axis)):
         if usual in values:
             return usual
-    if axis.endswith(".name"):
-        means: dict[str, list[float]] = {value: [] for value in values}
-        for one in configurations:
-            if (mean := one.mean(order)) is not None:
-                means[one.settings[axis]].append(mean if figure_of(order).higher else -mean)
-        around: dict[tuple[str, ...], set[str]] = {}
-        for one in configurations:
-            around.setdefault(_stratum(one, others), set()).add(one.settings[axis])
-
-        def quality(value: str) -> tuple[int, float]:
-            partners = set().union(*(found for found in around.values() if value in found))
-            return len(partners), fmean(means[value] or [-inf])
-
-        return max(ordered(values), key=quality)
-    return ordered(values)[0]
+    return None if axis.endswith(".name") else ordered(values)[0]
 
 
-def ordered(values: set[str]) -> list[str]:
+def best_value(values: Values, order: str = VAL) -> str:
+    """The best value of an axis (on val), of those that most others can be paired with.
+
+    Args:
+        values: the configurations of each, by stratum.
+        order: the figure that tells.
+    """
+    sign = 1 if figure_of(order).higher else -1
+
+    def quality(value: str) -> tuple[int, float]:
+        means = [sign * mean for one in values[value].values() if (mean := one.mean(order)) is not None]
+        partners = sum(bool(values[value].keys() & strata.keys()) for strata in values.values())
+        return partners, fmean(means or [-inf])
+
+    return max(ordered(values), key=quality)
+
+
+def ordered(values: Iterable[str]) -> list[str]:
     """Off first, then numbers by size, then words."""
 
     def key(value: str) -> tuple[int, float, str]:
@@ -152,24 +175,10 @@ def ordered(values: set[str]) -> list[str]:
     return sorted(values, key=key)
 
 
-def _stratum(one: Configuration, others: Sequence[str]) -> tuple[str, ...]:
-    return tuple(one.settings.get(other, "-") for other in others)
-
-
-def _pairs(
-    configurations: Sequence[Configuration],
-    axis: str,
-    baseline: str,
-    value: str,
-    others: Sequence[str],
-    figure: Figure,
-) -> _Pairs:
-    left = {_stratum(one, others): one for one in configurations if one.settings[axis] == baseline}
+def _pairs(values: Values, axis: str, baseline: str, value: str, figure: Figure) -> _Pairs:
     pairs = _Pairs()
-    for right in configurations:
-        stratum = _stratum(right, others)
-        base = left.get(stratum)
-        if right.settings[axis] != value or base is None:
+    for stratum, right in values[value].items():
+        if (base := values[baseline].get(stratum)) is None:
             continue
         # Architectures against each other are in no common family.
         family = "" if axis == "arch.name" else right.family
@@ -185,8 +194,11 @@ def _pairs(
     return pairs
 
 
-def _estimates(axis: str, baseline: str, value: str, pairs: _Pairs, rounding: float) -> list[Effect]:
-    """By family, and over them if there are several."""
+def _estimates(
+    values: Values, axis: str, baseline: str, value: str, figure: Figure, rounding: float
+) -> list[Effect]:
+    """Over families if there are several, and by family."""
+    pairs = _pairs(values, axis, baseline, value, figure)
     # The difference of two rounded values: their roundings add up.
     spread = rounding * 2**0.5
     effects = []
@@ -204,17 +216,19 @@ def _estimates(axis: str, baseline: str, value: str, pairs: _Pairs, rounding: fl
     return [Effect(axis, baseline, value, "", len(means), count, lost, over), *effects]
 
 
-def _corrected(effects: Sequence[Effect]) -> list[Effect]:
-    """Holm's correction, of the effects over families among each other, and of those within families.
+def _corrected(effects: Sequence[Effect]) -> dict[int, Effect]:
+    """Holm's correction, of the effects over families among each other, and of those within families; by id.
 
-    Where an axis has one family, or none (architectures themselves), that is its main comparison.
+    Where an axis has one family, or none (architectures themselves), that is its main comparison. Where the
+    baseline was chosen for its results, `effects` has all pairs of values: it is the extreme one of them, and
+    each pair counts as a comparison.
     """
-    main = {(e.axis, e.value): e for e in reversed(effects)}  # the first of each
-    kinds = [[e for e in effects if main[e.axis, e.value] is e], []]
-    kinds[1] = [e for e in effects if main[e.axis, e.value] is not e]
+    main = {(e.axis, e.baseline, e.value): e for e in reversed(effects)}  # the first of each
+    kinds = [[e for e in effects if main[e.axis, e.baseline, e.value] is e], []]
+    kinds[1] = [e for e in effects if main[e.axis, e.baseline, e.value] is not e]
     corrected: dict[int, Effect] = {}
     for kind in kinds:
         raw = [e.size.p if e.size is not None else None for e in kind]
         count = sum(p is not None for p in raw)
         corrected |= {id(e): replace(e, p=p, comparisons=count) for e, p in zip(kind, holm(raw), strict=True)}
-    return [corrected[id(e)] for e in effects]
+    return corrected

@@ -54,6 +54,8 @@ class Figure:
         value *= self.scale
         if self.share:
             return f"{value:+.1f}" if signed else f"{value:.2f}"
+        if self.shown is ui.count and abs(value) >= 1000:
+            return f"{'-' if value < 0 else '+' * signed}{ui.count(abs(value))}"
         return f"{value:+.4g}" if signed else f"{value:.4g}"
 
 

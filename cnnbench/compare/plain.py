@@ -26,7 +26,8 @@ METHODS = (
     "accuracy on N images as the least spread; one run has none.",
     "Effects: differences of pairs that share everything but the axis. Within a family: mean over strata, "
     "Welch-Satterthwaite degrees of freedom. Over families: Student's t with the family as the unit.",
-    "p: two-sided, Holm's correction over the comparisons of the same kind in this table. Computed with "
+    "p: two-sided, Holm's correction over the comparisons of the same kind in this table; where the baseline "
+    "is the value that is best on val, among themselves and over all pairs of values. Computed with "
     "scipy.special.stdtr and stdtrit.",
 )
 SOURCES = (

@@ -19,22 +19,29 @@ class Row:
 
     Attributes:
         settings: the values of the axes.
-        members: the configurations behind it; one, unless rows are asked for `by` an axis.
+        members: the configurations behind its figures; one, unless rows are asked for `by` an axis.
         score: the metric; None if no run has it.
-        val: what rows are sorted by: of trained runs, val accuracy.
-        metric: its key.
+        order: the figure that rows are sorted by: of trained runs, val accuracy.
+        metric: the metric's key.
+        left: configurations of this value that do not count, see `balanced`; their runs are counted.
     """
 
     settings: Mapping[str, str]
     members: Sequence[Configuration]
     score: Estimate | None
-    val: float | None
+    order: str
     metric: str
+    left: Sequence[Configuration] = ()
+
+    @property
+    def val(self) -> float | None:
+        """What rows are sorted by."""
+        return self.mean(self.order)
 
     @property
     def records(self) -> list[Record]:
-        """The runs behind it."""
-        return [record for member in self.members for record in member.records]
+        """Its runs, also those that do not count."""
+        return [record for member in (*self.members, *self.left) for record in member.records]
 
     @property
     def states(self) -> Counter[str]:
@@ -42,9 +49,12 @@ class Row:
         return Counter(record.state for record in self.records)
 
     def mean(self, key: str) -> float | None:
-        """A figure, as the mean over the configurations."""
-        means = [mean for member in self.members if (mean := member.mean(key)) is not None]
-        return fmean(means) if means else None
+        """A figure, as the mean over families of the mean over their configurations: as the score is one."""
+        families: dict[str, list[float]] = {}
+        for member in self.members:
+            if (mean := member.mean(key)) is not None:
+                families.setdefault(member.family, []).append(mean)
+        return fmean(map(fmean, families.values())) if families else None
 
     @property
     def n(self) -> str:
@@ -54,8 +64,11 @@ class Row:
         if done == total:
             return str(done)
         rest = [f"{n} {state}" for state, n in sorted(states.items()) if state != "finished"]
-        if without := states["finished"] - done:
+        left = sum(len(member.finished) for member in self.left)
+        if without := states["finished"] - done - left:
             rest.append(f"{without} without {self.metric}")
+        if left:
+            rest.append(f"{left} left out")
         return f"{done} of {total} ({', '.join(rest)})"
 
     @property
@@ -72,27 +85,27 @@ def rows_of(
     for one in found:
         values = one.values(metric.key)
         settings = {axis: one.settings.get(axis, "-") for axis in columns or ["arch.name"]}
-        rows.append(
-            Row(
-                settings,
-                [one],
-                _score([values], metric, rounding) if values else None,
-                one.mean(order),
-                metric.key,
-            )
-        )
+        score = _score([values], metric, rounding) if values else None
+        rows.append(Row(settings, [one], score, order, metric.key))
     return rows
 
 
 def rows_by(
-    found: Sequence[Configuration], by: Sequence[str], metric: Figure, rounding: float, order: str = VAL
+    found: Sequence[Configuration],
+    by: Sequence[str],
+    others: Sequence[str],
+    metric: Figure,
+    rounding: float,
+    order: str = VAL,
 ) -> list[Row]:
     """A row for each value. Over several families, the family is the unit of its interval."""
-    groups: dict[tuple[str, ...], list[Configuration]] = {}
+    fair = balanced(found, by, others)
+    groups: dict[tuple[str, ...], tuple[list[Configuration], list[Configuration]]] = {}
     for one in found:
-        groups.setdefault(tuple(one.settings.get(axis, "-") for axis in by), []).append(one)
+        members, left = groups.setdefault(_values(one, by), ([], []))
+        (members if one in fair else left).append(one)
     rows = []
-    for values, members in groups.items():
+    for values, (members, left) in groups.items():
         families: dict[str, list[list[float]]] = {}
         for member in members:
             if scores := member.values(metric.key):
@@ -102,26 +115,26 @@ def rows_by(
             score = _score([[estimate(strata).mean for strata in families.values()]], metric)
         elif families:
             score = _score(next(iter(families.values())), metric, rounding)
-        vals = [mean for member in members if (mean := member.mean(order)) is not None]
-        val = fmean(vals) if vals else None
-        rows.append(Row(dict(zip(by, values, strict=True)), members, score, val, metric.key))
+        rows.append(Row(dict(zip(by, values, strict=True)), members, score, order, metric.key, left))
     return rows
 
 
 def balanced(found: Sequence[Configuration], by: Sequence[str], others: Sequence[str]) -> list[Configuration]:
     """The configurations in those surroundings in which all values of an axis finished.
 
-    A value that was tried in easy surroundings alone would look better than it is.
+    A value that was tried in easy surroundings alone would look better than it is. One that finished nowhere
+    has no figures, and does not cost the others theirs.
     """
-    values = {tuple(one.settings.get(axis, "-") for axis in by) for one in found}
     there: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
     for one in found:
-        around = tuple(one.settings.get(axis, "-") for axis in others)
         if one.finished:
-            there.setdefault(around, set()).add(tuple(one.settings.get(axis, "-") for axis in by))
-    return [
-        one for one in found if there.get(tuple(one.settings.get(axis, "-") for axis in others)) == values
-    ]
+            there.setdefault(_values(one, others), set()).add(_values(one, by))
+    values = set().union(*there.values())
+    return [one for one in found if one.finished and there[_values(one, others)] == values]
+
+
+def _values(one: Configuration, axes: Sequence[str]) -> tuple[str, ...]:
+    return tuple(one.settings.get(axis, "-") for axis in axes)
 
 
 def ordered(

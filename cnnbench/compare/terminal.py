@@ -73,26 +73,34 @@ def _weight(key: str) -> tuple[int, str]:
 
 
 def rows_table(found: Comparison) -> Table:
-    """A row a configuration; many axes share a column."""
+    """A row a configuration; axes that leave no room for the figures share a column."""
     headers, rows = words.table(found)
-    n = len(found.columns)
-    if n > AXES:
-        names = headers[:n]
-        headers = ["configuration", *headers[n:]]
-        joined = [
-            ui.legible("  ".join(f"{k}={v}" for k, v in zip(names, texts, strict=False) if v != "-"), ROOM)
-            for texts in rows
-        ]
-        rows = [[label, *texts[n:]] for label, texts in zip(joined, rows, strict=True)]
-        n = 1
-    cells: list[list[str | Text]] = [
-        [*texts[:n], Text(texts[n], "yellow" if " of " in texts[n] else ""), *texts[n + 1 :]]
+    n, least = len(found.columns), 2 + (found.metric.key != found.kind.order)  # n, the metric, val
+    order = figure(found.options.sort or found.kind.order).label
+    what = "value" if found.options.by else "configuration"
+    title = f"{len(rows)} {what}{'s' * (len(rows) != 1)}, by {order}"
+    table = ui.fitting(headers, _marked(rows, n), n, title, least=least)
+    if n == 1 or (n <= AXES and ui.fits(table)):
+        return table
+    labels = [
+        ui.legible("  ".join(f"{k}={v}" for k, v in zip(headers, texts[:n], strict=False) if v != "-"), ROOM)
         for texts in rows
     ]
-    order = figure(found.options.sort or found.kind.order).label
-    what = "values" if found.options.by else f"configuration{'s' * (len(rows) != 1)}"
-    title = f"{len(rows)} {what}, by {order}"
-    return ui.fitting(headers, cells, n, title, fold=ui.out.width // 2 if len(found.columns) > AXES else None)
+    rows = [[label, *texts[n:]] for label, texts in zip(labels, rows, strict=True)]
+    headers = ["configuration", *headers[n:]]
+    return ui.fitting(headers, _marked(rows, 1), 1, title, fold=ui.out.width // 2, least=least)
+
+
+def _marked(rows: Sequence[Sequence[str]], labels: int) -> list[list[str | Text]]:
+    """Rows in which a number of runs that is not all of them stands out."""
+    return [
+        [
+            *texts[:labels],
+            Text(texts[labels], "yellow" if " of " in texts[labels] else ""),
+            *texts[labels + 1 :],
+        ]
+        for texts in rows
+    ]
 
 
 def effects_table(metric: Figure, axis: str, baseline: str, effects: Sequence[Effect]) -> Table:

@@ -49,7 +49,8 @@ def sentence(effect: Effect, metric: Figure) -> str:
 def verdict(effect: Effect) -> str:
     """What may be said."""
     if effect.size is None or effect.p is None:
-        return "too few pairs to tell"
+        same = effect.size is not None and effect.size.n > 1
+        return "the same in each pair" if same else "too few pairs to tell"
     if not effect.shown:
         alone = effect.size.p is not None and effect.size.p < 1 - CONFIDENCE
         return "no difference shown" + f" among {effect.comparisons} comparisons" * alone
