@@ -66,6 +66,26 @@ def test_the_terminal_has_rows_effects_and_methods(runs, compare):
     assert "Holm's correction" in out
 
 
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_what_is_asked_for_is_never_the_column_that_goes(tmp_path, compare, monkeypatch, width):
+    """Five axes with long values: they share a column and are folded; the metric and val stay whole."""
+    monkeypatch.setattr(ui.out, "_width", width)
+    for lr, act, head in ((0.1, "leaky_relu", "gap"), (0.02, "identity", "flatten")):
+        for norm in ("instance", "batch"):
+            for seed in range(2):
+                state = "interrupted" if norm == "batch" else "finished"
+                make_run(tmp_path / "runs", arch="efficientnet_b0", lr=lr, act=act, norm=norm, head=head,
+                         seed=seed, test=0.7 + seed / 10, val=0.8, state=state, zero_init="x" * 50)  # fmt: skip
+    _, out, _ = compare(tmp_path / "runs")
+    assert "75.00 [11.47, 100.00]" in out
+    assert "80.00" in out
+    assert max(map(len, out.splitlines())) <= width
+    text = " ".join(out.split())
+    assert "test acc % [95 %]" in text
+    assert "val acc %" in text
+    assert "too narrow for params" in text or width == 120
+
+
 def test_filters(runs, compare):
     for words in (["arch=vgg11"], ["--filter", "arch=vgg11"], ["arch.name=vgg11", "seed=0,1,2"]):
         code, out, _ = compare(runs, *words, "--json", "-")

@@ -260,7 +260,7 @@ class TestEffects:
         assert effects(runs)["arch.name", "a", ""].baseline == "b"
 
     def test_who_is_compared_with_the_best_pays_for_all_who_might_have_been_it(self, run):
-        """Four architectures: 3 differences are shown, among the 6 that there are; with a fixed baseline 3."""
+        """Four architectures: 3 differences are shown, of the 6 that there are; with a fixed baseline of 3."""
         draw = random.Random(1)
         runs = [run(arch=a, seed=s, val=0.5, test=draw.uniform(0.7, 0.8)) for a in "abcd" for s in range(3)]
         found = effects(runs)
@@ -312,8 +312,7 @@ class TestBy:
             "1000000.0": "0 of 4 (4 diverged)",
         }
         assert [row.score is None for row in found.rows] == [False, False, True]
-        headers, *rows = table(runs, by=("optimizer.lr",))
-        assert rows[-1][:3] == ["1000000.0", "0 of 4 (4 diverged)", "-"]
+        assert table(runs, by=("optimizer.lr",))[-1][:3] == ["1000000.0", "0 of 4 (4 diverged)", "-"]
 
     def test_what_diverged_is_counted_where_its_surroundings_are_left_out(self, run):
         runs = [run(arch=a, norm=n, seed=s, state="diverged" if (a, n) == ("vgg11", "none") else "finished")
