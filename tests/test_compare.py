@@ -74,8 +74,10 @@ def test_what_is_asked_for_is_never_the_column_that_goes(tmp_path, compare, monk
         for norm in ("instance", "batch"):
             for seed in range(2):
                 state = "interrupted" if norm == "batch" else "finished"
-                make_run(tmp_path / "runs", arch="efficientnet_b0", lr=lr, act=act, norm=norm, head=head,
-                         seed=seed, test=0.7 + seed / 10, val=0.8, state=state, zero_init="x" * 50)  # fmt: skip
+                make_run(
+                    tmp_path / "runs", arch="efficientnet_b0", lr=lr, act=act, norm=norm, head=head,
+                    seed=seed, test=0.7 + seed / 10, val=0.8, state=state, zero_init="x" * 50,
+                )  # fmt: skip
     _, out, _ = compare(tmp_path / "runs")
     assert "75.00 [11.47, 100.00]" in out
     assert "80.00" in out
@@ -290,9 +292,14 @@ def test_a_sweep_ends_with_the_comparison_and_its_commands_lead_to_the_same_runs
     for row in found["rows"]:
         words = shlex.split(row["command"])
         assert words[:3] == ["cnnbench", "train", "-m"]
-        code, _, err = cli(*words[1:], "output_dir=out")
+        code, out, err = cli(*words[1:], "output_dir=out")
         assert code == 0
         assert err.startswith("2 runs: 2 done"), row["command"]
+    # A part of the sweep that is launched again leaves the page of all of it.
+    assert "2 runs in out/kernels, of 8 there: 2 finished" in " ".join(out.split())
+    text = (tmp_path / "out" / "kernels" / "compare.html").read_text()
+    data = json.loads(text.partition('id="data">')[2].partition("</script>")[0])
+    assert len(data["runs"]) == 8
 
 
 def test_links_are_followed_and_pipes_are_written_into(runs, compare, tmp_path):

@@ -260,7 +260,7 @@ class TestEffects:
         assert effects(runs)["arch.name", "a", ""].baseline == "b"
 
     def test_who_is_compared_with_the_best_pays_for_all_who_might_have_been_it(self, run):
-        """Four architectures: 3 differences are shown, of the 6 that there are; with a fixed baseline of 3."""
+        """Four architectures: 3 differences are shown, of the 6 that there are; with a fixed one of 3."""
         draw = random.Random(1)
         runs = [run(arch=a, seed=s, val=0.5, test=draw.uniform(0.7, 0.8)) for a in "abcd" for s in range(3)]
         found = effects(runs)

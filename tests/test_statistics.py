@@ -1,9 +1,13 @@
 """Intervals and p-values are those of scipy.stats where it has them, and hold what they promise."""
 
 import random
+import subprocess
+import sys
+from pathlib import Path
 from statistics import fmean
 
 import pytest
+from made_runs import make_run
 from scipy import stats
 
 from cnnbench.compare.statistics import estimate, holm
@@ -82,3 +86,18 @@ def test_no_effect_is_shown_in_one_of_twenty_tests():
         estimate([[draw.gauss(0, 10**-k) for _ in range(3)] for k in range(6)]).p < 0.05 for _ in range(4000)
     )
     assert wrong < 0.065
+
+
+def test_the_simulation_of_the_docs_runs(tmp_path):
+    """`benchmarks/coverage.py` on runs of one network, with a few samples: every row has its nine figures."""
+    for seed in range(50):
+        make_run(tmp_path / "runs", seed=seed, test=0.9 + seed / 1000, figures={"data/test": 360})
+    script = Path(__file__).parents[1] / "benchmarks" / "coverage.py"
+    command = [sys.executable, script, tmp_path / "runs", "--trials", "20", "--studies", "2"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split(" | ") for line in done.stdout.splitlines() if line.startswith("| ")]
+    assert {len(row) for row in rows} == {10}
+    names = [row[0].removeprefix("| ") for row in rows]
+    assert names[1:3] == ["normal", "vgg11 on digits"]
+    assert names[-1] == "normal, 10 architectures against the best on val"
