@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ from cnnbench.compare.comparison import Comparison, compare
 from cnnbench.compare.figures import DEFAULT, VAL
 from cnnbench.compare.records import read
 from cnnbench.errors import InputError
-from cnnbench.runs import write_where_asked
+from cnnbench.runs import outputs, sorted_words, write_where_asked
 
 if TYPE_CHECKING:
     from wandb_workspaces.workspaces import Section, Workspace
@@ -32,7 +31,6 @@ SHOWN, BARS = 1000, 100
 
 def main(arguments: list[str]) -> int:
     """Write the specification, and with `--save` save it at W&B; 1 if that cannot be done."""
-    default = os.environ.get("CNNBENCH_OUTPUTS", "outputs")
     parser = argparse.ArgumentParser(
         "cnnbench dashboard",
         usage="cnnbench dashboard [PATH …] [--save] [--project P] [--entity E] [--name N] [--out FILE]",
@@ -42,7 +40,7 @@ def main(arguments: list[str]) -> int:
         epilog="example: cnnbench dashboard outputs/ablation_norm --save",
     )
     parser.add_argument(
-        "paths", nargs="*", type=Path, metavar="PATH", help=f"folders of runs (default: {default})"
+        "paths", nargs="*", type=Path, metavar="PATH", help=f"folders of runs (default: {outputs()})"
     )
     parser.add_argument("--project", metavar="P", default="cnnbench", help="default: cnnbench")
     parser.add_argument("--entity", metavar="E", help="a user or team (default: yours)")
@@ -50,13 +48,13 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--out", metavar="FILE", type=Path, help="default: dashboard.json in the first PATH")
     parser.add_argument("--save", action="store_true", help="save it at W&B")
     asked = parser.parse_args(arguments)
-    if conditions := [word for word in asked.paths if "=" in word.name and not word.exists()]:
+    if conditions := sorted_words(map(str, asked.paths))[1]:
         raise InputError(
             f"{conditions[0]}: a workspace shows all runs of an experiment; allowed: folders of runs "
             "(filter them in the workspace, or name a folder with fewer)"
         )
     wandb_run.check_place(asked.project, asked.entity)
-    paths: list[Path] = asked.paths or [Path(default)]
+    paths: list[Path] = asked.paths or [Path(outputs())]
     out: Path = asked.out or paths[0] / "dashboard.json"
     check_installed()
     if asked.save:

@@ -24,6 +24,10 @@ REASONS = {
 """Why a model may refuse a value of an ablation axis: there are no other reasons."""
 
 
+class NotThere(InputError):  # noqa: N818 - no mistake, as far as anybody knows
+    """What was asked for is not there, and may come yet: `cnnbench compare --watch` waits for it."""
+
+
 class OpsError(InputError):
     """A model cannot carry a value of an ablation axis.
 

@@ -46,7 +46,7 @@ def finished(path: Path) -> Run:
 
 
 def _run(path: Path) -> Run:
-    if path.is_file():
+    if os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises for what is too long for a name
         home = path.absolute().parent.parent
         if path.name != "best.ckpt" or not (home / "status.json").is_file():
             raise InputError(
@@ -54,9 +54,10 @@ def _run(path: Path) -> Run:
                 "that its test was made with)"
             )
         return Run(home)
-    if not path.is_dir():
-        raise InputError(f"{path}: no such folder; allowed: the folder of a run")
-    found = find(path)
+    try:
+        found = find(path)
+    except InputError as error:
+        raise InputError(f"{error}; allowed: the folder of a run") from None
     if not found:
         raise InputError(f"{path}: no run here (a folder with a status.json)")
     if len(found) > 1:
@@ -79,11 +80,17 @@ def check_target(option: str, target: str, *, stream: bool = True) -> None:
     """
     allowed = "a file, or - for standard output" if stream else "a file"
     if not target or (target == "-" and not stream):
-        raise InputError(f"{option} {target}: no name of a file; allowed: {allowed}")
+        raise InputError(f"{f'{option} {target}'.strip()}: no name of a file; allowed: {allowed}")
     if target == "-":
         return
     path = Path(target)
     folder = path.resolve().parent
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise InputError(f"{option} {target}: cannot be written ({error.strerror})") from None
     if path.is_dir() or not folder.is_dir():
         what = "is a folder" if path.is_dir() else "its folder does not exist"
         raise InputError(f"{option} {target}: {what}; allowed: {allowed}")

@@ -18,18 +18,20 @@ says "running" and is held by nobody was interrupted.
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
+import io
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from cnnbench import lease
-from cnnbench.errors import InputError
+from cnnbench.errors import InputError, NotThere
 
 FORMAT = 1
 DONE = ("finished", "diverged")
@@ -101,6 +103,17 @@ def _number(text: str) -> float:
     return int(text) if text.isdigit() else float(text)
 
 
+def _is_there(path: Path) -> bool:
+    """Whether there is such a file, also one in a folder that may not be looked into."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     """A JSON object, or nothing when the file is absent or not one."""
     try:
@@ -156,7 +169,7 @@ class Run:
         """
         state = self.status().get("state")
         if state is None:
-            return "damaged" if (self.path / "status.json").exists() else "new"
+            return "damaged" if _is_there(self.path / "status.json") else "new"
         if state == "finished" and not RESULTS[self.verb] & self.summary().keys():
             return "interrupted"
         return "interrupted" if state == "running" and lease.is_free(self.path) else str(state)
@@ -164,17 +177,35 @@ class Run:
     def rows(self) -> list[dict[str, float]]:
         """metrics.csv: a row an epoch, numbers as they were measured; none if it is absent or damaged."""
         try:
-            with (self.path / "metrics.csv").open(encoding="utf-8", newline="") as file:
-                rows = [{k: _number(v) for k, v in row.items()} for row in csv.DictReader(file)]
-        except (OSError, ValueError, TypeError, AttributeError, csv.Error):
+            return self.read_rows()
+        except (OSError, ValueError):
             return []
-        return rows if all("epoch" in row or "batch" in row for row in rows) else []
+
+    def read_rows(self) -> list[dict[str, float]]:
+        """`rows`, for those who want to know why there are none.
+
+        Raises:
+            OSError: there is no such file, or it cannot be read.
+            ValueError: it is damaged, and how.
+        """
+        with (self.path / "metrics.csv").open(encoding="utf-8", newline="") as file:
+            text = file.read()
+        if text and not text.endswith("\n"):
+            raise ValueError("is cut off")
+        try:
+            lines = [line for line in csv.reader(io.StringIO(text, newline="")) if line]
+        except csv.Error as error:
+            raise ValueError(str(error)) from None
+        headers = lines.pop(0) if lines else []
+        if any(len(line) != len(headers) for line in lines):
+            raise ValueError("has rows of different lengths")
+        if lines and "epoch" not in headers and "batch" not in headers:
+            raise ValueError("has no column epoch")
+        return [dict(zip(headers, map(_number, line), strict=True)) for line in lines]
 
     def write_rows(self, rows: Sequence[Mapping[str, float]]) -> None:
         """Replace metrics.csv. Floats are written so that they read back to the last bit."""
-        from io import StringIO
-
-        text = StringIO()
+        text = io.StringIO()
         if rows:
             writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
             writer.writeheader()
@@ -221,23 +252,89 @@ WANDB = re.compile(r"(offline-)?run-\d{8}_\d{6}-.+")
 """Folders of W&B's, which hold whatever somebody has logged: a `status.json` there is no run's."""
 
 
-def find(path: Path) -> list[Run]:
-    """The run at `path`, or all runs below it, by path.
+def outputs() -> str:
+    """Where runs are written and looked for unless a folder is named."""
+    return os.environ.get("CNNBENCH_OUTPUTS", "outputs")
+
+
+def sorted_words(words: Iterable[str]) -> tuple[list[Path], list[str]]:
+    """The folders and the conditions among the words of a command line; all outputs without a folder.
+
+    What holds a `=` is a condition, unless there is something of that name.
+    """
+    paths: list[str] = []
+    conditions: list[str] = []
+    for word in words:
+        # Path.exists raises for what is too long for a name, as the condition of a hundred seeds is.
+        condition = "=" in word and not os.path.exists(word)  # noqa: PTH110
+        (conditions if condition else paths).append(word)
+    return [Path(word) for word in paths or [outputs()]], conditions
+
+
+Say = Callable[[str], None]
+
+
+def below(paths: Iterable[Path], say: Say = lambda _: None) -> list[Run]:
+    """The runs at or below some folders, each once: by its own name, if a link leads to it as well.
+
+    Args:
+        paths: the folders.
+        say: is told of each folder that cannot be read.
 
     Raises:
-        InputError: there is no such folder.
+        InputError: see `find`.
     """
-    if not path.is_dir():
-        raise InputError(f"{path}: no such folder")
+    found = sorted((run for path in paths for run in find(path, say)), key=lambda run: run.path.is_symlink())
+    once: dict[Path, Run] = {}
+    for run in found:
+        once.setdefault(run.path.resolve(), run)
+    return list(once.values())
+
+
+def find(path: Path, say: Say = lambda _: None) -> list[Run]:
+    """The run at `path`, or all runs below it, by path; links to runs are followed, to other folders not.
+
+    Raises:
+        NotThere: there is no such folder.
+        InputError: it may not be read.
+    """
+    check_folder(path)
     if (path / "status.json").is_file():
         return [Run(path)]
+
+    def unread(error: OSError) -> None:
+        say(f"{error.filename}: cannot be read ({error.strerror})")
+
     found = []
-    for where, folders, names in os.walk(path):
+    for where, folders, names in os.walk(path, onerror=unread):
         if "status.json" in names:
             found.append(Run(Path(where)))
             folders.clear()  # what a run was before force=true is not a run of its own
         folders[:] = [name for name in folders if not name.startswith(".") and not WANDB.fullmatch(name)]
+        for link in filter(Path.is_symlink, (Path(where, name) for name in folders)):
+            try:
+                if (link / "status.json").is_file():
+                    found.append(Run(link))
+            except OSError as error:
+                unread(error)
     return sorted(found, key=lambda run: run.path)
+
+
+def check_folder(path: Path) -> None:
+    """Whether a folder that a user named can be read.
+
+    Raises:
+        NotThere: there is none.
+        InputError: it may not be read.
+    """
+    try:
+        os.scandir(path).close()
+        if not os.access(path, os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotThere(f"{path}: no such folder") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import socket
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from cnnbench import lease, ui
 from cnnbench.errors import InputError, suggest
-from cnnbench.runs import STATES, Run, find, flat, matches
+from cnnbench.runs import STATES, Run, below, flat, matches, outputs, sorted_words
 
 CLEANED = ("failed", "interrupted", "diverged", "pruned", "damaged")
 """States that `--clean` may be asked for; it takes `failed` if it is asked for none."""
@@ -21,7 +19,6 @@ CLEANED = ("failed", "interrupted", "diverged", "pruned", "damaged")
 
 def main(arguments: list[str]) -> int:
     """Print a table of the runs below each path, newest first, or the figures of a single run."""
-    default = os.environ.get("CNNBENCH_OUTPUTS", "outputs")
     parser = argparse.ArgumentParser(
         "cnnbench runs",
         usage="cnnbench runs [PATH …] [KEY=VALUE …] [--limit N] [--clean [--yes]]",
@@ -32,7 +29,7 @@ def main(arguments: list[str]) -> int:
         "words",
         nargs="*",
         metavar="PATH or KEY=VALUE",
-        help=f"folders of runs, or a run (default: {default}); and conditions: state, or any setting",
+        help=f"folders of runs, or a run (default: {outputs()}); and conditions: state, or any setting",
     )
     parser.add_argument("--limit", type=int, default=100, metavar="N", help="rows to show (default: 100)")
     parser.add_argument(
@@ -42,10 +39,9 @@ def main(arguments: list[str]) -> int:
     asked = parser.parse_intermixed_args(arguments)
     if asked.limit < 1:
         raise InputError(f"--limit={asked.limit}: allowed: 1 or more")
-    words: list[str] = asked.words
-    wanted = dict(word.split("=", 1) for word in words if "=" in word and not Path(word).exists())
-    paths = [Path(word) for word in words if "=" not in word or Path(word).exists()] or [Path(default)]
-    runs = list({run.path.resolve(): run for path in paths for run in find(path)}.values())
+    paths, conditions = sorted_words(asked.words)
+    wanted = dict(word.split("=", 1) for word in conditions)
+    runs = below(paths, _say)
     if not runs:
         raise InputError(f"{', '.join(map(str, paths))}: no run here (a folder with a status.json)")
     if len(runs) == 1 and runs[0].path in paths and not asked.clean:
@@ -71,6 +67,10 @@ def main(arguments: list[str]) -> int:
         text += f"; the newest {asked.limit} are shown (--limit {len(runs)} shows all)"
     ui.out.print(text)
     return 0
+
+
+def _say(text: str) -> None:
+    ui.console.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)
 
 
 def judged(runs: Sequence[Run]) -> dict[Run, str]:
@@ -135,7 +135,10 @@ def clean(runs: Sequence[Run], states: Mapping[Run, str], *, yes: bool) -> int:
     removed = 0
     for run in runs:
         if run.state != states[run]:
-            ui.console.print(f"{run.path}: is {run.state} by now, and stays", style="yellow")
+            _say(f"{run.path}: is {run.state} by now, and stays")
+            continue
+        if run.path.is_symlink():
+            _say(f"{run.path}: is a link to a run elsewhere, and stays")
             continue
         # Out of the way at once: a removal that is interrupted leaves no half of a run.
         aside = run.path.with_name(f".removed-{run.path.name}")

@@ -13,6 +13,7 @@ from filelock import LeaseSettingsMismatch, SoftFileLease, Timeout
 from cnnbench import lease, ui, wandb_run
 from cnnbench.errors import InputError, Interrupted
 from cnnbench.process import interruptible
+from cnnbench.runs import outputs, sorted_words
 from cnnbench.upload import Logged, Upload
 from cnnbench.wandb_found import Found, search
 from cnnbench.wandb_process import RETRIES
@@ -27,7 +28,6 @@ NAMED = 10
 
 def main(arguments: list[str]) -> int:
     """Upload what was logged offline below some folders; 1 if some of it could not be."""
-    default = os.environ.get("CNNBENCH_OUTPUTS", "outputs")
     parser = argparse.ArgumentParser(
         "cnnbench sync",
         usage="cnnbench sync [PATH …] [KEY=VALUE …] [--force] [--project P] [--entity E]",
@@ -39,15 +39,14 @@ def main(arguments: list[str]) -> int:
         "words",
         nargs="*",
         metavar="PATH or KEY=VALUE",
-        help=f"folders of runs, or runs (default: {default}); and conditions, as in `cnnbench runs`",
+        help=f"folders of runs, or runs (default: {outputs()}); and conditions, as in `cnnbench runs`",
     )
     parser.add_argument("--force", action="store_true", help="also what was sent before")
     parser.add_argument("--project", metavar="P", help="instead of the project that it was logged for")
     parser.add_argument("--entity", metavar="E", help="instead of the user or team that it was logged for")
     asked = parser.parse_intermixed_args(arguments)
-    words: list[str] = asked.words
-    wanted = dict(word.split("=", 1) for word in words if "=" in word and not Path(word).exists())
-    paths = [Path(word) for word in words if "=" not in word or Path(word).exists()] or [Path(default)]
+    paths, conditions = sorted_words(asked.words)
+    wanted = dict(word.split("=", 1) for word in conditions)
     wandb_run.check_place(asked.project, asked.entity)
     found = search(paths, wanted)
     _tell(found)
@@ -111,8 +110,8 @@ def _alone(stack: ExitStack, found: Sequence[Logged]) -> tuple[list[Logged], lis
     held: list[Logged] = []
     homes: dict[Path, list[Logged]] = {}
     for one in found:
-        experiment = one.home.parent if (one.home / "status.json").exists() else one.home
-        homes.setdefault(experiment.resolve(), []).append(one)
+        home = one.home.resolve()  # a link to a run lies in another folder than the run
+        homes.setdefault(home.parent if (home / "status.json").exists() else home, []).append(one)
     beat = lease.LEASE_S / 6
     for home, runs in sorted(homes.items()):
         lock = SoftFileLease(home / LOCK, lease_duration=lease.LEASE_S, heartbeat_interval=beat, timeout=0)
@@ -130,6 +129,8 @@ def _alone(stack: ExitStack, found: Sequence[Logged]) -> tuple[list[Logged], lis
 
 def _tell(found: Found) -> None:
     """Name what is not sent."""
+    for text in found.unread:
+        _say(text)
     for run in found.busy:
         _say(f"left alone: {run.path} is being trained")
     for path, why in list(found.lost.items())[:NAMED]:

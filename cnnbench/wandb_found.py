@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cnnbench import wandb_run
-from cnnbench.errors import InputError
-from cnnbench.runs import WANDB, Run, find
+from cnnbench.runs import WANDB, Run, below, check_folder
 from cnnbench.show import chosen, judged
 from cnnbench.upload import Logged, logged
 
@@ -23,12 +22,14 @@ class Found:
         busy: runs that are being trained.
         lost: runs that were logged, and whose log is not there any more; with the reason.
         elsewhere: runs that were not logged with W&B.
+        unread: a sentence for each folder that cannot be read.
     """
 
     logged: list[Logged] = field(default_factory=list)
     busy: list[Run] = field(default_factory=list)
     lost: dict[Path, str] = field(default_factory=dict)
     elsewhere: list[Run] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
 
 
 def search(paths: Sequence[Path], wanted: Mapping[str, str]) -> Found:
@@ -43,7 +44,7 @@ def search(paths: Sequence[Path], wanted: Mapping[str, str]) -> Found:
     places = [_place(path) for path in paths]
     own = [place for place, within in places if within and not (place / "status.json").is_file()]
     paths = [place for place, _ in places if place not in own]
-    runs = list({run.path.resolve(): run for path in paths for run in find(path)}.values())
+    runs = below(paths, found.unread.append)
     states = judged(runs)
     taken = chosen(runs, states, wanted)
     for run in taken:
@@ -71,8 +72,7 @@ def experiments(paths: Sequence[Path], runs: Sequence[Run]) -> list[Path]:
 
 def _place(path: Path) -> tuple[Path, bool]:
     """The folder that a path is about, and whether the path is its `wandb` folder, or within that."""
-    if not path.is_dir():
-        raise InputError(f"{path}: no such folder")
+    check_folder(path)
     if WANDB.fullmatch(path.name) and path.absolute().parent.name == "wandb":
         path = path.absolute().parent
     if path.name == "wandb" and not (path / "status.json").exists() and any(path.glob("*run-*-*")):

@@ -12,7 +12,7 @@ import pytest
 
 from cnnbench import attempt as attempts
 from cnnbench.errors import Busy, Diverged, Interrupted
-from cnnbench.runs import Run, find, identity, write_atomic
+from cnnbench.runs import Run, below, find, identity, write_atomic
 
 DEVICE = {"accelerator": "cpu", "threads": 2}
 
@@ -131,6 +131,21 @@ def test_afresh_keeps_what_was_there(tmp_path):
         assert old.rows() == [{"epoch": float(repeat)}]
         assert old.state == "finished"
     assert find(tmp_path) == [run]
+
+
+def test_links_to_runs_are_followed_and_no_loops(tmp_path):
+    real, linked = Run(tmp_path / "real" / "x"), Run(tmp_path / "links" / "y")
+    with attempt(real):
+        pass
+    linked.path.parent.mkdir()
+    linked.path.symlink_to(real.path)
+    (tmp_path / "links" / "loop").symlink_to(tmp_path / "links")
+    (tmp_path / "links" / "gone").symlink_to("nowhere")
+    (tmp_path / "links" / ".hidden").symlink_to(real.path)
+    assert find(tmp_path / "links") == [linked]
+    assert find(tmp_path) == [linked, real]
+    assert below([tmp_path]) == [real], "by its own name"
+    assert below([tmp_path / "links", tmp_path / "real"]) == [real]
 
 
 def test_a_file_that_is_no_status_is_no_crash(tmp_path):

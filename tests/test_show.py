@@ -144,3 +144,14 @@ def test_a_reader_that_goes_away_is_no_failure(run):
         said = process.stderr.read()
         process.stderr.close()
         assert (process.wait(), said) == (141, b"")
+
+
+def test_clean_leaves_links_alone(cli, run):
+    failed = run("r0", state="failed").path.resolve()
+    Path("links").mkdir()
+    Path("links/r0").symlink_to(failed)
+    code, out, err = cli("runs", "links", "--clean", "--yes")
+    assert (code, err) == (0, "links/r0: is a link to a run elsewhere, and stays\n")
+    assert "0 runs removed" in out
+    assert "1 run removed" in cli("runs", "links", "outputs", "--clean", "--yes")[1]
+    assert not failed.exists()
