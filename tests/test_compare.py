@@ -7,12 +7,15 @@ import os
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from made_runs import make_run
 from running import TINY
 
 from cnnbench import cli, ui
+from cnnbench.compare import watch
+from cnnbench.runs import Run
 
 HOSTILE = {
     "markup": "<script>document.title = 'taken'</script>",
@@ -165,7 +168,27 @@ def test_pictures(runs, compare, tmp_path):
             "--baseline ops.norm=bath: no run has this value; did you mean b",
         ),
         (["ops.nrm=none"], "ops.nrm=none: none of these runs has this setting; did you mean ops.norm?"),
-        (["ops.norm=layer"], "no run with ops.norm=layer"),
+        (
+            ["--by", "zzz"],
+            "--by zzz: none of these runs has this setting; those that differ here: arch, ops.norm",
+        ),
+        (["ops.norm=btch"], "no run with ops.norm=btch; did you mean batch? allowed: none, batch"),
+        (["arch=vgg11", "ops.norm=9"], "no run with arch=vgg11 ops.norm=9; allowed: none, batch"),
+        (
+            ["--metric", "zzz"],
+            "--metric zzz: none of these runs has this figure; allowed: best/val_acc, macs, ",
+        ),
+        (["--csv", "c" * 300], f"--csv {'c' * 300}: cannot be written (File name too long)"),
+        (["--plots", ""], "--plots: no name of a folder; allowed: a folder"),
+        (
+            ["--html", "-", "--watch"],
+            "--html -: is not written again and again; allowed with --watch: a file",
+        ),
+        (["--html", "a", "--csv", "-", "--watch"], "--csv -: is not written again and again"),
+        (["--html", "a", "--watch", "--by", "zzz"], "--by zzz: none of these runs has this setting"),
+        (["--html", "a", "--watch", "--metric", "zzz"], "--metric zzz: none of these runs has this figure"),
+        (["nowhere", "--html", "a", "--watch", "--filter", "zzz"], "--filter zzz: allowed: KEY=VALUE"),
+        (["--html", "/proc/x", "--watch"], "--html /proc/x: cannot be written ("),
         (["--html", "missing/page.html"], "--html missing/page.html: its folder does not exist"),
         (["--json", "."], "--json .: is a folder"),
         (["--json", ""], "--json: no name of a file"),
@@ -188,6 +211,77 @@ def test_bad_input_is_one_line_and_nothing_is_written(runs, compare, tmp_path, m
 def test_folders_without_runs(compare, tmp_path):
     assert "no run here" in compare(tmp_path)[2]
     assert "no such folder" in compare(tmp_path / "nowhere")[2]
+
+
+@pytest.mark.parametrize("verb", ["compare", "runs", "sync"])
+def test_what_is_too_long_for_a_name_is_a_condition_or_an_error(runs, capfd, verb):
+    hundred = "seed=" + ",".join(map(str, range(100)))
+    code, out, err = cli.main([verb, str(runs), hundred]), *capfd.readouterr()
+    if verb == "sync":
+        assert "nothing here was logged with W&B" in err
+    else:
+        assert (code, err) == (0, "")
+        assert "12 runs" in out
+    assert cli.main([verb, "n" * 300]) == 2
+    assert capfd.readouterr().err == f"error: {'n' * 300}: cannot be read (File name too long)\n"
+
+
+@pytest.fixture
+def locked(monkeypatch):
+    """Folders that may not be read, also by root."""
+    found, scandir = set(), os.scandir
+
+    def guarded(path="."):
+        if Path(path) in found:
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    return found
+
+
+def test_folders_that_may_not_be_read_are_named_and_the_rest_is_shown(runs, compare, locked, capsys):
+    one = next(runs.iterdir())
+    locked.add(one)
+    said = f"{one}: cannot be read (Permission denied)"
+    code, out, _ = compare(runs)
+    assert code == 0
+    assert "11 runs" in out
+    assert said in "".join(out.split("\n"))
+    assert json.loads(compare(runs, "--json", "-")[1])["problems"] == [said]
+    assert cli.main(["runs", str(runs)]) == 0
+    assert said in capsys.readouterr().err
+    locked.update(runs.iterdir())
+    assert "no run here (a folder with a status.json); " in (err := compare(runs)[2])
+    assert err.endswith("cannot be read (Permission denied)\n")
+    locked.add(runs)
+    for arguments in ([], ["--html", "page.html", "--watch"]):
+        assert compare(runs, *arguments) == (2, "", f"error: {runs}: cannot be read (Permission denied)\n")
+
+
+@pytest.mark.parametrize("form", ["csv", "json", "markdown", "latex"])
+def test_what_a_reader_must_know_does_not_depend_on_where_the_numbers_go(tmp_path, compare, form):
+    for seed, state in enumerate(("finished", "interrupted", "running", "diverged")):
+        make_run(tmp_path, seed=seed, state=state)
+    bad = make_run(tmp_path, seed=9, figures={"test/acc": "0.95"}).path / "summary.json"
+    code, out, err = compare(tmp_path, f"--{form}", "-")
+    assert code == 0
+    # A run that is said to be running and that nobody holds was interrupted.
+    counts = "5 runs: 1 finished, 1 damaged, 1 diverged, 2 interrupted"
+    problem = f'{bad}: test/acc is "0.95"; allowed: a number'
+    assert err.splitlines() == [counts.replace(":", f" in {tmp_path}:"), problem]
+    last = out.splitlines()[-1]
+    match form:
+        case "csv":
+            (row,) = csv.DictReader(io.StringIO(out))
+            states = ("n", "runs", "diverged", "failed", "interrupted", "pruned", "running", "damaged")
+            assert [row[state] for state in states] == list("15102001")
+        case "markdown":
+            assert last == f"{counts}; 1 problem with files (--json names them)"
+        case "latex":
+            assert last == f"% {counts}; 1 problem with files (--json names them)"
+        case "json":
+            assert json.loads(out)["problems"] == [problem]
 
 
 def test_the_default_is_where_runs_are_written(runs, compare, monkeypatch):
@@ -245,6 +339,34 @@ def test_watched_pages_are_written_again(tmp_path):
     assert "1 configuration, by val acc" in out, "the table comes at the end"
     assert '"reload_s":0' in page.read_text(), "and the page stays as it is"
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_what_is_not_there_yet_is_waited_for_and_said_once(tmp_path, compare, monkeypatch):
+    """The folder, then a run that meets the condition; all files are written each time."""
+    folder, page, rows = (tmp_path / name for name in ("runs", "page.html", "rows.csv"))
+    written = []
+
+    def next_step(_):
+        written.append(rows.read_text().count("\n") if rows.exists() else 0)
+        match len(written):
+            case 2:
+                make_run(folder, seed=0, norm="none")
+            case 3:
+                make_run(folder, seed=0)
+            case 5:
+                make_run(folder, seed=0, act="gelu")
+            case 6:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(watch.time, "sleep", next_step)
+    code, out, err = compare(folder, "ops.norm=batch", "--html", page, "--csv", rows, "--watch")
+    assert code == 0
+    assert written == [0, 0, 0, 2, 2, 3]
+    assert [line for line in err.splitlines() if "waiting" in line] == [
+        f"{folder}: no such folder; waiting for it (Ctrl-C ends that)",
+        "no run with ops.norm=batch; allowed: none; waiting for it (Ctrl-C ends that)",
+    ]
+    assert "2 configurations" in out
 
 
 def _wait(there, seconds=30):
@@ -323,7 +445,7 @@ def test_where_standard_output_cannot_be_written(runs, redirect):
         assert "Traceback" not in done.stderr
         if redirect == ">/dev/full":
             assert done.returncode == 1
-            assert done.stderr == "error: standard output: No space left on device\n"
+            assert done.stderr.endswith("error: standard output: No space left on device\n")
 
 
 def test_axes_of_pictures_are_numbers(runs, compare, tmp_path):
@@ -331,3 +453,30 @@ def test_axes_of_pictures_are_numbers(runs, compare, tmp_path):
     text = (tmp_path / "test-acc-params.svg").read_text()
     assert "mathdefault" not in text
     assert ">1 k<" in text
+
+
+def test_a_long_name_leaves_room_for_the_picture(compare, tmp_path):
+    """Matplotlib's warning that there is none would be an error here."""
+    for arch in ("x" * 200, "y" * 200):
+        make_run(tmp_path / "runs", arch=arch)
+    code, _, err = compare(tmp_path / "runs", "--plots", tmp_path / "plots")
+    assert (code, "Warning" in err) == (0, False)
+    assert "x" * 39 + "…" in (tmp_path / "plots" / "test-acc-params.svg").read_text()
+
+
+def test_runs_that_never_started_are_no_damage(tmp_path, capsys):
+    """As after Ctrl-C, where a sweep has planned more than it has begun."""
+    from cnnbench.train import Session
+
+    begun, never = make_run(tmp_path / "runs"), Run(tmp_path / "runs" / "never")
+    for runs, shown in (([begun, never], True), ([never], False)):
+        session = Session(many=True)
+        for run in runs:
+            session.recall(run)
+        session.report()
+        said = capsys.readouterr()
+        assert "never" in said.out
+        assert "damaged" not in said.out + said.err
+        assert "status.json" not in said.out + said.err
+        assert ("1 run in" in said.out) == shown
+        assert ("page: " in said.out) == shown

@@ -10,6 +10,7 @@ from cnnbench.compare import words
 from cnnbench.compare.comparison import Options, compare
 from cnnbench.compare.figures import figure
 from cnnbench.compare.records import read, record
+from cnnbench.compare.terminal import picture
 from cnnbench.errors import InputError
 from cnnbench.family import family
 
@@ -66,6 +67,16 @@ class TestRows:
     def test_a_finished_run_stands_for_an_unfinished_one_of_the_same_choice(self, run, tmp_path):
         runs = [run(state="interrupted"), make_run(tmp_path / "z")]
         assert compare([record(one) for one in runs]).states == {"finished": 1}
+
+    def test_one_is_singular(self, run, tmp_path):
+        runs = [run(), make_run(tmp_path / "other")]
+        assert "1 run lies in several experiments and counts once" in compare(map(record, runs)).notes
+        runs = [run(lr=0.2), run(lr=0.3, act="gelu")]
+        (note, *_) = compare([record(one) for one in runs], Options(select=("optimizer.lr",))).notes
+        assert note.startswith("optimizer.lr chosen on val within each row, among 1 value: UNEQUAL")
+        shown = picture(compare([record(one) for one in runs[:1]], Options(by=("ops.act",))))
+        titles = [part.title.plain for part in shown.renderables if hasattr(part, "title")]
+        assert titles == ["1 value, by val acc"]
 
     def test_the_same_choice_with_other_figures_is_noticed(self, run, tmp_path):
         runs = [run(test=0.9), make_run(tmp_path / "other", test=0.8)]
@@ -385,7 +396,12 @@ class TestFiles:
             ("summary.json", "[" * 100_000, "summary.json: cannot be read"),
             ("summary.json", '{"test/acc": 1%s}' % ("0" * 400), "summary.json: test/acc is inf; left out"),
             ("summary.json", '{"test/acc": 1.5}', "summary.json: test/acc is 1.5; left out"),
-            ("summary.json", '{"test/acc": 0.5}', "summary.json: has no best/val_acc and test/acc"),
+            (
+                "summary.json",
+                '{"test/acc": "0.5", "best/val_acc": 1}',
+                'summary.json: test/acc is "0.5"; allowed: a number',
+            ),
+            ("summary.json", '{"test/acc": 0.5}', "summary.json: has no best/val_acc"),
             ("config.yaml", b"\x80\xff", "config.yaml: is no configuration of a run"),
             ("config.yaml", "a: " + "9" * 5000, "config.yaml: is no configuration of a run"),
             ("config.yaml", "[" * 3000, "config.yaml: is no configuration of a run"),
@@ -400,6 +416,32 @@ class TestFiles:
         assert any(f"{damaged.parent.name}/{said}" in problem for problem in found.problems)
         assert found.rows[0].score.n == 1
         assert found.states.total() == 2
+
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            (b"epoch,val/acc\n0,n/a\n", "could not convert string to float: 'n/a'; left out"),
+            (b"\x89PNG\r\n\x1a\n\x00", "is no text; left out"),
+            (b"epoch,val/acc\n0,0.5\n1,0.", "is cut off; left out"),
+            (b"epoch,val/acc\n0,0.5\n1\n", "has rows of different lengths; left out"),
+            (b"epoch,val/acc\n0,0.5\n", "has 1 of 2 epochs"),
+            (b"", "has 0 of 2 epochs"),
+            (b"val/acc\n0.5\n0.6\n", "has no column epoch; left out"),
+            (None, "is missing, and with it the learning curve"),
+        ],
+    )
+    def test_a_damaged_learning_curve_is_named_and_the_run_still_counts(self, run, tmp_path, text, said):
+        run(seed=0, figures={"epochs": 2})
+        metrics = run(seed=1, figures={"epochs": 2}).path / "metrics.csv"
+        metrics.unlink() if text is None else metrics.write_bytes(text)
+        found = compare(read([tmp_path]))
+        assert found.problems == [f"{metrics}: {said}"]
+        assert found.rows[0].score.n == 2
+
+    def test_runs_that_never_had_an_epoch_lack_no_learning_curve(self, run, tmp_path):
+        for seed, state in enumerate(("failed", "interrupted", "diverged")):
+            (run(seed=seed, state=state).path / "metrics.csv").unlink()
+        assert compare(read([tmp_path])).problems == []
 
     def test_an_older_format_is_named(self, run):
         found = compare([record(run(seed=0)), record(run(seed=1, status={"format": 0}))])

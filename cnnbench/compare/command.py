@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from cnnbench import ui
+from cnnbench import named, ui
 from cnnbench.compare import files, plots, terminal, to_wandb
 from cnnbench.compare.comparison import Comparison, Options, compare, unknown
 from cnnbench.compare.configurations import axes, pooled
+from cnnbench.compare.effects import ordered
 from cnnbench.compare.figures import DEFAULT, LATENCY
 from cnnbench.compare.page import page
 from cnnbench.compare.records import Record, read
 from cnnbench.compare.watch import watch
-from cnnbench.errors import InputError, suggest
-from cnnbench.runs import STATES, matches, write_where_asked
+from cnnbench.errors import InputError, NotThere, suggest
+from cnnbench.runs import STATES, matches, outputs, sorted_words, write_where_asked
 
 RELOAD_S = 5
 """How often a browser looks for what a watched page has become."""
@@ -28,10 +29,9 @@ RELOAD_S = 5
 def main(arguments: list[str]) -> int:
     """Compare the runs below some folders, in the terminal and in the files that are asked for."""
     asked = _parser().parse_intermixed_args(arguments)
-    words: list[str] = asked.words
-    paths = [Path(word) for word in words if "=" not in word or Path(word).exists()]
-    paths = paths or [Path(os.environ.get("CNNBENCH_OUTPUTS", "outputs"))]
-    conditions = [word for word in words if "=" in word and not Path(word).exists()] + (asked.filter or [])
+    paths, conditions = sorted_words(asked.words)
+    conditions += asked.filter or []
+    wanted = [_setting("--filter", text) for text in conditions]
     options = Options(
         metric=asked.metric or "",
         sort=asked.sort or "",
@@ -39,27 +39,32 @@ def main(arguments: list[str]) -> int:
         select=None if asked.select is None else tuple(_listed(asked.select)),
         baselines=dict(_setting("--baseline", text) for text in asked.baseline or []),
     )
-    outputs = {name: text for name in (*files.FORMATS, "html") if (text := getattr(asked, name)) is not None}
-    _check_targets(outputs)
+    targets = {name: text for name in (*files.FORMATS, "html") if (text := getattr(asked, name)) is not None}
+    named.check_targets(**targets)
     if asked.plots is not None:
-        plots.check()
-    if asked.watch and "html" not in outputs:
-        raise InputError("--watch: writes a page again and again; allowed: with --html FILE")
+        plots.check(asked.plots)
+    if asked.watch:
+        _check_watched(targets)
     wandb_target = to_wandb.target(asked)
     title = ", ".join(map(str, paths))
 
     def found_now() -> Comparison:
-        return compare(_chosen(read(paths), conditions), options)
+        unread: list[str] = []
+        found = compare(_chosen(read(paths, unread), wanted), options)
+        return replace(found, problems=[*unread, *found.problems])
 
     if asked.watch:
-        target = Path(outputs["html"])
-        watch(paths, lambda: _watched(found_now(), title, target))
+        watch(paths, lambda: _watched(found_now(), title, targets))
     found = found_now()
-    if "-" not in outputs.values():
+    if "-" in targets.values():  # what a reader must know does not depend on where the numbers go
+        said = [terminal.heading(found, title), *terminal.problems(found.problems)]
+        ui.console.print(*said, sep="\n", highlight=False, soft_wrap=True)
+    else:
         ui.out.print(terminal.picture(found, title), highlight=False)
-    for name, target in outputs.items():
-        text = page(found, title, Path(target)) if name == "html" else files.FORMATS[name](found)
-        _write(target, text)
+    for name, target in targets.items():
+        _write(f"--{name}", target, _text(found, title, name, target))
+        if target != "-":
+            ui.console.print(f"written: {target}", highlight=False, markup=False, soft_wrap=True)
     if asked.plots is not None:
         _plot(found, Path(asked.plots))
     if wandb_target is not None:
@@ -68,12 +73,28 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _watched(found: Comparison, title: str, target: Path) -> None:
-    """Write the page and a line: the table comes when the watching ends."""
-    write_where_asked(target, page(found, title, target, RELOAD_S))
+def _text(found: Comparison, title: str, name: str, target: str, reload_s: float = 0) -> str:
+    """What goes into one of the files that were asked for."""
+    if name == "html":
+        return page(found, title, Path(target), reload_s)
+    return files.FORMATS[name](found)
+
+
+def _check_watched(targets: Mapping[str, str]) -> None:
+    if "html" not in targets:
+        raise InputError("--watch: writes a page again and again; allowed: with --html FILE")
+    for name, target in targets.items():
+        if target == "-":
+            raise InputError(f"--{name} -: is not written again and again; allowed with --watch: a file")
+
+
+def _watched(found: Comparison, title: str, targets: Mapping[str, str]) -> None:
+    """Write the files and a line: the table comes when the watching ends."""
+    for name, target in targets.items():
+        _write(f"--{name}", target, _text(found, title, name, target, RELOAD_S))
     now = datetime.now().strftime("%H:%M:%S")
-    line = terminal.heading(found, title)
-    ui.console.print(f"{now} {target}:", line, highlight=False, soft_wrap=True)
+    said = f"{now} {', '.join(targets.values())}:"
+    ui.console.print(said, terminal.heading(found, title), highlight=False, markup=False, soft_wrap=True)
 
 
 def _plot(found: Comparison, folder: Path) -> None:
@@ -102,7 +123,6 @@ def _parser() -> argparse.ArgumentParser:
         "but the seed are a row, with a 95 % interval; each axis that was varied has its effect.",
         epilog="example: cnnbench compare outputs/ablation_norm --by ops.norm --html norm.html",
     )
-    default = os.environ.get("CNNBENCH_OUTPUTS", "outputs")
     options = {
         "--filter KEY=VALUE": "only these runs; the same as KEY=VALUE alone",
         "--by KEY": "a row for each value of this axis, the rest pooled",
@@ -123,14 +143,16 @@ def _parser() -> argparse.ArgumentParser:
         "words",
         nargs="*",
         metavar="PATH or KEY=VALUE",
-        help=f"folders of runs (default: {default}); conditions",
+        help=f"folders of runs (default: {outputs()}); conditions",
     )
     several = ("--filter", "--by", "--select", "--baseline")
     for text, meaning in options.items():
         option, _, metavar = text.partition(" ")
         action = "append" if option in several else "store"
         parser.add_argument(option, action=action, metavar=metavar, help=meaning)
-    parser.add_argument("--watch", action="store_true", help="with --html: write it again as runs finish")
+    parser.add_argument(
+        "--watch", action="store_true", help="with --html: write the files again as runs finish"
+    )
     to_wandb.add_options(parser)
     return parser
 
@@ -147,25 +169,28 @@ def _setting(option: str, text: str) -> tuple[str, str]:
     return key, value
 
 
-def _chosen(records: Sequence[Record], conditions: Sequence[str]) -> list[Record]:
+def _chosen(records: Sequence[Record], wanted: Sequence[tuple[str, str]]) -> list[Record]:
     """The runs that meet all conditions.
 
     Raises:
-        InputError: a condition on what none of the runs has, or none that meets them.
+        InputError: a condition on what none of the runs has.
+        NotThere: none meets them.
     """
     found = list(records)
-    for text in conditions:
-        key, value = _setting("--filter", text)
-        keys = {key for record in records for key in (*record.settings, "seed", "state", "name")}
+    keys = {key for record in records for key in (*record.settings, "seed", "state", "name")}
+    for i, (key, value) in enumerate(wanted, 1):
         name = f"{key}.name" if f"{key}.name" in keys else key
         if name not in keys:
-            raise unknown(text, key, keys, axes(pooled(records)))
+            raise unknown(f"{key}={value}", key, keys, axes(pooled(records)))
         for state in value.split(",") if name == "state" else ():
             if state not in (*STATES, "damaged"):
-                raise InputError(f"{text}: no such state; {suggest(state, (*STATES, 'damaged'))}")
+                raise InputError(f"{key}={value}: no such state; {suggest(state, (*STATES, 'damaged'))}")
+        there = {had for record in found if (had := _value(record, name)) is not None}
         found = [record for record in found if matches(_value(record, name), value)]
-    if not found:
-        raise InputError(f"no run with {' '.join(conditions)}")
+        if not found:
+            asked = " ".join(f"{key}={value}" for key, value in wanted[:i])
+            had = suggest(value, ordered(there)) if there else f"where the rest holds, there is no {key}"
+            raise NotThere(f"no run with {asked}; {had}")
     return found
 
 
@@ -174,29 +199,11 @@ def _value(record: Record, key: str) -> str | None:
     return own.get(key) or record.settings.get(key)
 
 
-def _check_targets(outputs: Mapping[str, str]) -> None:
-    """Say before anything is computed that a file cannot be written."""
-    for name, target in outputs.items():
-        same = [f"--{other}" for other, at in outputs.items() if at == target and other != name]
-        if same:
-            raise InputError(f"--{name} {target}: the same place as {same[0]}; allowed: a file for each")
-        _check_target(f"--{name}", target)
-
-
-def _check_target(option: str, target: str) -> None:
-    if not target:
-        raise InputError(f"{option}: no name of a file; allowed: a file, or - for standard output")
-    if target != "-" and (Path(target).is_dir() or not Path(target).absolute().parent.is_dir()):
-        what = "is a folder" if Path(target).is_dir() else "its folder does not exist"
-        raise InputError(f"{option} {target}: {what}; allowed: a file, or - for standard output")
-
-
-def _write(target: str, text: str) -> None:
+def _write(option: str, target: str, text: str) -> None:
     if target == "-":
         sys.stdout.write(text)
         return
     try:
         write_where_asked(Path(target), text)
     except OSError as error:
-        raise InputError(f"{target}: cannot be written ({error.strerror})") from None
-    ui.console.print(f"written: {target}", highlight=False, soft_wrap=True)
+        raise InputError(f"{option} {target}: cannot be written ({error.strerror})") from None

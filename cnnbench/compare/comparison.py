@@ -15,7 +15,7 @@ from cnnbench.compare.measured import joined
 from cnnbench.compare.notes import notes_on, tuning, unpaired
 from cnnbench.compare.records import Record, once
 from cnnbench.compare.rows import Row, ordered, rows_by, rows_of
-from cnnbench.errors import InputError, suggest
+from cnnbench.errors import InputError, NotThere, suggest
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,7 @@ def compare(found: Sequence[Record], options: Options | None = None) -> Comparis
     """Pool, choose, measure.
 
     Raises:
+        NotThere: a value that none of the runs has, or a figure where none has any.
         InputError: an axis or a figure that none of the runs has.
     """
     options = options or Options()
@@ -116,7 +117,8 @@ def compare(found: Sequence[Record], options: Options | None = None) -> Comparis
         others = [axis for axis in axes if axis not in by and axis not in select]
         rows = rows_by(chosen, by, others, metric, rounding, kind.order)
         if left := sum(bool(one.finished) for row in rows for one in row.left):
-            notes.append(f"{left} of {len(chosen)} configurations left out: not every value finished there")
+            whole = f"{len(chosen)} configuration{'s' * (len(chosen) != 1)}"
+            notes.append(f"{left} of {whole} left out: not every value finished there")
     else:
         rows = rows_of(chosen, columns, metric, rounding, kind.order)
     measured = effects(chosen, axes, select, metric, rounding, baselines, only=by, order=kind.order)
@@ -161,16 +163,16 @@ def _axis(option: str, key: str, keys: set[str], near: Iterable[str] = ()) -> st
 
 def unknown(what: str, key: str, keys: Iterable[str], axes: Iterable[str]) -> InputError:
     """A setting that none of the runs has: what was meant, and which ones differ here."""
-    near = suggest(key, keys).partition(" allowed: ")[0] if suggest(key, keys).startswith("did") else ""
+    near = suggest(key, keys).partition("allowed: ")[0]  # with a blank at its end, if there is any
     said = ", ".join(axis.removesuffix(".name") for axis in axes)
-    differ = f" those that differ here: {said}" * bool(said)
-    return InputError(f"{what}: none of these runs has this setting; {near}{differ or ' see config.yaml'}")
+    differ = f"those that differ here: {said}" if said else "see config.yaml"
+    return InputError(f"{what}: none of these runs has this setting; {near}{differ}")
 
 
 def _check_value(option: str, axis: str, value: str, found: Sequence[Configuration]) -> None:
     values = {one.settings[axis] for one in found if axis in one.settings}
     if value not in values:
-        raise InputError(f"{option} {axis}={value}: no run has this value; {suggest(value, sorted(values))}")
+        raise NotThere(f"{option} {axis}={value}: no run has this value; {suggest(value, sorted(values))}")
 
 
 def _rounding(records: Sequence[Record], metric: Figure) -> float:

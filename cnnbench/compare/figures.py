@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from cnnbench import ui
-from cnnbench.errors import InputError, suggest
+from cnnbench.errors import InputError, NotThere, suggest
 
 VAL = "best/val_acc"
 DEFAULT = "test/acc"
@@ -146,13 +146,18 @@ def _plain(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, int | float) else "-"
 
 
-def known(option: str, key: str, keys: Iterable[str]) -> Figure:
+def known(option: str, key: str, figures: Collection[str], axes: Iterable[str] = ()) -> Figure:
     """A figure that was asked for.
 
     Raises:
-        InputError: none of the runs has it.
+        NotThere: none of the runs has any figure yet.
+        InputError: none of them has this one.
     """
-    keys = sorted(set(keys))
-    if key not in keys:
-        raise InputError(f"{option} {key}: none of these runs has this figure; {suggest(key, keys)}")
-    return figure(key)
+    if key in figures:
+        return figure(key)
+    if not figures:
+        raise NotThere(f"{option} {key}: none of these runs has figures yet")
+    # The size of a data set and the number of epochs were asked for: who wants them knows their names.
+    results = {one for one in figures if not one.startswith("data/") and one != "epochs"}
+    allowed = sorted({*results, *axes})
+    raise InputError(f"{option} {key}: none of these runs has this figure; {suggest(key, allowed)}")

@@ -10,7 +10,7 @@ from io import StringIO
 from typing import Any
 
 from cnnbench import ui
-from cnnbench.compare import words
+from cnnbench.compare import terminal, words
 from cnnbench.compare.comparison import Comparison
 from cnnbench.compare.plain import plain, table
 
@@ -41,12 +41,12 @@ def to_json(found: Comparison) -> str:
 
 
 def to_markdown(found: Comparison) -> str:
-    """The table and the effects, for a README or an issue."""
+    """The table, the effects and the counts, for a README or an issue."""
     headers, rows = words.table(found)
     lines = [_pipes(headers, _md), "|" + "---|" * len(headers), *(_pipes(row, _md) for row in rows)]
-    for text in _sentences(found):
-        lines += ["", f"- {_md(text)}"] if lines[-1].startswith("|") else [f"- {_md(text)}"]
-    return "\n".join(lines) + "\n"
+    sentences = [f"- {_md(text)}" for text in _sentences(found)]
+    lines += ["", *sentences] if sentences else []
+    return "\n".join([*lines, "", _md(_counts(found))]) + "\n"
 
 
 def _pipes(cells: list[str], escape: Callable[[str], str]) -> str:
@@ -59,14 +59,14 @@ def _md(text: str) -> str:
 
 
 def to_latex(found: Comparison) -> str:
-    """A `tabular` with the rules of booktabs, and the effects as a comment below."""
+    """A `tabular` with the rules of booktabs, and effects and counts as a comment below."""
     headers, rows = words.table(found)
     columns = "l" * len(found.columns) + "r" * (len(headers) - len(found.columns))
     lines = ["% \\usepackage{booktabs}", f"\\begin{{tabular}}{{{columns}}}", "\\toprule"]
     lines += [" & ".join(map(_tex, headers)) + r" \\", "\\midrule"]
     lines += [" & ".join(map(_tex, row)) + r" \\" for row in rows]
     lines += ["\\bottomrule", "\\end{tabular}"]
-    lines += [f"% {_tex(text)}" for text in _sentences(found)]
+    lines += [f"% {_tex(text)}" for text in (*_sentences(found), _counts(found))]
     return "\n".join(lines) + "\n"
 
 
@@ -89,7 +89,14 @@ def _sentences(found: Comparison) -> list[str]:
     return [*effects, *found.notes]
 
 
-FORMATS: dict[str, Callable[[Comparison], Any]] = {
+def _counts(found: Comparison) -> str:
+    """`12 runs: 11 finished, 1 failed; 2 problems with files (--json names them)`."""
+    n = len(found.problems)
+    problems = f"; {n} problem{'s' * (n != 1)} with files (--json names them)" * bool(n)
+    return terminal.heading(found, "").plain + problems
+
+
+FORMATS: dict[str, Callable[[Comparison], str]] = {
     "csv": to_csv,
     "json": to_json,
     "markdown": to_markdown,

@@ -32,7 +32,8 @@ def joined(records: Sequence[Record]) -> tuple[list[Record], Kind, list[str]]:
     measured = [record for record in records if record.verb == "bench" and _is_timed(record)]
     others = [record for record in records if record.verb == "bench" and not _is_timed(record)]
     trained = [record for record in records if record.verb == "train"]
-    notes = [f"{len(others)} runs of parity or tune left out (cnnbench runs shows them)"] if others else []
+    said = f"{len(others)} run{'s' * (len(others) != 1)} of parity or tune left out"
+    notes = [f"{said} (cnnbench runs shows them)"] if others else []
     notes += _noise(measured)
     if not trained:
         return measured or others, KINDS["bench"], notes
@@ -46,8 +47,9 @@ def joined(records: Sequence[Record]) -> tuple[list[Record], Kind, list[str]]:
         more = figures.get(signature(record), {})
         fitted += bool(more)
         found.append(replace(record, figures=record.figures | more))
-    of = f"the models of {fitted} of {len(trained)} runs"
-    notes.append(f"{len(measured)} measurements of cnnbench bench beside them, of {of}")
+    of = f"the models of {fitted} of {len(trained)} run{'s' * (len(trained) != 1)}"
+    some = f"{len(measured)} measurement{'s' * (len(measured) != 1)}"
+    notes.append(f"{some} of cnnbench bench beside them, of {of}")
     return found, KINDS["train"], notes
 
 
@@ -100,8 +102,9 @@ def _noise(measured: Sequence[Record]) -> list[str]:
     for why, found in shares.items():
         loud = [share for share in found if share > noise.BUSY]
         if loud:
+            of = f"{len(done)} measurement{'s' * (len(done) != 1)}"
             notes.append(
-                f"{why} in {len(loud)} of {len(done)} measurements (up to {100 * max(loud):.0f} %): "
+                f"{why} in {len(loud)} of {of} (up to {100 * max(loud):.0f} %): "
                 "smaller differences than that are noise"
             )
     return notes

@@ -27,12 +27,13 @@ def tuning(
             tried.setdefault(around(one), set()).add(one.settings.get(axis, "-"))
         counts = sorted({len(values) for values in tried.values()})
         among = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-        notes.append(f"{axis} chosen on val within each row, among {among} values")
+        values = f"{among} value{'s' * (counts != [1])}"
+        notes.append(f"{axis} chosen on val within each row, among {values}")
         if len({frozenset(values) for values in tried.values()}) > 1:
             notes[-1] += ": UNEQUAL, and what was tuned more looks better than it is"
         edges = sum(_at_the_edge(one.settings.get(axis, "-"), tried[around(one)]) for one in chosen)
         if edges:
-            rows = f"{edges} of {len(chosen)} rows"
+            rows = f"{edges} of {len(chosen)} row{'s' * (len(chosen) != 1)}"
             notes.append(f"{axis}: the smallest or largest is the best in {rows}; one beyond may be better")
     return notes
 

@@ -149,12 +149,13 @@ def table(found: Comparison) -> tuple[list[str], list[list[Any]]]:
     others = [
         key for key in dict.fromkeys((kind.order, kind.metric, *found.columns_of_figures)) if key != scored
     ]
-    headers = [*found.columns, "n", "runs", "diverged", "failed", scored, "low", "high", *others]
+    without = ("diverged", "failed", "interrupted", "pruned", "running", "damaged")
+    headers = [*found.columns, "n", "runs", *without, scored, "low", "high", *others]
     rows = []
     for row in found.rows:
         score, states = row.score, row.states
         values: list[Any] = [row.settings.get(axis, "-") for axis in found.columns]
-        values += [row.scored, states.total(), states["diverged"], states["failed"]]
+        values += [row.scored, states.total(), *(states[state] for state in without)]
         values += [score.mean, score.low, score.high] if score is not None else [None, None, None]
         rows.append([*values, *(row.mean(key) for key in others)])
     return headers, rows

@@ -33,12 +33,14 @@ def installed() -> bool:
     return importlib.util.find_spec("matplotlib") is not None
 
 
-def check() -> None:
+def check(folder: str) -> None:
     """To be called before anything is computed.
 
     Raises:
-        InputError: matplotlib is not installed.
+        InputError: no folder, or matplotlib is not installed.
     """
+    if not folder:
+        raise InputError("--plots: no name of a folder; allowed: a folder")
     if not installed():
         raise InputError("--plots: needs matplotlib; run `pip install 'cnnbench[plots]'`")
 
@@ -119,7 +121,8 @@ def _scatter(found: Comparison, rows: Sequence[Row], key: str) -> Callable[[Axes
             y = [_at(metric, row) for row in part]
             axes.errorbar(
                 x, [mean for mean, _, _ in y], [[m - low for m, low, _ in y], [high - m for m, _, high in y]],
-                fmt=MARKERS[i % len(MARKERS)], color=COLOURS[i % len(COLOURS)], ms=5, lw=0.8, label=family,
+                fmt=MARKERS[i % len(MARKERS)], color=COLOURS[i % len(COLOURS)], ms=5, lw=0.8,
+                label=ui.legible(family, 40),
             )  # fmt: skip
         from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
@@ -141,7 +144,7 @@ def _at(metric: Figure, row: Row) -> tuple[float, float, float]:
 
 
 def _title(metric: Figure) -> str:
-    return " ".join(filter(None, (metric.label, metric.unit)))
+    return " ".join(filter(None, (ui.legible(metric.label), metric.unit)))
 
 
 def _forest(metric: Figure, axis: str, baseline: str, effects: Sequence[Effect]) -> Callable[[Axes], None]:

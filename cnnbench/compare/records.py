@@ -10,9 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from cnnbench import ui
 from cnnbench.compare.figures import KINDS, figure
-from cnnbench.errors import InputError
-from cnnbench.runs import FORMAT, Run, choice, find, flat
+from cnnbench.errors import NotThere
+from cnnbench.runs import FORMAT, Run, below, choice, flat
 
 
 @dataclass(frozen=True)
@@ -54,18 +55,24 @@ class Record:
         return (*sorted(self.settings.items()), ("seed", self.seed))
 
 
-def read(paths: Sequence[Path]) -> list[Record]:
+def read(paths: Sequence[Path], unread: list[str] | None = None) -> list[Record]:
     """The runs below the paths, each once.
 
+    Args:
+        paths: folders.
+        unread: gets a sentence for each folder below them that cannot be read.
+
     Raises:
-        InputError: a path that is no folder, or no run in any of them.
+        NotThere: a path that is no folder, or no run in any of them.
+        InputError: a path that cannot be read.
     """
-    runs = list({run.path.resolve(): run for path in paths for run in find(path)}.values())
+    said: list[str] = []
+    runs = below(paths, said.append)
     if not runs:
-        raise InputError(
-            f"{', '.join(map(str, paths))}: no run here (a folder with a status.json); "
-            "`cnnbench train` makes one"
-        )
+        why = said[0] if said else "`cnnbench train` makes one"
+        raise NotThere(f"{', '.join(map(str, paths))}: no run here (a folder with a status.json); {why}")
+    if unread is not None:
+        unread += said
     return [record(run) for run in runs]
 
 
@@ -89,11 +96,11 @@ def record(run: Run) -> Record:
     problems += said
     figures, said = _figures(run, summary)
     problems += said
+    finished = state == "finished" and run.verb == "train"
+    problems += _rows(run, summary.get("epochs") if finished else None, finished=finished)
     kind = KINDS[run.verb]
-    if state == "finished" and run.verb == "train" and not {kind.order, kind.metric} <= figures.keys():
-        problems.append(
-            f"{run.path / 'summary.json'}: has no {kind.order} and {kind.metric} that are numbers"
-        )
+    if finished and (lacking := [key for key in (kind.order, kind.metric) if key not in figures]):
+        problems += [_lacking(run, key, summary) for key in lacking if not _is_number(summary.get(key))]
         state = "damaged"
     settings = flat(decides)
     settings.pop("verb", None)
@@ -131,7 +138,7 @@ def _figures(run: Run, summary: Mapping[str, Any]) -> tuple[dict[str, float], li
     """The numbers that can be computed with, and a sentence about each of the others."""
     found, said = {}, []
     for key, value in summary.items():
-        if not isinstance(value, int | float) or isinstance(value, bool):
+        if not _is_number(value):
             continue
         try:
             number = float(value)
@@ -142,6 +149,42 @@ def _figures(run: Run, summary: Mapping[str, Any]) -> tuple[dict[str, float], li
         else:
             found[key] = number
     return found, said
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _lacking(run: Run, key: str, summary: Mapping[str, Any]) -> str:
+    """What is there in the place of a number."""
+    if key not in summary:
+        return f"{run.path / 'summary.json'}: has no {key}"
+    shown = ui.legible(json.dumps(summary[key]))
+    return f"{run.path / 'summary.json'}: {key} is {shown}; allowed: a number"
+
+
+def _rows(run: Run, epochs: object, *, finished: bool) -> list[str]:
+    """What is wrong with metrics.csv, of which learning curves are made.
+
+    Args:
+        run: the run.
+        epochs: that it should have, if that is known.
+        finished: whether it must have some.
+    """
+    path = run.path / "metrics.csv"
+    try:
+        rows = run.read_rows()
+    except FileNotFoundError:
+        return [f"{path}: is missing, and with it the learning curve"] if finished else []
+    except OSError as error:
+        return [f"{path}: cannot be read ({error.strerror}); left out"]
+    except UnicodeDecodeError:
+        return [f"{path}: is no text; left out"]
+    except ValueError as error:
+        return [f"{path}: {ui.legible(str(error), 100)}; left out"]
+    if isinstance(epochs, int) and len(rows) < epochs:
+        return [f"{path}: has {len(rows)} of {epochs} epochs"]
+    return []
 
 
 def once(records: Iterable[Record]) -> tuple[list[Record], list[str]]:
@@ -156,7 +199,8 @@ def once(records: Iterable[Record]) -> tuple[list[Record], list[str]]:
         first = kept.setdefault(key, one)
         twice += first is not one
         other += first is not one and one.state == "finished" and _result(first) != _result(one)
-    notes = [f"{twice} runs lie in several experiments and count once"] if twice else []
+    s = "s" * (twice == 1)
+    notes = [f"{twice} run{'s' * (not s)} lie{s} in several experiments and count{s} once"] if twice else []
     if other:
         notes.append(
             f"{other} of them have other figures although they were asked for the same: "

@@ -148,7 +148,7 @@ def ordered(
     if sort and (sort in axes or f"{sort}.name" in axes):
         axis = sort if sort in axes else f"{sort}.name"
         return sorted(rows, key=lambda row: _natural(row.settings.get(axis, "-")))
-    by = known("--sort", sort, [*figures, *axes]) if sort else figure(order)
+    by = known("--sort", sort, figures, axes) if sort else figure(order)
 
     def key(row: Row) -> tuple[bool, float]:
         value = row.mean(by.key)
