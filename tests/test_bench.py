@@ -281,16 +281,18 @@ def test_tune_says_which_line_belongs_into_the_file_of_the_architecture(cli):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(1800)
 def test_a_sweep_over_backends_measures_in_turn_and_compares(cli):
     pytest.importorskip("openvino")
-    asked = ["-m", *BASIC, "backend=eager,compile,onnxruntime,openvino", "batch_sizes=[1,2]", "seed=0,1"]
+    asked = ["-m", *BASIC, "backend=eager,compile,onnxruntime,openvino", "batch_sizes=[1]", "seed=0,1"]
     code, out, err = cli("bench", *asked)
     assert code == 0, err
     assert [Run(path).state for path in runs()] == ["finished"] * 8
     assert "backend: latency p50 ms against eager" in out
     (compiled,) = [path for path in runs() if "-compile-s0-" in path.name]
     (eager,) = [path for path in runs() if "-eager-s0-" in path.name]
-    first = [Run(path).summary()["time/first_call_s"] for path in (compiled, eager)]
-    assert first[0] > 10 * first[1], "compiling starts from nothing"
+    compiled, eager = (Run(path).summary() for path in (compiled, eager))
+    assert compiled["time/first_call_s"] > 10 * eager["time/first_call_s"], "compiling starts from nothing"
+    more = compiled["memory/activations_mb"] - eager["memory/activations_mb"]
+    assert more < 10, "what the compiler takes is not what the model takes"
     assert Path("outputs/bench/compare.html").is_file()
