@@ -3,15 +3,19 @@
 import json
 import re
 import time
+import unicodedata
+from urllib.parse import quote
 
 import pytest
 from made_runs import make_run
 from playwright.sync_api import sync_playwright
 from test_compare import HOSTILE
 
-from cnnbench.compare.comparison import compare
+from cnnbench.compare.comparison import Options, compare
+from cnnbench.compare.figures import figure
 from cnnbench.compare.page import page as render
 from cnnbench.compare.records import read
+from cnnbench.compare.words import sentence
 from cnnbench.runs import write_atomic
 
 pytestmark = pytest.mark.slow
@@ -32,17 +36,19 @@ def show(browser, tmp_path):
     """`show(runs, **options)`: the page of these runs; afterwards it must have been quiet."""
     said, asked, tabs = [], [], []
 
-    def open_(runs, **options):
+    def open_(runs, asked_for=None, **options):
         file = tmp_path / "page.html"
-        file.write_text(render(compare(read([runs])), "these runs", file), encoding="utf-8")
+        file.write_text(render(compare(read([runs]), asked_for), "these runs", file), encoding="utf-8")
         return visit(file, **options)
 
-    def visit(file, **options):
+    def visit(file, address="", clock=False, **options):
         tab = browser.new_page(**{"viewport": {"width": 1280, "height": 900}} | options)
+        if clock:  # ours: it can be put forward
+            tab.clock.install()
         tab.on("console", lambda message: said.append(message.text))
         tab.on("pageerror", lambda error: said.append(str(error)))
         tab.on("request", lambda request: asked.append(request.url))
-        tab.goto(file.as_uri())
+        tab.goto(file.as_uri() + address)
         tab.wait_for_selector("html[data-ready]", state="attached")
         tabs.append(tab)
         return tab
@@ -80,6 +86,13 @@ def until(tab, expression, arg=None, seconds=30):
     while not tab.evaluate(expression, arg):
         assert time.monotonic() < end, expression
         time.sleep(0.02)
+
+
+def visible(text):
+    """As the page writes it: with controls that can be seen."""
+    return "".join(
+        f"\\u{{{ord(one):x}}}" if unicodedata.category(one) in ("Cc", "Cf") else one for one in text
+    )
 
 
 def rows(tab, section="rows"):
@@ -130,6 +143,100 @@ def test_filters_by_value_and_by_word(show, runs):
     tab.fill("#search", "nothing of that name")
     until(tab, "document.querySelectorAll('#rows tbody tr').length === 0")
     assert "Nothing matches the filters" in tab.inner_text("#curves")
+
+
+@pytest.mark.parametrize(
+    ("word", "configurations", "runs_"),
+    [
+        ("diverged", 1, 1),
+        ("state=diverged", 1, 1),
+        ("state=failed", 1, 1),
+        ("seed=1", 6, 6),
+        ("seed=10", 1, 1),
+        ("seed=2 norm=batch", 3, 3),
+        ("lr=0", 0, 0),
+    ],
+)
+def test_states_and_seeds_are_searched_like_settings(show, runs, word, configurations, runs_):
+    """A number is meant whole: seed=1 is not seed=10."""
+    make_run(runs, arch="vgg11", norm="batch", seed=10)
+    tab = show(runs)
+    tab.fill("#search", word)
+    until(tab, "n => document.querySelectorAll('#rows tbody tr').length === n", configurations)
+    assert len(rows(tab, "runs")) == runs_
+
+
+def test_an_address_that_is_wrong_counts_as_none(show, runs):
+    keys = ("off", "sort", "x", "axis", "map", "curve", "colour", "by", "a", "b", "smooth", "best", "logx")
+    states = [
+        None,
+        [1],
+        *(dict.fromkeys((*keys, "q"), value) for value in (None, 5, [5], {}, True)),
+        dict.fromkeys(keys, "x"),
+        {"sort": {"rows": 5}},
+        {"sort": {"rows": None, "runs": [], "errors": [5, True], "diff": ["A"]}},
+        {"off": {"arch.name": 5, "ops.norm": None, "__proto__": ["x"]}},
+        {"off": {"arch.name": [5], "ops.norm": {}}},
+        {"smooth": 7, "best": -3},
+        {"__proto__": {"q": "x"}, "constructor": 1},
+    ]
+    tab = show(runs)
+    page = tab.url
+    for state in states:
+        tab.goto(f"{page}#{quote(json.dumps(state))}")
+        tab.reload()
+        tab.wait_for_selector("html[data-ready]", state="attached", timeout=10_000)
+        drawn = ("#rows tbody tr", "#runs tbody tr", "main svg[role=img]")
+        assert [tab.locator(one).count() for one in drawn] == [6, 19, 4], state
+        assert "NaN" not in tab.inner_html("#curves svg[role=img]"), state
+        tab.fill("#search", "vgg11 norm=none")
+        until(tab, "document.querySelectorAll('#rows tbody tr').length === 1")
+
+
+def test_what_is_right_in_an_address_counts_beside_what_is_wrong(show, runs, tmp_path):
+    show(runs)
+    state = {"q": 5, "off": {"arch.name": ["vgg11"], "ops.norm": 5}, "sort": {"rows": ["params", False]}}
+    tab = show.visit(tmp_path / "page.html", address="#" + quote(json.dumps(state)))
+    assert [row[0] for row in rows(tab)] == ["alexnet"] * 2 + ["resnet18"] * 2
+    assert tab.is_visible("#rows th[aria-sort=ascending] >> text=params")
+
+
+@pytest.mark.parametrize(
+    ("options", "column", "direction"),
+    [
+        ({}, "val acc", "descending"),
+        ({"sort": "arch"}, "arch", "ascending"),
+        ({"sort": "test/acc"}, "test acc %", "descending"),
+        ({"sort": "data/test"}, "data/test", "ascending"),
+        ({"metric": "best/val_acc"}, "val acc %", "descending"),
+        ({"by": ("ops.norm",)}, "val acc", "descending"),
+    ],
+)
+def test_the_order_that_rows_come_in_is_said(show, runs, options, column, direction):
+    tab = show(runs, Options(**options))
+    sorted_ = tab.query_selector_all("#rows th:not([aria-sort=none])")
+    assert [(one.inner_text(), one.get_attribute("aria-sort")) for one in sorted_] == [(column, direction)]
+    assert tab.inner_text("#rows caption").endswith(f"; in order of {column}, {direction}")
+    first, other = rows(tab)[0], {"ascending": "descending", "descending": "ascending"}[direction]
+    sorted_[0].query_selector("button").click()
+    tab.wait_for_selector(f"#rows th[aria-sort={other}] >> text='{column}'")
+    assert tab.inner_text("#rows caption").endswith(f"; in order of {column}, {other}")
+    assert rows(tab)[0] != first or options.get("sort") == "data/test", "the same there, in all rows"
+
+
+def test_where_nothing_has_finished_no_order_is_said(show, tmp_path):
+    make_run(tmp_path / "runs", state="failed", error="no")
+    make_run(tmp_path / "runs", norm="none", state="failed", error="no")
+    tab = show(tmp_path / "runs")
+    assert "in order" not in tab.inner_text("#rows caption")
+    assert tab.query_selector("#rows th:not([aria-sort=none])") is None
+
+
+def test_the_caption_says_what_a_row_is_the_mean_of(show, runs):
+    assert "mean over the finished runs" in show(runs).inner_text("#rows caption")
+    by = show(runs, Options(by=("ops.norm",))).inner_text("#rows caption")
+    assert by.startswith("2 rows; test acc is the mean over families of architectures")
+    assert "over the finished runs" not in by
 
 
 def test_sorting_by_mouse_and_by_keyboard(show, runs):
@@ -192,7 +299,65 @@ def test_two_configurations_against_each_other(show, runs):
     until(tab, "!document.querySelector('#diff').innerText.includes('arch.name')")
     found = {row[0]: row[1:] for row in rows(tab, "diff")}
     assert found["ops.norm"][:2] == ["batch", "none"]
-    assert found["test acc % [95 %]"][2] == "-10.0 points"
+    assert found["test acc % [95 %]"] == ["91.00 [88.52, 93.48]", "81.00 [78.52, 83.48]", "-10.0 points"]
+    assert [found["n"][i].split(" ", 1) for i in (0, 1)] == [["3", "of 4 (1 failed)"], ["3"]]
+    [effect] = [
+        one
+        for one in compare(read([runs])).effects
+        if (one.axis, one.value, one.family) == ("ops.norm", "none", "vgg")
+    ]
+    paired = (
+        f"Of pairs in the family vgg, ops.norm=none against batch: {sentence(effect, figure('test/acc'))}"
+    )
+    assert paired in tab.inner_text("#diff")
+    tab.select_option("#choose-a", label="vgg11 none")
+    tab.select_option("#choose-b", label="vgg11 batch")
+    until(tab, "document.querySelector('#diff').innerText.includes('+10.0 points')")
+    assert paired in tab.inner_text("#diff"), "it says itself what is against what"
+
+
+def test_two_configurations_of_which_one_has_no_result_or_that_differ_in_much(show, runs):
+    for seed in range(3):
+        make_run(runs, arch="vgg11", norm="group", seed=seed, state="diverged", error="loss is nan")
+    tab = show(runs)
+    tab.select_option("#choose-a", label="vgg11 none")
+    tab.select_option("#choose-b", label="vgg11 group")
+    until(tab, "document.querySelector('#diff').innerText.includes('B: vgg11 group')")
+    found = {row[0]: row[1:] for row in rows(tab, "diff")}
+    assert found["n"] == ["3", "0 of 3 (3 diverged)", ""]
+    assert found["test acc % [95 %]"][1:] == ["-", ""]
+    assert "Effects has those of pairs" in tab.inner_text("#diff"), "neither is the baseline"
+    tab.select_option("#choose-b", label="resnet18 batch")
+    until(tab, "document.querySelector('#diff').innerText.includes('B: resnet18 batch')")
+    assert "Effects has those of pairs" in tab.inner_text("#diff")
+    tab.select_option("#choose-b", label="resnet18 none")
+    until(tab, "document.querySelector('#diff').innerText.includes('B: resnet18 none')")
+    assert "Of pairs, arch=resnet18 against vgg11: " in tab.inner_text("#diff")
+
+
+def test_cells_that_are_means_over_less_are_marked(show, runs):
+    for seed in range(3):
+        make_run(runs, arch="vgg11", norm="group", seed=seed, state="diverged", error="loss is nan")
+        make_run(runs, arch="vgg11", norm="none", lr=0.01, seed=seed)
+    tab = show(runs)
+    said = tab.inner_text("#map figcaption")
+    assert "†" in said
+    assert "at most 2" in said
+    tab.click("#map details.table summary")
+    tab.wait_for_selector("#map details.table table")
+    cells = {(row[0], row[1]): row[2:] for row in rows(tab, "map")}
+    assert cells["alexnet", "none"][1:] == ["2 of 3", "1"]
+    assert cells["vgg11", "batch"][1:] == ["3 of 4", "1"]
+    assert cells["vgg11", "none"][1:] == ["6", "2"]
+    assert cells["vgg11", "group"] == ["- %", "0 of 3", "0 of 1"]
+    drawn = tab.evaluate(
+        "[...document.querySelectorAll('#map svg[role=img] text')].map((e) => e.textContent)"
+    )
+    marked = [text for text in drawn if text.endswith("†")]
+    assert len(marked) == 6, "all but vgg11 with none"
+    assert "-†" in marked
+    tab.fill("#search", "lr=0.1 resnet18")
+    until(tab, "!document.querySelector('#map figcaption').innerText.includes('†')")
 
 
 def test_what_was_chosen_is_still_there_when_the_page_is_loaded_again(show, runs):
@@ -235,6 +400,20 @@ def test_on_a_phone_nothing_runs_off_the_page(show, runs, width):
     assert tab.locator("#tradeoff svg[role=img]").bounding_box()["width"] <= width
 
 
+def test_on_a_phone_the_accuracy_is_beside_the_settings(show, runs):
+    for seed in range(2):
+        make_run(runs, arch="efficientnet_b0", norm="instance", lr=0.001, seed=seed)
+    tab = show(runs, viewport={"width": 390, "height": 800})
+    assert rows(tab)[0][0] == "vgg11 batch 0.1"
+    for cell in tab.query_selector_all("#rows tbody td:nth-child(2)"):
+        box = cell.bounding_box()
+        assert box["x"] + box["width"] <= 390
+    box = tab.locator("#rows caption").bounding_box()
+    assert box["x"] + box["width"] <= 390
+    tab.set_viewport_size({"width": 1280, "height": 800})
+    until(tab, "document.querySelector('#rows tbody td').innerText === 'vgg11'")
+
+
 def test_dark_and_light(show, runs):
     def lightness(tab, what):
         colour = tab.evaluate(f"getComputedStyle(document.body).{what}")
@@ -254,6 +433,35 @@ def test_it_prints_without_its_controls(show, runs):
     assert len(tab.pdf()) > 20_000
 
 
+def test_on_paper_it_says_what_is_seen(show, runs):
+    """What the controls say on a screen: the filters, and which two configurations."""
+    tab = show(runs)
+    tab.emulate_media(media="print")
+    assert not tab.is_visible("#filtered")
+    tab.emulate_media(media="screen")
+    tab.fill("#search", "arch=")
+    tab.click("#axes details[data-axis='ops.norm'] summary")
+    tab.uncheck("#axes details[data-axis='ops.norm'] label:has-text('none') input")
+    until(tab, "document.querySelectorAll('#rows tbody tr').length === 3")
+    assert not tab.is_visible("#filtered")
+    tab.emulate_media(media="print")
+    assert tab.inner_text("#filtered") == (
+        "Filtered: 3 of 6 configurations, 10 of 19 runs; search “arch=”; without ops.norm=none"
+    )
+    heads = [one.inner_text() for one in tab.query_selector_all("#diff th")]
+    assert heads[1:3] == ["A: vgg11 batch", "B: resnet18 batch"]
+    assert not tab.is_visible("#diff .controls")
+
+
+def test_on_paper_all_rows_are_there(show, tmp_path):
+    for seed in range(101):
+        make_run(tmp_path / "runs", seed=seed)
+    tab = show(tmp_path / "runs")
+    assert tab.locator("#runs tbody tr").count() == 100
+    tab.pdf()
+    assert tab.locator("#runs tbody tr").count() == 101
+
+
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
 def test_hostile_texts_are_shown_as_text(show, tmp_path, text):
     folder = tmp_path / "hostile"
@@ -267,9 +475,15 @@ def test_hostile_texts_are_shown_as_text(show, tmp_path, text):
     assert tab.evaluate("document.scripts.length") == 4
     settings = tab.evaluate("[...document.querySelectorAll('#rows td')].map((cell) => cell.textContent)")
     # A cell has its text whole: a long one behind its beginning.
-    assert any(cell.endswith(text) for cell in settings)
+    assert any(cell.endswith(visible(text)) for cell in settings)
     errors = tab.evaluate("[...document.querySelectorAll('#errors pre')].map((cell) => cell.textContent)")
-    assert errors == [" ".join(f"RuntimeError: {text}".split())]
+    assert errors == [visible(" ".join(f"RuntimeError: {text}".split()))]
+    for summary in tab.query_selector_all("details.table > summary"):
+        summary.click()
+    seen = tab.evaluate(
+        "[...document.querySelectorAll('body :not(script)')].map((e) => e.textContent).join('')"
+    )
+    assert not {one for one in seen if unicodedata.category(one) in ("Cc", "Cf")} - {"\n"}
     assert tab.evaluate("document.documentElement.scrollWidth") <= 1280
 
 
@@ -369,18 +583,30 @@ def test_300_runs_of_50_epochs_fit_into_the_budget(show, tmp_path):
 
 
 def test_a_watched_page_shows_what_has_become_of_the_runs(show, runs, tmp_path):
+    """As soon as nobody works with it: who is in a field may be about to type."""
+
     def text():
         return render(compare(read([runs])), "these runs", tmp_path / "page.html", reload_s=5)
 
     show(runs)
     file = tmp_path / "page.html"
     write_atomic(file, text())
-    tab = show.visit(file)
+    tab = show.visit(file, clock=True)
+    tab.evaluate("document.body.dataset.loaded = 'once'")
     tab.fill("#search", "vgg")
     make_run(runs, arch="vgg16", seed=0)
     write_atomic(file, text())
-    tab.wait_for_selector("#rows >> text=vgg16", timeout=60_000)  # it waits until nobody works with it
+    tab.clock.fast_forward(30_000)
+    time.sleep(1)  # in which it would be loaded
+    assert tab.get_attribute("body", "data-loaded") == "once"
+    tab.locator("#search").blur()
+    tab.clock.fast_forward(10_000)
+    tab.wait_for_selector("#rows >> text=vgg16")
     assert tab.input_value("#search") == "vgg", "what was searched for is still searched for"
+    tab.evaluate("document.body.dataset.loaded = 'once'")
+    tab.focus("#search")
+    tab.clock.fast_forward(65_000)
+    tab.wait_for_selector("body:not([data-loaded])", state="attached")  # a field that is left alone
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -21,6 +21,7 @@ from typing import Any
 from urllib.parse import quote
 
 from cnnbench.compare.comparison import Comparison
+from cnnbench.compare.figures import figure
 from cnnbench.compare.plain import plain
 from cnnbench.compare.records import Record
 
@@ -62,10 +63,23 @@ def _data(found: Comparison, title: str, where: Path) -> dict[str, Any]:
         run["href"] = quote(os.path.relpath(record.run.path.absolute(), folder)) + "/"
     return data | {
         "title": title,
+        "order": _order(found),
+        "pooled": bool(found.options.by),
         "made": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
         "costs": sorted(key for key in data["figures"] if "latency" in key or "memory" in key),
         "curves": {str(record.run.path): curves for record in found.records if (curves := _curves(record))},
     }
+
+
+def _order(found: Comparison) -> dict[str, Any] | None:
+    """What the rows come sorted by; None where no row has it."""
+    key = found.options.sort or found.kind.order
+    for axis in (key, f"{key}.name"):
+        if found.options.sort and axis in found.columns:
+            return {"key": axis, "label": axis.removesuffix(".name"), "down": False}
+    one = figure(key)
+    there = any(row.mean(key) is not None for row in found.rows)
+    return {"key": key, "label": one.label, "down": one.higher} if there else None
 
 
 def _varying(found: Comparison) -> list[str]:

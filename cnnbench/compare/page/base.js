@@ -10,33 +10,56 @@ const plain = (key, value) =>
 const data = JSON.parse(document.getElementById("data").textContent, plain);
 const metric = data.figures[data.metric] ?? { label: data.metric, share: false, higher: true };
 
-const state = Object.assign(
-  {
-    q: "",
-    off: {},
-    sort: {},
-    x: "",
-    logx: true,
-    axis: "",
-    map: "",
-    curve: "val/acc",
-    logy: false,
-    smooth: 0,
-    colour: "",
-    best: 10,
-    by: "configuration",
-    a: "",
-    b: "",
-  },
-  readState(),
-);
+const DEFAULTS = {
+  q: "",
+  off: {},
+  sort: {},
+  x: "",
+  logx: true,
+  axis: "",
+  map: "",
+  curve: "val/acc",
+  logy: false,
+  smooth: 0,
+  colour: "",
+  best: 10,
+  by: "configuration",
+  a: "",
+  b: "",
+  tradeoffTable: false,
+  effectsTable: false,
+  mapTable: false,
+  curvesTable: false,
+};
+// What the members of a default without any look like: filtered values by axis, column and direction by table.
+const MEMBERS = { off: [""], sort: ["", false] };
+const state = readState();
 
+/** Whether a value has the type of an example. A list of one example stands for one of any length. */
+function like(value, example) {
+  if (!Array.isArray(value) || !Array.isArray(example))
+    return value !== null && typeof value === typeof example && Array.isArray(value) === Array.isArray(example);
+  return (
+    (example.length === 1 || value.length === example.length) &&
+    value.every((one, i) => like(one, example[i % example.length]))
+  );
+}
+
+/** The state in the address, which anybody may have written: what is not of its type is as by default. */
 function readState() {
+  let found = {};
   try {
-    return JSON.parse(decodeURIComponent(location.hash.slice(1)));
+    found = JSON.parse(decodeURIComponent(location.hash.slice(1))) ?? {};
   } catch {
-    return {};
+    /* no state, or none of ours */
   }
+  const read = ([key, usual]) => {
+    if (!Object.hasOwn(found, key) || !like(found[key], usual)) return [key, usual];
+    if (!(key in MEMBERS)) return [key, found[key]];
+    const members = Object.entries(found[key]).filter(([, value]) => like(value, MEMBERS[key]));
+    return [key, Object.fromEntries(members)];
+  };
+  return Object.fromEntries(Object.entries(DEFAULTS).map(read));
 }
 
 /** The values of an axis that are filtered out. */
@@ -61,11 +84,15 @@ function el(tag, properties = {}, ...children) {
     if (key in made) made[key] = value;
     else made.setAttribute(key, value);
   }
-  made.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  const there = children.flat().filter((child) => child !== null && child !== undefined);
+  made.append(...there.map((child) => (typeof child === "string" ? legible(child) : child)));
   return made;
 }
 
-const short = (text, most = 48) => (text.length > most ? text.slice(0, most - 1) + "…" : text);
+/** Controls as `\u{202e}`: they would turn what follows around, or not be seen. Those inside letters stay. */
+const legible = (text) =>
+  text.replace(/(?![\t\n\u200c\u200d])[\p{Cc}\p{Cf}]/gu, (one) => `\\u{${one.codePointAt(0).toString(16)}}`);
+const short = (text, most = 48) => legible(text.length > most ? text.slice(0, most - 1) + "…" : text);
 const name = (axis) => axis.replace(/\.name$/, "");
 
 // Numbers ---------------------------------------------------------------------------------------------
@@ -109,11 +136,16 @@ const folded = (text) =>
 
 // Tables ----------------------------------------------------------------------------------------------
 
-/** A table whose columns sort. columns: {name, value(row), text?(row), node?(row), number?}. */
-function table(key, caption, columns, rows, most = 100) {
-  const [by, down] = state.sort[key] ?? [null, false];
-  const column = columns.find((one) => one.name === by);
-  if (column) {
+/**
+ * A table whose columns sort. columns: {name, title?, value(row), text?(row), node?(row), number?}.
+ * given: the column and the direction by which the rows come sorted, [null, false] for neither.
+ */
+function table(key, caption, columns, rows, given = [null, false], most = 100) {
+  const asked = Object.hasOwn(state.sort, key) ? state.sort[key] : given;
+  const column = columns.find((one) => one.name === asked[0]);
+  const [by, down] = column ? asked : given;
+  if (by !== null) caption += `; in order of ${column?.title ?? by}, ${down ? "descending" : "ascending"}`;
+  if (column && asked !== given) {
     const known = (row) => {
       const value = column.value(row);
       return value === null || value === undefined || value === "-" ? null : value;
@@ -134,7 +166,7 @@ function table(key, caption, columns, rows, most = 100) {
     const button = el(
       "button",
       { type: "button", onclick: () => set({ sort: { ...state.sort, [key]: next } }) },
-      short(one.name),
+      short(one.title ?? one.name, 200),
     );
     button.dataset.sort = `${key}/${one.name}`;
     return el("th", { scope: "col", className: one.number ? "number" : "", "aria-sort": direction }, button);

@@ -3,6 +3,7 @@
 
 const label = (row) => short(data.axes.map((axis) => row.settings[axis]).join(" "), 60);
 const groupings = ["family", ...data.axes];
+const outOf = (n, all) => (n === all ? String(n) : `${n} of ${all}`);
 const group = (row, by) => (by === "family" ? row.family : row.settings[by]) ?? "-";
 
 /** Of rows with an x and a score: those that no other on the same data beats in both. */
@@ -198,17 +199,31 @@ function drawMap(section, rows) {
   section.querySelector(".controls").replaceChildren(choose("setting", "map", axes, name));
   const cells = d3
     .flatRollup(
-      rows.filter((row) => row.score),
-      (of) => ({ mean: d3.mean(of, (row) => row.score.mean), n: d3.sum(of, (row) => row.n), of: of.length }),
+      rows,
+      (of) => ({
+        mean: d3.mean(of, (row) => row.score?.mean),
+        n: d3.sum(of, (row) => row.n),
+        runs: d3.sum(of, (row) => row.of),
+        scored: of.filter((row) => row.score).length,
+        of: of.length,
+      }),
       (row) => row.settings["arch.name"],
       (row) => row.settings[state.map],
     )
     .map(([arch, value, cell]) => ({ arch, value, ...cell }));
+  const most = d3.max(cells, (cell) => cell.scored);
+  // Its mean is over other things than that of its neighbours.
+  const partial = (cell) => cell.n < cell.runs || cell.scored < most;
+  const [runsOf, configurationsOf] = [
+    (cell) => outOf(cell.n, cell.runs),
+    (cell) => outOf(cell.scored, cell.of),
+  ];
   const inks = d3.scaleSequential(
     d3.extent(cells, (cell) => cell.mean),
     d3.interpolateViridis,
   );
-  const dark = (cell) => d3.lab(inks(cell.mean)).l < 60;
+  const ink = (cell) =>
+    cell.mean === undefined ? "currentColor" : d3.lab(inks(cell.mean)).l < 60 ? "#fff" : "#000";
   const order = [
     ...new Set(
       data.effects
@@ -219,19 +234,35 @@ function drawMap(section, rows) {
   const values = d3.sort(new Set(cells.map((cell) => cell.value)), (value) => order.indexOf(value)),
     archs = [...new Set(cells.map((cell) => cell.arch))].sort();
   const marks = [
-    Plot.cell(cells, { x: "value", y: "arch", fill: (cell) => inks(cell.mean), inset: 1 }),
+    Plot.cell(
+      cells.filter((cell) => cell.scored),
+      { x: "value", y: "arch", fill: (cell) => inks(cell.mean), inset: 1 },
+    ),
     Plot.text(cells, {
       x: "value",
       y: "arch",
-      text: (cell) => (scale * cell.mean).toFixed(metric.share ? 1 : 3),
-      fill: (cell) => (dark(cell) ? "#fff" : "#000"),
+      text: (cell) =>
+        (cell.scored ? (scale * cell.mean).toFixed(metric.share ? 1 : 3) : "-") + (partial(cell) ? "†" : ""),
+      fill: ink,
       fontSize: 12,
     }),
+    Plot.tip(
+      cells,
+      Plot.pointer({
+        x: "value",
+        y: "arch",
+        title: (cell) =>
+          `${short(cell.arch)}, ${name(state.map)}=${short(cell.value)}: ${number(cell.mean)}\nruns with a result: ${runsOf(cell)}\nconfigurations: ${configurationsOf(cell)}`,
+      }),
+    ),
   ];
   chart(
     section.querySelector(".body"),
     "map",
-    `Mean ${metric.label}${unit} of each architecture with each value of ${name(state.map)}, over what else was varied.`,
+    `Mean ${metric.label}${unit} of each architecture with each value of ${name(state.map)}, over what else was varied.` +
+      (cells.some(partial)
+        ? ` †: runs without a result are left out of this mean, or it is over fewer configurations than others (at most ${most}).`
+        : ""),
     marks,
     {
       height: 60 + 30 * archs.length,
@@ -249,8 +280,8 @@ function drawMap(section, rows) {
         text: (cell) => number(cell.mean) + unit,
         number: true,
       },
-      { name: "runs", value: (cell) => cell.n, number: true },
-      { name: "configurations", value: (cell) => cell.of, number: true },
+      { name: "runs", value: (cell) => cell.n, text: runsOf, number: true },
+      { name: "configurations", value: (cell) => cell.scored, text: configurationsOf, number: true },
     ],
     cells,
   );
@@ -273,6 +304,8 @@ function drawCurves(section, rows) {
   if (section.hidden) return;
   if (state.by !== "configuration" && !groupings.includes(state.by)) state.by = "configuration";
   if (!keys.includes(state.curve)) state.curve = keys.includes("val/acc") ? "val/acc" : keys[0];
+  state.smooth = Math.min(Math.max(state.smooth, 0), 0.95);
+  state.best = Math.max(state.best, 1);
   const range = el("input", {
     type: "range",
     min: 0,

@@ -1,7 +1,7 @@
 "use strict";
 // Head, filters, tables, and what is drawn when.
 
-const ROW_OF = new Map(data.rows.flatMap((row) => row.runs.map((path) => [path, row])));
+const RUN_AT = new Map(data.runs.map((run) => [run.path, run]));
 const valuesOf = (axis) =>
   [...new Set(data.rows.map((row) => row.settings[axis]).concat(data.runs.map((run) => run.settings[axis])))]
     .filter((value) => value !== undefined)
@@ -11,7 +11,7 @@ const body = (id) => section(id).querySelector(".body");
 
 function head() {
   const total = d3.sum(Object.values(data.states));
-  section("title").textContent = document.title = `Comparison of ${data.title}`;
+  section("title").textContent = document.title = `Comparison of ${legible(data.title)}`;
   section("counts").replaceChildren(
     `${total} runs: `,
     ...Object.entries(data.states).flatMap(([name, n], i) => [
@@ -56,19 +56,52 @@ function filters() {
 
 /** `norm=none`, for the search. */
 const said = (settings) => Object.entries(settings).map(([key, value]) => `${name(key)}=${value}`);
+/** States and seeds of runs as the settings that they are in the terminal. */
+const saidOf = (runs) => [
+  ...new Set(runs.flatMap((run) => [`state=${run.state}`, ...(run.seed === "" ? [] : [`seed=${run.seed}`])])),
+];
 
 /** Whether the filters leave a configuration or a run. */
-function passes(settings, text) {
+function passes(settings, texts) {
   if (data.axes.some((axis) => off(axis).includes(settings[axis]))) return false;
-  const said = text.toLowerCase();
+  const said = texts.join(" ").toLowerCase() + " ";
   return state.q
     .toLowerCase()
     .split(/\s+/)
-    .every((word) => said.includes(word));
+    .every((word) => said.includes(/=[\d.]*\d$/.test(word) ? word + " " : word)); // seed=1 is not seed=10
 }
 
-const settingsOf = (one) =>
-  data.axes.map((axis) => ({ name: name(axis), value: (row) => row.settings[axis] ?? "-" }));
+/** What the filters say, for paper: there they cannot be seen. */
+function filtered() {
+  const words = state.q.trim() ? [`search “${state.q.trim()}”`] : [];
+  for (const axis of data.axes) {
+    const left = valuesOf(axis).filter((value) => off(axis).includes(value));
+    if (left.length) words.push(`without ${name(axis)}=${left.map((value) => short(value)).join(", ")}`);
+  }
+  return words.length ? "Filtered: " + [section("matches").textContent, ...words].join("; ") : "";
+}
+
+/** `3`, or `2 of 3 (1 diverged)`: the runs of a row that have the metric. */
+function runsOf(row) {
+  const rest = Object.entries(row.states).filter(([state]) => state !== "finished");
+  const without = (row.states.finished ?? 0) - row.n;
+  if (without) rest.push([`without ${metric.label}`, without]);
+  return row.n === row.of
+    ? String(row.n)
+    : `${row.n} of ${row.of} (${rest.map(([state, n]) => `${n} ${state}`).join(", ")})`;
+}
+
+/** The settings, a column each; on a phone one for all, so that what came out stands beside them. */
+const narrow = matchMedia("(max-width: 600px)");
+const settingsOf = () =>
+  narrow.matches
+    ? [
+        {
+          name: data.axes.map(name).join(" "),
+          value: (row) => data.axes.map((axis) => row.settings[axis] ?? "-").join(" "),
+        },
+      ]
+    : data.axes.map((axis) => ({ name: name(axis), value: (row) => row.settings[axis] ?? "-" }));
 const figuresOf = (keys) =>
   keys
     .filter((key) => data.figures[key])
@@ -80,33 +113,30 @@ const figuresOf = (keys) =>
     }));
 
 function drawRows(rows) {
+  const n = { name: "n", value: (row) => row.n, text: runsOf };
+  const score = {
+    name: metric.label + unit,
+    value: (row) => row.score?.mean ?? null,
+    text: (row) => interval(row.score),
+    number: true,
+  };
+  const { key, label, down } = data.order ?? { key: null, label: null, down: false };
+  const over = data.pooled
+    ? "over families of architectures, each counted once (of one family alone, over its runs),"
+    : "over the finished runs";
   body("rows").replaceChildren(
     ...table(
       "rows",
-      `${rows.length} configurations; accuracies are means over the finished runs with 95 % intervals`,
+      `${rows.length} ${data.pooled ? "rows" : "configurations"}; ${metric.label} is the mean ${over} with its 95 % interval`,
       [
         ...settingsOf(),
-        {
-          name: "n",
-          value: (row) => row.n,
-          text: (row) =>
-            row.n === row.of
-              ? String(row.n)
-              : `${row.n} of ${row.of} (${Object.entries(row.states)
-                  .filter(([name]) => name !== "finished")
-                  .map(([name, n]) => `${n} ${name}`)
-                  .join(", ")})`,
-        },
-        {
-          name: metric.label + unit,
-          value: (row) => row.score?.mean ?? null,
-          text: (row) => interval(row.score),
-          number: true,
-        },
+        ...(narrow.matches ? [score, n] : [n, score]),
         ...figuresOf(
-          ["best/val_acc", "params", "macs", ...data.costs, "time/images_per_s", "time/wall_s"].filter(
-            (key) => key !== data.metric,
-          ),
+          [
+            ...new Set(
+              ["best/val_acc", key, "params", "macs", ...data.costs, "time/images_per_s", "time/wall_s"],
+            ),
+          ].filter((key) => key !== data.metric),
         ),
         {
           name: "again",
@@ -116,6 +146,7 @@ function drawRows(rows) {
         },
       ],
       rows,
+      [key === data.metric ? score.name : label, down],
     ),
   );
 }
@@ -224,19 +255,42 @@ function drawDiff() {
     b: interval(b.score),
     change: a.score && b.score ? `${signed(b.score.mean - a.score.mean)} ${metric.share ? "points" : ""}` : "",
   };
+  const n = { key: "n", a: runsOf(a), b: runsOf(b), change: "" };
   body("diff").replaceChildren(
     ...table(
       "diff",
       "What differs, and what came out",
       [
         { name: "setting or figure", value: (row) => row.key },
-        { name: "A", value: (row) => row.a },
-        { name: "B", value: (row) => row.b },
+        { name: "A", title: "A: " + state.a, value: (row) => row.a },
+        { name: "B", title: "B: " + state.b, value: (row) => row.b },
         { name: "B against A", value: (row) => row.change },
       ],
-      [...settings, score, ...figures],
+      [...settings, n, score, ...figures],
     ),
+    el("p", {}, paired(a, b)),
   );
+}
+
+/** What is known of the difference beyond that of two means: the effect, where one axis is all that differs. */
+function paired(a, b) {
+  if (data.effects.length === 0) return "B against A is a difference of means, without an interval of its own.";
+  const differ = data.axes.filter(
+    (axis) => !data.select.includes(axis) && a.settings[axis] !== b.settings[axis],
+  );
+  const pair = differ.length === 1 ? [a, b].map((row) => row.settings[differ[0]]) : [];
+  // Over families where the rows are, and of architectures, which are in no common family.
+  const families = [a.family, ...(data.pooled || differ[0] === "arch.name" ? [""] : [])];
+  const effect = data.effects.find(
+    (one) =>
+      one.axis === differ[0] &&
+      pair.includes(one.baseline) &&
+      pair.includes(one.value) &&
+      families.includes(one.family),
+  );
+  if (!effect) return "B against A is a difference of means; Effects has those of pairs, with their intervals.";
+  const where = effect.family ? ` in the family ${effect.family}` : "";
+  return `B against A is a difference of means. Of pairs${where}, ${name(effect.axis)}=${effect.value} against ${effect.baseline}: ${effect.words}`;
 }
 
 function drawMethods() {
@@ -261,13 +315,19 @@ function draw() {
   const kept = document.activeElement?.dataset?.sort ?? null,
     id = document.activeElement?.id;
   const rows = data.rows.filter((row) =>
-    passes(row.settings, [row.family, row.command, ...said(row.settings)].join(" ")),
+    passes(row.settings, [
+      row.family,
+      row.command,
+      ...said(row.settings),
+      ...saidOf(row.runs.map((path) => RUN_AT.get(path))),
+    ]),
   );
   const runs = data.runs.filter((run) =>
-    passes(run.settings, [run.name, run.state, run.experiment, run.error, ...said(run.settings)].join(" ")),
+    passes(run.settings, [run.name, run.experiment, run.error, ...said(run.settings), ...saidOf([run])]),
   );
   section("matches").textContent =
     `${rows.length} of ${data.rows.length} configurations, ${runs.length} of ${data.runs.length} runs`;
+  section("filtered").textContent = legible(filtered());
   for (const made of section("axes").children)
     made.classList.toggle("narrowed", off(made.dataset.axis).length > 0);
   drawRows(rows);
@@ -299,9 +359,14 @@ addEventListener("resize", () => {
     set({});
   }
 });
+// On paper there is nothing to press.
+addEventListener("beforeprint", () => {
+  for (const more of document.querySelectorAll("button.more")) more.click();
+});
 if (data.reload_s) {
-  // A page that somebody reads or works with stays as it is.
+  // A page that somebody reads or works with stays as it is; who is in a field may be about to type.
   let touched = 0;
+  const rest = () => (document.activeElement?.matches("input, select") ? 60_000 : 10_000);
   for (const kind of ["pointerdown", "keydown", "input", "wheel", "touchmove"])
     addEventListener(
       kind,
@@ -311,6 +376,6 @@ if (data.reload_s) {
       { passive: true },
     );
   setInterval(() => {
-    if (Date.now() - touched > 10000) location.reload();
+    if (Date.now() - touched > rest()) location.reload();
   }, 1000 * data.reload_s);
 }
