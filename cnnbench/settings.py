@@ -216,7 +216,7 @@ class Device(Section):
     accelerator: Literal["auto", "cpu", "gpu", "mps"]
     precision: Literal["32-true", "tf32", "bf16-mixed", "16-mixed", "64-true"]
     memory_format: Literal["auto", "contiguous", "channels_last"]
-    threads: Count | None
+    threads: Annotated[int, Field(ge=1, le=1024)] | None
     # Left out of the identity where they change nothing: a run of one process stays what it was.
     compile: Annotated[bool, Field(exclude_if=lambda asked: not asked)] = False
     devices: Annotated[Count, Field(exclude_if=lambda count: count == 1)] = 1
@@ -418,7 +418,15 @@ class Bench(Settings):
             )
         if self.parity and self.tune:
             raise ValueError("tune=true: one thing at a time; allowed with parity=false alone")
+        if self.backend != "eager" and (self.parity or self.tune):
+            what = "parity=true compares all backends" if self.parity else "tune=true trains with torch"
+            raise ValueError(f"backend={self.backend}: {what}; allowed with it: eager")
         return self
+
+    def measured_otherwise(self, config: Mapping[str, Any]) -> str:
+        """How an earlier measurement of the same choice was made, where that differs; else empty."""
+        said = {key: config.get(key) for key in ("rounds", "round_s", "memory_limit_gb")}
+        return " ".join(f"{key}={shown(value)}" for key, value in said.items() if value != getattr(self, key))
 
     @property
     def label(self) -> str:

@@ -255,7 +255,10 @@ def train(settings: Settings, run: Run, *, brief: bool = False) -> float:
 
             answer_agent(settings, run)
         if not brief:
-            ui.console.print(f"already {state}: shown from disk (force=true trains it again)", style="dim")
+            again = f"force=true {'measures' if isinstance(settings, Bench) else 'trains'} it again"
+            ui.console.print(f"already {state}: shown from disk ({again})", style="dim")
+            if isinstance(settings, Bench) and (other := settings.measured_otherwise(run.config())):
+                ui.console.print(f"it was measured with {other}", style="yellow", highlight=False)
     else:
         with ui.console.status("starting"):  # torch and Lightning take seconds to import
             work = pkgutil.resolve_name(settings.work)

@@ -135,7 +135,7 @@ def run_table(run: Run, lines: Iterable[tuple[str, str | Text]] = ()) -> Table:
             "val accuracy", percent(summary["best/val_acc"]) + f"   (loss {summary['best/val_loss']:.4f})"
         )
     if "test/acc" in summary:
-        more = f"loss {summary['test/loss']:.4f}"
+        more = f"loss {summary['test/loss']:.4f}" if "test/loss" in summary else "no loss"
         if summary.get("data/classes", 0) > 5:
             more += f", top-5 {percent(summary['test/top5'])}"
         table.add_row("test accuracy", f"{percent(summary['test/acc'])}   ({more})")

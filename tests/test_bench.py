@@ -101,6 +101,8 @@ def test_a_measurement_is_a_run(cli):
     again, _, said = cli("bench", *BASIC, "batch_sizes=[1,4]", "rounds=5")
     assert again == 0
     assert "already finished" in said
+    assert "force=true measures it again" in said
+    assert "it was measured with rounds=2\n" in said
     assert len(runs()) == 1
 
     code, out, _ = cli("compare", "outputs", "--json", "-")
@@ -126,6 +128,9 @@ def test_a_measurement_is_a_run(cli):
         (["memory_limit_gb=0"], "memory_limit_gb=0: should be greater than 0"),
         (["device=gpu"], "device.accelerator=gpu: not here; there are: cpu"),
         (["-m", "seed=0,1", "sweep.jobs=2"], "sweep.jobs=2: measurements side by side disturb each other"),
+        (["backend=onnxruntime", "tune=true"], "backend=onnxruntime: tune=true trains with torch; allowed"),
+        (["backend=compile", "parity=true"], "backend=compile: parity=true compares all backends; allowed"),
+        (["device.threads=100000"], "device.threads=100000: should be less than or equal to 1024"),
         (["bakend=eager"], "bakend: no such setting; did you mean backend?"),
         (["ops.norm=batch"], "ops.norm=batch with arch=mlp"),
     ],
@@ -215,6 +220,17 @@ def test_what_passes_between_layers_and_memory():
     conv, relu, flatten, linear = 16 + 32, 32 + 32, 32 + 32, 32 + 5
     assert numbers == conv + relu + flatten + linear
     assert weights == 18 + 32 * 5 + 5
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_openvino_tells_nobody_and_ends(cli, monkeypatch, tmp_path):
+    """Its telemetry left a process that held the pipe open: a measurement that was over waited for ever."""
+    pytest.importorskip("openvino")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    code, _, err = cli("bench", *BASIC, "backend=openvino", "batch_sizes=[1]")
+    assert code == 0, err
+    assert not (tmp_path / "intel").exists(), "that is where it keeps who it tells about"
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from cnnbench.compare.records import read, record
 from cnnbench.compare.terminal import picture
 from cnnbench.errors import InputError
 from cnnbench.family import family
+from cnnbench.runs import Run
 
 
 @pytest.fixture
@@ -198,6 +199,47 @@ class TestAxes:
     )
     def test_families(self, arch, expected):
         assert family(arch) == expected
+
+
+class TestMeasured:
+    @pytest.fixture
+    def both(self, run, tmp_path):
+        """A trained run, and two measurements of its model in different ways."""
+        trained = Run(run(seed=0).path)
+        found = [record(trained)]
+        for backend, latency in (("eager", 2.0), ("compile", 1.0)):
+            config = trained.config() | {"verb": "bench", "backend": backend}
+            path = tmp_path / backend
+            path.mkdir()
+            (path / "config.yaml").write_text(json.dumps(config))
+            (path / "status.json").write_text(json.dumps(trained.status() | {"verb": "bench"}))
+            figures = {"time/latency_p50_ms": latency, "time/inference_images_per_s": 5000 / latency,
+                       "memory/activations_mb": 3.0, "time/load_s": 1.0}  # fmt: skip
+            (path / "summary.json").write_text(json.dumps(figures))
+            found.append(record(Run(path)))
+        assert [one.verb for one in found] == ["train", "bench", "bench"]
+        return found
+
+    def test_each_way_has_columns_of_its_own(self, both):
+        headers, rows = words.table(compare(both))
+        row = dict(zip(headers, rows[0], strict=True))
+        assert row["latency p50 ms (backend=compile)"] == "1"
+        assert row["latency p50 ms (backend=eager)"] == "2"
+        assert row["inference images/s (backend=compile)"] == "5 k"
+        assert row["activations MB (backend=eager)"] == "3"
+        assert any(
+            note.startswith("2 finished measurements of cnnbench bench") for note in compare(both).notes
+        )
+
+    def test_of_one_way_the_columns_need_no_name_of_it(self, both):
+        headers, _ = words.table(compare(both[:2]))
+        assert headers[-3:] == ["latency p50 ms", "inference images/s", "activations MB"]
+
+    @pytest.mark.parametrize("way", ["", " (backend=eager)", " (accelerator=cpu, name=cpu)"])
+    def test_how_it_was_measured_says_nothing_about_the_figure(self, way):
+        latency, speed = figure(f"latency_p50_ms{way}"), figure(f"inference_images_per_s{way}")
+        assert (latency.higher, latency.share, latency.shown(0.0907)) == (False, False, "0.0907")
+        assert (speed.higher, speed.share, speed.shown(5000)) == (True, False, "5 k")
 
 
 class TestEffects:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
@@ -216,9 +217,16 @@ def _onnxruntime(spec: Spec) -> Callable[[Any], Any]:
     return lambda some: session.run(None, {name: some})[0]
 
 
-def _openvino(spec: Spec) -> Callable[[Any], Any]:
-    import openvino as ov
+def openvino() -> Any:
+    """OpenVINO, without the package through which it would tell a server of each import."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
 
+    return openvino
+
+
+def _openvino(spec: Spec) -> Callable[[Any], Any]:
+    ov = openvino()
     # It would compute in bfloat16 wherever the CPU can, and so not what the other backends compute.
     precision = "bf16" if spec.device["precision"] == "bf16-mixed" else "f32"
     options = {"INFERENCE_NUM_THREADS": int(spec.device["threads"]), "INFERENCE_PRECISION_HINT": precision}

@@ -59,7 +59,7 @@ def _prepare(spec: Spec) -> None:
     if spec.settings.backend == "onnxruntime" and spec.task == "memory":
         import onnxruntime  # noqa: F401 - without torch: as it would be deployed
     elif spec.settings.backend == "openvino" and spec.task == "memory":
-        import openvino  # noqa: F401
+        backends.openvino()
     else:
         import torch
 

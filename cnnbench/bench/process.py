@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from cnnbench.bench.probe import PREFIX
@@ -63,10 +65,12 @@ def measure(spec: Spec, said: Callable[[str], None] = lambda what: None) -> dict
                     said(last)
                 else:
                     found = told["found"]
-                    process.stdin.close()
-            code = process.wait()
+                    break  # what a library started may hold the pipe open for ever
+            code = 0 if found is not None else process.wait()
         finally:
-            process.kill()  # also when this process is told to end
+            # With all that it started, also when this process is told to end.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             for pipe in (process.stdin, process.stdout):
                 if pipe is not None and not pipe.closed:

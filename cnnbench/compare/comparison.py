@@ -11,7 +11,7 @@ from cnnbench.compare import configurations as configs
 from cnnbench.compare.configurations import Configuration
 from cnnbench.compare.effects import Effect, effects
 from cnnbench.compare.figures import Figure, Kind, figure, known
-from cnnbench.compare.measured import joined
+from cnnbench.compare.measured import JOINED, joined
 from cnnbench.compare.notes import notes_on, tuning, unpaired
 from cnnbench.compare.records import Record, once
 from cnnbench.compare.rows import Row, ordered, rows_by, rows_of
@@ -68,8 +68,9 @@ class Comparison:
     @property
     def columns_of_figures(self) -> list[str]:
         """The figures that a table has beside the metric: those of its kind, and what was measured."""
-        measured = sorted({k for r in self.records for k in r.figures if k.startswith("latency_p50_ms")})
-        return [*self.kind.columns, *(measured if len(measured) == 1 else [])]
+        there = sorted({key for record in self.records for key in record.figures})
+        measured = [key for name in JOINED.values() for key in there if key.partition(" (")[0] == name]
+        return [*self.kind.columns, *measured]
 
     @property
     def states(self) -> Counter[str]:

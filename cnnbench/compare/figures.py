@@ -85,6 +85,10 @@ LABELS = {
     "memory/activations_mb": "activations MB",
     "memory/process_mb": "process MB",
     "memory/training_activations_mb": "training MB",
+    # Of a measurement, beside what was trained; see `measured`.
+    "latency_p50_ms": "latency p50 ms",
+    "inference_images_per_s": "inference images/s",
+    "memory_activations_mb": "activations MB",
 }
 
 
@@ -121,8 +125,12 @@ KINDS = {"train": TRAINED, "bench": MEASURED}
 
 
 def figure(key: str) -> Figure:
-    """What is known of a key; also of one that a later version of cnnbench writes."""
-    name = key.rpartition("/")[2]
+    """What is known of a key; also of one that a later version of cnnbench writes.
+
+    What stands behind it in brackets says how it was measured, and nothing about the figure.
+    """
+    base, bracket, way = key.partition(" (")
+    name = base.rpartition("/")[2]
     share = any(word in name for word in ("acc", "top5", "top1", "ece"))
     higher = (share and "ece" not in name) or name.endswith(("per_s", "flops")) or name.startswith("share_of")
     if name.endswith("_s") and not name.endswith("per_s"):
@@ -131,11 +139,11 @@ def figure(key: str) -> Figure:
         shown = ui.percent
     elif name.startswith("share_of"):
         shown = _percent  # of what was measured: a cache may exceed it
-    elif key in ("params", "macs", "time/flops", "time/ceiling_flops") or name.endswith("per_s"):
+    elif base in ("params", "macs", "time/flops", "time/ceiling_flops") or name.endswith("per_s"):
         shown = ui.count
     else:
         shown = _plain
-    return Figure(key, LABELS.get(key, key), higher, share, shown)
+    return Figure(key, LABELS.get(base, base) + bracket + way, higher, share, shown)
 
 
 def _percent(value: Any) -> str:

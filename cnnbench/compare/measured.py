@@ -41,15 +41,15 @@ def joined(records: Sequence[Record]) -> tuple[list[Record], Kind, list[str]]:
         return trained, KINDS["train"], notes
     done = [record for record in measured if record.state == "finished"]
     figures = _by_model(done)
-    fitted = 0
+    fitted, used = 0, {signature(record) for record in trained}
     found = []
     for record in trained:
         more = figures.get(signature(record), {})
         fitted += bool(more)
         found.append(replace(record, figures=record.figures | more))
-    of = f"the models of {fitted} of {len(trained)} run{'s' * (len(trained) != 1)}"
-    some = f"{len(measured)} measurement{'s' * (len(measured) != 1)}"
-    notes.append(f"{some} of cnnbench bench beside them, of {of}")
+    count = sum(signature(record) in used for record in done)
+    said = f"{count} finished measurement{'s' * (count != 1)} of cnnbench bench beside them, of the models of"
+    notes.append(f"{said} {fitted} of {len(trained)} run{'s' * (len(trained) != 1)}")
     return found, KINDS["train"], notes
 
 

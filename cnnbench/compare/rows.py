@@ -165,8 +165,9 @@ def _natural(value: str) -> tuple[bool, float, str]:
 
 
 def _score(strata: Sequence[Sequence[float]], metric: Figure, rounding: float = 0.0) -> Estimate:
-    """With an interval that ends where a share does: nothing is beyond 100 %."""
+    """With an interval that ends where the figure does: no share is beyond 100 %, no time below zero."""
     found = estimate(strata, rounding)
-    if metric.share and found.low is not None and found.high is not None:
-        return replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
-    return found
+    if found.low is None or found.high is None:
+        return found
+    low = max(0.0, found.low) if min(map(min, strata)) >= 0 else found.low
+    return replace(found, low=low, high=min(1.0, found.high) if metric.share else found.high)
