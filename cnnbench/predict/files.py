@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,14 +21,16 @@ def listed(words: Sequence[str]) -> tuple[list[Path], list[tuple[str, str]]]:
     faults: list[tuple[str, str]] = []
     for word in _with_input(words):
         path = Path(word)
-        if path.is_dir():
+        # os.path, since Path raises for what is too long for a name, or lies where one may not look
+        if os.path.isdir(word):  # noqa: PTH112
             found = sorted(images_below(path))
             why = f"no images in this folder (files ending in {' '.join(sorted(SUFFIXES))})"
-        elif path.exists() or not glob.has_magic(word):
+        elif os.path.exists(word) or not glob.has_magic(word):  # noqa: PTH110
             found, why = [path], ""  # what cannot be opened is told when it is
         else:
-            matches = (Path(name) for name in sorted(glob.glob(word, recursive=True)))  # noqa: PTH207 - absolute ones too
-            found, why = [match for match in matches if match.is_file()], "no file matches"
+            matches = sorted(glob.glob(word, recursive=True))  # noqa: PTH207 - absolute ones too
+            found = [Path(match) for match in matches if not os.path.isdir(match)]  # noqa: PTH112
+            why = "no file matches"
         files += found
         faults += [(word, why)] * (not found)
     return files, faults
