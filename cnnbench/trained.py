@@ -6,6 +6,7 @@ config.yaml names only the architectures of `conf/arch` are called, unless their
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -112,6 +113,9 @@ def load(run: Run, device: Mapping[str, Any] | None = None, *, trust_code: bool 
     except (RuntimeError, TypeError) as error:
         said = " ".join(str(error).split())[:300]
         raise InputError(f"{run.checkpoints / CHECKPOINT}: does not fit {asked.arch.name} ({said})") from None
+    for name, value in model.state_dict().items():
+        if not value.isfinite().all():
+            raise InputError(f"{run.checkpoints / CHECKPOINT}: {name} holds values that are not finite")
     device = device or where(run)
     if device["precision"] == "64-true":
         model = model.double()
@@ -165,7 +169,8 @@ def where(run: Run, asked: Device | None = None) -> dict[str, Any]:
 
 def _checkpoint(path: Path) -> Mapping[str, Any]:
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # what is wrong with it is said once
+            found = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(f"{path}: is not there; a run needs it to be used") from None
     except Exception as error:  # of unpickling, of zip files, of what weights_only forbids
@@ -174,7 +179,9 @@ def _checkpoint(path: Path) -> Mapping[str, Any]:
             "which could run code"
         ) from error
     state = found.get("state_dict") if isinstance(found, Mapping) else None
-    if not isinstance(state, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+    if not isinstance(state, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    ):
         raise InputError(f"{path}: holds no weights of a run of cnnbench")
     return dict(found)
 
