@@ -221,6 +221,12 @@ def test_bad_input_is_one_line(digits, cli, asked, said):
     assert list(Path().iterdir()) == []
 
 
+def test_settings_may_be_left_out(cli, capfd):
+    with pytest.raises(SystemExit, match="2"):
+        cli("evaluate")
+    assert capfd.readouterr().err.splitlines()[-1].endswith("the following arguments are required: RUN")
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="where there is a GPU, it is there")
 def test_a_run_of_a_gpu_is_computed_on_what_is_here(digits, copied, cli):
     run = copied(digits)

@@ -200,6 +200,15 @@ def test_paths_from_standard_input_folders_and_patterns(digits, cli, tmp_path, m
     assert list(predicted(cli, digits.path, "**/*.png")[1]) == ["a/10.png", "a/2.png", "z.png"]
 
 
+def test_what_a_run_has_logged_is_not_meant(digits, cli):
+    for name in ("photo.png", "outputs/e/r/wandb/offline-run-20250101_000000-r/files/media/images/x_0.png"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8)).save(name)
+    assert list(predicted(cli, digits.path, ".")[1]) == ["photo.png"]
+    media = Path(name).parent
+    assert list(predicted(cli, digits.path, media)[1]) == [name], "unless it is asked for"
+
+
 def test_the_table(photos, cli, tmp_path):
     Image.new("RGB", (40, 40), "red").save("red [bold].png")
     code, out, err = cli("predict", photos.path, "red [bold].png", "--top", "2")

@@ -242,8 +242,10 @@ def cut_short(run):
         (lambda run: changed(run, lambda c: c["ImageData"].update(size="8")), "not as expected (size"),
         (lambda run: changed(run, lambda c: c["ImageData"].update(std=[0.0])), "not as expected (std"),
         (lambda run: changed(run, lambda c: c["ImageData"]["classes"].pop()), "does not fit basic"),
-        (lambda run: (run.path / "config.yaml").unlink(), "config.yaml is not that of a run"),
-        (lambda run: (run.path / "config.yaml").write_text("arch: [1"), "config.yaml is not that of a run"),
+        (lambda run: (run.path / "config.yaml").unlink(), "config.yaml: is not there"),
+        (lambda run: (run.path / "config.yaml").write_text("arch: [1"), "config.yaml: is not readable"),
+        (lambda run: (run.path / "config.yaml").write_text("a: 1"), "is not that of a run (seed: Field"),
+        (lambda run: configured(run, width=-1), "config.yaml: arch.width=-1"),
     ],
 )  # fmt: skip
 def test_a_damaged_run_is_one_line(digits, copied, cli, damage, said):
@@ -277,6 +279,16 @@ def test_what_torch_warns_of_is_said_once(digits, copied, damage, said):
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"error: {run.checkpoints / 'best.ckpt'}: {said}")
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "predict"])
+def test_weights_that_are_finite_but_huge(digits, copied, cli, verb):
+    Image.new("L", (8, 8), 200).save("x.png")
+    run = changed(copied(digits), lambda c: [t.mul_(1e30) for t in c["state_dict"].values() if t.dim() > 1])
+    code, out, err = cli(verb, run.path, *["x.png"] * (verb == "predict"), "--json", "x.json")
+    assert (code, out) == (2, "")
+    assert err == f"error: {run.path}: its model gives values that are not finite; allowed: another run\n"
+    assert not Path("x.json").exists()
 
 
 # --- which run is meant ---------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cnnbench.data.folder import SUFFIXES, images_below
+from cnnbench.runs import WANDB
 
 
 def listed(words: Sequence[str]) -> tuple[list[Path], list[tuple[str, str]]]:
@@ -23,7 +24,7 @@ def listed(words: Sequence[str]) -> tuple[list[Path], list[tuple[str, str]]]:
         path = Path(word)
         # os.path, since Path raises for what is too long for a name, or lies where one may not look
         if os.path.isdir(word):  # noqa: PTH112
-            found = sorted(images_below(path))
+            found = sorted(file for file in images_below(path) if not _logged(file.relative_to(path)))
             why = f"no images in this folder (files ending in {' '.join(sorted(SUFFIXES))})"
         elif os.path.exists(word) or not glob.has_magic(word):  # noqa: PTH110
             found, why = [path], ""  # what cannot be opened is told when it is
@@ -34,6 +35,11 @@ def listed(words: Sequence[str]) -> tuple[list[Path], list[tuple[str, str]]]:
         files += found
         faults += [(word, why)] * (not found)
     return files, faults
+
+
+def _logged(file: Path) -> bool:
+    """Whether it lies in a folder of W&B's: pictures that a run has logged are nobody's photographs."""
+    return any(WANDB.fullmatch(name) for name in file.parts)
 
 
 def _with_input(words: Sequence[str]) -> list[str]:
