@@ -6,6 +6,8 @@ config.yaml names only the architectures of `conf/arch` are called, unless their
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -31,6 +33,8 @@ from cnnbench.settings import Arch, Data, Device, Native, Seed
 
 CHECKPOINT = "best.ckpt"
 """The weights of the epoch that was best on val: those that the test was made with."""
+
+CONFIG = "config.yaml"
 
 KEY = ImageData.__qualname__
 """Under which Lightning keeps in a checkpoint what the data module has to say."""
@@ -74,13 +78,21 @@ class Trained:
         return self.preparation.channels, self.preparation.size, self.preparation.size
 
     def logits(self, pixels: Tensor) -> Tensor:
-        """uint8 (N, colours, size, size) of any device -> float32 (N, K) on the CPU."""
+        """uint8 (N, colours, size, size) of any device -> float32 (N, K) on the CPU.
+
+        Raises:
+            InputError: they are not finite, as those of weights that are finite but huge.
+        """
         where, dtype = DEVICE_TYPES[self.device["accelerator"]], next(self.model.parameters()).dtype
         mixed = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(self.device["precision"])
         with torch.inference_mode(), torch.autocast(where, mixed) if mixed else nullcontext():
             images = self.preparation.normalise(pixels.to(where)).to(dtype)
-            found: Tensor = self.model(images)
-            return found.float().cpu()
+            found: Tensor = self.model(images).float().cpu()
+        if not found.isfinite().all():
+            raise InputError(
+                f"{self.run.path}: its model gives values that are not finite; allowed: another run"
+            )
+        return found
 
 
 def load(run: Run, device: Mapping[str, Any] | None = None, *, trust_code: bool = False) -> Trained:
@@ -100,8 +112,11 @@ def load(run: Run, device: Mapping[str, Any] | None = None, *, trust_code: bool 
     checkpoint = _checkpoint(run.checkpoints / CHECKPOINT)
     prepared = _preparation(run, asked, checkpoint.get(KEY))
     shape = (prepared.channels, prepared.size, prepared.size)
-    ops = Ops(**asked.ops.model_dump(exclude_none=True))
-    model = network.assemble(asked.arch, ops, shape, len(prepared.classes))
+    try:
+        ops = Ops(**asked.ops.model_dump(exclude_none=True))
+        model = network.assemble(asked.arch, ops, shape, len(prepared.classes))
+    except InputError as error:  # nobody has typed these settings
+        raise InputError(f"{run.path / CONFIG}: {error}") from None
     tensors = {
         name.removeprefix("model."): value
         for name, value in checkpoint["state_dict"].items()
@@ -112,6 +127,9 @@ def load(run: Run, device: Mapping[str, Any] | None = None, *, trust_code: bool 
     except (RuntimeError, TypeError) as error:
         said = " ".join(str(error).split())[:300]
         raise InputError(f"{run.checkpoints / CHECKPOINT}: does not fit {asked.arch.name} ({said})") from None
+    for name, value in model.state_dict().items():
+        if not value.isfinite().all():
+            raise InputError(f"{run.checkpoints / CHECKPOINT}: {name} holds values that are not finite")
     device = device or where(run)
     if device["precision"] == "64-true":
         model = model.double()
@@ -125,13 +143,15 @@ def settings(run: Run) -> Asked:
     Raises:
         InputError: config.yaml is absent, or not that of a run.
     """
+    file = run.path / CONFIG
+    config = run.config()
+    if not config:
+        what = "is not readable" if os.path.lexists(file) else "is not there"
+        raise InputError(f"{file}: {what}; a run needs it to be used")
     try:
-        return Asked.model_validate(run.config())
+        return Asked.model_validate(config)
     except ValidationError as error:
-        item = error.errors()[0]
-        key = ".".join(map(str, item["loc"]))
-        message = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
-        raise InputError(f"{run.path}: config.yaml is not that of a run ({key}: {message})") from None
+        raise InputError(f"{file}: is not that of a run ({_first(error)})") from None
 
 
 def check_trusted(run: Run, arch: Arch, *, trust_code: bool = False) -> None:
@@ -165,7 +185,8 @@ def where(run: Run, asked: Device | None = None) -> dict[str, Any]:
 
 def _checkpoint(path: Path) -> Mapping[str, Any]:
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # what is wrong with it is said once
+            found = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(f"{path}: is not there; a run needs it to be used") from None
     except Exception as error:  # of unpickling, of zip files, of what weights_only forbids
@@ -174,9 +195,18 @@ def _checkpoint(path: Path) -> Mapping[str, Any]:
             "which could run code"
         ) from error
     state = found.get("state_dict") if isinstance(found, Mapping) else None
-    if not isinstance(state, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+    if not isinstance(state, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    ):
         raise InputError(f"{path}: holds no weights of a run of cnnbench")
     return dict(found)
+
+
+def _first(error: ValidationError) -> str:
+    """The first of the mistakes in a file, in words."""
+    item = error.errors()[0]
+    message = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return ": ".join(filter(None, (".".join(map(str, item["loc"])), message)))
 
 
 def _preparation(run: Run, asked: Asked, carried: Any) -> Preparation:
@@ -185,8 +215,8 @@ def _preparation(run: Run, asked: Asked, carried: Any) -> Preparation:
         try:
             return Preparation.model_validate(carried)
         except ValidationError as error:
-            what = f"{'.'.join(map(str, error.errors()[0]['loc']))}: {error.errors()[0]['msg']}"
-            raise InputError(f"{run.checkpoints / CHECKPOINT}: {KEY} is not as expected ({what})") from None
+            said = f"{KEY} is not as expected ({_first(error)})"
+            raise InputError(f"{run.checkpoints / CHECKPOINT}: {said}") from None
     data, arch = asked.data, asked.arch
     root = Path(data.root).expanduser()
     pixels: Tensor | list[Path]

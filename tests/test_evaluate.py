@@ -200,6 +200,11 @@ def test_other_weights_than_recorded_are_loud(digits, copied, cli):
         (["data=synthetic", "data.num_classes=10", "--part", "val"], "--part val: synthetic has no such"),
         (["data.limit_test=0"], "data.limit_test=0"),
         (["data.batch_size=x"], "data.batch_size=x"),
+        (["data.batch_size=[1"], "data.batch_size=[1: cannot be read; allowed: a number"),
+        (["data.batch_size=2024-13-45"], "data.batch_size=2024-13-45: cannot be read"),
+        (["data.batch_size=2024-01-01"], "data.batch_size=2024-01-01: cannot be read"),
+        (["data.batch_size=${"], "data.batch_size=${: cannot be read"),
+        (["data=imagefolder", "data.root=${"], "data.root=${: cannot be read"),
         (["device=gpu"], "device.accelerator=gpu: not here"),
         (["device.threads=0"], "device.threads=0"),
         (["device.wings=2"], "device.wings: not a setting of an evaluation"),
@@ -214,6 +219,12 @@ def test_bad_input_is_one_line(digits, cli, asked, said):
     (line,) = [line for line in err.splitlines() if line.strip()]
     assert said in line
     assert list(Path().iterdir()) == []
+
+
+def test_settings_may_be_left_out(cli, capfd):
+    with pytest.raises(SystemExit, match="2"):
+        cli("evaluate")
+    assert capfd.readouterr().err.splitlines()[-1].endswith("the following arguments are required: RUN")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="where there is a GPU, it is there")

@@ -1,11 +1,13 @@
 """`cnnbench predict`: files of every kind, good and bad, and what is written about them."""
 
 import csv
+import errno
 import io
 import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -137,6 +139,58 @@ def test_files_that_cannot_be_read_are_named_and_the_others_predicted(digits, cl
     assert [name for name, entry in found.items() if "guesses" in entry] == [str(folder / "good.jpg")]
 
 
+@pytest.mark.timeout(60, method="thread")
+def test_pipes_and_devices_are_no_images(digits, cli, tmp_path):
+    """To open a pipe would wait for somebody to write into it, and could not be interrupted."""
+    (tmp_path / "x").mkdir()
+    Image.new("L", (8, 8)).save("x/good.png")
+    os.mkfifo("x/pipe.png")
+    Path("x/link.png").symlink_to("good.png")
+    for asked in (["x"], ["x/*"], ["x/good.png", "x/link.png", "x/pipe.png"]):
+        code, found, err = predicted(cli, digits.path, *asked, "/dev/zero")
+        assert code == 1
+        assert sorted(err.splitlines()) == [
+            f"error: {name}: a folder, a pipe or a device; allowed: a file"
+            for name in ("/dev/zero", "x/pipe.png")
+        ]
+        assert [name for name, entry in found.items() if "guesses" in entry] == ["x/good.png", "x/link.png"]
+
+
+def test_paths_that_cannot_be_asked_about(digits, cli, monkeypatch):
+    Image.new("L", (8, 8)).save("good.png")
+    before = os.stat
+
+    def refused(path, *args, **kwargs):
+        if str(path).startswith("closed"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return before(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "stat", refused)
+    bad = {
+        "x" * 300: "File name too long",
+        "closed/x.png": "Permission denied",
+        "x" * 300 + "*": "no file matches",
+    }
+    code, found, err = predicted(cli, digits.path, *bad, "good.png")
+    assert code == 1
+    assert sorted(err.splitlines()) == sorted(f"error: {name}: {said}" for name, said in bad.items())
+    assert "guesses" in found["good.png"]
+
+
+def test_a_file_that_is_never_read_to_its_end_is_left_behind():
+    """As on a network that is gone: neither the end of the reading nor that of the process waits for it."""
+    code = (
+        "import threading\n"
+        "from cnnbench.data import stream\n"
+        "stream.PATIENCE_S = 0.1\n"
+        "read = lambda path: path if path == 'a' else threading.Event().wait()\n"
+        "found = stream._ahead(read, ['a', 'b', 'c', 'd'], 2)\n"
+        "assert next(found) == ('a', 'a')\n"
+        "found.close()\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
 def test_paths_from_standard_input_folders_and_patterns(digits, cli, tmp_path, monkeypatch):
     (tmp_path / "a" / "b").mkdir(parents=True)
     for name in ("z.png", "a/2.png", "a/10.png", "a/b/c.PNG"):
@@ -144,6 +198,15 @@ def test_paths_from_standard_input_folders_and_patterns(digits, cli, tmp_path, m
     monkeypatch.setattr("sys.stdin", io.StringIO("z.png\n\na\n"))
     assert list(predicted(cli, digits.path, "-")[1]) == ["z.png", "a/10.png", "a/2.png", "a/b/c.PNG"]
     assert list(predicted(cli, digits.path, "**/*.png")[1]) == ["a/10.png", "a/2.png", "z.png"]
+
+
+def test_what_a_run_has_logged_is_not_meant(digits, cli):
+    for name in ("photo.png", "outputs/e/r/wandb/offline-run-20250101_000000-r/files/media/images/x_0.png"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8)).save(name)
+    assert list(predicted(cli, digits.path, ".")[1]) == ["photo.png"]
+    media = Path(name).parent
+    assert list(predicted(cli, digits.path, media)[1]) == [name], "unless it is asked for"
 
 
 def test_the_table(photos, cli, tmp_path):

@@ -1,8 +1,10 @@
 """A finished run as a model: what its checkpoint carries, what is trusted, what is refused."""
 
 import json
+import math
 import pickle
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import torch
 import yaml
 from finished_runs import SMALL, train
 from PIL import Image
+from running import command
 
 from cnnbench import trained
 from cnnbench.data.batches import decode, eval_transform
@@ -213,6 +216,12 @@ def test_a_checkpoint_runs_no_code(digits, copied):
     assert not Path("ran").exists()
 
 
+def not_finite(run):
+    return changed(
+        run, lambda found: next(t for t in found["state_dict"].values() if t.dim() == 4)[0].fill_(math.nan)
+    )
+
+
 def cut_short(run):
     path = run.checkpoints / "best.ckpt"
     path.write_bytes(path.read_bytes()[:-1000])
@@ -225,14 +234,18 @@ def cut_short(run):
         (lambda run: (run.checkpoints / "best.ckpt").unlink(), "is not there"),
         (lambda run: torch.save([1, 2], run.checkpoints / "best.ckpt"), "holds no weights"),
         (lambda run: torch.save({"state_dict": {"a": 1}}, run.checkpoints / "best.ckpt"), "holds no weights"),
+        (lambda run: changed(run, lambda c: c["state_dict"].update({1: torch.ones(1)})), "holds no weights"),
+        (not_finite, ".weight holds values that are not finite"),
         (lambda run: changed(run, lambda c: c["state_dict"].popitem()), "does not fit basic"),
         (lambda run: configured(run, width=0.5), "does not fit basic"),
         (lambda run: configured(run, wdith=0.5), "arch.wdith"),
         (lambda run: changed(run, lambda c: c["ImageData"].update(size="8")), "not as expected (size"),
         (lambda run: changed(run, lambda c: c["ImageData"].update(std=[0.0])), "not as expected (std"),
         (lambda run: changed(run, lambda c: c["ImageData"]["classes"].pop()), "does not fit basic"),
-        (lambda run: (run.path / "config.yaml").unlink(), "config.yaml is not that of a run"),
-        (lambda run: (run.path / "config.yaml").write_text("arch: [1"), "config.yaml is not that of a run"),
+        (lambda run: (run.path / "config.yaml").unlink(), "config.yaml: is not there"),
+        (lambda run: (run.path / "config.yaml").write_text("arch: [1"), "config.yaml: is not readable"),
+        (lambda run: (run.path / "config.yaml").write_text("a: 1"), "is not that of a run (seed: Field"),
+        (lambda run: configured(run, width=-1), "config.yaml: arch.width=-1"),
     ],
 )  # fmt: skip
 def test_a_damaged_run_is_one_line(digits, copied, cli, damage, said):
@@ -243,6 +256,39 @@ def test_a_damaged_run_is_one_line(digits, copied, cli, damage, said):
     (line,) = [line for line in err.splitlines() if line.strip()]
     assert line.startswith("error: ")
     assert said in line
+
+
+def plain_pickle(run):
+    (run.checkpoints / "best.ckpt").write_bytes(pickle.dumps({"a": 1}))
+
+
+def sparse(run):
+    def change(found):
+        name = next(name for name, tensor in found["state_dict"].items() if tensor.dim() == 2)
+        found["state_dict"][name] = found["state_dict"][name].to_sparse_csr()
+
+    changed(run, change)
+
+
+@pytest.mark.filterwarnings("ignore")  # those of torch here, not those of the other process
+@pytest.mark.parametrize(("damage", "said"), [(plain_pickle, "is no checkpoint"), (sparse, "does not fit")])
+def test_what_torch_warns_of_is_said_once(digits, copied, damage, said):
+    run = copied(digits)
+    damage(run)
+    done = subprocess.run(command("evaluate", run.path), check=False, capture_output=True, text=True)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: {run.checkpoints / 'best.ckpt'}: {said}")
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "predict"])
+def test_weights_that_are_finite_but_huge(digits, copied, cli, verb):
+    Image.new("L", (8, 8), 200).save("x.png")
+    run = changed(copied(digits), lambda c: [t.mul_(1e30) for t in c["state_dict"].values() if t.dim() > 1])
+    code, out, err = cli(verb, run.path, *["x.png"] * (verb == "predict"), "--json", "x.json")
+    assert (code, out) == (2, "")
+    assert err == f"error: {run.path}: its model gives values that are not finite; allowed: another run\n"
+    assert not Path("x.json").exists()
 
 
 # --- which run is meant ---------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -106,6 +107,8 @@ def open_rgb(path: Path, size: int) -> Image.Image:
     import numpy as np
     from PIL import Image, ImageOps
 
+    if not stat.S_ISREG(path.stat().st_mode):  # to open a pipe would wait for somebody to write into it
+        raise ValueError("a folder, a pipe or a device; allowed: a file")
     with Image.open(path) as image:
         image.draft("RGB", (2 * size, 2 * size))
         ImageOps.exif_transpose(image, in_place=True)
@@ -225,8 +228,8 @@ def _stamp(root: Path, paths: list[Path]) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for path in paths:
         try:
-            stat = path.stat()
-            change = f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
+            now = path.stat()
+            change = f"{now.st_size} {now.st_mtime_ns} {now.st_ctime_ns}"
         except OSError:
             change = "unreadable"
         digest.update(os.fsencode(path.relative_to(root)) + f"\0{change}\n".encode())

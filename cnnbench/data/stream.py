@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
 
 import torch
 from torch import Tensor
@@ -16,6 +19,9 @@ from cnnbench.data.prepare import Preparation
 from cnnbench.data.sets import Images
 from cnnbench.errors import InputError
 from cnnbench.process import cpu_cores
+
+PATIENCE_S = 5
+"""How long an end waits for what is being decoded; what hangs, as on a dead network, is left behind."""
 
 Opened = tuple[Path, Tensor | str]
 """A file and its pixels, uint8 (colours, size, size), or what is wrong with it."""
@@ -34,11 +40,23 @@ def opened(prepared: Preparation, paths: Iterable[Path], ahead: int) -> Iterator
 
 
 def _ahead(function: Callable[[Path], Tensor | str], paths: Iterable[Path], ahead: int) -> Iterator[Opened]:
+    """See `opened`. Threads of its own: a process cannot end while one of an executor still reads."""
     waiting: deque[tuple[Path, Future[Tensor | str]]] = deque()
-    pool = ThreadPoolExecutor(cpu_cores())
+    asked: SimpleQueue[tuple[Path, Future[Tensor | str]] | None] = SimpleQueue()
+
+    def work() -> None:
+        while (one := asked.get()) is not None:
+            path, found = one
+            if found.set_running_or_notify_cancel():
+                found.set_result(function(path))
+
+    threads = [Thread(target=work, daemon=True) for _ in range(cpu_cores())]
+    for thread in threads:
+        thread.start()
     try:
         for path in paths:
-            waiting.append((path, pool.submit(function, path)))
+            waiting.append((path, Future()))
+            asked.put(waiting[-1])
             if len(waiting) > ahead:
                 first, found = waiting.popleft()
                 yield first, found.result()
@@ -46,7 +64,13 @@ def _ahead(function: Callable[[Path], Tensor | str], paths: Iterable[Path], ahea
             first, found = waiting.popleft()
             yield first, found.result()
     finally:
-        pool.shutdown(cancel_futures=True)
+        for _, found in waiting:
+            found.cancel()
+        for _ in threads:
+            asked.put(None)
+        end = time.monotonic() + PATIENCE_S
+        for thread in threads:
+            thread.join(max(0.0, end - time.monotonic()))
 
 
 def labelled(prepared: Preparation, images: Images, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
         "cnnbench evaluate RUN data=imagefolder data.root=photos",
     )
     parser.add_argument("run", metavar="RUN", help="the folder of a finished run, or its best.ckpt")
-    parser.add_argument("words", nargs="*", metavar="SETTING=VALUE", help="of data and of device")
+    parser.add_argument("words", nargs="*", default=[], metavar="SETTING=VALUE", help="of data and of device")
     parser.add_argument("--part", choices=("test", "val"), default="test", help="(default: test)")
     parser.add_argument("--json", metavar="FILE", help="write everything; - for standard output")
     parser.add_argument("--csv", metavar="FILE", help="write a row an image, with its probabilities; -")

@@ -56,8 +56,24 @@ def settings(words: Sequence[str]) -> dict[str, dict[str, Any]]:
         if not equals or group not in found:
             allowed = "data=NAME, data.SETTING=VALUE, device=NAME and device.SETTING=VALUE"
             raise InputError(f"{word}: allowed after the run: {allowed}")
-        found[group][name] = text if name in ("", "root") else yaml.safe_load(text)
+        found[group][name] = text if name == "" else _value(word, text, plain=name == "root")
     return found
+
+
+def _value(word: str, text: str, *, plain: bool) -> Any:
+    """What is written behind the `=` of a word, a single value; `plain`: as it stands there.
+
+    Raises:
+        InputError: it is none.
+    """
+    try:
+        value = text if plain else yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError):  # no such day, or no end of digits
+        value = ...
+    single = value is None or isinstance(value, (str, int, float))
+    if not single or "${" in text:  # which OmegaConf would look into
+        raise InputError(f"{word}: cannot be read; allowed: a number, a word, true, false or null")
+    return value
 
 
 def device(trained_with: Device, changes: Mapping[str, Any]) -> Device | None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import glob
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from cnnbench.data.folder import SUFFIXES, images_below
+from cnnbench.runs import WANDB
 
 
 def listed(words: Sequence[str]) -> tuple[list[Path], list[tuple[str, str]]]:
@@ -20,17 +22,24 @@ def listed(words: Sequence[str]) -> tuple[list[Path], list[tuple[str, str]]]:
     faults: list[tuple[str, str]] = []
     for word in _with_input(words):
         path = Path(word)
-        if path.is_dir():
-            found = sorted(images_below(path))
+        # os.path, since Path raises for what is too long for a name, or lies where one may not look
+        if os.path.isdir(word):  # noqa: PTH112
+            found = sorted(file for file in images_below(path) if not _logged(file.relative_to(path)))
             why = f"no images in this folder (files ending in {' '.join(sorted(SUFFIXES))})"
-        elif path.exists() or not glob.has_magic(word):
+        elif os.path.exists(word) or not glob.has_magic(word):  # noqa: PTH110
             found, why = [path], ""  # what cannot be opened is told when it is
         else:
-            matches = (Path(name) for name in sorted(glob.glob(word, recursive=True)))  # noqa: PTH207 - absolute ones too
-            found, why = [match for match in matches if match.is_file()], "no file matches"
+            matches = sorted(glob.glob(word, recursive=True))  # noqa: PTH207 - absolute ones too
+            found = [Path(match) for match in matches if not os.path.isdir(match)]  # noqa: PTH112
+            why = "no file matches"
         files += found
         faults += [(word, why)] * (not found)
     return files, faults
+
+
+def _logged(file: Path) -> bool:
+    """Whether it lies in a folder of W&B's: pictures that a run has logged are nobody's photographs."""
+    return any(WANDB.fullmatch(name) for name in file.parts)
 
 
 def _with_input(words: Sequence[str]) -> list[str]:
