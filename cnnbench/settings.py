@@ -521,7 +521,7 @@ def options(kind: type[SomeSection], given: Mapping[str, Any], where: str) -> So
     except ValidationError as error:
         item = error.errors()[0]
         key = ".".join(map(str, item["loc"]))
-        message = item["msg"].removeprefix("Input ")
+        message = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
         raise InputError(f"{where}.{key}={shown(item['input'])}: {message}") from None
 
 

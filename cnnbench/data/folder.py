@@ -5,6 +5,7 @@ Needs no torch: a finished run on an image folder is answered from disk after a 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -154,6 +155,8 @@ def fingerprint(root: Path) -> str:
 
 
 def _digest(path: Path) -> bytes:
+    if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+        raise OSError(errno.EINVAL, "a pipe or a device; allowed: a file", str(path))
     return hashlib.blake2b(path.read_bytes(), digest_size=16).digest()
 
 

@@ -397,6 +397,13 @@ def test_fingerprint_of_a_file_that_cannot_be_read(tmp_path):
     assert refusal(fingerprint, tmp_path).endswith("cat/link.png cannot be read (No such file or directory)")
 
 
+def test_fingerprint_does_not_wait_for_a_pipe(tmp_path):
+    make(tmp_path)
+    os.mkfifo(tmp_path / "cat/pipe.png")
+    said = "cat/pipe.png cannot be read (a pipe or a device; allowed: a file)"
+    assert refusal(fingerprint, tmp_path).endswith(said)
+
+
 def test_needs_no_torch():
     """A finished run is answered from disk without the seconds that torch takes to import."""
     import subprocess
