@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 import wandb_server
 from filelock import SoftFileLease
 from wandb_logged import EPOCHS, TINY, folder_of, runs
+from wandb_server import Handler
 
 from cnnbench import lease, sync, upload, wandb_file
 from cnnbench.runs import find
@@ -187,7 +189,8 @@ def test_two_processes_at_once(outputs, server):
 @pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interruption_says_what_was_done(outputs, server, monkeypatch, signum):
-    monkeypatch.setenv("WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL", "3")
+    take, taken = Handler.file_stream, threading.Event()
+    monkeypatch.setattr(Handler, "file_stream", lambda *asked: (taken.wait(60), take(*asked))[1])
     command = [sys.executable, "-m", "cnnbench", "sync"]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -199,6 +202,7 @@ def test_an_interruption_says_what_was_done(outputs, server, monkeypatch, signum
         time.sleep(0.02)
     os.killpg(process.pid, signum)
     out, err = process.communicate(timeout=30)
+    taken.set()
     assert process.returncode == 128 + signum
     assert "not reached" in out
     assert err.splitlines()[-1] == "interrupted; the same command goes on where this one was"

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from cnnbench import ui
 from cnnbench.errors import InputError, suggest
-from cnnbench.runs import write_atomic
+from cnnbench.runs import DONE, write_atomic
 from cnnbench.settings import Count, Device, NonNegative, Rate, Section, options
 from cnnbench.sweep.plan import Cell, Plan
 from cnnbench.sweep.pool import Job, Outcome, examined
@@ -153,11 +153,13 @@ class Slurm:
         return True
 
     def _living(self, cell: Cell) -> Any:
+        """The job that an earlier driver has submitted, if it still runs or has finished its run."""
         number = self.known.get(cell.run.path.name)
         if number is None:
             return None
         job = self.job_of(folder=self.folder / "%j", job_id=number)
-        return job if job.watcher.get_state(number, mode="force").split()[0] in LIVING else None
+        living = job.watcher.get_state(number, mode="force").split()[0] in LIVING
+        return job if living or (cell.run.state in DONE and not cell.settings.force) else None
 
     def submit(self) -> None:
         """Hand what was started to the cluster: an array of those that want the same of it."""
