@@ -266,7 +266,7 @@ def sorted_words(words: Iterable[str]) -> tuple[list[Path], list[str]]:
     conditions: list[str] = []
     for word in words:
         # Path.exists raises for what is too long for a name, as the condition of a hundred seeds is.
-        condition = "=" in word and not os.path.exists(word)  # noqa: PTH110
+        condition = "=" in word and not os.path.exists(word)  # noqa: PTH110 - Path.exists raises for long words
         (conditions if condition else paths).append(word)
     return [Path(word) for word in paths or [outputs()]], conditions
 

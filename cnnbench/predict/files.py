@@ -23,10 +23,10 @@ def listed(words: Sequence[str]) -> tuple[list[Path], list[tuple[str, str]]]:
     for word in _with_input(words):
         path = Path(word)
         # os.path, since Path raises for what is too long for a name, or lies where one may not look
-        if os.path.isdir(word):  # noqa: PTH112
+        if os.path.isdir(word):  # noqa: PTH112 - Path.is_dir raises for long names
             found = sorted(file for file in images_below(path) if not _logged(file.relative_to(path)))
             why = f"no images in this folder (files ending in {' '.join(sorted(SUFFIXES))})"
-        elif os.path.exists(word) or not glob.has_magic(word):  # noqa: PTH110
+        elif os.path.exists(word) or not glob.has_magic(word):  # noqa: PTH110 - so does Path.exists
             found, why = [path], ""  # what cannot be opened is told when it is
         else:
             matches = sorted(glob.glob(word, recursive=True))  # noqa: PTH207 - absolute ones too
