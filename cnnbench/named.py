@@ -39,6 +39,11 @@ def finished(path: Path) -> Run:
             )
         case "running":
             raise InputError(f"{run.path}: is still being trained; allowed: a finished run")
+        case _ if run.status().get("state") == "finished":
+            raise InputError(
+                f"{run.path}: summary.json, its figures, is missing or damaged; allowed: a finished run (the "
+                "command that trained it makes them again)"
+            )
         case state:
             raise InputError(
                 f"{run.path}: is {state}; allowed: a finished run (the command that started it goes on)"

@@ -257,7 +257,7 @@ def train(settings: Settings, run: Run, *, brief: bool = False) -> float:
         if not brief:
             again = f"force=true {'measures' if isinstance(settings, Bench) else 'trains'} it again"
             ui.console.print(f"already {state}: shown from disk ({again})", style="dim")
-            if isinstance(settings, Bench) and (other := settings.measured_otherwise(run.config())):
+            if other := settings.made_otherwise(run):
                 ui.console.print(f"it was measured with {other}", style="yellow", highlight=False)
     else:
         with ui.console.status("starting"):  # torch and Lightning take seconds to import

@@ -312,7 +312,10 @@ def state(run, said):
         (lambda run: state(run, "failed"), "is failed"),
         (lambda run: state(run, "running"), "is interrupted"),
         (lambda run: state(run, "pruned"), "is pruned"),
-        (lambda run: (run.path / "summary.json").unlink(), "is interrupted"),
+        (
+            lambda run: (run.path / "summary.json").unlink(),
+            "summary.json, its figures, is missing or damaged",
+        ),
         (lambda run: (run.path / "status.json").write_text("{"), "damaged"),
     ],
 )

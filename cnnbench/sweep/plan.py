@@ -173,4 +173,9 @@ def announcement(plan: Plan) -> str:
     runs = len(plan.cells)
     text = f"{runs} run{'s' * (runs != 1)}: {', '.join(parts)}"
     shared = sum(cell is not None for cell in plan.points) - runs
-    return text + (f" (combinations that come to the same run: {shared})" if shared else "")
+    if shared:
+        text += f" (combinations that come to the same run: {shared})"
+    otherwise = Counter(cell.settings.made_otherwise(cell.run) for cell in plan.cells if not cell.pending)
+    del otherwise[""]
+    notes = (f"; {count} of those done with {how}" for how, count in otherwise.items())
+    return text + "".join(notes)

@@ -1,0 +1,77 @@
+"""`arch` and `ops`: which network, and what an ablation exchanges in it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from cnnbench.settings.section import Part, Section
+
+Norm = Literal["native", "batch", "group", "layer", "instance", "frn", "none"]
+Act = Literal["native", "relu", "leaky_relu", "prelu", "gelu", "silu", "relu6", "tanh", "sigmoid", "identity"]
+Pool = Literal["native", "max", "avg", "lp", "stride", "blur", "max_blur", "mixed", "stochastic", "none"]
+Padding = Literal["native", "zeros", "same", "valid", "reflect", "replicate", "circular"]
+
+
+class Ops(Section):
+    """`ops`: the ablation axes; what a value means is said in `cnnbench.ops`."""
+
+    norm: Norm
+    act: Act
+    pool: Pool
+    padding: Padding
+
+
+class Native(Section):
+    """`arch.native`: what `native` stands for in an architecture; axes that it does not have are absent.
+
+    `native` itself where layers differ among each other.
+    """
+
+    norm: Norm | None = None
+    act: Act | None = None
+    pool: Pool | None = None
+    padding: Padding | None = None
+
+
+MemoryFormat = Literal["contiguous", "channels_last"]
+
+
+class Layout(Section):
+    """`arch.layout`: what `device.memory_format=auto` is for an architecture; see `bench tune=true`."""
+
+    cpu: MemoryFormat | None = None
+    gpu: MemoryFormat | None = None
+    mps: MemoryFormat | None = None
+
+
+class Arch(Part):
+    """`arch`: a factory of `cnnbench.models`, or one of the user's own."""
+
+    in_channels: Literal[1, 3] | None = None
+    weights: Annotated[str, Field(min_length=1)] | None = None
+    freeze: bool = False
+    library: str | None = None
+    native: Native | None = Field(default=None, exclude=True)
+    layout: Layout | None = Field(default=None, exclude=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_after_its_library(cls, value: Any) -> Any:
+        """`resnet18` of torchvision is `torchvision.resnet18`: not the one of cnnbench."""
+        if isinstance(value, dict) and isinstance(value.get("name"), str) and value.get("library"):
+            prefix = f"{value['library']}."
+            value = value | {"name": prefix + value["name"].removeprefix(prefix)}
+        return value
+
+    @model_validator(mode="after")
+    def _frozen_means_loaded(self) -> Arch:
+        if self.freeze and self.weights is None:
+            raise ValueError("freeze=true: freezes what arch.weights loads; allowed with weights alone")
+        return self
+
+    def arguments(self) -> dict[str, Any]:
+        """What `_target_` is called with, besides what the data says."""
+        ours = {"name", "target", "in_channels", "weights", "freeze", "library", "native", "layout"}
+        return self.model_dump(exclude=ours, exclude_unset=True)

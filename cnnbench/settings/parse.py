@@ -1,0 +1,93 @@
+"""From a composed configuration to settings, or one error that names what is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import ValidationError
+
+from cnnbench.errors import InputError, OpsError, suggest
+from cnnbench.runs import Run
+from cnnbench.settings.bench import Bench
+from cnnbench.settings.model import Ops
+from cnnbench.settings.run import Settings
+from cnnbench.settings.section import shown
+
+
+def plain(config: DictConfig) -> Any:
+    """A composed configuration as plain values.
+
+    Raises:
+        InputError: a value that must be given is not, or one that refers to another cannot be found.
+    """
+    try:
+        return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        key = error.full_key or "configuration"
+        if "Missing mandatory value" in str(error):
+            raise InputError(f"{key}: has no default and must be given, as {key}=…") from None
+        raise InputError(f"{key}: {str(error).splitlines()[0]}") from None
+
+
+def parse(plain: Any) -> Settings:
+    """Check a configuration of plain values.
+
+    Raises:
+        InputError: naming every wrong setting, its value and what is allowed.
+        OpsError: an ablation axis that the architecture does not have.
+    """
+    try:
+        if plain.get("of"):
+            plain = _with_model_of(plain)
+        settings = (Bench if "backend" in plain else Settings).model_validate(plain)
+    except ValidationError as error:
+        raise InputError("; ".join(_sentence(item, plain) for item in error.errors())) from None
+    for axis, value in settings.ops.model_dump().items():
+        if value != "native" and axis not in settings.resolved_ops():
+            reason = "foreign" if settings.arch.native is None else "absent"
+            raise OpsError(reason, f"ops.{axis}={value} with arch={settings.arch.name}")
+    return settings
+
+
+def _with_model_of(plain: dict[str, Any]) -> dict[str, Any]:
+    """A measurement of a trained run: the model and the images are that run's."""
+    run = Run(Path(plain["of"]).expanduser())
+    config = run.config()
+    if run.state != "finished" or run.verb != "train" or not config:
+        said = {"new": "no run", "finished": "no training run"}.get(run.state, run.state)
+        raise InputError(f"of={plain['of']}: {said}; allowed: the folder of a finished training run")
+    ops, data = config["ops"], config["data"]
+    images = {key: data[key] for key in ("name", "size", "num_classes", "root") if key in data}
+    return plain | {
+        "arch": config["arch"] | ({"native": ops} if ops else {}),
+        "ops": dict.fromkeys(Ops.model_fields, "native") | ops,
+        "data": {k: v for k, v in plain["data"].items() if k != "num_classes"} | images,
+    }
+
+
+def _sentence(item: Any, plain: Any) -> str:
+    """One pydantic error as `setting=value: what is allowed`."""
+    path = [str(step) for step in item["loc"]]
+    if path[:1] == ["logger"]:
+        del path[1:2]  # pydantic names the kind of logger here
+    key = ".".join(path)
+    if item["type"] == "extra_forbidden":
+        for step in path[:-1]:
+            plain = plain[step]
+        known = [name for name in plain if name != path[-1]]
+        return f"{key}: no such setting; {suggest(path[-1], known)}"
+    if item["type"] == "missing":
+        return f"{key}: is missing from the configuration"
+    message = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if item["type"] == "string_pattern_mismatch":
+        message = "allowed: letters, digits, '.', '_' and '-', a letter or digit first, 100 at most"
+    elif item["type"] == "model_type":
+        message = f"is a section; allowed: {key}.SETTING=VALUE"
+    if not key:
+        return str(message)
+    if isinstance(item["input"], dict):
+        return f"{key}.{message}"
+    return f"{key}={shown(item['input'])}: {message}"

@@ -1,0 +1,44 @@
+"""`optimizer`, `scheduler` and `trainer`: the training recipe."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from cnnbench.settings.section import Count, Fraction, Free, Part, Rate, Section
+
+
+class Optimizer(Part):
+    """`optimizer`: a `torch.optim` class and its arguments."""
+
+    lr: Rate
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+
+
+class Scheduler(Part):
+    """`scheduler`: a factory of `cnnbench.schedule`, or one of the user's own."""
+
+    warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
+
+
+class EarlyStopping(Section):
+    """`trainer.early_stopping`: stop after `patience` epochs without a better val/acc."""
+
+    patience: Count | None
+
+
+class Trainer(Section):
+    """`trainer`: the training recipe apart from optimizer and schedule."""
+
+    max_epochs: Count
+    label_smoothing: Fraction
+    mixup: Annotated[float, Field(ge=0)]
+    cutmix: Annotated[float, Field(ge=0)]
+    ema_decay: Fraction
+    clip_norm: Rate | None
+    accumulate: Count
+    decay_norm_and_bias: bool
+    deterministic: bool
+    early_stopping: EarlyStopping
+    checkpoint_every_n_steps: Annotated[Count | None, Free]

@@ -1,0 +1,108 @@
+"""Everything that one training run is asked for, and what decides its result."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from cnnbench.runs import Run
+from cnnbench.settings.data import Data
+from cnnbench.settings.device import Device
+from cnnbench.settings.logger import AnyLogger
+from cnnbench.settings.model import Arch, Ops
+from cnnbench.settings.recipe import Optimizer, Scheduler, Trainer
+from cnnbench.settings.section import Count, Free, Name, NonNegative, Section, Seed
+
+
+class Sweep(Section):
+    """`sweep`: how the runs of a sweep are carried out; not what comes out of them."""
+
+    jobs: Count | None
+    jobs_per_gpu: Count
+    retries: NonNegative
+    on_failure: Literal["continue", "stop"]
+    on_refused: Literal["stop", "skip"]
+
+
+class Settings(Section):
+    """Everything that one run is asked for: `conf/train.yaml`."""
+
+    verb: ClassVar[str] = "train"
+    work: ClassVar[str] = "cnnbench.fit:fit"
+    """What carries it out: called with the settings, the run, the cores that it may use, and the rank."""
+
+    name: Annotated[Name, Free]
+    seed: Seed
+    select: Annotated[list[str], Free]
+    force: Annotated[bool, Free]
+    command: Annotated[tuple[str, ...], Free] = ()
+    output_dir: Annotated[str, Field(min_length=1, exclude=True)]
+    arch: Arch
+    ops: Ops
+    data: Data
+    optimizer: Optimizer
+    scheduler: Scheduler
+    trainer: Trainer
+    device: Device
+    logger: Annotated[AnyLogger, Free]
+    sweep: Annotated[Sweep, Free]
+
+    @model_validator(mode="after")
+    def _warmup_fits(self) -> Settings:
+        if self.scheduler.warmup_epochs >= self.trainer.max_epochs:
+            raise ValueError(
+                f"scheduler.warmup_epochs={self.scheduler.warmup_epochs}: "
+                f"must be less than trainer.max_epochs={self.trainer.max_epochs}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _batch_can_be_shared(self) -> Settings:
+        processes = self.device.devices * self.device.nodes
+        least = self.device.least_images * processes
+        if processes > 1 and self.data.batch_size < least:
+            raise ValueError(
+                f"data.batch_size={self.data.batch_size}: {processes} processes share each batch; "
+                f"allowed: {least} or more"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _compiled_alone(self) -> Settings:
+        if self.device.sync_batch_norm and self.device.compile:  # the compiler does not see the exchange
+            raise ValueError("device.sync_batch_norm=true: not with device.compile=true; allowed: false")
+        return self
+
+    @model_validator(mode="after")
+    def _selected_is_there(self) -> Settings:
+        for key in self.select:
+            found: Any = self.choice()
+            for step in key.split("."):
+                found = found.get(step, {}) if isinstance(found, dict) else {}
+            if found == {} or isinstance(found, dict) or key == "seed":
+                raise ValueError(
+                    f"select={key}: allowed: settings that decide the result, such as optimizer.lr"
+                )
+        return self
+
+    def made_otherwise(self, run: Run) -> str:
+        """In what an earlier run of the same choice differs that a user may want to know."""
+        return ""
+
+    @property
+    def label(self) -> str:
+        """What a run's name begins with."""
+        return f"{self.arch.name}-{self.data.name}-s{self.seed}"
+
+    def resolved_ops(self) -> dict[str, str]:
+        """The value of each axis that the architecture has, with `native` replaced by what it stands for."""
+        if self.arch.native is None:
+            return {}
+        native = self.arch.native.model_dump(exclude_none=True)
+        asked = {axis: value for axis, value in self.ops.model_dump().items() if value != "native"}
+        return {axis: asked.get(axis, value) for axis, value in native.items()}
+
+    def choice(self) -> dict[str, Any]:
+        """The part that decides the result, as plain values: what a run's identity is made of."""
+        return self.model_dump(by_alias=True, exclude_unset=True) | {"ops": self.resolved_ops()}

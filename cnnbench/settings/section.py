@@ -1,0 +1,68 @@
+"""What the sections of the settings are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
+
+from omegaconf import OmegaConf
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cnnbench.errors import InputError
+
+Free = Field(exclude=True)
+Count = Annotated[int, Field(ge=1)]
+NonNegative = Annotated[int, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Rate = Annotated[float, Field(gt=0)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+class Section(BaseModel):
+    """A closed section: an unknown key is an error. Strict: `"3"` is no number, `1` is no bool."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+SomeSection = TypeVar("SomeSection", bound=Section)
+
+
+class Part(Section):
+    """A section that builds an object: `_target_` and its arguments, checked by its signature."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: Name
+    target: str | None = Field(alias="_target_", serialization_alias="_target_")
+
+    def arguments(self) -> dict[str, Any]:
+        """What `_target_` is called with."""
+        return self.model_dump(exclude={"name", "target"}, exclude_unset=True)
+
+
+def options(kind: type[SomeSection], given: Mapping[str, Any], where: str) -> SomeSection:
+    """Check what a launcher or a sweeper was set to.
+
+    Args:
+        kind: what is allowed.
+        given: the values, as Hydra has them.
+        where: their section, for error messages: `hydra.launcher`.
+
+    Raises:
+        InputError: a wrong value.
+    """
+    try:
+        return kind.model_validate(OmegaConf.to_container(OmegaConf.create(dict(given))))
+    except ValidationError as error:
+        item = error.errors()[0]
+        key = ".".join(map(str, item["loc"]))
+        message = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
+        raise InputError(f"{where}.{key}={shown(item['input'])}: {message}") from None
+
+
+def shown(value: Any) -> str:
+    """A value as one writes it on the command line."""
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    return " ".join(str(value).split())
