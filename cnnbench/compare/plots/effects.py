@@ -1,0 +1,49 @@
+"""What each value of an axis does: a forest plot an axis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from cnnbench import ui
+from cnnbench.compare.comparison import Comparison
+from cnnbench.compare.effects import Effect
+from cnnbench.compare.figures import Figure
+from cnnbench.compare.plots.style import Picture, slug
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def pictures(found: Comparison) -> Iterator[Picture]:
+    """One an axis and baseline: all families, and each."""
+    for (axis, baseline), group in groupby(found.effects, lambda effect: (effect.axis, effect.baseline)):
+        effects = [effect for effect in group if effect.size is not None]
+        if effects:
+            size = (5.5, 0.8 + 0.24 * len(effects))
+            yield f"effect-{slug(axis)}", size, _forest(found.metric, axis, baseline, effects)
+
+
+def _forest(metric: Figure, axis: str, baseline: str, effects: Sequence[Effect]) -> Callable[[Axes], None]:
+    def draw(axes: Axes) -> None:
+        names = []
+        for i, effect in enumerate(effects):
+            assert effect.size is not None
+            wide = effect.families > 1
+            colour = "#0072b2" if effect.shown else "#7f7f7f"
+            if effect.size.low is not None and effect.size.high is not None:
+                ends = [metric.scale * effect.size.low, metric.scale * effect.size.high]
+                axes.plot(ends, [i, i], color=colour, lw=2.2 if wide else 1.2)
+            mean = metric.scale * effect.size.mean
+            axes.plot(mean, i, "D" if wide else "o", color=colour, ms=6 if wide else 4)
+            where = "all families" if wide else effect.family
+            names.append(ui.legible(f"{effect.value} ({where})" if where else effect.value, 40))
+        axes.axvline(0, color="black", lw=0.8)
+        axes.set_yticks(range(len(names)), names)
+        axes.invert_yaxis()
+        unit = f", {metric.points}" if metric.points else ""
+        against = ui.legible(f"{axis.removesuffix('.name')}={baseline}", 40)
+        axes.set(xlabel=f"{metric.label} against {against}{unit} [95 %]")
+
+    return draw

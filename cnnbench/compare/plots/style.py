@@ -1,0 +1,52 @@
+"""What the pictures have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from cnnbench import ui
+from cnnbench.compare.figures import Figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#000000")
+"""Okabe and Ito's, which people with colour blindness tell apart."""
+
+MARKERS = "osD^vPX*"
+
+Picture = tuple[str, tuple[float, float], Callable[["Axes"], None]]
+"""The name of its file, its size in inches, and what draws it."""
+
+
+def colour(i: int) -> str:
+    """The i-th; they begin again where there are more."""
+    return COLOURS[i % len(COLOURS)]
+
+
+def marker(i: int) -> str:
+    """The i-th; they begin again where there are more."""
+    return MARKERS[i % len(MARKERS)]
+
+
+def slug(text: str) -> str:
+    """A label as the name of a file."""
+    return "".join(c if c.isalnum() else "-" for c in text.removesuffix(".name"))
+
+
+def title(metric: Figure) -> str:
+    """Of an axis: what it is, and its unit."""
+    return " ".join(filter(None, (ui.legible(metric.label), metric.unit)))
+
+
+def logarithmic(axes: Axes, which: str) -> None:
+    """Let the axis `x` or `y` be one, with as many of 1, 2 and 5 k as there is room for."""
+    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+
+    scale: Any = {f"{which}scale": "log"}
+    axes.set(**scale)
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(EngFormatter(sep=" "))
+    axis.set_minor_formatter(NullFormatter())

@@ -1,0 +1,113 @@
+"""Pictures of measurements show the numbers that were measured."""
+
+import json
+
+import pytest
+from made_runs import make_run
+
+from cnnbench.compare.comparison import Options, compare
+from cnnbench.compare.plots import measured, trained, write
+from cnnbench.compare.records import record
+from cnnbench.runs import Run
+
+pytest.importorskip("matplotlib")
+
+PEAK, COPIED = 1e11, 1e10
+LATENCY = {"vgg11": 4.0, "resnet18": 10.0}
+
+
+@pytest.fixture
+def measure(tmp_path):
+    """A measurement as `cnnbench bench` leaves it."""
+
+    def made(arch, backend, threads, seed):
+        path = make_run(tmp_path, arch=arch, seed=seed, name=f"{backend}-{threads}").path
+        run = Run(path.rename(path.with_name(f"{path.name}-{backend}-{threads}")))
+        config = run.config() | {"verb": "bench", "backend": backend, "device": {"threads": threads}}
+        (run.path / "config.yaml").write_text(json.dumps(config))
+        run.write_status(run.status() | {"verb": "bench"})
+        ms = LATENCY[arch] / threads * (0.5 if backend == "compile" else 1.0) * (1 + 0.01 * seed)
+        figures = {"time/latency_p50_ms": ms, "time/inference_images_per_s": 2e3 / ms, "time/load_s": 1.0}
+        figures |= {"roofline/flop_per_byte": 3.0 if arch == "vgg11" else 50.0, "time/flops": 1e11 / ms}
+        ceilings = {"time/ceiling_flops": PEAK * threads, "time/ceiling_bytes_per_s": COPIED * threads}
+        run.write_summary(figures | ceilings)
+        return record(run)
+
+    return made
+
+
+@pytest.fixture
+def cells(measure):
+    return [
+        measure(arch, backend, threads, seed)
+        for arch in LATENCY
+        for backend in ("eager", "compile")
+        for threads in (1, 2)
+        for seed in (0, 1)
+    ]
+
+
+def drawn(pictures):
+    from matplotlib.figure import Figure
+
+    found = {}
+    for name, size, draw in pictures:
+        axes = Figure(figsize=size).add_subplot()
+        draw(axes)
+        found[name] = axes
+    return found
+
+
+def test_each_model_is_a_line_and_each_way_a_marker(cells):
+    found = drawn(measured.pictures(compare(cells)))
+    assert set(found) == {"latency-p50-ms", "inference-images-s", "roofline"}
+    axes = found["latency-p50-ms"]
+    models = [label.get_text() for label in axes.get_yticklabels()]
+    assert models == ["vgg11", "resnet18"], "the fastest first"
+    _, ways = axes.get_legend_handles_labels()
+    assert ways == [f"{backend}, threads={threads}" for backend in ("compile", "eager") for threads in (1, 2)]
+    eager = axes.containers[2].lines[0]
+    assert list(eager.get_xdata()) == pytest.approx([4.02, 10.05]), "means of the repeats"
+    assert [round(y) for y in eager.get_ydata()] == [0, 1]
+    low, high = axes.containers[2].lines[2][0].get_segments()[0][:, 0]
+    assert low < 4.0 < 4.04 < high, "95 % of two repeats reach beyond them"
+
+
+def test_the_roofline_is_what_the_device_allows(cells):
+    axes = drawn(measured.pictures(compare(cells)))["roofline"]
+    roofs = {line.get_label(): line for line in axes.lines if str(line.get_label()).startswith("roofline")}
+    assert set(roofs) == {"roofline (threads=1)", "roofline (threads=2)"}
+    for threads in (1, 2):
+        x, y = roofs[f"roofline (threads={threads})"].get_data()
+        assert x[1] == pytest.approx(PEAK / COPIED)
+        assert list(y) == pytest.approx([min(PEAK * threads, at * COPIED * threads) for at in x])
+    points = [tuple(line.get_data()) for line in axes.lines if len(line.get_xdata()) == 1]
+    assert len(points) == 8, "a configuration each"
+    assert {x[0] for x, _ in points} == {3.0, 50.0}
+
+
+@pytest.mark.parametrize("by", ["backend", "arch.name"])
+def test_pooled_rows(cells, by, tmp_path):
+    found = compare(cells, Options(by=(by,)))
+    axes = drawn(measured.pictures(found))["latency-p50-ms"]
+    models = [label.get_text() for label in axes.get_yticklabels()]
+    assert models == (["all models"] if by == "backend" else ["vgg11", "resnet18"])
+    assert any(path.name == "roofline.png" for path in write(found, tmp_path / "plots"))
+
+
+def test_one_way_of_one_model(measure, tmp_path):
+    """No axis: a single measurement is a picture, too, without a legend of nothing."""
+    written = write(compare([measure("vgg11", "eager", 1, 0)]), tmp_path / "plots")
+    assert [path.stem for path in written] == ["latency-p50-ms", "inference-images-s", "roofline"]
+    assert ">vgg11<" in (tmp_path / "plots" / "latency-p50-ms.svg").read_text()
+
+
+def test_accuracy_over_each_latency(measure, tmp_path):
+    """A trained run has the latencies of its model; see `cnnbench.compare.measured`."""
+    cells = [measure(arch, "eager", threads, 0) for arch in LATENCY for threads in (1, 2)]
+    runs = [record(make_run(tmp_path / "trained", arch=arch)) for arch in LATENCY]
+    found = drawn(trained.pictures(compare([*runs, *cells])))
+    axes = found["test-acc-latency-p50-ms--threads-1-"]
+    assert sorted(container.lines[0].get_xdata()[0] for container in axes.containers) == [4.0, 10.0]
+    assert "test-acc-latency-p50-ms--threads-2-" in found
+    assert "learning-curves" in found
