@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -23,6 +24,9 @@ PRECISIONS = {
     "mps": ("32-true", "bf16-mixed", "16-mixed"),
 }
 """The arithmetic that an accelerator has. `tf32` needs an NVIDIA GPU of compute capability 8.0 or more."""
+
+MIXED = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+"""In which operations compute whose weights stay in float32."""
 
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
@@ -138,6 +142,12 @@ def place(model: nn.Module, device: Mapping[str, Any]) -> nn.Module:
         quiet_compiler()
         model.compile()
     return model
+
+
+def autocast(device: Mapping[str, Any]) -> AbstractContextManager[Any]:
+    """What Lightning does for the mixed precisions; nothing for the others."""
+    dtype = MIXED.get(device["precision"])
+    return torch.autocast(DEVICE_TYPES[device["accelerator"]], dtype) if dtype else nullcontext()
 
 
 def synchronise(device: torch.device) -> None:

@@ -12,7 +12,7 @@ from torch import nn
 from cnnbench import macs, sync_batch_norm
 from cnnbench.build import factory
 from cnnbench.data.folder import scan
-from cnnbench.data.sets import dataset
+from cnnbench.data.sets import channels, check_classes, dataset
 from cnnbench.errors import InputError, OpsError
 from cnnbench.ops import Ops
 from cnnbench.settings import Arch, Settings
@@ -91,8 +91,8 @@ def sketch(settings: Settings) -> tuple[nn.Module, macs.Shape, int, dict[str, An
     Raises:
         InputError: whatever is wrong with the settings.
     """
-    channels, size, classes = image_facts(settings)
-    shape = (channels, size, size)
+    depth, size, classes = image_facts(settings)
+    shape = (depth, size, size)
     try:
         with torch.device("meta"):
             model, facts = make(settings, shape, classes, settings.data.batch_size)
@@ -107,10 +107,12 @@ def image_facts(settings: Settings) -> tuple[int, int, int]:
     """Channels, side and classes that a model must fit, without reading or downloading images.
 
     Raises:
-        InputError: the data set is unknown, or its images differ in size and `data.size` is null.
+        InputError: the data set is unknown, has not what is asked for, or its images differ in size and
+            `data.size` is null.
     """
     data = settings.data
     found = dataset(data.name)
+    check_classes(data.name, data.num_classes)
     size, classes = data.size or found.size, data.num_classes or found.classes
     if data.name == "imagefolder":
         classes = len(next(iter(scan(Path(data.root).expanduser()).values())).classes)
@@ -119,4 +121,4 @@ def image_facts(settings: Settings) -> tuple[int, int, int]:
             f"data.size=null: the images of {data.name} differ in size; allowed: 4 or more pixels"
         )
     assert classes is not None
-    return settings.arch.in_channels or len(found.mean), size, classes
+    return channels(data.name, settings.arch.in_channels), size, classes

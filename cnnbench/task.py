@@ -35,7 +35,8 @@ class Classifier(pl.LightningModule):
             dropout and mixing do not depend on what was drawn before, in this process or an earlier one.
         label_smoothing: of the training loss alone; val and test losses are plain cross-entropy.
         mixup, cutmix: alpha of each (arXiv:1710.09412, 1905.04899); 0 is off.
-        decay_norm_and_bias: False leaves parameters of one dimension without weight decay.
+        decay_norm_and_bias: False leaves parameters of one dimension without weight decay; PReLU's slopes
+            never have any.
         frozen: modules of `model` that stay in eval mode, so that batch norm keeps its statistics.
         rank: which of the processes this is that train together; each draws its own dropout masks.
         weight: of this process's loss in the mean over processes: the parts of a batch need not be equal.
@@ -123,12 +124,26 @@ class Classifier(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """The optimizer, and its schedule with a step per optimizer step."""
         trained = [p for p in self.model.parameters() if p.requires_grad]
-        parameters = trained if self.decay_norm_and_bias else list(_decay_groups(trained))
-        optimizer = self.make_optimizer(parameters)
+        optimizer = self.make_optimizer(list(self._decay_groups(trained)))
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": self.make_schedule(optimizer), "interval": "step"},
         }
+
+    def _decay_groups(self, trained: Sequence[nn.Parameter]) -> Iterator[dict[str, Any]]:
+        """What has the optimizer's weight decay, and what has none.
+
+        None have PReLU's slopes, which it would draw to those of a ReLU (arXiv:1502.01852, section 2.1).
+        """
+        slopes = {id(m.weight) for m in self.model.modules() if isinstance(m, nn.PReLU)}
+        decayed: list[nn.Parameter] = []
+        free: list[nn.Parameter] = []
+        for p in trained:
+            small = p.ndim <= 1 and not self.decay_norm_and_bias  # norms and biases
+            (free if small or id(p) in slopes else decayed).append(p)
+        yield {"params": decayed}
+        if free:
+            yield {"params": free, "weight_decay": 0.0}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the running means too, those of each process: a checkpoint may lie within an epoch."""
@@ -216,9 +231,3 @@ def _of_all(tensor: Tensor) -> Tensor:
     found = [torch.empty_like(tensor) for _ in range(distributed.get_world_size())]
     distributed.all_gather(found, tensor)
     return torch.stack(found)
-
-
-def _decay_groups(parameters: Sequence[nn.Parameter]) -> Iterator[dict[str, Any]]:
-    """Weights of layers with the optimizer's decay; norms and biases (one dimension) without any."""
-    yield {"params": [p for p in parameters if p.ndim > 1]}
-    yield {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0}

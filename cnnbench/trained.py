@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from cnnbench.data import sets
 from cnnbench.data.folder import scan
 from cnnbench.data.module import ImageData, preparation
 from cnnbench.data.prepare import Preparation
-from cnnbench.device import DEVICE_TYPES, available, place, resolve
+from cnnbench.device import DEVICE_TYPES, autocast, available, place, resolve
 from cnnbench.errors import InputError
 from cnnbench.ops import Ops
 from cnnbench.process import cpu_cores
@@ -84,8 +83,7 @@ class Trained:
             InputError: they are not finite, as those of weights that are finite but huge.
         """
         where, dtype = DEVICE_TYPES[self.device["accelerator"]], next(self.model.parameters()).dtype
-        mixed = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(self.device["precision"])
-        with torch.inference_mode(), torch.autocast(where, mixed) if mixed else nullcontext():
+        with torch.inference_mode(), autocast(self.device):
             images = self.preparation.normalise(pixels.to(where)).to(dtype)
             found: Tensor = self.model(images).float().cpu()
         if not found.isfinite().all():

@@ -11,11 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from cnnbench import ui
+from cnnbench.data import sets
 from cnnbench.errors import InputError
 from cnnbench.settings import Arch
 
 NESTED = ("state_dict", "model_state_dict", "model")
 """Keys under which a checkpoint may hold the weights."""
+
+STATISTICS = ("running_mean", "running_var")
+"""Of batch norm: what it normalises by in eval mode. They are no parameters."""
 
 PREFIXES = ("model.", "module.")
 """What a Lightning module or a parallel wrapper puts before each name."""
@@ -27,11 +31,12 @@ def load(model: nn.Module, arch: Arch) -> dict[str, Any]:
     With `arch.freeze` what was loaded is not trained.
 
     Returns:
-        `weights/loaded`, the number of tensors, and `weights/left`, the names of those that stay as
-        they were initialised.
+        `weights/loaded`, the number of parameters, and `weights/left`, the names of those that stay as
+        they were initialised, and of batch statistics that are not there either.
 
     Raises:
-        InputError: no such weights, a file that holds none, none that agree, or nothing left to train.
+        InputError: no such weights, a file that holds none, none that agree, nothing left to train, or a
+            frozen batch norm without statistics.
     """
     assert arch.weights is not None
     found = _imagenet(arch) if arch.weights == "imagenet" else _file(arch.weights)
@@ -47,14 +52,22 @@ def load(model: nn.Module, arch: Arch) -> dict[str, Any]:
         if there:
             why = f"{there} is {_size(found[there])}, here {_size(own[there])}"
         raise InputError(f"arch.weights={arch.weights}: nothing in it fits {arch.name} ({why})")
+    without = [name for name in own if name.endswith(STATISTICS) and name not in agree]
     if arch.freeze:
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name not in agree)
         if not left:
             raise InputError("arch.freeze=true: all weights were loaded, nothing is left to train")
+        if bare := [name for name in without if f"{name.rpartition('.')[0]}.weight" in agree]:
+            raise InputError(
+                f"arch.freeze=true: {arch.weights} has no {bare[0]}, without which a frozen batch norm does "
+                "nothing; allowed: the ops.norm that the weights were trained with, or arch.freeze=false"
+            )
+    left += without
     loaded = sum(1 for name, _ in model.named_parameters() if name in agree)
+    whole = sum(1 for _ in model.parameters())
     ui.console.print(
-        f"weights: {loaded} of {loaded + len(left)} tensors from {arch.weights}"
+        f"weights: {loaded} of {whole} tensors from {arch.weights}"
         + (f"; left as initialised: {', '.join(left[:6])}" + ", …" * (len(left) > 6) if left else ""),
         style="dim",
         highlight=False,
@@ -93,6 +106,12 @@ def _imagenet(arch: Arch) -> Mapping[str, Tensor]:
     if name not in models.list_models(module=models):
         raise InputError(f"arch.weights=imagenet: torchvision has none for {arch.name}; allowed: a file")
     weights = next(iter(models.get_model_weights(name)))
+    wanted = weights.transforms()
+    if (tuple(wanted.mean), tuple(wanted.std)) != sets.IMAGENET:
+        raise InputError(
+            f"arch.weights=imagenet: those of {arch.name} want images of mean {wanted.mean[0]} and deviation "
+            f"{wanted.std[0]}, not normalised as ImageNet's; allowed: another model"
+        )
     target = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(30)  # there is none otherwise: a dead network would hang for ever

@@ -112,6 +112,8 @@ def test_images_of_ones_own_need_only_their_folder(cli, tmp_path):
         (["arch=alexnet", "arch.width=0.001"], ["arch.width=0.001", "or more"]),
         (["arch=googlenet", "arch.large_kernel=7"], ["arch.large_kernel=7", "3 or 5"]),
         (["data=imagenette", "data.size=null"], ["data.size=null", "4 or more"]),
+        (["data=cifar10", "arch.in_channels=1"], ["arch.in_channels=1", "cifar10 have 3", "null"]),
+        (["data=cifar10", "+data.num_classes=5"], ["data.num_classes=5", "only data=synthetic"]),
         (["select=[optimizer.rate]"], ["select=optimizer.rate", "optimizer.lr"]),
     ],
 )

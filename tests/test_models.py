@@ -1,6 +1,7 @@
 """Architectures: torchvision's names, numbers and outputs, published sizes, and that each learns."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,9 @@ QUICK = {"alexnet", "googlenet", "resnet18", "resnet50", "mobilenet_v2", "effici
 SOME = [pytest.param(a, marks=() if a in QUICK else pytest.mark.slow) for a in REFERENCED]
 AUX = ("googlenet", "inception_v3")
 HEAVY = {*AUX, "efficientnet_b0"}
+DOCUMENTED = {"alexnet", "basic", "efficientnet_b0", "googlenet", "inception_v3", "mlp", "mobilenet_v2",
+              "plain20", "resnet18", "resnet20", "vgg11"}  # fmt: skip
+"""The families of docs/OPS.md; one that a user adds need not be among them."""
 
 
 def published(arch):
@@ -122,12 +126,17 @@ def test_transform_input_is_torchvisions(arch):
 
 def test_no_family_takes_its_layers_from_elsewhere():
     """A model that names a layer of an ablation axis itself would escape the ablation."""
-    forbidden = {"Conv2d", "Linear", "ReLU", "ReLU6", "SiLU", "MaxPool2d", "AvgPool2d", "BatchNorm2d"}
-    forbidden |= {"relu", "silu", "max_pool2d", "avg_pool2d", "batch_norm", "conv2d", "linear"}
+    layers = r"(Lazy)?(Conv|\w*Pool|\w*Norm|\w*Pad|Dropout)\d?d?|\w*LU\d?|Linear|Tanh|Sigmoid|Softplus|Mish"
+    functions = r"\w*lu6?|\w*_pool[12]d|\w*_norm|conv[12]d|linear|tanh|sigmoid|hard\w+"
+    ours = {"AdaptiveAvgPool2d", "adaptive_avg_pool2d", "Dropout", "linear", "sigmoid"}  # heads, ops, a gate
+    names = {name for module in (torch.nn, torch.nn.functional) for name in dir(module)}
+    forbidden = {n for n in names if re.fullmatch(f"{layers}|{functions}", n)} - ours
+    assert forbidden >= {"Conv2d", "GELU", "PReLU", "GroupNorm", "LPPool2d", "Tanh", "relu", "batch_norm"}
     for path in Path(cnnbench.models.__file__).parent.glob("*.py"):
         tree = ast.parse(path.read_text())
         used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-        assert not (used & forbidden) - {"linear"}, path
+        used |= {a.name for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) for a in n.names}
+        assert not used & forbidden, path
         imported = {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)} | {
             alias.name for n in ast.walk(tree) if isinstance(n, ast.Import) for alias in n.names
         }
@@ -146,7 +155,7 @@ def test_every_family_trains_with_every_op_or_says_why_not(family, size):
     """One training step of each cell; what trains and what is refused stands in docs/OPS.md."""
     documented = (ROOT / "docs" / "OPS.md").read_text().splitlines()
     found = row(family, size)
-    assert found in documented or not any(line.startswith(f"| {family} |") for line in documented), found
+    assert found in documented or family not in DOCUMENTED, found
 
 
 def test_the_count_of_cells_in_the_documentation():
@@ -157,7 +166,7 @@ def test_the_count_of_cells_in_the_documentation():
         if line.startswith("| ") and line.split("|")[2].strip().isdigit()
     ]
     assert len(rows) % len(SIZES) == 0
-    assert {cells[1].strip() for cells in rows} <= set(families())
+    assert DOCUMENTED <= {cells[1].strip() for cells in rows} <= set(families())
     trained, refused = (sum(int(cells[i]) for cells in rows) for i in (3, 4))
     assert trained + refused == len(rows) * len(VALUES)
     assert f"{trained:,} cells train, {refused:,} are refused" in text
@@ -177,6 +186,22 @@ def test_names_of_parameters_do_not_depend_on_values():
 def test_native_and_what_it_stands_for_are_one_choice():
     assert asked("resnet18").choice() == asked("resnet18", {"norm": "batch", "act": "relu"}).choice()
     assert asked("resnet18").choice() != asked("resnet18", {"norm": "group"}).choice()
+
+
+def test_plain_nets_are_residual_ones_without_shortcuts():
+    """The same parameters and cost; their blocks compute what the residual branch does."""
+    for depth in (20, 56):
+        plain, facts = make(f"plain{depth}", width=0.25)
+        residual, others = make(f"resnet{depth}", width=0.25)
+        assert (facts["params"], facts["macs"]) == (others["params"], others["macs"])
+        plain.load_state_dict(residual.state_dict())
+        one, other = plain.layer2[0].eval(), residual.layer2[0].eval()
+        other.downsample.forward = lambda x: 0.0
+        x = torch.randn(2, 4, 8, 8)
+        torch.testing.assert_close(one(x), other(x))
+    assert make("plain20", size=224, width=0.125, ops={"padding": "valid"})[1]["params"], (
+        "nothing is added that must agree in size"
+    )
 
 
 def test_zero_init_starts_each_block_as_its_shortcut():

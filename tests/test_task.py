@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from cnnbench.seeds import mix, seed_all
-from cnnbench.task import Classifier, _decay_groups
+from cnnbench.task import Classifier
 
 
 def classifier(**options):
@@ -19,12 +19,22 @@ def batch():
     return torch.randn(8, 3, 8, 8, generator=generator), torch.arange(8) % 4
 
 
+def groups(task, decay=0.3):
+    """By weight decay, the shapes of the parameters that the optimizer has."""
+    task.make_optimizer = lambda p: torch.optim.SGD(p, 0.1, weight_decay=decay)
+    found = task.configure_optimizers()["optimizer"].param_groups
+    return {group["weight_decay"]: [tuple(p.shape) for p in group["params"]] for group in found}
+
+
 def test_norms_and_biases_are_not_decayed_when_asked():
-    decayed, rest = _decay_groups(list(classifier().model.parameters()))
-    assert [tuple(p.shape) for p in decayed["params"]] == [(4, 192)]
-    assert [tuple(p.shape) for p in rest["params"]] == [(4,), (4,), (4,)]
-    assert rest["weight_decay"] == 0.0
-    assert "weight_decay" not in decayed  # the optimizer's own
+    assert groups(classifier()) == {0.3: [(4, 192), (4,), (4,), (4,)]}
+    assert groups(classifier(decay_norm_and_bias=False)) == {0.3: [(4, 192)], 0.0: [(4,), (4,), (4,)]}
+
+
+def test_slopes_of_prelu_are_never_decayed():
+    task = classifier()
+    task.model.append(nn.PReLU(4))
+    assert groups(task) == {0.3: [(4, 192), (4,), (4,), (4,)], 0.0: [(4,)]}
 
 
 def test_label_smoothing_is_of_the_training_loss_alone():

@@ -118,6 +118,37 @@ def test_googlenet_takes_imagenets_inputs_with_its_weights():
         assert not make(arch, channels=1, weights="imagenet", width=0.125)[0].transform_input
 
 
+@pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
+def test_torchvisions_own_models_take_imagenets_inputs_with_its_weights(name):
+    from cells import make
+
+    arch = {"name": f"torchvision.{name}"}
+    assert make("torchvision", size=96, weights="imagenet", **arch)[0].transform_input
+    assert not make("torchvision", size=96, **arch)[0].transform_input
+
+
+def test_weights_for_other_inputs_are_refused(cli):
+    """Those of EfficientNetV2-L were trained on images with mean and deviation 0.5."""
+    code, _, err = cli("train", "arch=torchvision", "arch.name=efficientnet_v2_l", "arch.weights=imagenet")
+    assert code == 2
+    assert "want images of mean 0.5 and deviation 0.5, not normalised as ImageNet's" in err
+
+
+def test_batch_norm_without_statistics_is_named_and_never_frozen(cli):
+    """Group norm has parameters of the same names, and no statistics."""
+    assert cli("train", *TINY, "ops.norm=group")[0] == 0
+    weights = f"arch.weights={the_run() / 'checkpoints' / 'best.ckpt'}"
+    code, _, err = cli("train", *TINY, "name=again", weights)
+    assert code == 0, err
+    assert "10 of 10 tensors" in err
+    err = " ".join(err.split())
+    assert "left as initialised: " in err
+    assert ".running_mean" in err
+    code, _, err = cli("train", *TINY, "name=frozen", weights, "arch.freeze=true", "data=synthetic")
+    assert code == 2
+    assert "running_mean, without which a frozen batch norm does nothing" in err
+
+
 class Evil:
     def __reduce__(self):
         return Path.touch, (Path("owned"),)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,7 +52,7 @@ def inference(spec: Spec) -> Prepare:
         return _exported(spec)
     import torch
 
-    from cnnbench.device import synchronise
+    from cnnbench.device import autocast, synchronise
 
     model = module(spec).eval()
 
@@ -76,7 +75,7 @@ def training(spec: Spec) -> Prepare:
     from torch.nn import functional as F
 
     from cnnbench.build import factory
-    from cnnbench.device import synchronise
+    from cnnbench.device import autocast, synchronise
 
     model = module(spec).train()
     # So small a rate that the weights, and with them the arithmetic, stay what they are.
@@ -132,18 +131,6 @@ def module(spec: Spec) -> nn.Module:
 def outputs(output: Any) -> tuple[torch.Tensor, ...]:
     """The logits, and in training those of auxiliary classifiers."""
     return output if isinstance(output, tuple) else (output,)
-
-
-def autocast(device: dict[str, Any]) -> AbstractContextManager[Any]:
-    """What Lightning does for the mixed precisions."""
-    import torch
-
-    from cnnbench.device import DEVICE_TYPES
-
-    kinds = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
-    if device["precision"] not in kinds:
-        return nullcontext()
-    return torch.autocast(DEVICE_TYPES[device["accelerator"]], kinds[device["precision"]])
 
 
 def images(spec: Spec, batch: int, dtype: torch.dtype) -> torch.Tensor:

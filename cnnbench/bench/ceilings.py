@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from cnnbench.bench.timing import Call
-from cnnbench.device import DEVICE_TYPES, synchronise
+from cnnbench.device import DEVICE_TYPES, MIXED, synchronise
 
 WORK_S = 0.03
 """A product of matrices takes this long at least: smaller ones do not reach what the device can do."""
@@ -20,7 +20,7 @@ WORK_S = 0.03
 COPIED = 256 * 2**20
 """Bytes that are copied: more than a CPU's caches hold."""
 
-DTYPES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16, "64-true": torch.float64}
+DTYPES = MIXED | {"64-true": torch.float64}
 
 
 def matmul(device: dict[str, Any]) -> tuple[Call, float]:

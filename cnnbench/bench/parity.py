@@ -18,7 +18,7 @@ from torchvision.ops import StochasticDepth
 
 from cnnbench.bench import backends
 from cnnbench.bench.spec import TORCH, Spec
-from cnnbench.device import DEVICE_TYPES, PRECISIONS, available, resolve
+from cnnbench.device import DEVICE_TYPES, PRECISIONS, autocast, available, resolve
 from cnnbench.errors import Finding, InputError
 from cnnbench.pooling import Stochastic
 
@@ -146,9 +146,9 @@ def _computed(
     parameters = list(model.parameters())
     where = torch.device(DEVICE_TYPES[condition.device["accelerator"]])
     batch, labels = batch.to(where, parameters[0].dtype), labels.to(where)
-    with torch.no_grad(), backends.autocast(condition.device):
+    with torch.no_grad(), autocast(condition.device):
         logits = model.eval()(batch).double().cpu()
-    with backends.autocast(condition.device):
+    with autocast(condition.device):
         some, *auxiliary = backends.outputs(_drawing_nothing(model)(batch))
         loss = F.cross_entropy(some.float() if some.dtype.itemsize < 4 else some, labels)
         for other in auxiliary:

@@ -94,8 +94,7 @@ class ImageData(pl.LightningDataModule):
         self.name, self.seed, self.batch_size = name, seed, batch_size
         self.rank, self.world, self.least_images = rank, world, least_images
         self.workers, self.augment = num_workers, augment
-        if num_classes is not None and name != "synthetic":
-            raise InputError(f"data.num_classes={num_classes}: only data=synthetic has it as a setting")
+        sets.check_classes(name, num_classes)
         if name == "synthetic":
             if size is None or limit is None or limit_test is None or num_classes is None:
                 raise InputError(
@@ -282,11 +281,7 @@ def preparation(
                 f"data.size=null: the images of {name} differ in size; allowed: 4 or more pixels"
             )
         size = pixels.shape[-1]
-    own = len(row.mean)
-    if channels is not None and (channels < 1 or own not in (1, channels)):
-        allowed = "1 or more" if own == 1 else "null"
-        raise InputError(f"arch.in_channels={channels}: the images of {name} have {own}; allowed: {allowed}")
-    channels = channels or own
+    own, channels = len(row.mean), sets.channels(name, channels)
     mean, std = sets.IMAGENET if imagenet_normalisation and channels == 3 else (row.mean, row.std)
     return Preparation(
         classes=list(classes),

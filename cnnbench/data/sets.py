@@ -317,6 +317,29 @@ def dataset(name: str) -> DataSet:
     return DATASETS[name]
 
 
+def channels(name: str, asked: int | None) -> int:
+    """Channels of the images as a model gets them: grey ones can be repeated.
+
+    Raises:
+        InputError: the images have not as many as are asked for.
+    """
+    own = len(dataset(name).mean)
+    if asked is not None and (asked < 1 or own not in (1, asked)):
+        allowed = "1 or more" if own == 1 else "null"
+        raise InputError(f"arch.in_channels={asked}: the images of {name} have {own}; allowed: {allowed}")
+    return asked or own
+
+
+def check_classes(name: str, asked: int | None) -> None:
+    """Whether a number of classes may be asked for.
+
+    Raises:
+        InputError: the data set has its own.
+    """
+    if asked is not None and name != "synthetic":
+        raise InputError(f"data.num_classes={asked}: only data=synthetic has it as a setting")
+
+
 def load(name: str, root: Path) -> Parts:
     """Read a data set, downloading what is missing.
 

@@ -9,8 +9,11 @@ from torch import nn
 from cnnbench.errors import InputError, suggest
 
 
-def torchvision(*, name: str, num_classes: int, in_channels: int) -> nn.Module:
+def torchvision(*, name: str, num_classes: int, in_channels: int, weights: str | None = None) -> nn.Module:
     """A classification model of torchvision, initialised by it; for colour images.
+
+    With `weights="imagenet"` it is made for them (`cnnbench.weights` loads them): the two that were trained
+    in TensorFlow see what they saw there.
 
     Raises:
         InputError: torchvision has no such model; grey images.
@@ -30,7 +33,7 @@ def torchvision(*, name: str, num_classes: int, in_channels: int) -> nn.Module:
         )
     options: dict[str, Any] = {"num_classes": num_classes}
     if name in ("googlenet", "inception_v3"):
-        options |= {"aux_logits": False, "init_weights": True}
+        options |= {"aux_logits": False, "init_weights": True, "transform_input": weights == "imagenet"}
     return models.get_model(name, weights=None, **options)  # type: ignore[no-any-return]
 
 

@@ -19,7 +19,9 @@ class BasicBlock(nn.Module):
 
     expansion = 1
 
-    def __init__(self, ops: Ops, c_in: int, c: int, stride: int, shortcut: nn.Module, drop: float) -> None:
+    def __init__(
+        self, ops: Ops, c_in: int, c: int, stride: int, shortcut: nn.Module | None, drop: float
+    ) -> None:
         super().__init__()
         self.conv1 = ops.conv(c_in, c, 3, stride)
         self.bn1, self.act1 = ops.norm(c), ops.act()
@@ -32,6 +34,8 @@ class BasicBlock(nn.Module):
         """(N, c_in, H, W) -> (N, c, H / stride, W / stride), rounded up."""
         y = self.act1(self.bn1(self.conv1(x)))
         y = self.bn2(self.conv2(y))
+        if self.downsample is None:
+            return self.act2(y)  # type: ignore[no-any-return]
         return self.act2(self.drop(y) + self.downsample(x))  # type: ignore[no-any-return]
 
     def zero(self, ops: Ops) -> None:
@@ -47,7 +51,9 @@ class Bottleneck(nn.Module):
 
     expansion = 4
 
-    def __init__(self, ops: Ops, c_in: int, c: int, stride: int, shortcut: nn.Module, drop: float) -> None:
+    def __init__(
+        self, ops: Ops, c_in: int, c: int, stride: int, shortcut: nn.Module | None, drop: float
+    ) -> None:
         super().__init__()
         self.conv1 = ops.conv(c_in, c, 1)
         self.bn1, self.act1 = ops.norm(c), ops.act()
@@ -63,6 +69,8 @@ class Bottleneck(nn.Module):
         y = self.act1(self.bn1(self.conv1(x)))
         y = self.act2(self.bn2(self.conv2(y)))
         y = self.bn3(self.conv3(y))
+        if self.downsample is None:
+            return self.act3(y)  # type: ignore[no-any-return]
         return self.act3(self.drop(y) + self.downsample(x))  # type: ignore[no-any-return]
 
     def zero(self, ops: Ops) -> None:
@@ -86,7 +94,7 @@ class ResNet(nn.Module):
     Args:
         ops: makes the layers.
         stem: (N, C, H, W) -> (N, channels[0], H', W'), as named layers in order.
-        block, shortcut: what the stages are made of.
+        block, shortcut: what the stages are made of; None for no shortcuts: the paper's plain nets.
         channels, blocks, strides: of each stage.
         num_classes: K.
         zero_init: start each block as its shortcut alone.
@@ -99,7 +107,7 @@ class ResNet(nn.Module):
         ops: Ops,
         stem: dict[str, nn.Module],
         block: type[BasicBlock | Bottleneck],
-        shortcut: Shortcut,
+        shortcut: Shortcut | None,
         channels: list[int],
         blocks: list[int],
         strides: list[int],
@@ -109,7 +117,8 @@ class ResNet(nn.Module):
         stochastic_depth: float,
     ) -> None:
         super().__init__()
-        ops.joins("each block adds its shortcut")
+        if shortcut is not None:
+            ops.joins("each block adds its shortcut")
         self.body: list[str] = [*stem]
         for name, layer in stem.items():
             self.add_module(name, layer)
@@ -120,7 +129,8 @@ class ResNet(nn.Module):
                 step = stride if j == 0 else 1
                 c_out = c * block.expansion
                 drop = stochastic_depth * count / max(1, sum(blocks) - 1)
-                stage.append(block(ops, c_in, c, step, shortcut(ops, c_in, c_out, step), drop))
+                around = None if shortcut is None else shortcut(ops, c_in, c_out, step)
+                stage.append(block(ops, c_in, c, step, around, drop))
                 c_in, count = c_out, count + 1
             self.add_module(f"layer{i}", stage)
             self.body.append(f"layer{i}")

@@ -39,19 +39,43 @@ def cifar_resnet(
         ValueError: another depth, or `width` leaves no channels.
         OpsError: see `cnnbench.ops`.
     """
+    return _cifar(
+        ops, in_channels, num_classes, depth, width, PaddedShortcut,
+        zero_init=zero_init, stochastic_depth=stochastic_depth,
+    )  # fmt: skip
+
+
+def cifar_plain(*, ops: Ops, in_channels: int, num_classes: int, depth: int, width: Width = 1.0) -> nn.Module:
+    """The plain nets of the same section: `cifar_resnet` without its shortcuts, the same parameters.
+
+    Raises:
+        ValueError, OpsError: see `cifar_resnet`.
+    """
+    return _cifar(
+        ops, in_channels, num_classes, depth, width, None, zero_init=False, stochastic_depth=0.0
+    )  # fmt: skip
+
+
+def _cifar(
+    ops: Ops,
+    in_channels: int,
+    num_classes: int,
+    depth: int,
+    width: float,
+    shortcut: type[PaddedShortcut] | None,
+    *,
+    zero_init: bool,
+    stochastic_depth: float,
+) -> ResNet:
     if depth < 8 or (depth - 2) % 6:
         raise ValueError(f"depth={depth}: allowed: 6n + 2, that is 8, 14, 20, 26, 32, …")
     channels = [scaled(c, width) for c in (16, 32, 64)]
-    layers = {
-        "conv1": ops.conv(in_channels, channels[0], 3),
-        "bn1": ops.norm(channels[0]),
-        "act1": ops.act(),
-    }
+    stem = {"conv1": ops.conv(in_channels, channels[0], 3), "bn1": ops.norm(channels[0]), "act1": ops.act()}
     return ResNet(
         ops,
-        layers,
+        stem,
         BasicBlock,
-        PaddedShortcut,
+        shortcut,
         channels,
         [(depth - 2) // 6] * 3,
         [1, 2, 2],
