@@ -118,7 +118,8 @@ def _begin(run: Run, device: Mapping[str, Any], verb: str) -> dict[str, Any]:
         "state": "running",
         "host": socket.gethostname(),
         "pid": os.getpid(),
-        "device": before.get("device") or dict(device),
+        # A training goes on as it began; a measurement begins anew, perhaps on another machine.
+        "device": (verb == "train" and before.get("device")) or dict(device),
         "versions": versions(),
         "git": git_commit(),
         "repeats": len(list((run.path / "repeats").glob("*"))),

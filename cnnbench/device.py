@@ -131,12 +131,12 @@ def place(model: nn.Module, device: Mapping[str, Any]) -> nn.Module:
     Compiled in place: the names in its state_dict stay.
     """
     torch.set_num_threads(int(device["threads"]))
-    if (
-        device["accelerator"] == "gpu"
-    ):  # set by hand: convolutions have TF32 by default, products of matrices not
-        tf32 = "tf32" if device["precision"] == "tf32" else "ieee"
-        torch.backends.cuda.matmul.fp32_precision = tf32
-        torch.backends.cudnn.conv.fp32_precision = tf32  # type: ignore[attr-defined]
+    if device["accelerator"] == "gpu":
+        # Set by hand: convolutions have TF32 by default, products of matrices not. In torch's older way,
+        # about which Lightning and the compiler ask: torch raises where both ways were used.
+        tf32 = device["precision"] == "tf32"
+        torch.set_float32_matmul_precision("high" if tf32 else "highest")
+        torch.backends.cudnn.allow_tf32 = tf32
     model = model.to(memory_format=MEMORY_FORMATS[device["memory_format"]])
     if device.get("compile"):
         quiet_compiler()

@@ -15,7 +15,7 @@ from cnnbench.data.folder import scan
 from cnnbench.data.sets import channels, check_classes, dataset
 from cnnbench.errors import InputError, OpsError
 from cnnbench.ops import Ops
-from cnnbench.settings import Arch, Settings
+from cnnbench.settings import Arch, Bench, Settings
 
 TOO_SMALL = re.compile(
     r"Kernel size can't be greater|too small|Padding size should be less|Padding value causes wrapping"
@@ -112,9 +112,10 @@ def image_facts(settings: Settings) -> tuple[int, int, int]:
     """
     data = settings.data
     found = dataset(data.name)
-    check_classes(data.name, data.num_classes)
+    if not (isinstance(settings, Bench) and settings.of):  # then they are the run's
+        check_classes(data.name, data.num_classes)
     size, classes = data.size or found.size, data.num_classes or found.classes
-    if data.name == "imagefolder":
+    if data.name == "imagefolder" and classes is None:
         classes = len(next(iter(scan(Path(data.root).expanduser()).values())).classes)
     if size is None:
         raise InputError(

@@ -200,7 +200,9 @@ def locate(settings: Settings, known: dict[str, str] | None = None) -> Run:
         _check_of(settings)
     choice = settings.choice()
     known = {} if known is None else known
-    if settings.data.name == "imagefolder":
+    # Of a measurement neither the images nor their files decide anything; `of` names what does.
+    images_count = not isinstance(settings, Bench)
+    if images_count and settings.data.name == "imagefolder":
         from cnnbench.data.folder import fingerprint
 
         root = settings.data.root
@@ -208,7 +210,7 @@ def locate(settings: Settings, known: dict[str, str] | None = None) -> Run:
             known[root] = fingerprint(Path(root).expanduser())
         choice["data"]["content"] = known[root]
     weights = settings.arch.weights
-    if weights is not None and weights != "imagenet":
+    if images_count and weights is not None and weights != "imagenet":
         if weights not in known:
             known[weights] = content(weights)
         choice["arch"]["weights"] = known[weights]
@@ -217,10 +219,13 @@ def locate(settings: Settings, known: dict[str, str] | None = None) -> Run:
 
 
 def _check_of(settings: Bench) -> None:
-    """Whether a trained run says what is measured, and nothing else does, too."""
+    """Whether what was asked for is measured: a trained run says it all, a training recipe says nothing."""
     said = [word for word in settings.command if re.match(r"[+~]*(arch|ops|data)[=.]", word)]
     if settings.of is not None and said:
         raise InputError(f"{said[0]}: of={settings.of} has its model and its images; allowed: without it")
+    for word in settings.command:
+        if re.match(r"[+~]*(trainer|scheduler|data\.batch_size)[=.]", word):
+            raise InputError(f"{word}: bench does not use it; allowed: batch_sizes=[…], optimizer=…")
 
 
 def content(path: str) -> str:
@@ -258,7 +263,7 @@ def train(settings: Settings, run: Run, *, brief: bool = False) -> float:
             again = f"force=true {'measures' if isinstance(settings, Bench) else 'trains'} it again"
             ui.console.print(f"already {state}: shown from disk ({again})", style="dim")
             if other := settings.made_otherwise(run):
-                ui.console.print(f"it was measured with {other}", style="yellow", highlight=False)
+                ui.console.print(f"it was measured {other}", style="yellow", highlight=False)
     else:
         with ui.console.status("starting"):  # torch and Lightning take seconds to import
             work = pkgutil.resolve_name(settings.work)

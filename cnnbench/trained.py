@@ -23,7 +23,7 @@ from cnnbench.data import sets
 from cnnbench.data.folder import scan
 from cnnbench.data.module import ImageData, preparation
 from cnnbench.data.prepare import Preparation
-from cnnbench.device import DEVICE_TYPES, autocast, available, place, resolve
+from cnnbench.device import DEVICE_TYPES, PRECISIONS, autocast, available, place, resolve
 from cnnbench.errors import InputError
 from cnnbench.ops import Ops
 from cnnbench.process import cpu_cores
@@ -179,6 +179,17 @@ def where(run: Run, asked: Device | None = None) -> dict[str, Any]:
         return chosen | {"threads": max(1, min(int(recorded["threads"]), cpu_cores()))}
     auto = Device(name="auto", accelerator="auto", precision="32-true", memory_format="auto", threads=None)
     return resolve(auto)
+
+
+def moved(device: Device, accelerator: str) -> Device:
+    """The device settings of a training, for the use of its model elsewhere, by one process.
+
+    Nothing is compiled, and a precision that the accelerator does not have becomes float32.
+    """
+    here = available()[0] if accelerator == "auto" else accelerator
+    precision = device.precision if device.precision in PRECISIONS[here] else "32-true"
+    alone = {"devices": 1, "nodes": 1, "compile": False}
+    return device.model_copy(update={"accelerator": accelerator, "precision": precision} | alone)
 
 
 def _checkpoint(path: Path) -> Mapping[str, Any]:

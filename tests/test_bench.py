@@ -14,6 +14,8 @@ from cnnbench.bench import memory, roofline
 from cnnbench.bench.timing import LEAST, WARM_UP, Durations, in_turn
 from cnnbench.runs import Run
 
+pytest_plugins = ["bench_fixtures"]
+
 QUICK = ["arch=mlp", "arch.hidden=[8]", "rounds=2", "round_s=0.001", "logger=none"]
 BASIC = ["arch=basic", "arch.width=0.25", "arch.blocks=2", "rounds=2", "round_s=0.001", "logger=none"]
 
@@ -57,21 +59,6 @@ class Otherwise(nn.Module):
 def otherwise(num_classes):
     return Otherwise()
 """
-
-
-@pytest.fixture
-def own(cli, monkeypatch, tmp_path):
-    """`own(source, name)`: a group `arch` beside cnnbench's, with a choice of that name."""
-
-    def make(source, name):
-        Path(f"{name}.py").write_text(source)
-        Path("groups/arch").mkdir(parents=True, exist_ok=True)
-        Path(f"groups/arch/{name}.yaml").write_text(f"name: {name}\n_target_: {name}:{name}\n")
-        return ["--config-dir", "groups", f"arch={name}"]
-
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    return make
 
 
 def test_a_measurement_is_a_run(cli):

@@ -68,13 +68,25 @@ def test_batch_norm_is_not_synchronised_in_compiled_code():
         parse(plain | {"device": plain["device"] | both})
 
 
-def test_no_compiler_is_said_before_anything_starts(monkeypatch, cli, tmp_path):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.delenv("CXX", raising=False)
-    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", (None, "g++"))
-    code, _, err = cli("train", *TINY, "device.compile=true")
+def test_no_compiler_is_said_before_anything_starts(cli):
+    with torch._inductor.config.patch({"cpp.cxx": ("no-such-compiler",)}):  # torch remembers what it found
+        code, _, err = cli("train", *TINY, "device.compile=true")
     assert code == 2
     assert "device.compile=true: no C++ compiler here" in err
+
+
+@pytest.mark.parametrize(("precision", "asked"), [("tf32", "high"), ("32-true", "highest")])
+def test_tf32_is_set_in_a_way_that_lightning_can_ask_about(precision, asked):
+    """torch raises at the question where its two ways to set TF32 are mixed; no GPU is needed to see it."""
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    gpu = {"accelerator": "gpu", "precision": precision, "memory_format": "contiguous", "threads": 1}
+    try:
+        device.place(torch.nn.Linear(2, 2), gpu)
+        assert torch.get_float32_matmul_precision() == asked
+        assert torch.backends.cudnn.allow_tf32 == (precision == "tf32")
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -237,6 +238,36 @@ def test_a_run_of_a_gpu_is_computed_on_what_is_here(digits, copied, cli):
     assert code == 0, err
     assert found["device"]["accelerator"] == "cpu"
     assert "another device" in found["training"]["said"]
+
+
+def test_a_run_of_another_precision_and_compiled_is_evaluated_here(digits, copied, cli):
+    """What its training had and this device has not becomes plain float32."""
+    run = copied(digits)
+    config = run.config()
+    config["device"] |= {"accelerator": "gpu", "precision": "16-mixed", "compile": True}
+    (run.path / "config.yaml").write_text(json.dumps(config))
+    for asked in (["device.accelerator=cpu"], ["device=cpu"]):
+        code, found, err = evaluated(cli, run.path, *asked)
+        assert code == 0, err
+        assert found["device"]["precision"] == "32-true"
+        assert not found["device"].get("compile")
+    assert cli("predict", run.path, *photo(), "--device", "cpu")[0] == 0
+
+
+def photo():
+    Image.new("L", (8, 8)).save("one.png")
+    return ["one.png"]
+
+
+def test_names_of_files_that_are_no_text(photos, cli, tmp_path):
+    write_photos(tmp_path / "odd", ["ape", "bee", "cow"], 1, seed=1)
+    (one, *_) = (tmp_path / "odd" / "ape").iterdir()
+    one.rename(one.with_name(os.fsdecode(b"\xff.png")))
+    named = ["data=imagefolder", f"data.root={tmp_path / 'odd'}", "--csv", "x.csv", "--json", "x.json"]
+    code, _, err = cli("evaluate", photos.path, *named)
+    assert code == 0, err
+    assert b"\xff.png" in Path("x.csv").read_bytes()
+    assert json.loads(Path("x.json").read_bytes())["images"] == 3
 
 
 def test_device_settings(digits, cli):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +18,19 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-Prepare = Callable[[int], Call]
-"""Makes a call that computes a batch of so many images, and waits until it is done."""
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model, ready to compute.
+
+    Attributes:
+        prepare: makes a call that computes a batch of so many images, and waits until it is done.
+        forget: lets go of what calls leave behind, gradients and the optimizer's state.
+    """
+
+    prepare: Callable[[int], Call]
+    forget: Callable[[], None] = lambda: None
+
 
 PACKAGES = {
     "onnxruntime": ("onnxruntime", "onnx", "onnxscript"),
@@ -46,7 +58,7 @@ def check(settings: Bench, accelerator: str) -> None:
         check_compiler("backend=compile", accelerator)
 
 
-def inference(spec: Spec) -> Prepare:
+def inference(spec: Spec) -> Loaded:
     """Load the model, ready to compute logits."""
     if spec.settings.backend not in TORCH:
         return _exported(spec)
@@ -66,10 +78,10 @@ def inference(spec: Spec) -> Prepare:
 
         return call
 
-    return prepare
+    return Loaded(prepare)
 
 
-def training(spec: Spec) -> Prepare:
+def training(spec: Spec) -> Loaded:
     """Load the model, ready for training steps: forwards, loss, backwards, optimizer."""
     import torch
     from torch.nn import functional as F
@@ -102,7 +114,11 @@ def training(spec: Spec) -> Prepare:
 
         return call
 
-    return prepare
+    def forget() -> None:
+        optimizer.zero_grad()
+        optimizer.state.clear()
+
+    return Loaded(prepare, forget)
 
 
 def module(spec: Spec) -> nn.Module:
@@ -174,7 +190,7 @@ def export(model: nn.Module, shape: tuple[int, int, int], target: Path) -> None:
         ) from error
 
 
-def _exported(spec: Spec) -> Prepare:
+def _exported(spec: Spec) -> Loaded:
     import numpy as np
 
     run = _session(spec)
@@ -184,7 +200,7 @@ def _exported(spec: Spec) -> Prepare:
         some = rng.standard_normal((batch, *spec.shape), dtype=np.float32)
         return lambda: run(some)
 
-    return prepare
+    return Loaded(prepare)
 
 
 def _session(spec: Spec) -> Callable[[Any], Any]:

@@ -76,7 +76,7 @@ def _placed(
     """Where the model lies under the roofline at its best batch size."""
     flops = 2.0 * facts["macs"] * best["images_per_s"]
     batch = best["batch"]
-    moved = (numbers * batch + weights) * itemsize(spec.device["precision"])
+    moved = numbers * batch * itemsize(spec.device["precision"]) + weights * itemsize(_stored(spec))
     intensity = 2.0 * facts["macs"] * batch / moved
     peak, copied = timed["matmul_flops"], timed["copy_bytes_per_s"]
     allowed = min(peak, intensity * copied)
@@ -97,7 +97,8 @@ def _memory(peaks: Peaks) -> dict[str, Any]:
         if fine:
             size = max(fine)
             found[f"{prefix}batch"] = size
-            found |= {f"{prefix}{key}": fine[size][key] for key in ("activations_mb", "process_mb")}
+            keys = [key for key in ("activations_mb", "process_mb") if key in fine[size]]  # none on MPS
+            found |= {f"{prefix}{key}": fine[size][key] for key in keys}
     return found
 
 

@@ -11,13 +11,15 @@ from pathlib import Path
 
 import psutil
 
+from cnnbench.errors import InputError
+
 STATUS = Path("/proc/self/status")
 CGROUP = Path("/sys/fs/cgroup")
 SHARE = 0.9
 """Of the free memory that a measurement may take: the rest keeps the machine alive."""
 
 EXHAUSTED = re.compile(
-    r"can't allocate|out of memory|cannot allocate|bad.?alloc|alloc\w* fail|could not create"
+    r"can't allocate|out of memory|cannot allocate|bad.?alloc|alloc\w*[ _]fail|could not create"
 )
 """What torch, oneDNN, ONNX Runtime and OpenVINO say when there is no more memory."""
 
@@ -50,6 +52,19 @@ def peak() -> int:
 
     unit = 1 if sys.platform == "darwin" else 1024
     return unit * int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+
+def check(limit_gb: float | None, accelerator: str) -> None:
+    """Whether a limit can be kept.
+
+    Raises:
+        InputError: not on this device, or by this system.
+    """
+    if limit_gb is not None and (accelerator != "cpu" or sys.platform != "linux"):
+        raise InputError(
+            f"memory_limit_gb={limit_gb}: can be kept on the CPU alone, by Linux; allowed: null, and smaller "
+            "batch_sizes"
+        )
 
 
 def free() -> int:

@@ -18,7 +18,7 @@ from torchvision.ops import StochasticDepth
 
 from cnnbench.bench import backends
 from cnnbench.bench.spec import TORCH, Spec
-from cnnbench.device import DEVICE_TYPES, PRECISIONS, autocast, available, resolve
+from cnnbench.device import DEVICE_TYPES, PRECISIONS, autocast, available, check_compiler, resolve
 from cnnbench.errors import Finding, InputError
 from cnnbench.pooling import Stochastic
 
@@ -36,8 +36,11 @@ TOLERANCES = {
 
 A gradient's error is larger by far than that of the logits: where a ReLU's input lies within rounding of zero
 its sign decides, and all that comes through it with it. Vectors that have nothing to do with each other are
-1.4 apart.
+1.4 apart, and one of zeros is 1 from any other: see `ALONG`.
 """
+
+ALONG = 0.3
+"""The least cosine of a gradient and the reference, which for unrelated ones is about 0."""
 
 QUANTITIES = ("logits", "loss", "gradient")
 
@@ -70,9 +73,10 @@ def parity(
         The summary, no rows, and an error if something is beyond its tolerance.
     """
     said("float64 on the CPU")
-    batch = backends.images(spec, IMAGES, torch.float64)
+    on_cpu = replace(spec, device=spec.device | REFERENCE)
+    batch = backends.images(on_cpu, IMAGES, torch.float64)
     labels = torch.arange(IMAGES) % spec.classes
-    reference = _computed(spec, Condition("eager", spec.device | REFERENCE), batch, labels)
+    reference = _computed(spec, Condition("eager", on_cpu.device), batch, labels)
     summary: dict[str, Any] = {}
     beyond, worst = [], 0.0
     for condition in conditions(spec):
@@ -88,6 +92,8 @@ def parity(
             worst = max(worst, error / most)
             if not error <= most:
                 beyond.append(f"{condition.name}: {quantity} {error:.1e}, allowed {most:.0e}")
+            elif quantity == "gradient" and not (along := cosine(value, expected)) >= ALONG:
+                beyond.append(f"{condition.name}: gradient points elsewhere (cosine {along:.2f})")
     summary["parity/worst"] = worst
     problem = NotTheSame(f"beyond tolerance: {'; '.join(beyond)}") if beyond else None
     return summary, [], problem
@@ -109,9 +115,9 @@ def conditions(spec: Spec) -> Iterator[Condition]:
                 yield Condition("eager", device | {"memory_format": layout})
     device = spec.device | {"accelerator": "cpu", "precision": "32-true"}
     try:
-        resolve(spec.settings.device.model_copy(update={"accelerator": "cpu", "compile": True}))
+        check_compiler("compile", "cpu")
     except InputError:
-        pass  # no C++ compiler
+        pass
     else:
         yield Condition("compile", device)
     if spec.exported is not None:
@@ -128,6 +134,11 @@ def distance(value: Tensor, expected: Tensor) -> float:
     """|value - expected| / |expected|; infinite where something is not finite."""
     error = float((value.cpu().double() - expected).norm() / expected.norm())
     return error if error == error else float("inf")
+
+
+def cosine(value: Tensor, expected: Tensor) -> float:
+    """Of the angle between two vectors; 0 where one of them is zero."""
+    return float(F.cosine_similarity(value.cpu().double().flatten(), expected.flatten(), dim=0))
 
 
 def _computed(
@@ -147,7 +158,7 @@ def _computed(
     where = torch.device(DEVICE_TYPES[condition.device["accelerator"]])
     batch, labels = batch.to(where, parameters[0].dtype), labels.to(where)
     with torch.no_grad(), autocast(condition.device):
-        logits = model.eval()(batch).double().cpu()
+        logits = model.eval()(batch).cpu().double()
     with autocast(condition.device):
         some, *auxiliary = backends.outputs(_drawing_nothing(model)(batch))
         loss = F.cross_entropy(some.float() if some.dtype.itemsize < 4 else some, labels)
@@ -155,10 +166,10 @@ def _computed(
             loss = loss + float(model.aux_weight) * F.cross_entropy(other, labels)  # type: ignore[arg-type]
     gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
     flat = [
-        (torch.zeros_like(p) if g is None else g).double().cpu().flatten()
+        (torch.zeros_like(p) if g is None else g).cpu().double().flatten()
         for p, g in zip(parameters, gradients, strict=True)
     ]
-    return logits, loss.detach().double().cpu()[None], torch.cat(flat)
+    return logits, loss.detach().cpu().double()[None], torch.cat(flat)
 
 
 def _drawing_nothing(model: nn.Module) -> nn.Module:

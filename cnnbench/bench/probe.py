@@ -70,7 +70,7 @@ def _prepare(spec: Spec) -> None:
         memory.confine(spec.memory_bytes)
 
 
-def _load(spec: Spec) -> backends.Prepare:
+def _load(spec: Spec) -> backends.Loaded:
     return backends.training(spec) if spec.task.startswith("training") else backends.inference(spec)
 
 
@@ -82,18 +82,23 @@ def _time(spec: Spec) -> dict[str, Any]:
     from cnnbench.bench import ceilings
 
     _say("loading")
-    prepare = _load(spec)
-    calls: dict[str, Call] = {str(size): prepare(size) for size in spec.batch_sizes}
-    product, operations = ceilings.matmul(spec.device)
-    copy, moved = ceilings.copy(spec.device)
-    company = Company()
     settings = spec.settings
-    durations = in_turn(
-        {**calls, "matmul": product, "copy": copy},
-        settings.rounds,
-        settings.round_s,
-        lambda name: _say(f"{spec.task}: batch {name}" if name[0].isdigit() else f"ceiling: {name}"),
-    )
+    try:
+        model = _load(spec)
+        calls: dict[str, Call] = {str(size): model.prepare(size) for size in spec.batch_sizes}
+        product, operations = ceilings.matmul(spec.device)
+        copy, moved = ceilings.copy(spec.device)
+        company = Company()
+        durations = in_turn(
+            {**calls, "matmul": product, "copy": copy},
+            settings.rounds,
+            settings.round_s,
+            lambda name: _say(f"{spec.task}: batch {name}" if name[0].isdigit() else f"ceiling: {name}"),
+        )
+    except Exception as error:
+        if not memory.exhausted(error):
+            raise
+        return {"error": OUT_OF_MEMORY}
     return {
         "others_cpu": company.share(),
         "matmul_flops": operations / durations.pop("matmul").best,
@@ -126,7 +131,7 @@ def _tune(spec: Spec) -> dict[str, Any]:
 
     size = spec.batch_sizes[-1]
     calls = {
-        layout: backends.training(replace(spec, device=spec.device | {"memory_format": layout}))(size)
+        layout: backends.training(replace(spec, device=spec.device | {"memory_format": layout})).prepare(size)
         for layout in ("contiguous", "channels_last")
     }
     company = Company()
@@ -150,16 +155,17 @@ def _memory(spec: Spec) -> dict[str, Any]:
     _say(f"{spec.task}: batch {size}")
     try:
         begin = time.perf_counter()
-        prepare = _load(spec)
+        model = _load(spec)
         load_s = time.perf_counter() - begin
-        if spec.device["accelerator"] == "gpu":
-            return {"load_s": load_s, **_on_gpu(prepare(size))}
+        if spec.device["accelerator"] != "cpu":
+            return {"load_s": load_s, **_elsewhere(spec.device["accelerator"], model.prepare(size))}
         first_call_s, most = 0.0, 0
         if spec.settings.backend == "compile":  # what the compiler takes is not what the model takes
-            first_call_s, most = _seconds(prepare(size)), memory.peak()
+            first_call_s, most = _seconds(model.prepare(size)), memory.peak()
+            model.forget()
         loaded = memory.resident()
         memory.forget_peak()
-        call = prepare(size)
+        call = model.prepare(size)
         first_call_s = max(first_call_s, _seconds(call))
         seconds = _seconds(call)
     except Exception as error:
@@ -175,16 +181,16 @@ def _memory(spec: Spec) -> dict[str, Any]:
     }
 
 
-def _on_gpu(call: Call) -> dict[str, Any]:
+def _elsewhere(accelerator: str, call: Call) -> dict[str, Any]:
+    """On a GPU what torch's allocator had at most; on MPS, which keeps no peak, durations alone."""
     import torch
 
-    loaded = torch.cuda.memory_allocated()
-    torch.cuda.reset_peak_memory_stats()
-    first_call_s, seconds = _seconds(call), _seconds(call)
-    most = torch.cuda.max_memory_allocated()
-    return {
-        "first_call_s": first_call_s,
-        "seconds": seconds,
-        "activations_mb": (most - loaded) / MB,
-        "process_mb": torch.cuda.max_memory_reserved() / MB,
-    }
+    gpu = accelerator == "gpu"
+    loaded = torch.cuda.memory_allocated() if gpu else 0
+    if gpu:
+        torch.cuda.reset_peak_memory_stats()
+    found = {"first_call_s": _seconds(call), "seconds": _seconds(call)}
+    if gpu:
+        found["activations_mb"] = (torch.cuda.max_memory_allocated() - loaded) / MB
+        found["process_mb"] = torch.cuda.max_memory_reserved() / MB
+    return found

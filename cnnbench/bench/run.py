@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 
 from cnnbench import named, network, tracking, trained
 from cnnbench.attempt import attempt
-from cnnbench.bench import backends, memory, roofline
+from cnnbench.bench import backends, machine, memory, roofline
 from cnnbench.bench.figures import figures
 from cnnbench.bench.parity import parity
 from cnnbench.bench.probe import OUT_OF_MEMORY
@@ -68,7 +68,11 @@ def bench(settings: Bench, run: Run, cores: int | None = None, rank: object = No
     with quiet():
         device = resolve(settings.device, None, cores, settings.arch.layout)
         backends.check(settings, device["accelerator"])
+        if settings.tune and device["accelerator"] == "mps":
+            raise InputError("tune=true: not on mps, where channels_last has returned wrong numbers")
+        memory.check(settings.memory_limit_gb, device["accelerator"])
         tracking.check(settings)
+        about = machine.about(device["accelerator"], settings.backend)
         model, shape, classes, facts = network.sketch(settings)
         numbers, weights = roofline.traffic(model, shape)
         with (
@@ -77,7 +81,9 @@ def bench(settings: Bench, run: Run, cores: int | None = None, rank: object = No
         ):
             spec = _spec(settings, device, shape, classes, Path(folder))
             with (
-                attempt(run, _config(settings), device, afresh=settings.force, verb=settings.verb) as this,
+                attempt(
+                    run, _config(settings), device | about, afresh=settings.force, verb=settings.verb
+                ) as this,
                 log_file(run.path / "train.log"),
                 tracking.track(settings, run, this.status["repeats"], []) as tracker,
                 _progress(run.path.name) as said,
@@ -109,7 +115,9 @@ def _spec(
     seed_all("init", settings.seed)
     if settings.of is not None:
         here = trained.CPU | {"threads": device["threads"]}
-        model = trained.load(named.finished(Path(settings.of)), here, trust_code=settings.trust_code).model
+        model = trained.load(
+            named.finished(Path(settings.of).expanduser()), here, trust_code=settings.trust_code
+        ).model
     else:
         model = network.assemble(settings.arch, Ops(**settings.resolved_ops()), shape, classes)
     weights, exported = folder / "weights.pt", None
@@ -150,21 +158,31 @@ def _measured(
     found: dict[str, dict[str, Any]] = {}
     peaks: dict[str, dict[int, dict[str, Any]]] = {}
     stopped = ""
-    tasks = {"time": "memory"} | ({"training": "training_memory"} if spec.settings.backend in TORCH else {})
+    trains = spec.settings.backend in TORCH and not spec.settings.arch.freeze  # a part alone is not timed
+    tasks = {"time": "memory"} | ({"training": "training_memory"} if trains else {})
+    failed = []
+    on_cpu = spec.device["accelerator"] == "cpu"
+    most = f"; at most {spec.memory_bytes / 1e9:.1f} GB may be used" if on_cpu else ""
     for task, before in tasks.items():
+        doing = " in training" * (task == "training")
         peaks[before], why = _fitting(replace(spec, task=before), said)
         stopped = stopped or why
+        if not (peaks[before] or spec.batch_sizes):
+            failed.append(f"batch_sizes=auto: {why}{doing}{most}")
         sizes = tuple(size for size, peak in peaks[before].items() if "error" not in peak)
-        if sizes:
-            found[task] = measure(replace(spec, task=task, batch_sizes=sizes), said)
+        failed += [
+            f"batch_sizes={size}: {peaks[before][size]['error']}{doing}{most}"
+            for size in peaks[before]
+            if size not in sizes
+        ]
+        if not sizes:
+            continue
+        timed = measure(replace(spec, task=task, batch_sizes=sizes), said)
+        if "error" in timed:  # beside the batches of all sizes, and what the ceilings take
+            failed.append(f"batch_sizes={list(sizes)}: {timed['error']} while they were timed{doing}")
+        else:
+            found[task] = timed
     summary, table = figures(spec, facts, numbers, weights, found, peaks)
-    failed = [
-        f"batch_sizes={size}: {peak['error']}{' in training' * (task == 'training_memory')}; "
-        f"at most {spec.memory_bytes / 1e9:.1f} GB may be used"
-        for task, some in peaks.items()
-        for size, peak in some.items()
-        if "error" in peak
-    ]
     summary |= {"stopped": stopped} if stopped else {}
     return summary, table, OutOfMemory("; ".join(failed)) if failed else None
 

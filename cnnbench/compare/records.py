@@ -104,6 +104,8 @@ def record(run: Run) -> Record:
         state = "damaged"
     settings = flat(decides)
     settings.pop("verb", None)
+    if run.verb == "bench" and (model := status.get("device", {}).get("model")):
+        settings["device.model"] = str(model)  # a number of milliseconds belongs to a machine
     select, command = config.get("select"), config.get("command")
     return Record(
         run=run,

@@ -71,10 +71,10 @@ def _evaluate(run: Run, asked: argparse.Namespace) -> int:
         ui.out.print(terminal.picture(trained, chosen, found, said), highlight=False)
     with named.writing(asked.json) as file:
         if file is not None:
-            file.write(files.to_json(trained, chosen, found, agreement).encode())
+            file.write(files.to_json(trained, chosen, found, agreement).encode("utf-8", "surrogateescape"))
     with named.writing(asked.csv) as file:
         if file is not None:
-            file.write(files.to_csv(chosen, found).encode())
+            file.write(files.to_csv(chosen, found).encode("utf-8", "surrogateescape"))
     if agreement is not None and not agreement["same"]:
         ui.console.print(f"error: {run.path}: {agreement['said']}", style="red", markup=False, soft_wrap=True)
         return 1

@@ -14,9 +14,10 @@ from cnnbench import compose, parts
 from cnnbench.data import sets
 from cnnbench.data.sets import Images
 from cnnbench.data.split import subset
+from cnnbench.device import PRECISIONS
 from cnnbench.errors import InputError, suggest
 from cnnbench.settings import Data, Device, options
-from cnnbench.trained import Trained
+from cnnbench.trained import Trained, moved
 
 OWN = ("root", "limit_test", "batch_size")
 OTHER = (*OWN, "num_classes", "split_seed")
@@ -84,9 +85,11 @@ def device(trained_with: Device, changes: Mapping[str, Any]) -> Device | None:
     """
     if not changes:
         return None
-    base = compose.section("device", changes[""]) if "" in changes else trained_with.model_dump()
     allowed = [name for name in Device.model_fields if name not in ("name", "devices", "nodes")]
     given = _given("device", changes, allowed)
+    accelerator = given.get("accelerator", trained_with.accelerator)
+    here = moved(trained_with, accelerator) if accelerator in {"auto", *PRECISIONS} else trained_with
+    base = compose.section("device", changes[""]) if "" in changes else here.model_dump()
     return options(Device, base | given | {"devices": 1, "nodes": 1}, "device")
 
 

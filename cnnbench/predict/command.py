@@ -69,10 +69,8 @@ def _predict(run: Run, asked: argparse.Namespace, files: list[Path], faults: lis
         from cnnbench import trained as using
         from cnnbench.data.stream import opened
         from cnnbench.predict.answers import Answers
-    device = using.settings(run).device.model_copy(
-        update={"accelerator": asked.device, "devices": 1, "nodes": 1}
-    )
-    trained = using.load(run, using.where(run, asked.device and device), trust_code=asked.trust_code)
+    device = asked.device and using.moved(using.settings(run).device, asked.device)
+    trained = using.load(run, using.where(run, device), trust_code=asked.trust_code)
     prepared = trained.preparation
     failed = 0
     with named.writing(asked.json) as as_json, named.writing(asked.csv) as as_csv:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -52,6 +53,12 @@ class Bench(Settings):
                 f"device.precision={self.device.precision}: not with backend={self.backend}; "
                 f"allowed: {', '.join(allowed)}"
             )
+        for name, value in (("weights", self.arch.weights), ("freeze", self.arch.freeze)):
+            if value and self.of is None:
+                raise ValueError(
+                    f"arch.{name}={shown(value)}: bench measures weights as they are initialised; allowed: "
+                    "of=RUN, a run that was trained with it"
+                )
         if self.parity and self.tune:
             raise ValueError("tune=true: one thing at a time; allowed with parity=false alone")
         if self.backend != "eager" and (self.parity or self.tune):
@@ -60,10 +67,15 @@ class Bench(Settings):
         return self
 
     def made_otherwise(self, run: Run) -> str:
-        """`rounds=2`, say, of an earlier measurement of the same choice; empty if it was made as this one."""
-        config = run.config()
+        """`with rounds=2`, or on which other machine; empty if it was made as this one would be."""
+        config, status = run.config(), run.status()
         said = {key: config.get(key) for key in ("rounds", "round_s", "memory_limit_gb")}
-        return " ".join(f"{key}={shown(value)}" for key, value in said.items() if value != getattr(self, key))
+        how = " ".join(f"{key}={shown(value)}" for key, value in said.items() if value != getattr(self, key))
+        where = status.get("host")
+        if where != socket.gethostname():
+            model = status.get("device", {}).get("model", "unknown")
+            return " ".join(filter(None, (how and f"with {how}", f"on another machine, {where} ({model})")))
+        return how and f"with {how}"
 
     @property
     def label(self) -> str:

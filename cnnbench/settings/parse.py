@@ -60,6 +60,8 @@ def _with_model_of(plain: dict[str, Any]) -> dict[str, Any]:
         said = {"new": "no run", "finished": "no training run"}.get(run.state, run.state)
         raise InputError(f"of={plain['of']}: {said}; allowed: the folder of a finished training run")
     ops, data = config["ops"], config["data"]
+    if data["name"] == "imagefolder":  # whose files need not be here
+        data = data | {"num_classes": run.summary().get("data/classes")}
     images = {key: data[key] for key in ("name", "size", "num_classes", "root") if key in data}
     return plain | {
         "arch": config["arch"] | ({"native": ops} if ops else {}),

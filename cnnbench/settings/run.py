@@ -87,7 +87,7 @@ class Settings(Section):
         return self
 
     def made_otherwise(self, run: Run) -> str:
-        """In what an earlier run of the same choice differs that a user may want to know."""
+        """How an earlier run of the same choice was made, where a user may want to know: `with rounds=2`."""
         return ""
 
     @property

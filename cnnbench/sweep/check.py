@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from cnnbench import network
+from cnnbench.bench import backends
 from cnnbench.ddp import Rank
 from cnnbench.device import DEVICE_TYPES, place, resolve
 from cnnbench.errors import InputError
@@ -46,6 +47,9 @@ def check(asked: Sequence[Settings], cores: int, here: bool) -> Report:
     for i, settings in enumerate(asked):
         try:
             if isinstance(settings, Bench):
+                if here:
+                    device = resolve(settings.device, None, cores, settings.arch.layout)
+                    backends.check(settings, device["accelerator"])
                 once(_key(settings, "arch", "ops", "data"), partial(_sketch, settings))
                 continue
             once(_key(settings, "optimizer", "scheduler", "trainer"), partial(_recipe, settings))

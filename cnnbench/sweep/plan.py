@@ -177,5 +177,5 @@ def announcement(plan: Plan) -> str:
         text += f" (combinations that come to the same run: {shared})"
     otherwise = Counter(cell.settings.made_otherwise(cell.run) for cell in plan.cells if not cell.pending)
     del otherwise[""]
-    notes = (f"; {count} of those done with {how}" for how, count in otherwise.items())
+    notes = (f"; {count} of those done {how}" for how, count in otherwise.items())
     return text + "".join(notes)

@@ -1,0 +1,258 @@
+"""What a measurement must not get wrong: durations, memory, whose machine it was, what counts as equal."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from PIL import Image
+from running import runs
+
+from cnnbench import network
+from cnnbench.bench import memory, parity, roofline
+from cnnbench.bench.run import _spec
+from cnnbench.compose import CONF
+from cnnbench.device import resolve
+from cnnbench.errors import InputError
+from cnnbench.runs import Run
+from cnnbench.settings import parse, plain
+
+pytest_plugins = ["bench_fixtures"]
+
+ONE = ["rounds=2", "round_s=0.001", "logger=none"]
+BASIC = ["arch=basic", "arch.width=0.25", "arch.blocks=2", *ONE]
+
+SLEEPER = """\
+import time
+from torch import nn
+
+
+class Sleeper(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(64, 10)
+
+    def forward(self, x):
+        time.sleep(0.02)
+        return self.linear(x.flatten(1))
+
+
+def sleeper(num_classes):
+    return Sleeper()
+"""
+
+HEAVY = """\
+import torch
+from torch import nn
+
+
+class Heavy(nn.Module):
+    \"\"\"A weight of 32 MiB, which has a gradient and a momentum of as much.\"\"\"
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(8 * 2**20))
+
+    def forward(self, x):
+        return x.flatten(1)[:, :10] * self.weight.mean()
+
+
+def heavy(num_classes):
+    return Heavy()
+"""
+
+STUCK = """\
+import torch
+from torch import nn
+
+
+class Stuck(nn.Module):
+    \"\"\"Right logits, but in bfloat16 no gradient comes through.\"\"\"
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(64, 10)
+
+    def forward(self, x):
+        y = self.linear(x.flatten(1))
+        return y.detach() + 0 * y if torch.is_autocast_enabled("cpu") else y
+
+
+def stuck(num_classes):
+    return Stuck()
+"""
+
+
+def measured():
+    (path,) = runs()
+    return Run(path).summary()
+
+
+def test_durations_are_those_of_the_model(cli, own):
+    """It sleeps 20 ms, whatever the batch: no time is in another unit, halved or counted twice."""
+    code, _, err = cli("bench", *own(SLEEPER, "sleeper"), *ONE, "batch_sizes=[1,4]")
+    assert code == 0, err
+    found = measured()
+    assert 20 <= found["time/latency_p50_ms"] < 2000
+    assert 4 / 2 < found["time/inference_images_per_s"] <= 4 / 0.02
+    assert 4 / 2 < found["time/training_images_per_s"] <= 4 / 0.02
+    assert found["time/inference_batch"] == found["time/training_batch"] == 4
+
+
+def test_weights_stay_float32_in_mixed_precision(cli):
+    code, _, err = cli("bench", "arch=mlp", *ONE, "batch_sizes=[2]", "device.precision=bf16")
+    assert code == 0, err
+    model, shape, _, facts = network.sketch(settings("arch=mlp"))
+    numbers, weights = roofline.traffic(model, shape)
+    expected = 2 * 2 * facts["macs"] / (2 * 2 * numbers + 4 * weights)
+    assert measured()["roofline/flop_per_byte"] == pytest.approx(expected)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_training_memory_counts_the_same_for_each_backend(cli, own):
+    group = own(HEAVY, "heavy")
+    for backend in ("eager", "compile"):
+        code, _, err = cli("bench", *group, *ONE, "batch_sizes=[2]", f"backend={backend}")
+        assert code == 0, err
+    for path in runs():
+        found = Run(path).summary()["memory/training_activations_mb"]
+        assert found > 0.95 * 2 * 32 * 2**20 / 1e6, path
+
+
+# --- memory that is not there -------------------------------------------------------------------
+
+
+def test_auto_that_fits_nowhere_is_no_measurement(cli):
+    code, _, err = cli("bench", *BASIC, "batch_sizes=auto", "data.size=96", "memory_limit_gb=0.001")
+    assert code == 1
+    assert "batch_sizes=auto: batch 1: out of memory; at most 0.0 GB may be used" in err
+    (path,) = runs()
+    assert Run(path).state == "failed"
+
+
+@pytest.mark.parametrize(
+    "said", ["CUDA error: CUBLAS_STATUS_ALLOC_FAILED", "CUDA out of memory", "bad_alloc"]
+)
+def test_what_libraries_say_of_memory(said):
+    assert memory.exhausted(RuntimeError(said))
+    assert not memory.exhausted(RuntimeError("CUBLAS_STATUS_NOT_SUPPORTED"))
+
+
+def test_a_limit_that_cannot_be_kept_is_refused():
+    memory.check(None, "gpu")
+    with pytest.raises(InputError, match=r"memory_limit_gb=1.0: can be kept on the CPU alone"):
+        memory.check(1.0, "gpu")
+
+
+# --- whose machine it was -----------------------------------------------------------------------
+
+
+def test_machines_are_told_apart(cli):
+    """In one table they are an axis; the same command on another machine says where its figures come from."""
+    assert cli("bench", *BASIC, "batch_sizes=[1]")[0] == 0
+    (here,) = runs()
+    model = Run(here).status()["device"]["model"]
+    assert model
+    assert model != "unknown"
+    there = Path("elsewhere") / here.name
+    shutil.copytree(here, there)
+    status = Run(there).status()
+    Run(there).write_status(status | {"device": status["device"] | {"model": "a slow one"}})
+    code, out, _ = cli("compare", "outputs", "elsewhere", "--json", "-")
+    assert code == 0
+    found = [row["settings"]["device.model"] for row in json.loads(out)["rows"]]
+    assert sorted(found) == sorted([model, "a slow one"])
+    Run(here).write_status(status | {"host": "laptop"})
+    code, _, err = cli("bench", *BASIC, "batch_sizes=[1]")
+    assert code == 0
+    assert f"it was measured on another machine, laptop ({model})" in " ".join(err.split())
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (["arch.weights=imagenet"], "arch.weights=imagenet: bench measures weights as they are initialised"),
+        (["trainer.max_epochs=3"], "trainer.max_epochs=3: bench does not use it"),
+        (["data.batch_size=16"], "data.batch_size=16: bench does not use it; allowed: batch_sizes=[…]"),
+        (["data=cifar10", "arch.in_channels=1"], "arch.in_channels=1: the images of cifar10 have 3"),
+    ],
+)
+def test_what_would_be_ignored_is_refused(cli, asked, said):
+    code, _, err = cli("bench", *BASIC, *asked)
+    assert code == 2
+    assert said in err
+    assert not runs()
+
+
+def test_a_sweep_is_refused_before_its_first_measurement(cli, monkeypatch):
+    """Without a compiler a third of the runs could not be made: that is not found out half-way."""
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    code, _, err = cli("bench", "-m", *BASIC, "backend=eager,compile", "batch_sizes=[1]")
+    assert code == 2
+    assert "backend=compile: no C++ compiler here" in err
+    assert not runs()
+    assert not Path("outputs/bench").exists()
+
+
+@pytest.mark.slow
+def test_a_run_on_folders_is_measured_without_its_images(cli):
+    for part in ("train", "test"):
+        for name in ("ape", "bee", "cow"):
+            folder = Path("photos", part, name)
+            folder.mkdir(parents=True)
+            for i in range(20):
+                Image.new("RGB", (12, 12), (i, 9 * i, 99)).save(folder / f"{i}.png")
+    data = ["data=imagefolder", "data.root=photos", "data.size=16", "data.batch_size=4"]
+    code, _, err = cli("train", *BASIC[:3], "logger=none", *data, "trainer.max_epochs=1")
+    assert code == 0, err
+    (trained,) = runs()
+    shutil.rmtree("photos")
+    code, _, err = cli("bench", f"of={trained}", *ONE, "batch_sizes=[1]")
+    assert code == 0, err
+    (path,) = [one for one in runs() if one != trained]
+    assert Run(path).summary()["params"] == Run(trained).summary()["params"]
+
+
+# --- what counts as equal -----------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_no_gradient_is_not_the_same(cli, own):
+    """Zero is only 1 away from any gradient, nearer than bfloat16's error may be."""
+    code, _, err = cli("bench", *own(STUCK, "stuck"), "parity=true", "logger=none")
+    assert code == 1
+    assert "cpu eager bf16-mixed channels_last: gradient points elsewhere (cosine 0.00)" in err
+    assert "32-true contiguous" not in err
+
+
+def test_cosine():
+    a = torch.tensor([3.0, 4.0], dtype=torch.float64)
+    assert parity.cosine(2 * a, a) == pytest.approx(1)
+    assert parity.cosine(torch.tensor([4.0, -3.0]), a) == pytest.approx(0)
+    assert parity.cosine(torch.zeros(2), a) == 0
+
+
+@pytest.mark.slow
+def test_parity_of_a_run_for_a_gpu(tmp_path):
+    """All is compared with the CPU, whatever device is asked for, also where that has no float64."""
+    asked = settings("arch=basic", "arch.width=0.25", "arch.blocks=2", "parity=true")
+    shape, classes = (1, 8, 8), 10
+    here = _spec(asked, resolve(asked.device), shape, classes, tmp_path)
+    other = replace(here, device=here.device | {"accelerator": "gpu", "precision": "16-mixed"})
+    summary, _, problem = parity.parity(other, lambda what: None)
+    assert problem is None
+    named = {key.split("/")[1] for key in summary if key.count("/") == 2}
+    assert {"cpu eager 32-true contiguous", "cpu compile 32-true channels_last"} <= named
+    assert "cpu onnxruntime 32-true" in named
+
+
+def settings(*asked):
+    """Those of `cnnbench bench`."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(CONF, version_base="1.3"):
+        return parse(plain(compose("bench", list(asked))))
