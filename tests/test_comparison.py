@@ -254,6 +254,19 @@ class TestEffects:
         assert effect.pairs == 3
         assert (effect.baseline, effect.families) == ("batch", 1)
 
+    def test_no_difference_of_shares_is_beyond_100_points(self, run):
+        """Of two families: Student's t with one degree of freedom would reach far beyond."""
+        left = {"vgg11": 0.1, "resnet18": 0.8}
+        runs = [
+            run(arch=arch, norm=norm, seed=s, test=0.95 if norm == "batch" else rest + s / 1000)
+            for arch, rest in left.items()
+            for norm in ("batch", "none")
+            for s in (0, 1)
+        ]
+        size = effects(runs)["ops.norm", "none", ""].size
+        assert (size.low, size.high) == (-1.0, 1.0)
+        assert size.mean == pytest.approx(-0.4995)
+
     def test_the_family_is_the_unit_over_families(self, run):
         """Three families at +1, +2 and +3 points: t(2 df), whatever the number of seeds and of resnets."""
         gains = {"vgg11": 0.01, "alexnet": 0.02, "resnet18": 0.02, "resnet50": 0.04}

@@ -36,8 +36,8 @@ def figures(
         summary |= {"time/load_s": first["load_s"], "time/first_call_s": first["first_call_s"]}
     if timed:
         summary |= {
-            "time/ceiling_flops": timed["matmul_flops"],
-            "time/ceiling_bytes_per_s": timed["copy_bytes_per_s"],
+            "time/ceiling_flops": timed["ceilings"]["matmul"],
+            "time/ceiling_bytes_per_s": timed["ceilings"]["copy"],
             "noise/others_cpu": max(timed["others_cpu"], trained.get("others_cpu", 0.0)),
         }
         first, best = timed["rows"][0], max(timed["rows"], key=_speed)
@@ -78,7 +78,7 @@ def _placed(
     batch = best["batch"]
     moved = numbers * batch * itemsize(spec.device["precision"]) + weights * itemsize(_stored(spec))
     intensity = 2.0 * facts["macs"] * batch / moved
-    peak, copied = timed["matmul_flops"], timed["copy_bytes_per_s"]
+    peak, copied = timed["ceilings"]["matmul"], timed["ceilings"]["copy"]
     allowed = min(peak, intensity * copied)
     return {
         "time/flops": flops,

@@ -78,7 +78,7 @@ def _load(spec: Spec) -> backends.Loaded:
 
 
 def _time(spec: Spec) -> dict[str, Any]:
-    """Durations of batches of each size, and of what the device can do at most, in turn."""
+    """Durations of batches of each size and, of inference, of what the device can do at most, in turn."""
     from cnnbench.bench import ceilings
 
     _say("loading")
@@ -86,11 +86,12 @@ def _time(spec: Spec) -> dict[str, Any]:
     try:
         model = _load(spec)
         calls: dict[str, Call] = {str(size): model.prepare(size) for size in spec.batch_sizes}
-        product, operations = ceilings.matmul(spec.device)
-        copy, moved = ceilings.copy(spec.device)
+        most: dict[str, tuple[Call, float]] = {}
+        if spec.task == "time":
+            most = {"matmul": ceilings.matmul(spec.device), "copy": ceilings.copy(spec.device)}
         company = Company()
         durations = in_turn(
-            {**calls, "matmul": product, "copy": copy},
+            calls | {name: call for name, (call, _) in most.items()},
             settings.rounds,
             settings.round_s,
             lambda name: _say(f"{spec.task}: batch {name}" if name[0].isdigit() else f"ceiling: {name}"),
@@ -101,9 +102,8 @@ def _time(spec: Spec) -> dict[str, Any]:
         return {"error": OUT_OF_MEMORY}
     return {
         "others_cpu": company.share(),
-        "matmul_flops": operations / durations.pop("matmul").best,
-        "copy_bytes_per_s": moved / durations.pop("copy").best,
-        "rows": [_row(int(size), some) for size, some in durations.items()],
+        "ceilings": {name: work / durations[name].best for name, (_, work) in most.items()},
+        "rows": [_row(size, durations[str(size)]) for size in spec.batch_sizes],
     }
 
 

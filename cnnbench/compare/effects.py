@@ -205,15 +205,22 @@ def _estimates(
     for family in sorted({*pairs.found, *pairs.lost}):
         strata = list(pairs.found.get(family, {}).values())
         count = sum(map(len, strata))
-        size = estimate(strata, spread) if strata else None
+        size = _possible(estimate(strata, spread), figure) if strata else None
         effects.append(Effect(axis, baseline, value, family, 1, count, pairs.lost[family], size))
     if len(effects) < 2:
         return effects or [Effect(axis, baseline, value, "", 0, 0, {}, None)]
     means = [effect.size.mean for effect in effects if effect.size is not None]
     lost = sum(pairs.lost.values(), Counter[str]())
     count = sum(effect.pairs for effect in effects)
-    over = estimate([means]) if means else None
+    over = _possible(estimate([means]), figure) if means else None
     return [Effect(axis, baseline, value, "", len(means), count, lost, over), *effects]
+
+
+def _possible(size: Estimate, figure: Figure) -> Estimate:
+    """With an interval that ends where the figure does: two shares differ by 100 points at most."""
+    if not figure.share or size.low is None or size.high is None:
+        return size
+    return replace(size, low=max(-1.0, size.low), high=min(1.0, size.high))
 
 
 def _corrected(effects: Sequence[Effect]) -> dict[int, Effect]:
