@@ -13,7 +13,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from cnnbench.bench.probe import PREFIX
+from cnnbench.bench.memory import exhausted
+from cnnbench.bench.probe import OUT_OF_MEMORY, PREFIX
 from cnnbench.bench.spec import Spec
 from cnnbench.child import imports_as_here
 
@@ -80,5 +81,8 @@ def measure(spec: Spec, said: Callable[[str], None] = lambda what: None) -> dict
                 raise Killed(last, -code)
             errors.seek(0)
             lines = errors.read().decode(errors="replace").strip().splitlines()
-            raise RuntimeError(f"{last}: {lines[-1] if lines else f'exit code {code}'}")
+            error = RuntimeError(f"{last}: {lines[-1] if lines else f'exit code {code}'}")
+            if exhausted(error):  # before Python could say so: OpenMP ends the process
+                return {"error": OUT_OF_MEMORY}
+            raise error
     return dict(found)
