@@ -19,7 +19,8 @@ SHARE = 0.9
 """Of the free memory that a measurement may take: the rest keeps the machine alive."""
 
 EXHAUSTED = re.compile(
-    r"can't allocate|out of memory|cannot allocate|bad.?alloc|alloc\w*[ _]fail|could not create|thread creation failed"
+    r"can't allocate|out of memory|cannot allocate|bad.?alloc|alloc\w*[ _]fail|could not create"
+    r"|thread creation failed"
 )
 """What torch, oneDNN, OpenMP, ONNX Runtime and OpenVINO say when there is no more memory."""
 
