@@ -72,7 +72,9 @@ def test_a_measurement_is_a_run(cli):
     assert found["params"] == json.loads(cli("inspect", "--json", *BASIC[:3])[1])["params"]
     assert found["memory/weights_mb"] == pytest.approx(4 * found["params"] / 1e6)
     assert found["time/flops"] == pytest.approx(2 * found["macs"] * found["time/inference_images_per_s"])
-    assert 0 < found["time/share_of_matmul"] <= found["time/share_of_roofline"]
+    assert 0 < found["time/matmul_flops"] <= found["time/ceiling_flops"]
+    assert found["time/share_of_matmul"] == pytest.approx(found["time/flops"] / found["time/matmul_flops"])
+    assert found["time/share_of_roofline"] >= found["time/flops"] / found["time/ceiling_flops"]
     assert 0 <= found["noise/others_cpu"] <= 1
     rows = run.rows()
     assert [row["batch"] for row in rows] == [1, 4]

@@ -1,7 +1,8 @@
-"""What a device can do at most, as measured there: products of matrices, and copies.
+"""What a device can do at most, as measured there: products of matrices, a convolution, and copies.
 
-A layer computes no faster than the first, and reads and writes no faster than the second (the roofline model,
-Williams et al. 2009, doi:10.1145/1498765.1498785).
+A layer computes no faster than the first two, and reads and writes no faster than the third (the roofline
+model, Williams et al. 2009, doi:10.1145/1498765.1498785). Two, since different libraries compute them: on
+AMD's CPUs torch's product of matrices (MKL) reaches half of what its convolution (oneDNN) does.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ import time
 from typing import Any
 
 import torch
+from torch.nn import functional
 
 from cnnbench.bench.timing import Call
-from cnnbench.device import DEVICE_TYPES, MIXED, synchronise
+from cnnbench.device import DEVICE_TYPES, MEMORY_FORMATS, MIXED, synchronise
 
 WORK_S = 0.03
 """A product of matrices takes this long at least: smaller ones do not reach what the device can do."""
@@ -41,6 +43,28 @@ def matmul(device: dict[str, Any]) -> tuple[Call, float]:
         if time.perf_counter() - begin > WORK_S or size >= 16384:
             return call, 2.0 * size**3
         size *= 2
+
+
+def convolution(device: dict[str, Any]) -> tuple[Call, float]:
+    """A 3x3 convolution of 256 channels on 32 x 32 pixels, and its floating-point operations."""
+    where, dtype = DEVICE_TYPES[device["accelerator"]], DTYPES.get(device["precision"], torch.float32)
+    layout = MEMORY_FORMATS[device["memory_format"]]
+    weight = torch.randn(256, 256, 3, 3, device=where).to(dtype, memory_format=layout)
+    batch = 1
+    while True:
+        images = torch.randn(batch, 256, 32, 32, device=where).to(dtype, memory_format=layout)
+
+        def call(images: torch.Tensor = images) -> None:
+            with torch.inference_mode():
+                functional.conv2d(images, weight, padding=1)
+            synchronise(images.device)
+
+        call()
+        begin = time.perf_counter()
+        call()
+        if time.perf_counter() - begin > WORK_S or batch >= 1024:
+            return call, 2.0 * batch * 32 * 32 * 256 * 256 * 9
+        batch *= 2
 
 
 def copy(device: dict[str, Any]) -> tuple[Call, float]:

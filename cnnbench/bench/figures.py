@@ -36,7 +36,8 @@ def figures(
         summary |= {"time/load_s": first["load_s"], "time/first_call_s": first["first_call_s"]}
     if timed:
         summary |= {
-            "time/ceiling_flops": timed["ceilings"]["matmul"],
+            "time/matmul_flops": timed["ceilings"]["matmul"],
+            "time/ceiling_flops": _peak(timed),
             "time/ceiling_bytes_per_s": timed["ceilings"]["copy"],
             "noise/others_cpu": max(timed["others_cpu"], trained.get("others_cpu", 0.0)),
         }
@@ -65,6 +66,11 @@ def _speed(row: dict[str, Any]) -> float:
     return float(row["images_per_s"])
 
 
+def _peak(timed: dict[str, Any]) -> float:
+    """FLOP/s that the device reaches at most: by a product of matrices or by a convolution."""
+    return float(max(timed["ceilings"]["matmul"], timed["ceilings"]["convolution"]))
+
+
 def _stored(spec: Spec) -> str:
     """Mixed precision keeps the weights in float32."""
     return "64-true" if spec.device["precision"] == "64-true" else "32-true"
@@ -78,11 +84,11 @@ def _placed(
     batch = best["batch"]
     moved = numbers * batch * itemsize(spec.device["precision"]) + weights * itemsize(_stored(spec))
     intensity = 2.0 * facts["macs"] * batch / moved
-    peak, copied = timed["ceilings"]["matmul"], timed["ceilings"]["copy"]
+    peak, copied = _peak(timed), timed["ceilings"]["copy"]
     allowed = min(peak, intensity * copied)
     return {
         "time/flops": flops,
-        "time/share_of_matmul": flops / peak,
+        "time/share_of_matmul": flops / timed["ceilings"]["matmul"],
         "time/share_of_roofline": flops / allowed,
         "roofline/flop_per_byte": intensity,
         "roofline/bound": "compute" if allowed == peak else "memory",

@@ -88,7 +88,11 @@ def _time(spec: Spec) -> dict[str, Any]:
         calls: dict[str, Call] = {str(size): model.prepare(size) for size in spec.batch_sizes}
         most: dict[str, tuple[Call, float]] = {}
         if spec.task == "time":
-            most = {"matmul": ceilings.matmul(spec.device), "copy": ceilings.copy(spec.device)}
+            most = {
+                "matmul": ceilings.matmul(spec.device),
+                "convolution": ceilings.convolution(spec.device),
+                "copy": ceilings.copy(spec.device),
+            }
         company = Company()
         durations = in_turn(
             calls | {name: call for name, (call, _) in most.items()},

@@ -66,7 +66,7 @@ def lines(run: Run) -> Iterator[tuple[str, str | Text]]:
 def _ceilings(found: Mapping[str, Any]) -> str:
     share, roof = found["time/share_of_matmul"], found["time/share_of_roofline"]
     return (
-        f"{100 * share:.0f} % of its matrix products ({ui.count(found['time/ceiling_flops'])}FLOP/s), "
+        f"{100 * share:.0f} % of its matrix products ({ui.count(found['time/matmul_flops'])}FLOP/s), "
         f"{100 * roof:.0f} % of its roofline ({found['roofline/bound']}-bound)"
     )
 
