@@ -139,9 +139,7 @@ def figure(key: str) -> Figure:
         shown = ui.percent
     elif name.startswith("share_of"):
         shown = _percent  # of what was measured: a cache may exceed it
-    elif base in ("params", "macs", "time/flops", "time/ceiling_flops", "time/matmul_flops") or name.endswith(
-        "per_s"
-    ):
+    elif base in ("params", "macs") or name.endswith(("per_s", "flops")):
         shown = ui.count
     else:
         shown = _plain
