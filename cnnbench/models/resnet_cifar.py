@@ -51,9 +51,7 @@ def cifar_plain(*, ops: Ops, in_channels: int, num_classes: int, depth: int, wid
     Raises:
         ValueError, OpsError: see `cifar_resnet`.
     """
-    return _cifar(
-        ops, in_channels, num_classes, depth, width, None, zero_init=False, stochastic_depth=0.0
-    )  # fmt: skip
+    return _cifar(ops, in_channels, num_classes, depth, width, None)
 
 
 def _cifar(
@@ -64,8 +62,8 @@ def _cifar(
     width: float,
     shortcut: type[PaddedShortcut] | None,
     *,
-    zero_init: bool,
-    stochastic_depth: float,
+    zero_init: bool = False,
+    stochastic_depth: float = 0.0,
 ) -> ResNet:
     if depth < 8 or (depth - 2) % 6:
         raise ValueError(f"depth={depth}: allowed: 6n + 2, that is 8, 14, 20, 26, 32, …")
