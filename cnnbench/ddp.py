@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from multiprocessing import connection
@@ -26,7 +26,7 @@ from torch import distributed
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from cnnbench.child import GRACE_S, Child, Died
-from cnnbench.errors import Busy, Diverged, InputError, Pruned, Superseded
+from cnnbench.errors import Busy, Diverged, InputError, Interrupted, Pruned, Superseded
 from cnnbench.settings import Device
 from cnnbench.sync_batch_norm import SyncBatchNorm
 
@@ -70,12 +70,17 @@ class Team:
         asked: how many there are on each machine, and whether they share their batch statistics.
         others: those that it has started.
         store: where they meet; made when they do if it is None.
+
+    Attributes:
+        over: set when the others are needed no more, and may end.
+        lost: whether one of them ended before.
     """
 
     def __init__(
         self, me: Rank, asked: Device, others: Sequence[Child] = (), store: TCPStore | None = None
     ) -> None:
         self.me, self.asked, self.others, self.store = me, asked, list(others), store
+        self.over, self.lost = threading.Event(), False
 
     def meet(self, accelerator: str) -> None:
         """Wait for the others: from here on they can hear of each other."""
@@ -141,20 +146,50 @@ class Team:
             yield
         except (Busy, Diverged, InputError, Pruned, Superseded):
             raise
-        except Exception:
-            deadline = time.monotonic() + LAST_WORDS_S
-            while self.others and time.monotonic() < deadline:
-                for rank, other in enumerate(self.others, 1):
-                    if other.ended:
-                        self.others.remove(other)
-                        try:
-                            other.answer()
-                        except Exception as cause:
-                            what = "" if isinstance(cause, Died) else f"{type(cause).__name__}: "
-                            said = f"process {rank}: {what}{cause}"
-                            raise RuntimeError(said) from cause
-                time.sleep(0.02)
+        except Interrupted:
+            if self.lost:  # and this one was told to end, see `_follow`
+                self._hear()
             raise
+        except Exception as error:
+            if self.me.rank:
+                self._tell(error)
+            else:
+                self._hear()
+            raise
+
+    def _tell(self, error: Exception) -> None:
+        """Leave for the first process what went wrong in this one, which a cluster may have started."""
+        if self.store is not None:
+            with suppress(Exception):  # of a connection that is gone
+                self.store.set(f"failed/{self.me.rank}", f"{type(error).__name__}: {error}")
+
+    def _hear(self) -> None:
+        """Wait for what the others have to say, and raise it.
+
+        Raises:
+            RuntimeError: one of them failed.
+        """
+        deadline = time.monotonic() + LAST_WORDS_S
+        while self.me.world > 1 and time.monotonic() < deadline:
+            for rank, other in enumerate(self.others, 1):
+                if other.ended:
+                    self.others.remove(other)
+                    try:
+                        other.answer()
+                    except Exception as cause:
+                        what = "" if isinstance(cause, Died) else f"{type(cause).__name__}: "
+                        raise RuntimeError(f"process {rank}: {what}{cause}") from cause
+            if not self.others and (said := self._told()):
+                raise RuntimeError(said)
+            time.sleep(0.02)
+
+    def _told(self) -> str:
+        """What one of the others has left of its end; empty if none has."""
+        for rank in range(1, self.me.world):
+            with suppress(Exception):  # of a connection that is gone
+                if self.store is not None and self.store.check([f"failed/{rank}"]):
+                    return f"process {rank}: {self.store.get(f'failed/{rank}').decode(errors='replace')}"
+        return ""
 
 
 @contextmanager
@@ -186,17 +221,17 @@ def _started(asked: Device, start: Callable[[Rank], Child]) -> Iterator[Team]:
     world = asked.devices
     store = TCPStore("127.0.0.1", 0, world, is_master=True, wait_for_workers=False)
     me = Rank(0, world, port=store.port)
-    others = [start(replace(me, rank=rank, local=rank)) for rank in range(1, world)]
-    here = Team(me, asked, others, store)
-    over = threading.Event()
-    threading.Thread(target=_follow, args=(list(others), over), daemon=True).start()
+    here = Team(me, asked, (), store)
     try:
+        for rank in range(1, world):
+            here.others.append(start(replace(me, rank=rank, local=rank)))
+        threading.Thread(target=_follow, args=(here, list(here.others)), daemon=True).start()
         yield here
-        over.set()
+        here.over.set()
         distributed.destroy_process_group()
         deadline = time.monotonic() + GRACE_S
     except BaseException:
-        over.set()
+        here.over.set()
         deadline = time.monotonic()  # they hold nothing that could be lost
         raise
     finally:
@@ -206,12 +241,13 @@ def _started(asked: Device, start: Callable[[Rank], Child]) -> Iterator[Team]:
             distributed.destroy_process_group()
 
 
-def _follow(others: Sequence[Child], over: threading.Event) -> None:
+def _follow(here: Team, others: Sequence[Child]) -> None:
     """End when one of the others has ended before its time, should this process wait for it for ever."""
     connection.wait([other.process.sentinel for other in others])
-    if not over.wait(GRACE_S):
+    if not here.over.wait(GRACE_S):
+        here.lost = True
         os.kill(os.getpid(), signal.SIGTERM)
-        if not over.wait(GRACE_S):
+        if not here.over.wait(GRACE_S):
             faulthandler.dump_traceback()
             os._exit(1)
 

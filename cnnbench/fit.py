@@ -32,6 +32,9 @@ from cnnbench.tracking import TestResult
 
 log = logging.getLogger("cnnbench")
 
+Outputs = list[tuple[torch.Tensor, torch.Tensor]]
+"""Probabilities (N, K) and labels (N,) of batches."""
+
 
 def fit(settings: Settings, run: Run, cores: int | None = None, rank: Rank | None = None) -> None:
     """Train a run to its end, from where it stands, and leave its summary in its folder.
@@ -54,16 +57,17 @@ def fit(settings: Settings, run: Run, cores: int | None = None, rank: Rank | Non
 
     with quiet(), team(settings.device, rank, another) as here:
         recorded = None if settings.force else run.status().get("device")
-        parts = build(settings, recorded, cores, here.me)
-        here.meet(parts.device["accelerator"])
+        with here.failing_together():
+            parts = build(settings, recorded, cores, here.me)
+            here.meet(parts.device["accelerator"])
         if here.me.rank:
-            _follow(settings, run, parts, here)
+            with here.failing_together():
+                _follow(settings, run, parts, here)
             return
         config = OmegaConf.to_yaml(OmegaConf.create(settings.choice() | _free(settings)))
         with (
             attempt(run, config, parts.device, afresh=settings.force) as this,
             log_file(run.path / "train.log"),
-            here.failing_together(),
         ):
             _train(settings, this, parts, here, start)
 
@@ -77,14 +81,21 @@ def _free(settings: Settings) -> dict[str, Any]:
         "output_dir": settings.output_dir,
         "logger": settings.logger.model_dump(by_alias=True),
         "data": settings.choice()["data"]
-        | {"root": settings.data.root, "num_workers": settings.data.num_workers},
+        | {"root": _root(settings), "num_workers": settings.data.num_workers},
     }
+
+
+def _root(settings: Settings) -> str:
+    """A folder of one's own wherever one stands; that of a known set as it was asked for."""
+    root = settings.data.root
+    return str(Path(root).expanduser().absolute()) if settings.data.name == "imagefolder" else root
 
 
 def _train(settings: Settings, this: Attempt, parts: Parts, here: Team, start: float) -> None:
     """What the first process does, or the only one: it writes down what comes out."""
     run, status = this.run, this.status
-    checkpoint, rows = here.agree(resumable(run))
+    with here.failing_together():
+        checkpoint, rows = here.agree(resumable(run))
     log.info("attempt %d: %s from epoch %d", len(status["attempts"]), run.path.name, len(rows))
     run.write_rows(rows)
     run.write_summary(parts.facts)
@@ -102,12 +113,14 @@ def _train(settings: Settings, this: Attempt, parts: Parts, here: Team, start: f
             check=this.check,
             on_row=on_row,
         )
-        test, result = _carry_out(settings, parts, here, record, checkpoint)
+        with here.failing_together():  # before the trackers are told what went wrong
+            test, outputs = _carry_out(settings, parts, here, record, checkpoint)
+        here.over.set()
         earlier_s = sum(row["time/epoch_s"] for row in rows)  # of attempts that were interrupted
         summary = _summary(parts, record, test, earlier_s + time.perf_counter() - start)
         this.check()
         run.write_summary(summary)
-        tracker.finish(summary, result)
+        tracker.finish(summary, _result(parts, outputs))
     this.check()
     strip(run)
 
@@ -128,11 +141,11 @@ def _follow(settings: Settings, run: Run, parts: Parts, here: Team) -> None:
 
 def _carry_out(
     settings: Settings, parts: Parts, here: Team, record: Record, checkpoint: Path | None
-) -> tuple[dict[str, float], TestResult]:
+) -> tuple[dict[str, float], Outputs]:
     """Train, then read the test set, once, with the weights of the best epoch.
 
     Returns:
-        `test/…` of all test images, and what is behind it; in the first process.
+        `test/…` of all test images; and, in the first process, what the model said of them.
     """
     recipe, device = settings.trainer, parts.device
     callbacks: list[pl.Callback] = [*here.callbacks(), ProgressBar(record.run.path.name), record]
@@ -165,7 +178,7 @@ def _carry_out(
     trainer.test(parts.task, datamodule=parts.data, verbose=False)
     test = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("test/")}
     outputs = [output for part in here.collect(parts.task.test_outputs) for output in part]
-    return test, _result(parts, outputs)
+    return test, outputs
 
 
 def _summary(parts: Parts, record: Record, test: Mapping[str, float], wall_s: float) -> dict[str, Any]:
@@ -185,7 +198,7 @@ def _summary(parts: Parts, record: Record, test: Mapping[str, float], wall_s: fl
     }
 
 
-def _result(parts: Parts, outputs: list[tuple[torch.Tensor, torch.Tensor]]) -> TestResult:
+def _result(parts: Parts, outputs: Outputs) -> TestResult:
     """What the test showed, with the images behind it."""
     probabilities, labels = (torch.cat(column).numpy() for column in zip(*outputs, strict=True))
     return TestResult(

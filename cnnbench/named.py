@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -25,6 +25,8 @@ def finished(path: Path) -> Run:
         InputError: there is none, there are several, or it has not been trained to its end.
     """
     run = _run(path)
+    if run.path.name in ("", ".."):  # as `.` has no name, which becomes that of files
+        run = Run(run.path.resolve())
     match run.state:
         case "finished" if run.verb == "train":
             return run
@@ -89,7 +91,7 @@ def check_target(option: str, target: str, *, stream: bool = True) -> None:
     if target == "-":
         return
     path = Path(target)
-    folder = path.resolve().parent
+    folder = Path(os.path.realpath(target)).parent
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -112,9 +114,31 @@ def check_targets(**targets: str | None) -> None:
     given = {f"--{name}": target for name, target in targets.items() if target is not None}
     for option, target in given.items():
         check_target(option, target)
-        same = [other for other, at in given.items() if at == target and other != option]
+        same = [other for other, at in given.items() if _place(at) == _place(target) and other != option]
         if same:
             raise InputError(f"{option} {target}: the same place as {same[0]}; allowed: a file for each")
+
+
+def check_spared(targets: Iterable[tuple[str, str | None]], files: Iterable[Path]) -> None:
+    """Whether what is written would take the place of what is read.
+
+    Raises:
+        InputError: it would.
+    """
+    taken = {_place(str(file)) for file in files}
+    for option, target in targets:
+        if target is not None and _place(target) in taken:
+            raise InputError(f"{option} {target}: would replace a file that is read; allowed: another file")
+
+
+def own_files(run: Run) -> list[Path]:
+    """The files that a run consists of."""
+    names = ("config.yaml", "status.json", "summary.json", "metrics.csv", "train.log")
+    return [*(run.path / name for name in names), *run.checkpoints.glob("*")]
+
+
+def _place(target: str) -> str:
+    return target if target == "-" else os.path.realpath(target)
 
 
 def until_interrupted(work: Callable[[], int]) -> int:

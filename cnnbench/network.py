@@ -112,7 +112,8 @@ def image_facts(settings: Settings) -> tuple[int, int, int]:
     """
     data = settings.data
     found = dataset(data.name)
-    if not (isinstance(settings, Bench) and settings.of):  # then they are the run's
+    # Of a measurement they are the run's that it is of, or were counted in the folder.
+    if not (isinstance(settings, Bench) and (settings.of or data.name == "imagefolder")):
         check_classes(data.name, data.num_classes)
     size, classes = data.size or found.size, data.num_classes or found.classes
     if data.name == "imagefolder" and classes is None:

@@ -46,7 +46,8 @@ def build(
         InputError: whatever is wrong with the settings or the data.
     """
     device = resolve(settings.device, recorded, cores, settings.arch.layout)
-    tracking.check(settings)
+    if rank.rank == 0:  # which alone logs; it may ask for a key
+        tracking.check(settings)
     seed_all("init", settings.seed)
     data = make_data(settings.data, settings.arch, settings.seed, rank, settings.device.least_images)
     whole, mine = data.part

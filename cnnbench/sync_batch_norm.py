@@ -128,9 +128,9 @@ class SyncBatchNorm(LayerSync):
         return model
 
     def revert(self, model: nn.Module) -> nn.Module:
-        """Leave the layers as they were."""
+        """Leave the layers as they were. Lightning asks for it also if it failed before they were changed."""
         for _, layer in _layers(model):
-            del layer.forward
+            vars(layer).pop("forward", None)
         return model
 
 

@@ -198,6 +198,8 @@ def _checkpoint(path: Path) -> Mapping[str, Any]:
             found = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(f"{path}: is not there; a run needs it to be used") from None
+    except PermissionError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except Exception as error:  # of unpickling, of zip files, of what weights_only forbids
         raise InputError(
             f"{path}: is no checkpoint, or cut short, or holds other objects than tensors, "

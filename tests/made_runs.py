@@ -1,10 +1,11 @@
-"""Folders of runs as training leaves them, with figures that a test chooses."""
+"""Folders of runs as training and measuring leave them, with figures that a test chooses."""
 
 import json
 from pathlib import Path
 
 import yaml
 
+from cnnbench.compare.records import record
 from cnnbench.runs import Run
 
 
@@ -61,3 +62,36 @@ def make_run(
     rows = [f"{epoch},{acc},{1 - float(acc)}" for epoch, acc in enumerate(curve)]
     (path / "metrics.csv").write_text("\n".join(["epoch,val/acc,val/loss", *rows, ""]), encoding="utf-8")
     return Run(path)
+
+
+def make_measurement(
+    folder,
+    *,
+    arch="vgg11",
+    backend="eager",
+    threads=1,
+    seed=0,
+    ms=4.0,
+    figures=None,
+    asked=None,
+    device_is=None,
+    **more,
+):
+    """A run of `cnnbench bench`; `more` as in `make_run`.
+
+    Args:
+        folder: a folder of its own for each is made below it.
+        ms: the latency of one image.
+        asked, device_is: of config.yaml, and of the device in status.json, what is not as it is here.
+    """
+    place = folder / "-".join((backend, str(threads), *map(str, (asked or device_is or {}).values())))
+    run = make_run(place, arch=arch, seed=seed, **{"data": "cifar10", "name": "bench"} | more)
+    device = {"name": "auto", "accelerator": "auto", "threads": threads, "precision": "32-true"}
+    config = run.config() | {"verb": "bench", "backend": backend, "batch_sizes": [1], "device": device}
+    (run.path / "config.yaml").write_text(yaml.safe_dump(config | (asked or {})))
+    resolved = run.status()["device"] | {"threads": threads, "precision": "32-true", "model": "a CPU"}
+    run.write_status(run.status() | {"verb": "bench", "device": resolved | (device_is or {})})
+    found = {"time/latency_p50_ms": ms, "time/inference_images_per_s": 2e3 / ms, "time/load_s": 1.0}
+    found |= {"params": 1000, "macs": 5000, "memory/activations_mb": 10.0, "memory/batch": 1}
+    run.write_summary(found | (figures or {}))
+    return record(run)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,12 +15,14 @@ from running import runs
 
 from cnnbench import network
 from cnnbench.bench import memory, parity, roofline
-from cnnbench.bench.run import _spec
+from cnnbench.bench.process import Killed
+from cnnbench.bench.run import _or_exhausted, _spec
 from cnnbench.compose import CONF
 from cnnbench.device import resolve
 from cnnbench.errors import InputError
 from cnnbench.runs import Run
 from cnnbench.settings import parse, plain
+from cnnbench.train import locate
 
 pytest_plugins = ["bench_fixtures"]
 
@@ -216,6 +219,36 @@ def test_a_run_on_folders_is_measured_without_its_images(cli):
     assert code == 0, err
     (path,) = [one for one in runs() if one != trained]
     assert Run(path).summary()["params"] == Run(trained).summary()["params"]
+    (row,) = json.loads(cli("compare", "outputs", "--json", "-")[1])["rows"]
+    assert row["figures"]["latency_p50_ms"] == Run(path).summary()["time/latency_p50_ms"]
+
+
+def test_of_a_folder_the_number_of_classes_counts(tmp_path):
+    for root, names in (("two", "ab"), ("three", "abc"), ("others", "xy")):
+        for name in names:
+            (tmp_path / root / name).mkdir(parents=True)
+            Image.new("RGB", (8, 8)).save(tmp_path / root / name / "1.png")
+    found = {
+        root: locate(settings("data=imagefolder", f"data.root={tmp_path / root}", "data.size=16"))
+        for root in ("two", "three", "others")
+    }
+    assert found["two"] != found["three"], "another last layer"
+    assert found["two"] == found["others"]
+    with pytest.raises(InputError, match=r"data\.root=nowhere: no such folder"):
+        settings("data=imagefolder", "data.root=nowhere")
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGABRT])
+def test_a_process_that_the_system_ends_while_it_times_is_out_of_memory(monkeypatch, number):
+    """What was measured before is kept then."""
+
+    def killed(spec, said):
+        raise Killed("time: batch 4096", number)
+
+    monkeypatch.setattr("cnnbench.bench.run.measure", killed)
+    assert _or_exhausted(None, print) == {"error": "out of memory"}
+    monkeypatch.setattr("cnnbench.bench.run.measure", lambda spec, said: {"found": 1})
+    assert _or_exhausted(None, print) == {"found": 1}
 
 
 # --- what counts as equal -----------------------------------------------------------------------

@@ -213,8 +213,8 @@ class TestMeasured:
             path.mkdir()
             (path / "config.yaml").write_text(json.dumps(config))
             (path / "status.json").write_text(json.dumps(trained.status() | {"verb": "bench"}))
-            figures = {"time/latency_p50_ms": latency, "time/inference_images_per_s": 5000 / latency,
-                       "memory/activations_mb": 3.0, "time/load_s": 1.0}  # fmt: skip
+            figures = {"time/latency_p50_ms": latency, "time/inference_images_per_s": 5000 / latency}
+            figures |= {"memory/activations_mb": 3.0, "time/load_s": 1.0, "params": 1000, "macs": 5000}
             (path / "summary.json").write_text(json.dumps(figures))
             found.append(record(Run(path)))
         assert [one.verb for one in found] == ["train", "bench", "bench"]
@@ -227,9 +227,8 @@ class TestMeasured:
         assert row["latency p50 ms (backend=eager)"] == "2"
         assert row["inference images/s (backend=compile)"] == "5 k"
         assert row["activations MB (backend=eager)"] == "3"
-        assert any(
-            note.startswith("2 finished measurements of cnnbench bench") for note in compare(both).notes
-        )
+        said = "2 of 2 measurements of cnnbench bench beside them, of the models of 1 of 1 run"
+        assert said in compare(both).notes
 
     def test_of_one_way_the_columns_need_no_name_of_it(self, both):
         headers, _ = words.table(compare(both[:2]))
@@ -290,7 +289,7 @@ class TestEffects:
 
     def test_one_pair_is_too_few(self, run):
         effect = effects([run(), run(norm="none")])["ops.norm", "none", "vgg"]
-        assert words.verdict(effect) == "too few pairs to tell"
+        assert words.verdict(effect, figure("test/acc")) == "too few pairs to tell"
         assert not effect.shown
 
     def test_pairs_that_are_lost_are_named(self, run):
@@ -339,7 +338,7 @@ class TestEffects:
         runs = [run(norm=n, seed=s, figures={"params": p}) for n, p in (("batch", 9000), ("none", 5000))
                 for s in range(3)]  # fmt: skip
         (effect,) = effects(runs, metric="params").values()
-        assert words.sentence(effect, figure("params")) == "the same in each pair: -4 k, 3 pairs"
+        assert words.sentence(effect, figure("params")) == "the same in each pair: ×0.556, 3 pairs"
 
     def test_the_baseline_is_one_that_others_can_be_paired_with(self, run):
         """The best on val has no norm to share with the others."""

@@ -12,11 +12,14 @@ import torch
 from running import TINY, command, epochs, kill_when, runs, the_run
 from test_resume import assert_same, final, interrupted_after
 from test_sweep import alive, gone, states, trained
+from torch.distributed import HashStore
 
 from cnnbench import fit
+from cnnbench.child import Child
 from cnnbench.data import augment
-from cnnbench.record import Record
+from cnnbench.ddp import Rank, Team
 from cnnbench.runs import Run, find
+from cnnbench.settings import Device
 
 SMALL = [*TINY, "device.threads=1"]
 AUGMENTED = ["data.augment.crop=1", "data.augment.flip=true", "data.augment.cutout=2"]
@@ -90,16 +93,14 @@ def test_resumed_equals_undisturbed(cli, monkeypatch, every_n_steps, sync):
     assert_same(the_run("whole"), the_run("broken"))
 
 
-def test_each_process_has_the_threads_that_were_asked_for(cli, monkeypatch):
+def test_each_process_has_the_threads_that_were_asked_for(cli, monkeypatch, breaking):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    seen = []
-    save = Record._save
-    monkeypatch.setattr(
-        Record, "_save", lambda *args, **more: seen.append(torch.get_num_threads()) or save(*args, **more)
-    )
-    assert cli("train", *TINY, "device=ddp_cpu", "device.threads=3")[0] == 0
-    assert set(seen) == {3}
+    code, _, err = cli("train", *breaking, "arch.worth=3", "device=ddp_cpu", "device.threads=3")
+    assert code == 0, err
     assert "OMP_NUM_THREADS" not in os.environ
+    code, _, err = cli("train", *breaking, "arch.worth=3", "device=ddp_cpu", "device.threads=2")
+    assert code == 1
+    assert "process 1: RuntimeError: 2 threads" in err
 
 
 def processes(pid):
@@ -154,6 +155,8 @@ def test_a_process_that_is_killed_is_named():
 
 
 BREAKS = '''
+import time
+import torch
 from torch import distributed, nn
 
 class Breaks(nn.Module):
@@ -165,6 +168,14 @@ class Breaks(nn.Module):
         self.norm = nn.BatchNorm2d(in_channels)
 
     def forward(self, x):
+        if self.worth == 2 and not self.training and distributed.is_initialized():
+            if distributed.get_rank() == 1:
+                raise RuntimeError("worn")
+            time.sleep(1.5)
+        if self.worth == 3 and self.training and distributed.is_initialized():
+            if distributed.get_rank() == 1 and torch.get_num_threads() != 3:
+                raise RuntimeError(f"{torch.get_num_threads()} threads")
+            return self.linear(self.norm(x).flatten(1))
         self.steps += self.training and x.device.type == "cpu"
         if self.steps == 3 and distributed.is_initialized() and distributed.get_rank() == 1:
             if self.worth == 1:
@@ -189,6 +200,44 @@ def test_what_goes_wrong_is_said_by_the_process_where_it_does(cli, breaking, syn
     assert code == 1
     assert "process 1: RuntimeError: torn" in err
     assert Run(the_run()).status()["error"]["message"] == "process 1: RuntimeError: torn"
+
+
+def test_also_while_the_first_is_busy_without_the_others(cli, breaking, monkeypatch):
+    """In an evaluation nothing is exchanged: this process is told to end, and says why."""
+    monkeypatch.setattr("cnnbench.ddp.GRACE_S", 0.3)
+    code, _, _ = cli("train", *breaking, "arch.worth=2", "device=ddp_cpu")
+    assert code == 1
+    assert Run(the_run()).state == "failed"
+    assert Run(the_run()).status()["error"]["message"] == "process 1: RuntimeError: worn"
+
+
+def test_the_first_may_take_its_time_when_the_others_are_done(cli, monkeypatch):
+    """A tracker uploads, a slow disk takes the checkpoints."""
+    monkeypatch.setattr("cnnbench.ddp.GRACE_S", 0.3)
+    strip = fit.strip
+    monkeypatch.setattr(fit, "strip", lambda run: time.sleep(1.5) or strip(run))
+    code, _, err = cli("train", *SMALL, "device=ddp_cpu")
+    assert code == 0, err
+    assert Run(the_run()).state == "finished"
+
+
+def test_the_others_end_well_too(cli, monkeypatch):
+    answers = []
+    monkeypatch.setattr(Child, "kill_after", lambda self, deadline: answers.append(self.answer()))
+    code, _, err = cli("train", *SMALL, "device=ddp_cpu", "device.devices=3")
+    assert code == 0, err
+    assert answers == [None, None]
+
+
+def test_what_a_process_of_a_cluster_leaves_behind():
+    """There the first one has not started the others, and cannot ask for their answers."""
+    store = HashStore()
+    asked = Device(name="x", accelerator="cpu", precision="32-true", memory_format="auto", threads=None)
+    first, second = (Team(Rank(rank, 2), asked, (), store) for rank in (0, 1))
+    with pytest.raises(ValueError, match="torn"), second.failing_together():
+        raise ValueError("torn")
+    with pytest.raises(RuntimeError, match="process 1: ValueError: torn"), first.failing_together():
+        raise ConnectionError("closed by peer")
 
 
 def test_divergence_in_one_process_is_one_of_the_run(cli, breaking):

@@ -14,7 +14,7 @@ from finished_runs import write_photos
 from PIL import Image
 
 from cnnbench import trained
-from cnnbench.evaluate.metrics import per_class, wilson
+from cnnbench.evaluate.metrics import calibration_error, per_class, wilson
 from cnnbench.parts import make_data
 
 pytest_plugins = ["finished_fixtures"]
@@ -88,6 +88,16 @@ def test_wilson(right, n):
         assert abs(right / n - p) == pytest.approx(z * math.sqrt(p * (1 - p) / n), abs=1e-9)
 
 
+def test_calibration_counts_a_probability_of_one_with_those_below_it():
+    """float32 rounds many to 1: half of the images at 1, half at 0.97, of both 99 % right."""
+    n = 200
+    confidence = np.repeat(np.array([1.0, 0.97], np.float32), n // 2)
+    labels = np.zeros(n, int)
+    labels[[0, n // 2]] = 1
+    found = calibration_error(np.stack([confidence, 1 - confidence], 1), labels)
+    assert found == pytest.approx(abs(0.99 - 0.985), abs=1e-6)
+
+
 def test_what_nothing_tells_is_not_zero():
     labels, predicted = np.array([0, 0, 1]), np.array([0, 1, 1])
     never = per_class(labels, predicted, ["a", "b", "c"])[2]
@@ -140,6 +150,15 @@ def test_other_names_are_warned_about(photos, cli, tmp_path):
     assert code == 0
     assert "matched by their order: ant counts as ape, cat counts as cow" in err
     assert [one["name"] for one in found["classes"]] == ["ape", "bee", "cow"]
+
+
+def test_the_same_names_in_another_order_are_refused(photos, cli, tmp_path):
+    """By their order bees would count as apes."""
+    write_photos(tmp_path / "shifted", ["bee", "cow", "dog"], 2)
+    code, _, err = cli("evaluate", photos.path, "data=imagefolder", f"data.root={tmp_path / 'shifted'}")
+    assert code == 2
+    assert "data: dog: no class of the run, which has ape; allowed: classes of the same names" in err
+    assert "bee would count as ape" in err
 
 
 def test_the_same_set_by_name_is_its_own_test_set(digits, cli):

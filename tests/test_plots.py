@@ -1,14 +1,11 @@
 """Pictures of measurements show the numbers that were measured."""
 
-import json
-
 import pytest
-from made_runs import make_run
+from made_runs import make_measurement, make_run
 
 from cnnbench.compare.comparison import Options, compare
 from cnnbench.compare.plots import measured, trained, write
 from cnnbench.compare.records import record
-from cnnbench.runs import Run
 
 pytest.importorskip("matplotlib")
 
@@ -21,17 +18,12 @@ def measure(tmp_path):
     """A measurement as `cnnbench bench` leaves it."""
 
     def made(arch, backend, threads, seed):
-        path = make_run(tmp_path, arch=arch, seed=seed, name=f"{backend}-{threads}").path
-        run = Run(path.rename(path.with_name(f"{path.name}-{backend}-{threads}")))
-        config = run.config() | {"verb": "bench", "backend": backend, "device": {"threads": threads}}
-        (run.path / "config.yaml").write_text(json.dumps(config))
-        run.write_status(run.status() | {"verb": "bench"})
         ms = LATENCY[arch] / threads * (0.5 if backend == "compile" else 1.0) * (1 + 0.01 * seed)
-        figures = {"time/latency_p50_ms": ms, "time/inference_images_per_s": 2e3 / ms, "time/load_s": 1.0}
-        figures |= {"roofline/flop_per_byte": 3.0 if arch == "vgg11" else 50.0, "time/flops": 1e11 / ms}
-        ceilings = {"time/ceiling_flops": PEAK * threads, "time/ceiling_bytes_per_s": COPIED * threads}
-        run.write_summary(figures | ceilings)
-        return record(run)
+        figures = {"roofline/flop_per_byte": 3.0 if arch == "vgg11" else 50.0, "time/flops": 1e11 / ms}
+        figures |= {"time/ceiling_flops": PEAK * threads, "time/ceiling_bytes_per_s": COPIED * threads}
+        return make_measurement(
+            tmp_path, arch=arch, backend=backend, threads=threads, seed=seed, ms=ms, figures=figures
+        )
 
     return made
 
@@ -92,6 +84,9 @@ def test_pooled_rows(cells, by, tmp_path):
     axes = drawn(measured.pictures(found))["latency-p50-ms"]
     models = [label.get_text() for label in axes.get_yticklabels()]
     assert models == (["all models"] if by == "backend" else ["vgg11", "resnet18"])
+    row = next(row for row in found.rows if "eager" in row.settings.values() or by != "backend")
+    drawn_at = {round(line.get_xdata()[0], 6) for line in (c.lines[0] for c in axes.containers)}
+    assert round(row.score.mean, 6) in drawn_at, "the same mean as in the table"
     assert any(path.name == "roofline.png" for path in write(found, tmp_path / "plots"))
 
 

@@ -71,7 +71,7 @@ def save_all(folder):
     flat.save(folder / "rgb.bmp")
     flat.rotate(90, expand=True).save(folder / "turned.png", exif=exif(6))
     flat.convert("RGBA").save(folder / "alpha.png")
-    flat.save(folder / "animated.gif", save_all=True, append_images=[flat.rotate(180)])
+    flat.save(folder / "animated.gif", save_all=True, append_images=[Image.new("RGB", flat.size, "red")])
     flat.convert("P", palette=Image.Palette.ADAPTIVE, colors=24).save(folder / "palette.png")
     flat.convert("CMYK").save(folder / "cmyk.jpg", quality=100, subsampling=0)
     grey = flat.convert("L")
@@ -195,9 +195,79 @@ def test_paths_from_standard_input_folders_and_patterns(digits, cli, tmp_path, m
     (tmp_path / "a" / "b").mkdir(parents=True)
     for name in ("z.png", "a/2.png", "a/10.png", "a/b/c.PNG"):
         Image.new("L", (8, 8)).save(tmp_path / name)
-    monkeypatch.setattr("sys.stdin", io.StringIO("z.png\n\na\n"))
+    monkeypatch.setattr("sys.stdin", said(b"z.png\n\na\r\n"))
     assert list(predicted(cli, digits.path, "-")[1]) == ["z.png", "a/10.png", "a/2.png", "a/b/c.PNG"]
     assert list(predicted(cli, digits.path, "**/*.png")[1]) == ["a/10.png", "a/2.png", "z.png"]
+    assert list(predicted(cli, digits.path, "a/*")[1]) == ["a/10.png", "a/2.png", "a/b/c.PNG"]
+    assert list(predicted(cli, digits.path, "a/**")[1]) == ["a/10.png", "a/2.png", "a/b/c.PNG"], "each once"
+
+
+def said(text):
+    return io.TextIOWrapper(io.BytesIO(text), encoding="utf-8")
+
+
+def test_odd_lists_on_standard_input(digits, cli, monkeypatch):
+    names = [os.fsdecode(b"\xff.png"), "a\x0cb\u2028c.png"]
+    for name in names:
+        Image.new("L", (8, 8)).save(name)
+    monkeypatch.setattr("sys.stdin", said("\n".join(names).encode("utf-8", "surrogateescape")))
+    assert list(predicted(cli, digits.path, "-")[1]) == names
+    for nothing in (said(b"\n"), None):
+        monkeypatch.setattr("sys.stdin", nothing)
+        code, _, err = predicted(cli, digits.path, "-")
+        assert code == 1
+        assert "error: -: no paths on standard input" in err
+
+
+def test_folders_that_cannot_be_looked_into(digits, cli, monkeypatch):
+    for name in ("x/a/1.png", "x/locked/2.png"):
+        Path(name).parent.mkdir(parents=True)
+        Image.new("L", (8, 8)).save(name)
+    scandir = os.scandir
+
+    def locked(path="."):  # whoever is root may look everywhere
+        if Path(path).name == "locked":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr("os.scandir", locked)
+    code, found, err = predicted(cli, digits.path, "x")
+    assert code == 1
+    assert list(found) == ["x/locked", "x/a/1.png"]
+    assert "error: x/locked: cannot be read (Permission denied)" in err
+    code, _, err = cli("evaluate", digits.path, "data=imagefolder", "data.root=x")
+    assert code == 2
+    assert "data.root=x: x/locked cannot be read (Permission denied)" in err
+
+
+def test_answers_come_in_the_order_of_the_files(digits, cli):
+    for i in range(6):
+        Image.new("L", (8, 8)).save(f"{i}.png")
+    for i in (1, 4):
+        Path(f"{i}.png").write_bytes(b"no image")
+    code, found, _ = predicted(cli, digits.path, ".")
+    assert code == 1
+    assert list(found) == [f"{i}.png" for i in range(6)]
+
+
+def test_what_is_read_is_not_replaced(digits, copied, cli):
+    run = copied(digits)
+    Image.new("L", (8, 8)).save("a.png")
+    before = Path("a.png").read_bytes()
+    for verb, *asked in (
+        ("predict", "a.png", "--csv", "./a.png"),
+        ("predict", "a.png", "--json", run.path / "status.json"),
+        ("evaluate", "--json", run.path / "summary.json"),
+        ("export", "--output", run.checkpoints / "best.ckpt"),
+    ):
+        code, _, err = cli(verb, run.path, *asked)
+        assert code == 2
+        assert "would replace a file that is read; allowed: another file" in err
+    assert Path("a.png").read_bytes() == before
+    assert run.state == "finished"
+    code, _, err = cli("predict", run.path, "a.png", "--json", "out", "--csv", Path("out").absolute())
+    assert code == 2
+    assert "the same place as" in err
 
 
 def test_what_a_run_has_logged_is_not_meant(digits, cli):

@@ -4,6 +4,8 @@ import pytest
 import torch
 from parts_of_a_batch import CASES, parts, trained
 
+from cnnbench.sync_batch_norm import SyncBatchNorm
+
 TOLERANCE = {torch.float64: 1e-13, torch.float32: 2e-5, torch.bfloat16: 0.05}
 
 
@@ -45,3 +47,14 @@ def test_as_one_process_with_the_whole_batch(found, name):
         rtol=TOLERANCE[case.dtype],
         atol=4 * TOLERANCE[case.dtype],
     )
+
+
+def test_taken_back_before_it_was_given():
+    """Lightning does so when a checkpoint cannot be read, and would hide why."""
+    model = torch.nn.Sequential(torch.nn.BatchNorm2d(3))
+    plugin = SyncBatchNorm()
+    x = torch.randn(4, 3, 2, 2)
+    expected = model(x)
+    plugin.revert(model)
+    plugin.revert(plugin.apply(model))
+    torch.testing.assert_close(model(x), expected)

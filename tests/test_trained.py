@@ -154,6 +154,13 @@ def test_an_image_file_is_squeezed_or_cut(tmp_path):
     assert cut.open(tmp_path / "x.png").min() > 200
 
 
+def test_arrays_are_seen_as_files_are(tmp_path):
+    prepared = preparation(size=32, centre=0.875, colours=3, channels=3, mean=[0.5] * 3, std=[0.5] * 3)
+    pixels = torch.randint(256, (3, 40, 60), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(tmp_path / "x.png")
+    assert torch.equal(prepared.fit(pixels[None])[0], prepared.open(tmp_path / "x.png"))
+
+
 def test_normalised_and_repeated():
     pixels = torch.tensor([[[[0, 51], [102, 255]]]], dtype=torch.uint8)
     found = preparation(channels=3).normalise(pixels)
@@ -298,6 +305,13 @@ def test_a_run_by_its_folder_its_checkpoint_or_as_the_only_one(digits):
     assert finished(digits.path) == digits
     assert finished(digits.path.parent.parent) == digits
     assert finished(digits.checkpoints / "best.ckpt") == digits
+
+
+def test_a_run_from_within_its_folder(digits, monkeypatch):
+    monkeypatch.chdir(digits.path)
+    assert finished(Path()).path.name == digits.path.name, "files are named after it"
+    monkeypatch.chdir(digits.checkpoints)
+    assert finished(Path("..")).path.name == digits.path.name
 
 
 def state(run, said):

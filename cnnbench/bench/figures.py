@@ -59,7 +59,7 @@ def figures(
             "time/training_batch": best["batch"],
             "noise/training_spread": best["spread"],
         }
-    return summary | _memory(peaks), _rows(timed, trained, peaks)
+    return summary | _memory(spec, peaks), _rows(timed, trained, peaks)
 
 
 def _speed(row: dict[str, Any]) -> float:
@@ -95,13 +95,16 @@ def _placed(
     }
 
 
-def _memory(peaks: Peaks) -> dict[str, Any]:
-    """Of the largest batch that was measured."""
+def _memory(spec: Spec, peaks: Peaks) -> dict[str, Any]:
+    """Of the largest batch that was asked for: if it does not fit, no smaller one takes its place.
+
+    Of `batch_sizes=auto` the largest that was measured.
+    """
     found: dict[str, Any] = {}
     for task, prefix in (("memory", "memory/"), ("training_memory", "memory/training_")):
         fine = {size: peak for size, peak in peaks.get(task, {}).items() if "error" not in peak}
-        if fine:
-            size = max(fine)
+        size = max(spec.batch_sizes or fine, default=0)
+        if size in fine:
             found[f"{prefix}batch"] = size
             keys = [key for key in ("activations_mb", "process_mb") if key in fine[size]]  # none on MPS
             found |= {f"{prefix}{key}": fine[size][key] for key in keys}

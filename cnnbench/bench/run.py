@@ -177,7 +177,7 @@ def _measured(
         ]
         if not sizes:
             continue
-        timed = measure(replace(spec, task=task, batch_sizes=sizes), said)
+        timed = _or_exhausted(replace(spec, task=task, batch_sizes=sizes), said)
         if "error" in timed:  # beside the batches of all sizes, and what the ceilings take
             failed.append(f"batch_sizes={list(sizes)}: {timed['error']} while they were timed{doing}")
         else:
@@ -195,18 +195,23 @@ def _fitting(spec: Spec, said: Callable[[str], None]) -> tuple[dict[int, dict[st
     for size in (GROWTH**step for step in count()) if auto else spec.batch_sizes:
         if size < least:
             continue
-        try:
-            peak = measure(replace(spec, batch_sizes=(size,)), said)
-        except Killed as death:
-            if not death.exhausted:
-                raise
-            peak = {"error": OUT_OF_MEMORY}
+        peak = _or_exhausted(replace(spec, batch_sizes=(size,)), said)
         if auto and "error" in peak:
             return found, f"batch {size}: {OUT_OF_MEMORY}"
         found[size] = peak
         if auto and peak["seconds"] > LONGEST_S:
             return found, f"a batch of {size} takes more than {LONGEST_S:g} s"
     return found, ""
+
+
+def _or_exhausted(spec: Spec, said: Callable[[str], None]) -> dict[str, Any]:
+    """What a process found; that it was out of memory also where the system ended it before it said so."""
+    try:
+        return measure(spec, said)
+    except Killed as death:
+        if not death.exhausted:
+            raise
+        return {"error": OUT_OF_MEMORY}
 
 
 @contextmanager

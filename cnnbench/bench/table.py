@@ -76,6 +76,8 @@ def _memory(found: Mapping[str, Any]) -> str:
     text += f", process {found['memory/process_mb']:.4g} MB   (batch {found['memory/batch']}"
     if "memory/training_activations_mb" in found:
         text += f"; training {found['memory/training_activations_mb']:.4g} MB"
+        if (batch := found["memory/training_batch"]) != found["memory/batch"]:
+            text += f" at batch {batch}"
     return text + ")"
 
 

@@ -16,6 +16,7 @@ from cnnbench.compare.comparison import Comparison, Options, compare, unknown
 from cnnbench.compare.configurations import axes, pooled
 from cnnbench.compare.effects import ordered
 from cnnbench.compare.figures import DEFAULT, LATENCY
+from cnnbench.compare.measured import MODEL, WAY
 from cnnbench.compare.page import page
 from cnnbench.compare.records import Record, read
 from cnnbench.compare.watch import watch
@@ -126,12 +127,12 @@ def _parser() -> argparse.ArgumentParser:
     options = {
         "--filter KEY=VALUE": "only these runs; the same as KEY=VALUE alone",
         "--by KEY": "a row for each value of this axis, the rest pooled",
-        "--select KEY": "an axis that was tuned: its best value on val stands for each row; '' for none "
-        "(default: what the experiment says)",
+        "--select KEY": "an axis that was tuned: its best value (on val, if trained) stands for each row; "
+        "'' for none (default: what the experiment says)",
         "--baseline KEY=VALUE": "what an axis is measured against",
         "--metric KEY": f"what is compared: a key of summary.json (default: {DEFAULT}; "
         f"of measurements {LATENCY})",
-        "--sort KEY": "a figure or an axis (default: val accuracy)",
+        "--sort KEY": "a figure or an axis (default: val accuracy; of measurements the latency)",
         "--csv FILE": "write the rows as numbers; - for standard output",
         "--json FILE": "write everything; -",
         "--markdown FILE": "write the table and the effects; -",
@@ -177,6 +178,7 @@ def _chosen(records: Sequence[Record], wanted: Sequence[tuple[str, str]]) -> lis
         NotThere: none meets them.
     """
     found = list(records)
+    both = len({record.verb for record in records}) > 1
     keys = {key for record in records for key in (*record.settings, "seed", "state", "name")}
     for i, (key, value) in enumerate(wanted, 1):
         name = f"{key}.name" if f"{key}.name" in keys else key
@@ -185,13 +187,26 @@ def _chosen(records: Sequence[Record], wanted: Sequence[tuple[str, str]]) -> lis
         for state in value.split(",") if name == "state" else ():
             if state not in (*STATES, "damaged"):
                 raise InputError(f"{key}={value}: no such state; {suggest(state, (*STATES, 'damaged'))}")
-        there = {had for record in found if (had := _value(record, name)) is not None}
-        found = [record for record in found if matches(_value(record, name), value)]
-        if not found:
+        about = [record for record in found if not both or record.verb in _concerned(name)]
+        there = {had for record in about if (had := _value(record, name)) is not None}
+        met = [record for record in about if matches(_value(record, name), value)]
+        apart = [record for record in found if both and record.verb not in _concerned(name)]
+        found = [*apart, *met]
+        if not met:
             asked = " ".join(f"{key}={value}" for key, value in wanted[:i])
             had = suggest(value, ordered(there)) if there else f"where the rest holds, there is no {key}"
             raise NotThere(f"no run with {asked}; {had}")
     return found
+
+
+def _concerned(key: str) -> tuple[str, ...]:
+    """Runs of which verbs a condition is about, where measurements stand beside what was trained.
+
+    How it was measured, or how it was trained; the model of both.
+    """
+    if key.startswith(MODEL):
+        return "train", "bench"
+    return ("bench",) if key.startswith(WAY) else ("train",)
 
 
 def _value(record: Record, key: str) -> str | None:

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from cnnbench.compare import configurations as configs
 from cnnbench.compare.configurations import Configuration
 from cnnbench.compare.effects import Effect, effects
-from cnnbench.compare.figures import Figure, Kind, figure, known
-from cnnbench.compare.measured import JOINED, joined
+from cnnbench.compare.figures import JOINED, Figure, Kind, figure, known
+from cnnbench.compare.measured import joined
 from cnnbench.compare.notes import notes_on, tuning, unpaired
 from cnnbench.compare.records import Record, once
 from cnnbench.compare.rows import Row, ordered, rows_by, rows_of
@@ -47,6 +47,7 @@ class Comparison:
         columns: those that are the columns of the table.
         rows: in the order asked for.
         configurations: with the tuned settings chosen.
+        beside: measurements that are no rows: the runs have their figures, or they were left out.
         notes: what a reader must know before believing a number.
         problems: files that are not what they should be.
     """
@@ -62,6 +63,7 @@ class Comparison:
     effects: Sequence[Effect]
     constant: Mapping[str, str]
     records: Sequence[Record]
+    beside: Sequence[Record]
     notes: Sequence[str]
     problems: Sequence[str]
 
@@ -69,8 +71,10 @@ class Comparison:
     def columns_of_figures(self) -> list[str]:
         """The figures that a table has beside the metric: those of its kind, and what was measured."""
         there = sorted({key for record in self.records for key in record.figures})
+        batches = {record.figures.get("memory/batch") for record in self.records if record.counts}
+        own = [key for key in self.kind.columns if key != "memory/batch" or len(batches) > 1]
         measured = [key for name in JOINED.values() for key in there if key.partition(" (")[0] == name]
-        return [*self.kind.columns, *measured]
+        return [*own, *measured]
 
     @property
     def states(self) -> Counter[str]:
@@ -87,13 +91,13 @@ def compare(found: Sequence[Record], options: Options | None = None) -> Comparis
     """
     options = options or Options()
     records, notes = once(found)
-    records, kind, said = joined(records)
+    records, kind, beside, said = joined(records)
     notes += said
     usable = [record for record in records if record.settings]
     every = configs.pooled(usable)
     keys = {key for one in every for key in one.settings}
     select = _select(options, usable, keys, configs.axes(every))
-    chosen = configs.tuned(every, select) if select else every
+    chosen = configs.tuned(every, select, kind.order) if select else every
     axes = configs.axes(chosen)
     figures = {key for record in usable for key in record.figures}
     # Where nothing has finished yet, there is a table of what has not.
@@ -107,7 +111,7 @@ def compare(found: Sequence[Record], options: Options | None = None) -> Comparis
     # Of what was tuned, the chosen value is shown, also where it is the same in all rows.
     tried = [axis for axis in select if len({one.settings.get(axis) for one in every}) > 1]
     columns = by or [*(axis for axis in axes if axis not in select), *tried]
-    notes += [*tuning(every, chosen, tried), *notes_on(usable)]
+    notes += [*tuning(every, chosen, tried, kind.order), *notes_on(usable)]
     if by:
         if both := next((axis for axis in by if axis in select), None):
             name = both.removesuffix(".name")
@@ -137,8 +141,9 @@ def compare(found: Sequence[Record], options: Options | None = None) -> Comparis
         effects=paired,
         constant=configs.constant(chosen),
         records=records,
+        beside=beside,
         notes=notes,
-        problems=[problem for record in records for problem in record.problems],
+        problems=[problem for record in (*records, *beside) for problem in record.problems],
     )
 
 

@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import inf
 from statistics import fmean
 
-from cnnbench.compare.figures import VAL
+from cnnbench.compare.figures import VAL, figure
 from cnnbench.compare.records import Record
 from cnnbench.family import family
 
@@ -27,8 +28,8 @@ class Configuration:
 
     @cached_property
     def finished(self) -> list[Record]:
-        """The runs that have figures."""
-        return [record for record in self.records if record.state == "finished"]
+        """The runs whose figures count."""
+        return [record for record in self.records if record.counts]
 
     @property
     def states(self) -> Counter[str]:
@@ -65,8 +66,10 @@ def pooled(records: Sequence[Record]) -> list[Configuration]:
     ]
 
 
-def tuned(configurations: Sequence[Configuration], select: Sequence[str]) -> list[Configuration]:
-    """Of the configurations that differ in nothing but `select`, the one with the best mean val accuracy.
+def tuned(
+    configurations: Sequence[Configuration], select: Sequence[str], order: str = VAL
+) -> list[Configuration]:
+    """Of the configurations that differ in nothing but `select`, the one with the best mean of `order`.
 
     A value with which fewer seeds finished is worse than any with which more did.
     """
@@ -75,8 +78,11 @@ def tuned(configurations: Sequence[Configuration], select: Sequence[str]) -> lis
         rest = tuple((key, value) for key, value in one.settings.items() if key not in select)
         cells.setdefault(rest, []).append(one)
 
+    sign = 1 if figure(order).higher else -1
+
     def quality(one: Configuration) -> tuple[int, float]:
-        return len(one.finished), one.mean(VAL) or 0.0
+        mean = one.mean(order)
+        return len(one.finished), -inf if mean is None else sign * mean
 
     return [max(cell, key=quality) for cell in cells.values()]
 
@@ -111,6 +117,6 @@ def constant(configurations: Sequence[Configuration]) -> dict[str, str]:
         key: value
         for key, value in first.items()
         if not key.endswith("_target_")
-        and (value not in off or key.endswith(".name"))
+        and (value not in off or key.endswith(".name") or (key, value) == ("device.threads", "1"))
         and all(choice.get(key) == value for choice in choices)
     }

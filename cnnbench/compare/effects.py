@@ -4,6 +4,8 @@ Two runs are a pair if they differ in this axis alone (and in what is tuned, and
 axis). Pairs that differ from each other in nothing but the seed are a stratum. The effect in a family of
 architectures is the mean over its strata; the effect over families is the mean over families, and its
 interval comes from how much families differ: runs of one family are not independent evidence of another.
+Of times, speeds and sizes it is the ratio, by the difference of the logarithms: a millisecond is much for a
+small network and little for a large one.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
-from math import inf
+from math import exp, inf, log
 from statistics import fmean
 
 from cnnbench.compare.configurations import Configuration
@@ -29,6 +31,9 @@ BASELINES = {
 }
 """What most published networks do."""
 
+FAR = 700.0
+"""Logarithm of the greatest ratio: two repeats alone may have an interval beyond all numbers."""
+
 NO_ABLATION = ("data.name",)
 """Accuracies on different images cannot be subtracted."""
 
@@ -42,7 +47,7 @@ class Effect:
         families: how many families it is the mean of.
         pairs: of runs.
         lost: pairs without a figure, by the state of the run that has none.
-        size: value minus baseline.
+        size: value minus baseline, or the ratio of the two (`Figure.ratio`).
         p: corrected for the number of comparisons; None if nothing tells the spread.
         comparisons: that it was corrected for.
     """
@@ -70,7 +75,7 @@ Values = dict[str, dict[tuple[str, ...], Configuration]]
 
 @dataclass
 class _Pairs:
-    """Differences by family and stratum, and what has none."""
+    """Differences (of logarithms, where the ratio counts) by family and stratum, and what has none."""
 
     found: dict[str, dict[tuple[str, ...], list[float]]] = field(
         default_factory=lambda: defaultdict(lambda: defaultdict(list))
@@ -182,7 +187,7 @@ def _pairs(values: Values, axis: str, baseline: str, value: str, figure: Figure)
             continue
         # Architectures against each other are in no common family.
         family = "" if axis == "arch.name" else right.family
-        before, after = base.by_seed(figure.key), right.by_seed(figure.key)
+        before, after = (_scaled(one.by_seed(figure.key), figure) for one in (base, right))
         states = [{record.seed: record.state for record in one.records} for one in (base, right)]
         for seed in states[0].keys() & states[1].keys():
             if seed in before and seed in after:
@@ -201,26 +206,42 @@ def _estimates(
     pairs = _pairs(values, axis, baseline, value, figure)
     # The difference of two rounded values: their roundings add up.
     spread = rounding * 2**0.5
-    effects = []
+    effects, means = [], []
     for family in sorted({*pairs.found, *pairs.lost}):
         strata = list(pairs.found.get(family, {}).values())
         count = sum(map(len, strata))
-        size = _possible(estimate(strata, spread), figure) if strata else None
-        effects.append(Effect(axis, baseline, value, family, 1, count, pairs.lost[family], size))
+        size = estimate(strata, spread) if strata else None
+        means += [size.mean] if size is not None else []
+        effects.append(
+            Effect(axis, baseline, value, family, 1, count, pairs.lost[family], _shown(size, figure))
+        )
     if len(effects) < 2:
         return effects or [Effect(axis, baseline, value, "", 0, 0, {}, None)]
-    means = [effect.size.mean for effect in effects if effect.size is not None]
     lost = sum(pairs.lost.values(), Counter[str]())
     count = sum(effect.pairs for effect in effects)
-    over = _possible(estimate([means]), figure) if means else None
+    over = _shown(estimate([means]) if means else None, figure)
     return [Effect(axis, baseline, value, "", len(means), count, lost, over), *effects]
 
 
-def _possible(size: Estimate, figure: Figure) -> Estimate:
-    """With an interval that ends where the figure does: two shares differ by 100 points at most."""
-    if not figure.share or size.low is None or size.high is None:
+def _scaled(values: Mapping[str, float], figure: Figure) -> dict[str, float]:
+    """What is subtracted; of a ratio the logarithms, which what is not positive has none of."""
+    if not figure.ratio:
+        return dict(values)
+    return {seed: log(value) for seed, value in values.items() if value > 0}
+
+
+def _shown(size: Estimate | None, figure: Figure) -> Estimate | None:
+    """Ratios for logarithms; of shares no more than the 100 points that they can differ by."""
+    if size is None:
+        return None
+    low, high = size.low, size.high
+    if figure.ratio:
+        mean, low, high = (None if x is None else exp(min(x, FAR)) for x in (size.mean, low, high))
+        assert mean is not None
+        return replace(size, mean=mean, low=low, high=high)
+    if not figure.share or low is None or high is None:
         return size
-    return replace(size, low=max(-1.0, size.low), high=min(1.0, size.high))
+    return replace(size, low=max(-1.0, low), high=min(1.0, high))
 
 
 def _corrected(effects: Sequence[Effect]) -> dict[int, Effect]:

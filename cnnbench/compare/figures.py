@@ -41,9 +41,21 @@ class Figure:
         return "%" if self.share else self._seconds
 
     @property
+    def ratio(self) -> bool:
+        """Whether two values of it are compared by their ratio: times, speeds and sizes."""
+        base = self.key.partition(" (")[0]
+        sizes = base.startswith(("time/", "memory/")) or base in SIZES
+        return sizes and not base.rpartition("/")[2].startswith("share_of")
+
+    @property
+    def same(self) -> float:
+        """The ratio, or the difference, of two equal values."""
+        return 1.0 if self.ratio else 0.0
+
+    @property
     def points(self) -> str:
         """The unit of a difference."""
-        return "points" if self.share else self._seconds
+        return "points" if self.share else "" if self.ratio else self._seconds
 
     @property
     def _seconds(self) -> str:
@@ -83,6 +95,7 @@ LABELS = {
     "time/share_of_roofline": "of roofline",
     "memory/weights_mb": "weights MB",
     "memory/activations_mb": "activations MB",
+    "memory/batch": "of images",
     "memory/process_mb": "process MB",
     "memory/training_activations_mb": "training MB",
     # Of a measurement, beside what was trained; see `measured`.
@@ -90,6 +103,15 @@ LABELS = {
     "inference_images_per_s": "inference images/s",
     "memory_activations_mb": "activations MB",
 }
+
+JOINED = {
+    LATENCY: "latency_p50_ms",
+    "time/inference_images_per_s": "inference_images_per_s",
+    "memory/activations_mb": "memory_activations_mb",
+}
+"""The figures of a measurement that a trained run gets, and what they are called there."""
+
+SIZES = ("params", "macs", *JOINED.values())
 
 
 @dataclass(frozen=True)
@@ -116,6 +138,7 @@ MEASURED = Kind(
         "time/inference_images_per_s",
         "time/training_images_per_s",
         "memory/activations_mb",
+        "memory/batch",
         "time/share_of_roofline",
         "macs",
     ),
@@ -138,7 +161,7 @@ def figure(key: str) -> Figure:
     elif share:
         shown = ui.percent
     elif name.startswith("share_of"):
-        shown = _percent  # of what was measured: a cache may exceed it
+        shown = percent  # of what was measured: a cache may exceed it
     elif base in ("params", "macs") or name.endswith(("per_s", "flops")):
         shown = ui.count
     else:
@@ -146,7 +169,8 @@ def figure(key: str) -> Figure:
     return Figure(key, LABELS.get(base, base) + bracket + way, higher, share, shown)
 
 
-def _percent(value: Any) -> str:
+def percent(value: Any) -> str:
+    """A share of what was measured, which may be more than all of it."""
     return f"{100 * value:.0f} %" if isinstance(value, int | float) else "-"
 
 

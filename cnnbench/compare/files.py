@@ -12,6 +12,7 @@ from typing import Any
 from cnnbench import ui
 from cnnbench.compare import terminal, words
 from cnnbench.compare.comparison import Comparison
+from cnnbench.compare.figures import DEFAULT, MEASURED
 from cnnbench.compare.plain import plain, table
 
 
@@ -46,6 +47,7 @@ def to_markdown(found: Comparison) -> str:
     lines = [_pipes(headers, _md), "|" + "---|" * len(headers), *(_pipes(row, _md) for row in rows)]
     sentences = [f"- {_md(text)}" for text in _sentences(found)]
     lines += ["", *sentences] if sentences else []
+    lines += ["", _md(text)] if (text := _machine(found)) else []
     return "\n".join([*lines, "", _md(_counts(found))]) + "\n"
 
 
@@ -66,7 +68,7 @@ def to_latex(found: Comparison) -> str:
     lines += [" & ".join(map(_tex, headers)) + r" \\", "\\midrule"]
     lines += [" & ".join(map(_tex, row)) + r" \\" for row in rows]
     lines += ["\\bottomrule", "\\end{tabular}"]
-    lines += [f"% {_tex(text)}" for text in (*_sentences(found), _counts(found))]
+    lines += [f"% {_tex(text)}" for text in (*_sentences(found), _machine(found), _counts(found)) if text]
     return "\n".join(lines) + "\n"
 
 
@@ -81,12 +83,18 @@ def _tex(text: str) -> str:
 
 def _sentences(found: Comparison) -> list[str]:
     """The effects in words, and the notes."""
+    of = f", {found.metric.label}" * (found.metric.key != DEFAULT)
     effects = [
-        f"{e.axis.removesuffix('.name')}={e.value} against {e.baseline}{f' in {e.family}' * bool(e.family)}: "
-        f"{words.sentence(e, found.metric)}"
+        f"{e.axis.removesuffix('.name')}={e.value} against {e.baseline}"
+        f"{f' in {e.family}' * bool(e.family)}{of}: {words.sentence(e, found.metric)}"
         for e in found.effects
     ]
     return [*effects, *found.notes]
+
+
+def _machine(found: Comparison) -> str:
+    """What all measurements have in common: a number of milliseconds belongs to a machine."""
+    return terminal.constant(found.constant) if found.kind is MEASURED and found.constant else ""
 
 
 def _counts(found: Comparison) -> str:

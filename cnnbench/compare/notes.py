@@ -8,19 +8,22 @@ from collections.abc import Sequence
 
 from cnnbench.compare.configurations import Configuration
 from cnnbench.compare.effects import Effect
-from cnnbench.compare.figures import DEFAULT
+from cnnbench.compare.figures import DEFAULT, VAL, figure
 from cnnbench.compare.records import Record
 
 
 def tuning(
-    every: Sequence[Configuration], chosen: Sequence[Configuration], select: Sequence[str]
+    every: Sequence[Configuration],
+    chosen: Sequence[Configuration],
+    select: Sequence[str],
+    order: str = VAL,
 ) -> list[str]:
     """Whether all rows were tuned alike, and far enough."""
 
     def around(one: Configuration) -> tuple[tuple[str, str], ...]:
         return tuple((key, value) for key, value in one.settings.items() if key not in select)
 
-    notes = []
+    notes, on = [], "val" if order == VAL else figure(order).label
     for axis in select:
         tried: dict[tuple[tuple[str, str], ...], set[str]] = {}
         for one in every:
@@ -28,7 +31,7 @@ def tuning(
         counts = sorted({len(values) for values in tried.values()})
         among = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
         values = f"{among} value{'s' * (counts != [1])}"
-        notes.append(f"{axis} chosen on val within each row, among {values}")
+        notes.append(f"{axis} chosen on {on} within each row, among {values}")
         if len({frozenset(values) for values in tried.values()}) > 1:
             notes[-1] += ": UNEQUAL, and what was tuned more looks better than it is"
         edges = sum(_at_the_edge(one.settings.get(axis, "-"), tried[around(one)]) for one in chosen)
@@ -97,13 +100,16 @@ def _mixtures(done: Sequence[Record]) -> dict[str, Counter[str]]:
         "torch versions": Counter(),
         "devices": Counter(),
     }
+    runtimes: dict[str, Counter[str]] = {}
     for record in done:
         versions, device = record.status.get("versions"), record.status.get("device")
         if isinstance(versions, dict):
             found["cnnbench versions"][str(versions.get("cnnbench"))] += 1
             found["torch versions"][str(versions.get("torch"))] += 1
-        if isinstance(device, dict):
+        if isinstance(device, dict) and (runtime := device.get("runtime")):
+            runtimes.setdefault(f"{str(runtime).partition(' ')[0]} versions", Counter())[str(runtime)] += 1
+        if isinstance(device, dict) and record.verb == "train":  # else it is a setting, see `record`
             threads = device.get("threads")
             name = f"{device.get('accelerator')}"
             found["devices"][name + (f" with {threads} thread{'s' * (threads != 1)}" * (name == "cpu"))] += 1
-    return found
+    return found | runtimes

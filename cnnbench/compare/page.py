@@ -66,7 +66,7 @@ def _data(found: Comparison, title: str, where: Path) -> dict[str, Any]:
         "order": _order(found),
         "pooled": bool(found.options.by),
         "made": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
-        "costs": sorted(key for key in data["figures"] if "latency" in key or "memory" in key),
+        "costs": [key for key in found.columns_of_figures if key in data["figures"]],
         "curves": {str(record.run.path): curves for record in found.records if (curves := _curves(record))},
     }
 

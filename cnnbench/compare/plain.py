@@ -9,7 +9,7 @@ from typing import Any
 from cnnbench import __version__
 from cnnbench.compare.comparison import Comparison
 from cnnbench.compare.effects import Effect
-from cnnbench.compare.figures import figure
+from cnnbench.compare.figures import figure, percent
 from cnnbench.compare.records import Record
 from cnnbench.compare.rows import Row
 from cnnbench.compare.statistics import Estimate
@@ -24,11 +24,12 @@ BY = (
 METHODS = (
     "Intervals: 95 %, Student's t over the runs of a row (n - 1 degrees of freedom), with the rounding of an "
     "accuracy on N images as the least spread; one run has none.",
-    "Effects: differences of pairs that share everything but the axis. Within a family: mean over strata, "
+    "Effects: differences of pairs that share everything but the axis; of times, speeds and sizes ratios, "
+    "by the differences of their logarithms. Within a family: mean over strata, "
     "Welch-Satterthwaite degrees of freedom. Over families: Student's t with the family as the unit.",
     "p: two-sided, Holm's correction over the comparisons of the same kind in this table; where the baseline "
-    "is the value that is best on val, among themselves and over all pairs of values. Computed with "
-    "scipy.special.stdtr and stdtrit.",
+    "is the value that is best (on val, if trained), among themselves and over all pairs of values. Computed "
+    "with scipy.special.stdtr and stdtrit.",
 )
 SOURCES = (
     "Welch, Biometrika 34 (1947) 28; Satterthwaite, Biometrics Bulletin 2 (1946) 110; "
@@ -50,7 +51,14 @@ def plain(found: Comparison) -> dict[str, Any]:
         "cnnbench": __version__,
         "metric": found.metric.key,
         "figures": {
-            key: {"label": one.label, "higher": one.higher, "share": one.share}
+            key: {
+                "label": one.label,
+                "higher": one.higher,
+                "share": one.share,
+                "unit": one.unit,
+                "ratio": one.ratio,
+                "percent": one.shown is percent,
+            }
             for key in names
             if (one := figure(key))
         },
@@ -64,13 +72,14 @@ def plain(found: Comparison) -> dict[str, Any]:
         "rows": [_row(found, row, names) for row in found.rows],
         "effects": [_effect(found, effect) for effect in found.effects],
         "runs": [_run(found, record) for record in found.records],
+        "measurements": [_run(found, record) for record in found.beside],
     }
 
 
 def _row(found: Comparison, row: Row, names: Sequence[str]) -> dict[str, Any]:
     return {
         "settings": dict(row.settings),
-        "family": " ".join(dict.fromkeys(member.family for member in row.members)),
+        "family": row.family,
         "n": row.scored,
         "of": row.states.total(),
         "states": dict(row.states),

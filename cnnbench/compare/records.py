@@ -15,6 +15,9 @@ from cnnbench.compare.figures import KINDS, figure
 from cnnbench.errors import NotThere
 from cnnbench.runs import FORMAT, Run, below, choice, flat
 
+RESOLVED = ("accelerator", "precision", "memory_format", "threads", "model")
+"""Of a measurement's device: what was recorded stands for what was asked for."""
+
 
 @dataclass(frozen=True)
 class Record:
@@ -40,6 +43,13 @@ class Record:
     command: tuple[str, ...]
     split: str
     problems: tuple[str, ...]
+
+    @property
+    def counts(self) -> bool:
+        """Whether its figures count: it finished, or is a measurement of which a batch did not fit."""
+        error = self.status.get("error")
+        full = isinstance(error, dict) and error.get("type") == "OutOfMemory"
+        return self.state == "finished" or (self.verb == "bench" and self.state == "failed" and full)
 
     @property
     def error(self) -> str:
@@ -104,8 +114,10 @@ def record(run: Run) -> Record:
         state = "damaged"
     settings = flat(decides)
     settings.pop("verb", None)
-    if run.verb == "bench" and (model := status.get("device", {}).get("model")):
-        settings["device.model"] = str(model)  # a number of milliseconds belongs to a machine
+    if run.verb == "bench" and isinstance(device := status.get("device"), dict):
+        # A number of milliseconds belongs to what `auto` was, on that machine.
+        settings |= {f"device.{key}": str(device[key]) for key in RESOLVED if key in device}
+        settings["device.name"] = settings.get("device.accelerator", "-")
     select, command = config.get("select"), config.get("command")
     return Record(
         run=run,
@@ -212,5 +224,6 @@ def once(records: Iterable[Record]) -> tuple[list[Record], list[str]]:
 
 
 def _result(record: Record) -> dict[str, float]:
-    """What does not depend on the machine's speed."""
-    return {key: value for key, value in record.figures.items() if not key.startswith("time/")}
+    """What does not depend on the machine's speed, or on what else it did."""
+    of_the_machine = ("time/", "memory/", "noise/", "roofline/")
+    return {key: value for key, value in record.figures.items() if not key.startswith(of_the_machine)}

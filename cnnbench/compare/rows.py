@@ -39,6 +39,11 @@ class Row:
         return self.mean(self.order)
 
     @property
+    def family(self) -> str:
+        """The families of its architectures."""
+        return " ".join(dict.fromkeys(member.family for member in self.members))
+
+    @property
     def records(self) -> list[Record]:
         """Its runs, also those that do not count."""
         return [record for member in (*self.members, *self.left) for record in member.records]
@@ -47,6 +52,10 @@ class Row:
     def states(self) -> Counter[str]:
         """How many of the runs are in which state."""
         return Counter(record.state for record in self.records)
+
+    def estimate(self, key: str) -> Estimate | None:
+        """A figure with its interval, as the score is one."""
+        return over_families(self.members, figure(key), 0.0)
 
     def mean(self, key: str) -> float | None:
         """A figure, as the mean over families of the mean over their configurations: as the score is one."""
@@ -60,12 +69,12 @@ class Row:
     def n(self) -> str:
         """`3`, or `2 of 3 (1 diverged)`: runs that have the metric."""
         states = self.states
-        total, done = states.total(), self.scored
+        total, done, counted = states.total(), self.scored, sum(len(one.finished) for one in self.members)
         if done == total:
             return str(done)
         rest = [f"{n} {state}" for state, n in sorted(states.items()) if state != "finished"]
         left = sum(len(member.finished) for member in self.left)
-        if without := states["finished"] - done - left:
+        if without := counted - done:
             rest.append(f"{without} without {self.metric}")
         if left:
             rest.append(f"{left} left out")
@@ -83,10 +92,8 @@ def rows_of(
     """A row a configuration."""
     rows = []
     for one in found:
-        values = one.values(metric.key)
         settings = {axis: one.settings.get(axis, "-") for axis in columns or ["arch.name"]}
-        score = _score([values], metric, rounding) if values else None
-        rows.append(Row(settings, [one], score, order, metric.key))
+        rows.append(Row(settings, [one], over_families([one], metric, rounding), order, metric.key))
     return rows
 
 
@@ -106,17 +113,20 @@ def rows_by(
         (members if one in fair else left).append(one)
     rows = []
     for values, (members, left) in groups.items():
-        families: dict[str, list[list[float]]] = {}
-        for member in members:
-            if scores := member.values(metric.key):
-                families.setdefault(member.family, []).append(scores)
-        score = None
-        if len(families) > 1:
-            score = _score([[estimate(strata).mean for strata in families.values()]], metric)
-        elif families:
-            score = _score(next(iter(families.values())), metric, rounding)
+        score = over_families(members, metric, rounding)
         rows.append(Row(dict(zip(by, values, strict=True)), members, score, order, metric.key, left))
     return rows
+
+
+def over_families(members: Sequence[Configuration], metric: Figure, rounding: float) -> Estimate | None:
+    """A figure over configurations; over several families, each counts once. None if no run has it."""
+    families: dict[str, list[list[float]]] = {}
+    for member in members:
+        if scores := member.values(metric.key):
+            families.setdefault(member.family, []).append(scores)
+    if len(families) > 1:
+        return _score([[estimate(strata).mean for strata in families.values()]], metric)
+    return _score(next(iter(families.values())), metric, rounding) if families else None
 
 
 def balanced(found: Sequence[Configuration], by: Sequence[str], others: Sequence[str]) -> list[Configuration]:

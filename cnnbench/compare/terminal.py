@@ -23,6 +23,9 @@ CONSTANT = 12
 AXES = 6
 """Axes that have a column of their own each."""
 
+MACHINE = ("backend", "device.model", "device.precision", "device.threads")
+"""What a time depends on, besides the model."""
+
 ROOM = 400
 """Letters of the settings of a configuration with more axes than that."""
 
@@ -66,9 +69,9 @@ def constant(settings: Mapping[str, str]) -> str:
 
 
 def _weight(key: str) -> tuple[int, str]:
-    sections = ("arch", "data", "ops", "trainer", "optimizer", "scheduler")
+    sections = ("backend", "arch", "data", "ops", "trainer", "optimizer", "scheduler")
     section = key.partition(".")[0]
-    first = 0 if key.endswith(".name") else 1
+    first = 0 if key.endswith(".name") or key in MACHINE else 1
     return first * 10 + (sections.index(section) if section in sections else len(sections)), key
 
 
@@ -108,7 +111,8 @@ def effects_table(metric: Figure, axis: str, baseline: str, effects: Sequence[Ef
     title = Text(ui.legible(f"{axis.removesuffix('.name')}: {metric.label} against {baseline}", 100), "bold")
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("value")
-    table.add_column(" ".join(filter(None, ("difference [95 %]", metric.points))), justify="right")
+    what = "ratio [95 %]" if metric.ratio else "difference [95 %]"
+    table.add_column(" ".join(filter(None, (what, metric.points))), justify="right")
     table.add_column("pairs")
     table.add_column("p", justify="right")
     table.add_column("")
@@ -122,9 +126,15 @@ def effects_table(metric: Figure, axis: str, baseline: str, effects: Sequence[Ef
             words.difference(effect.size, metric),
             words.pairs(effect),
             "-" if effect.p is None else f"{effect.p:.3f}" if effect.p >= 0.001 else "<0.001",
-            Text(words.verdict(effect), "bold green" if effect.shown else "dim"),
+            Text(words.verdict(effect, metric), _colour(effect, metric)),
         )
     return table
+
+
+def _colour(effect: Effect, metric: Figure) -> str:
+    if not effect.shown or effect.size is None:
+        return "dim"
+    return "bold green" if (effect.size.mean > metric.same) == metric.higher else "bold red"
 
 
 def problems(said: Sequence[str]) -> list[RenderableType]:

@@ -124,7 +124,7 @@ def log(
 
 def experiments(found: Comparison) -> list[str]:
     """The names of the experiments that are compared."""
-    return sorted({record.experiment for record in found.records})
+    return sorted({record.experiment for record in (*found.records, *found.beside)})
 
 
 def asked(found: Comparison, only: Sequence[str]) -> list[str]:
@@ -158,7 +158,8 @@ def group_name(found: Comparison) -> str:
 def home(found: Comparison) -> Path:
     """The folder of the experiment; of several, the first one's."""
     first = experiments(found)[0]
-    return min(r.run.path.resolve().parent for r in found.records if r.experiment == first)
+    of_it = [r for r in (*found.records, *found.beside) if r.experiment == first]
+    return min(record.run.path.resolve().parent for record in of_it)
 
 
 def _config(found: Comparison) -> dict[str, Any]:

@@ -35,6 +35,7 @@ def tables(found: Comparison) -> dict[str, Any]:
         ]
         for effect in said["effects"]
     ]
+    what = "ratio" if found.metric.ratio else "difference"
     figures = list(said["figures"])
     runs = [
         [
@@ -45,7 +46,7 @@ def tables(found: Comparison) -> dict[str, Any]:
         ]
         for run in said["runs"]
     ]
-    of_effects = ["axis", "value", "baseline", "family", "difference", "low", "high", "p", "pairs", "words"]
+    of_effects = ["axis", "value", "baseline", "family", what, "low", "high", "p", "pairs", "words"]
     of_runs = ["name", "experiment", "state", "seed", *found.columns, *figures, "error", "url"]
     return {
         f"compare/{name}": wandb.Table(columns=columns, data=data)
@@ -68,7 +69,7 @@ def charts(found: Comparison) -> dict[str, Any]:
         bars = wandb.Table(["configuration", "value"], [[label(row), value] for row, value in scored])
         drawn["charts/by_configuration"] = wandb.plot.bar(bars, "configuration", "value", title=shown)
     points = [
-        [label(row), row.members[0].family, params, value]
+        [label(row), row.family, params, value]
         for row, value in scored
         if (params := row.mean("params")) is not None
     ]

@@ -19,13 +19,18 @@ def score(one: Estimate | None, metric: Figure) -> str:
 
 
 def difference(size: Estimate | None, metric: Figure) -> str:
-    """`+1.9 [+1.2, +2.6]`."""
+    """`+1.9 [+1.2, +2.6]`, or `×0.52 [×0.47, ×0.58]`."""
     if size is None:
         return "-"
-    text = metric.number(size.mean, signed=True)
+    text = change(size.mean, metric)
     if size.low is None or size.high is None:
         return text
-    return f"{text} [{metric.number(size.low, signed=True)}, {metric.number(size.high, signed=True)}]"
+    return f"{text} [{change(size.low, metric)}, {change(size.high, metric)}]"
+
+
+def change(value: float, metric: Figure) -> str:
+    """`+1.9`, or `×0.52` of what is compared by its ratio."""
+    return f"×{value:.3g}" if metric.ratio else metric.number(value, signed=True)
 
 
 def pairs(effect: Effect) -> str:
@@ -43,10 +48,10 @@ def sentence(effect: Effect, metric: Figure) -> str:
     said = [pairs(effect), *([f"p = {effect.p:.3f}"] if effect.p is not None else [])]
     if effect.size is not None:
         said.insert(0, f"{difference(effect.size, metric)} {metric.points}".strip())
-    return f"{verdict(effect)}: {', '.join(said)}"
+    return f"{verdict(effect, metric)}: {', '.join(said)}"
 
 
-def verdict(effect: Effect) -> str:
+def verdict(effect: Effect, metric: Figure) -> str:
     """What may be said."""
     if effect.size is None or effect.p is None:
         same = effect.size is not None and effect.size.n > 1
@@ -54,7 +59,7 @@ def verdict(effect: Effect) -> str:
     if not effect.shown:
         alone = effect.size.p is not None and effect.size.p < 1 - CONFIDENCE
         return "no difference shown" + f" among {effect.comparisons} comparisons" * alone
-    return "higher" if effect.size.mean > 0 else "lower"
+    return "higher" if effect.size.mean > metric.same else "lower"
 
 
 def table(found: Comparison) -> tuple[list[str], list[list[str]]]:

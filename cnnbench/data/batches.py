@@ -159,14 +159,15 @@ def eval_transform(size: int, share: float = EVAL_CROP) -> v2.Transform:
 
 
 def _middle(image: Tensor) -> Tensor:
-    """Of an image that is a mere strip the part around its centre: (C, H, W) -> (C, H', W').
+    """Of an image that is a mere strip the part around its centre: (…, H, W) -> (…, H', W').
 
     Resized as a whole by its shorter side, one of 1 x 20,000 pixels would take gigabytes.
     """
-    most = LONGEST * min(image.shape[1:])
-    if max(image.shape[1:]) <= most:
+    sides = image.shape[-2:]
+    most = LONGEST * min(sides)
+    if max(sides) <= most:
         return image
-    cut: Tensor = tvf.center_crop(image, [min(side, most) for side in image.shape[1:]])
+    cut: Tensor = tvf.center_crop(image, [min(side, most) for side in sides])
     return cut
 
 

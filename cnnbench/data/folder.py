@@ -12,9 +12,10 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from cnnbench.errors import InputError
 
@@ -62,8 +63,15 @@ def scan(root: Path) -> dict[str, Files]:
 
 def _class_folders(root: Path, classes: list[str] | None) -> Files:
     """Every image below `root/<class>/`, in the order of the names."""
-    folders = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and entry.name[0] != ".")
-    files = {name: sorted(images_below(root / name)) for name in folders}
+
+    def refuse(error: OSError) -> NoReturn:
+        raise InputError(f"data.root={root}: {error.filename} cannot be read ({error.strerror})")
+
+    try:
+        folders = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and entry.name[0] != ".")
+    except OSError as error:
+        refuse(error)
+    files = {name: sorted(images_below(root / name, refuse)) for name in folders}
     found = [name for name in folders if files[name]]
     if not found:
         raise InputError(
@@ -84,9 +92,14 @@ def _class_folders(root: Path, classes: list[str] | None) -> Files:
     return Files([path for name in found for path in files[name]], labels, classes)
 
 
-def images_below(folder: Path) -> Iterator[Path]:
-    """The image files in a folder and in those below it, by their endings; hidden ones are passed over."""
-    for where, folders, names in os.walk(folder):
+def images_below(folder: Path, unread: Callable[[OSError], None]) -> Iterator[Path]:
+    """The image files in a folder and in those below it, by their endings; hidden ones are passed over.
+
+    Args:
+        folder: where they lie.
+        unread: is told of each folder that cannot be looked into.
+    """
+    for where, folders, names in os.walk(folder, onerror=unread):
         folders[:] = [name for name in folders if name[0] != "."]  # .ipynb_checkpoints holds copies
         visible = (Path(where, name) for name in names if name[0] != ".")
         yield from (path for path in visible if path.suffix.lower() in SUFFIXES)
@@ -196,7 +209,8 @@ def why(path: Path, error: Exception) -> str:
     from PIL import UnidentifiedImageError
 
     if isinstance(error, UnidentifiedImageError):
-        return "empty file" if path.stat().st_size == 0 else "not an image"
+        with suppress(OSError):  # it may be gone by now
+            return "empty file" if path.stat().st_size == 0 else "not an image"
     said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return " ".join(said.split()) or type(error).__name__
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as tvf
 
 from cnnbench.data.augment import normalise
-from cnnbench.data.batches import decode, eval_transform
+from cnnbench.data.batches import LONGEST, decode, eval_transform
 
 Positive = Annotated[float, Field(gt=0)]
 
@@ -66,7 +66,11 @@ class Preparation(BaseModel):
         """Images of an array set as the model takes them: uint8 (N, c, H, W) -> (N, colours, size, size)."""
         if self.colours == 1 and pixels.shape[1] == 3:
             pixels = grey(pixels)
-        return self._resized(pixels.expand(-1, self.colours, -1, -1))
+        pixels = pixels.expand(-1, self.colours, -1, -1)
+        if self.centre is not None:  # as if they were files
+            cut: Tensor = eval_transform(self.size, self.centre)(pixels)
+            return cut
+        return self._resized(pixels)
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """uint8 (N, colours, H, W) -> float32 (N, channels, H, W), on the device of the pixels."""
@@ -81,12 +85,13 @@ class Preparation(BaseModel):
     @property
     def resizing(self) -> str:
         """How an image comes to its size, in words."""
+        upright = f"turned upright as its EXIF says{', luma (ITU-R 601)' * (self.colours == 1)}; "
         if self.centre is None:
-            return f"the whole image resized to {self.size}x{self.size}, bilinear with antialiasing"
+            return f"{upright}the whole image resized to {self.size}x{self.size}, bilinear with antialiasing"
         shorter = round(self.size / self.centre)
         return (
-            f"the shorter side resized to {shorter}, bilinear with antialiasing, then the centre "
-            f"{self.size}x{self.size}"
+            f"{upright}of a strip longer than {LONGEST} times its width the middle; the shorter side resized "
+            f"to {shorter}, bilinear with antialiasing, then the centre {self.size}x{self.size}"
         )
 
     def _resized(self, pixels: Tensor) -> Tensor:

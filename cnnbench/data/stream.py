@@ -48,7 +48,10 @@ def _ahead(function: Callable[[Path], Tensor | str], paths: Iterable[Path], ahea
         while (one := asked.get()) is not None:
             path, found = one
             if found.set_running_or_notify_cancel():
-                found.set_result(function(path))
+                try:
+                    found.set_result(function(path))
+                except BaseException as error:  # whoever waits for it would do so for ever
+                    found.set_exception(error)
 
     threads = [Thread(target=work, daemon=True) for _ in range(cpu_cores())]
     for thread in threads:

@@ -26,6 +26,7 @@ def main(arguments: list[str]) -> int:
     asked = _parser().parse_intermixed_args(arguments)
     run = named.finished(Path(asked.run))
     named.check_targets(json=asked.json, csv=asked.csv)
+    named.check_spared([("--json", asked.json), ("--csv", asked.csv)], named.own_files(run))
     with quiet():
         return named.until_interrupted(lambda: _evaluate(run, asked))
 
@@ -66,15 +67,15 @@ def _evaluate(run: Run, asked: argparse.Namespace) -> int:
     for note in chosen.notes:
         ui.console.print(note, style="yellow", highlight=False, markup=False, soft_wrap=True)
     agreement = compare(trained, found, chosen.recorded) if chosen.recorded else None
-    if "-" not in (asked.json, asked.csv):
-        said = None if agreement is None else Text(agreement["said"], "green" if agreement["same"] else "red")
-        ui.out.print(terminal.picture(trained, chosen, found, said), highlight=False)
     with named.writing(asked.json) as file:
         if file is not None:
             file.write(files.to_json(trained, chosen, found, agreement).encode("utf-8", "surrogateescape"))
     with named.writing(asked.csv) as file:
         if file is not None:
             file.write(files.to_csv(chosen, found).encode("utf-8", "surrogateescape"))
+    if "-" not in (asked.json, asked.csv):
+        said = None if agreement is None else Text(agreement["said"], "green" if agreement["same"] else "red")
+        ui.out.print(terminal.picture(trained, chosen, found, said), highlight=False)
     if agreement is not None and not agreement["same"]:
         ui.console.print(f"error: {run.path}: {agreement['said']}", style="red", markup=False, soft_wrap=True)
         return 1

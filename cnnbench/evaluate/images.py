@@ -21,9 +21,7 @@ from cnnbench.trained import Trained, moved
 
 OWN = ("root", "limit_test", "batch_size")
 OTHER = (*OWN, "num_classes", "split_seed")
-"""Settings of `data` that say which images there are, and how many at a time; those of another set."""
-
-PARTS = ("test", "val")
+"""Settings of `data` that say which images there are, and how many at a time; those of made-up images."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +123,10 @@ def _own(trained: Trained, part: str, changes: Mapping[str, Any]) -> Chosen:
     data = parts.make_data(options(Data, section, "data"), asked.arch, asked.seed)
     images: Images = getattr(data, part)
     images, notes = _matched(images, trained.preparation.classes)
+    if part == "val" and "limit_test" in given:
+        raise InputError(
+            f"data.limit_test={given['limit_test']}: --part val is looked at whole; allowed: with --part test"
+        )
     whole = given.get("limit_test", asked.data.limit_test) == asked.data.limit_test
     recorded = {"test": ("test/acc", "test/loss"), "val": ("best/val_acc", "best/val_loss")}[part]
     what = f"{'its own ' * whole}{part} set of {asked.data.name}"
@@ -132,12 +134,12 @@ def _own(trained: Trained, part: str, changes: Mapping[str, Any]) -> Chosen:
         what += f", data.limit_test={given['limit_test']}"
     if part == "val":
         what += " (its best epoch was chosen on these images: accuracy on them is flattering)"
-    return Chosen(images, what, recorded if whole or part == "val" else (), notes, 4 * data.batch_size)
+    return Chosen(images, what, recorded if whole else (), notes, 4 * data.batch_size)
 
 
 def _other(trained: Trained, name: str, part: str, changes: Mapping[str, Any]) -> Chosen:
     prepared = trained.preparation
-    given = _given("data", changes, OTHER)
+    given = _given("data", changes, OTHER if name == "synthetic" else OWN)
     section = compose.section("data", name) | given | {"size": prepared.size}
     data = options(Data, section, "data")
     root = Path(data.root).expanduser()
@@ -147,7 +149,7 @@ def _other(trained: Trained, name: str, part: str, changes: Mapping[str, Any]) -
     else:
         found = dict(sets.load(name, root))
     if part not in found and not (part == "test" and "all" in found):
-        raise InputError(f"--part {part}: {name} has no such part of its own; allowed: {', '.join(found)}")
+        raise InputError(f"--part {part}: {name} has no such part of its own; allowed: --part test")
     whole = found[part if part in found else "all"]
     images = whole[subset(whole.labels, data.limit_test, 0, "data.limit_test")]
     images, notes = _matched(images, prepared.classes)
@@ -175,7 +177,8 @@ def _matched(images: Images, classes: list[str]) -> tuple[Images, tuple[str, ...
     """The images with labels that are indices into `classes`, and what was done to them.
 
     Raises:
-        InputError: there are not as many classes, and the names are others.
+        InputError: there are not as many classes, and the names are others; or some of the same names, which
+            their order would make other classes.
     """
     theirs = images.classes
     if theirs == classes:
@@ -189,6 +192,13 @@ def _matched(images: Images, classes: list[str]) -> tuple[Images, tuple[str, ...
         raise InputError(
             f"data: {len(theirs)} classes ({_some(theirs)}), the run has {len(classes)} ({_some(classes)}); "
             "allowed: as many, or some of the same names"
+        )
+    both = [name for name in theirs if name in classes]
+    if turned := [name for name in both if theirs.index(name) != classes.index(name)]:
+        raise InputError(
+            f"data: {_some([n for n in theirs if n not in classes])}: no class of the run, which has "
+            f"{_some([n for n in classes if n not in theirs])}; allowed: classes of the same names, "
+            f"or in the same order (here {turned[0]} would count as {classes[theirs.index(turned[0])]})"
         )
     pairs = [f"{a} counts as {b}" for a, b in zip(theirs, classes, strict=True) if a != b]
     note = f"warning: class names differ and are matched by their order: {', '.join(pairs[:5])}"

@@ -24,9 +24,7 @@ def picture(trained: Trained, chosen: Chosen, found: Evaluation, agreement: Text
     """Everything that is shown."""
     few = len(found.classes) <= HEAT
     heat = heat_table(found) if few else None
-    if heat is None or ui.out.measure(heat, options=ui.out.options.update(max_width=10_000)).maximum > (
-        ui.out.width
-    ):
+    if heat is None or not ui.fits(heat):
         heat = pairs_table(found)
     parts = [summary_table(trained, chosen, found, agreement), class_table(found), heat]
     return Group(*parts, *(Text(text, "dim") for text in METHODS))
@@ -34,13 +32,18 @@ def picture(trained: Trained, chosen: Chosen, found: Evaluation, agreement: Text
 
 def summary_table(trained: Trained, chosen: Chosen, found: Evaluation, agreement: Text | None) -> Table:
     """Accuracy, loss and calibration, and what they are of."""
-    table = Table(title=trained.run.path.name, show_header=False, title_justify="left", min_width=60)
+    table = Table(
+        title=Text(ui.legible(trained.run.path.name, 200)),
+        show_header=False,
+        title_justify="left",
+        min_width=60,
+    )
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     low, high = found.interval
     epoch = trained.run.summary().get("best/epoch")
     of = f" (epoch {epoch + 1})" if isinstance(epoch, int) else ""
-    table.add_row("images", Text(f"{len(found.labels):,}: {chosen.title}"))
+    table.add_row("images", Text(f"{len(found.labels):,}: {ui.legible(chosen.title, 300)}"))
     table.add_row("weights", f"{CHECKPOINT}, of the epoch that was best on val{of}")
     table.add_row("accuracy", f"{ui.percent(found.accuracy)}   ({100 * low:.2f} to {100 * high:.2f} %)")
     if len(found.classes) > 5:

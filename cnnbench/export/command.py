@@ -28,6 +28,7 @@ def main(arguments: list[str]) -> int:
     run = named.finished(Path(asked.run))
     target = asked.output if asked.output is not None else f"{run.path.name}{ENDINGS[asked.to]}"
     named.check_target("--output", target, stream=False)
+    named.check_spared([("--output", target)], named.own_files(run))
     with quiet():
         return named.until_interrupted(lambda: _export(run, asked, target))
 
@@ -99,7 +100,9 @@ def _table(
     target: str, size: int, metadata: Mapping[str, str], sample: Sample, found: list[Difference]
 ) -> Table:
     """What was written, and how it was compared."""
-    table = Table(title=Text(target, "bold"), show_header=False, title_justify="left", min_width=60)
+    table = Table(
+        title=Text(ui.legible(target, 200), "bold"), show_header=False, title_justify="left", min_width=60
+    )
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     rows = {

@@ -57,9 +57,9 @@ def sample(trained: Trained) -> Sample:
     try:
         with sets.without_download():
             chosen = images.choose(trained, "test", {})
-        some = chosen.images[np.linspace(0, len(chosen.images.labels) - 1, count).astype(np.int64)]
-        ((pixels, _),) = labelled(prepared, some, count)
-        return Sample(pixels, f"{count} test images of {trained.asked.data.name}")
+        indices = np.linspace(0, len(chosen.images.labels) - 1, count).astype(np.int64)  # again, of a few
+        ((pixels, _),) = labelled(prepared, chosen.images[indices], count)
+        return Sample(pixels, f"{len(np.unique(indices))} test images of {trained.asked.data.name}")
     except InputError as error:
         shape = (count, prepared.colours, prepared.size, prepared.size)
         drawn = torch.randint(256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))

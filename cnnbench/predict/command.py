@@ -32,6 +32,7 @@ def main(arguments: list[str]) -> int:
         raise InputError(f"--top={asked.top}: allowed: 1 or more")
     named.check_targets(json=asked.json, csv=asked.csv)
     files, faults = listed(asked.images)
+    named.check_spared([("--json", asked.json), ("--csv", asked.csv)], [*named.own_files(run), *files])
     with quiet():
         # Pillow warns of images from 89 million pixels, and refuses them from twice as many.
         warnings.filterwarnings("ignore", "Image size .* exceeds limit")
@@ -79,8 +80,7 @@ def _predict(run: Run, asked: argparse.Namespace, files: list[Path], faults: lis
             failed += _fail(answers, word, why)
         looked_at = ui.progress(opened(prepared, files, 2 * BATCH), "predicting", len(files))
         for batch in _batches(looked_at):
-            failed += sum(_fail(answers, str(path), found) for path, found in batch if isinstance(found, str))
-            _answer(trained, answers, [(p, found) for p, found in batch if not isinstance(found, str)])
+            failed += _answer(trained, answers, batch)
         answers.finish()
     return 1 if failed else 0
 
@@ -109,16 +109,24 @@ def _fail(answers: Answers, path: str, why: str) -> int:
     return 1
 
 
-def _answer(trained: Trained, answers: Answers, images: list[tuple[Path, Tensor]]) -> None:
-    """Predict images of one size together."""
+def _answer(trained: Trained, answers: Answers, batch: list[tuple[Path, Tensor | str]]) -> int:
+    """Predict images of one size together, and answer in the order of the files; how many cannot be read."""
     import torch
 
     from cnnbench.predict.answers import Guess
 
-    if not images:
-        return
-    probabilities = trained.logits(torch.stack([pixels for _, pixels in images])).softmax(1)
-    shares, order = probabilities.topk(answers.top)
-    names = trained.preparation.classes
-    for (path, _), some, indices in zip(images, shares.tolist(), order.tolist(), strict=True):
-        answers.add(path, [Guess(names[k], p) for k, p in zip(indices, some, strict=True)])
+    names, failed = trained.preparation.classes, 0
+    images = [found for _, found in batch if not isinstance(found, str)]
+    guesses: Iterator[list[Guess]] = iter(())
+    if images:
+        shares, order = trained.logits(torch.stack(images)).softmax(1).topk(answers.top)
+        guesses = (
+            [Guess(names[k], p) for k, p in zip(indices, some, strict=True)]
+            for indices, some in zip(order.tolist(), shares.tolist(), strict=True)
+        )
+    for path, found in batch:
+        if isinstance(found, str):
+            failed += _fail(answers, str(path), found)
+        else:
+            answers.add(path, next(guesses))
+    return failed

@@ -20,21 +20,34 @@ def listed(words: Sequence[str]) -> tuple[list[Path], list[tuple[str, str]]]:
     """
     files: list[Path] = []
     faults: list[tuple[str, str]] = []
-    for word in _with_input(words):
-        path = Path(word)
+    for word in _with_input(words, faults):
         # os.path, since Path raises for what is too long for a name, or lies where one may not look
         if os.path.isdir(word):  # noqa: PTH112 - Path.is_dir raises for long names
-            found = sorted(file for file in images_below(path) if not _logged(file.relative_to(path)))
+            found, unread = _below(Path(word))
             why = f"no images in this folder (files ending in {' '.join(sorted(SUFFIXES))})"
         elif os.path.exists(word) or not glob.has_magic(word):  # noqa: PTH110 - so does Path.exists
-            found, why = [path], ""  # what cannot be opened is told when it is
+            found, unread, why = [Path(word)], [], ""  # what cannot be opened is told when it is
         else:
-            matches = sorted(glob.glob(word, recursive=True))  # noqa: PTH207 - absolute ones too
-            found = [Path(match) for match in matches if not os.path.isdir(match)]  # noqa: PTH112
-            why = "no file matches"
+            found, unread, why = [], [], "no file matches"
+            for match in sorted(glob.glob(word, recursive=True)):  # noqa: PTH207 - absolute ones too
+                isdir = os.path.isdir(match)  # noqa: PTH112
+                more, without = _below(Path(match)) if isdir else ([Path(match)], [])
+                found, unread = found + more, unread + without
+            found, unread = sorted({*found}), sorted({*unread})  # `**` matches folders and what lies in them
         files += found
-        faults += [(word, why)] * (not found)
+        faults += unread or [(word, why)] * (not found)
     return files, faults
+
+
+def _below(folder: Path) -> tuple[list[Path], list[tuple[str, str]]]:
+    """The images in a folder and in those below it, and the folders that cannot be looked into."""
+    unread: list[tuple[str, str]] = []
+
+    def skip(error: OSError) -> None:
+        unread.append((str(error.filename), f"cannot be read ({error.strerror})"))
+
+    found = (file for file in images_below(folder, skip) if not _logged(file.relative_to(folder)))
+    return sorted(found), unread
 
 
 def _logged(file: Path) -> bool:
@@ -42,9 +55,15 @@ def _logged(file: Path) -> bool:
     return any(WANDB.fullmatch(name) for name in file.parts)
 
 
-def _with_input(words: Sequence[str]) -> list[str]:
-    """`-` replaced by the paths on standard input, one a line."""
+def _with_input(words: Sequence[str], faults: list[tuple[str, str]]) -> list[str]:
+    """`-` replaced by the paths on standard input, one a line, of whatever bytes."""
     found: list[str] = []
     for word in words:
-        found += [line for line in sys.stdin.read().splitlines() if line] if word == "-" else [word]
+        if word != "-":
+            found.append(word)
+            continue
+        text = os.fsdecode(sys.stdin.buffer.read()) if sys.stdin is not None else ""  # None: it is closed
+        lines = [line for one in text.split("\n") if (line := one.removesuffix("\r"))]
+        faults += [("-", "no paths on standard input")] * (not lines)
+        found += lines
     return found

@@ -87,7 +87,7 @@ class Bench(Settings):
         """Of a measurement neither schedule nor split decide anything."""
         whole = super().choice()
         whole["of"] = self.of and Path(self.of).name  # which ends with what decided it
-        data = {k: v for k, v in whole["data"].items() if k in ("name", "size", "num_classes", "root")}
+        data = {k: v for k, v in whole["data"].items() if k in ("name", "size", "num_classes")}
         kept = (
             "seed",
             "arch",

@@ -42,6 +42,8 @@ def parse(plain: Any) -> Settings:
     try:
         if plain.get("of"):
             plain = _with_model_of(plain)
+        elif "backend" in plain:
+            plain = _with_classes(plain)
         settings = (Bench if "backend" in plain else Settings).model_validate(plain)
     except ValidationError as error:
         raise InputError("; ".join(_sentence(item, plain) for item in error.errors())) from None
@@ -68,6 +70,17 @@ def _with_model_of(plain: dict[str, Any]) -> dict[str, Any]:
         "ops": dict.fromkeys(Ops.model_fields, "native") | ops,
         "data": {k: v for k, v in plain["data"].items() if k != "num_classes"} | images,
     }
+
+
+def _with_classes(plain: dict[str, Any]) -> dict[str, Any]:
+    """A measurement on an image folder: of that the number of classes counts, and nothing else."""
+    data = plain["data"]
+    if data.get("name") != "imagefolder" or not data.get("root") or data.get("num_classes"):
+        return plain
+    from cnnbench.data.folder import scan
+
+    classes = next(iter(scan(Path(str(data["root"])).expanduser()).values())).classes
+    return plain | {"data": data | {"num_classes": len(classes)}}
 
 
 def _sentence(item: Any, plain: Any) -> str:

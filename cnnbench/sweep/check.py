@@ -57,7 +57,8 @@ def check(asked: Sequence[Settings], cores: int, here: bool) -> Report:
             if here:
                 settings.device.check_one_machine()
                 device = resolve(settings.device, None, cores, settings.arch.layout)
-                images, val = once(_key(settings, "data", "device"), partial(_count, settings))
+                looked_at = (*_key(settings, "data", "device"), settings.arch.in_channels)
+                images, val = once(looked_at, partial(_count, settings))
             model = _key(settings, "arch", "ops", "device") + _key(settings, "data")
             step = once(model, partial(_sketch, settings))
             if here:

@@ -111,7 +111,8 @@ class Local:
         self.running: dict[Cell, tuple[Child, Place]] = {}
         self.pending = plan.pending
         cores, runs = cpu_cores(), max(len(plan.cells), batch or 0)
-        processes = max(cell.settings.device.devices for cell in self.pending)
+        # Of the whole sweep: what is left of it is to be trained as the rest was.
+        processes = max(cell.settings.device.devices for cell in plan.cells)
         without = Machine.of(cores, (), plan.sweep, runs, accelerated=False, processes=processes)
         self.report = examined(self.pending, without.share, here=True)
         for i, seconds in self.report.epoch_s.items():
@@ -120,7 +121,7 @@ class Local:
             cell.estimate_s = PER_RUN_S + max(0, left) * seconds
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         gpus = visible.split(",") if visible else list(map(str, range(self.report.gpus)))
-        self.accelerated = any(map(self._accelerated, self.pending))
+        self.accelerated = any(map(self._accelerated, plan.cells))
         self.machine = Machine.of(
             cores, gpus, plan.sweep, runs, accelerated=self.accelerated, processes=processes
         )

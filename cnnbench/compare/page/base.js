@@ -115,15 +115,19 @@ function seconds(value) {
 function shown(key, value) {
   if (value === null || value === undefined) return "-";
   if (data.figures[key]?.share) return (100 * value).toFixed(2) + " %";
-  if (key === "params" || key === "macs" || key.endswith?.("per_s") || /per_s$/.test(key)) return si(value);
-  return /_s$/.test(key) ? seconds(value) : String(Number(value.toPrecision(4)));
+  if (data.figures[key]?.percent) return (100 * value).toFixed(0) + " %";
+  const [base] = key.split(" ("); // behind it: how it was measured
+  if (/^(params|macs)$|(per_s|flops)$/.test(base)) return si(value);
+  return /_s$/.test(base) ? seconds(value) : String(Number(value.toPrecision(4)));
 }
 
 const scale = metric.share ? 100 : 1;
-const unit = metric.share ? " %" : "";
+const unit = metric.unit ? " " + metric.unit : "";
+const same = metric.ratio ? 1 : 0;
 const digits = metric.share ? 2 : 4;
 const number = (value) => (value === null || value === undefined ? "-" : (scale * value).toFixed(digits));
 const signed = (value) => (value > 0 ? "+" : "") + (scale * value).toFixed(metric.share ? 1 : 4);
+const changed = (value) => (metric.ratio ? "×" + Number(value.toPrecision(3)) : signed(value));
 const interval = (one, write = number) =>
   one === null
     ? "-"

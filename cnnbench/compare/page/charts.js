@@ -51,7 +51,7 @@ function drawTradeoff(section, rows) {
       x,
       y,
       z: "data",
-      curve: data.figures[state.x].higher ? "step-before" : "step-after",
+      curve: "step-after", // from the cheapest on: as good as that until the next one's cost is reached
       stroke: "currentColor",
       strokeOpacity: 0.45,
       strokeDasharray: "4 3",
@@ -134,9 +134,9 @@ function drawEffects(section) {
   const ranged = measured.filter((effect) => effect.size.low !== null);
   const strong = (effect) => effect.families > 1 || !several.has(effect.value);
   const ink = (effect) =>
-    effect.shown ? (effect.size.mean > 0 === metric.higher ? "var(--good)" : "var(--bad)") : "var(--faint)";
+    effect.shown ? (effect.size.mean > same === metric.higher ? "var(--good)" : "var(--bad)") : "var(--faint)";
   const marks = [
-    Plot.ruleX([0], { strokeOpacity: 0.6 }),
+    Plot.ruleX([same], { strokeOpacity: 0.6 }),
     Plot.ruleY(ranged, {
       y: what,
       x1: (e) => scale * e.size.low,
@@ -157,14 +157,16 @@ function drawEffects(section) {
   chart(
     section.querySelector(".body"),
     "effects",
-    `${metric.label} of each value of ${name(state.axis)} minus that of ${found[0].baseline}, ${metric.share ? "in points, " : ""}paired by everything else, with 95 % intervals. ` +
+    `${metric.label} of each value of ${name(state.axis)} ${metric.ratio ? "over" : "minus"} that of ${found[0].baseline}, ${metric.share ? "in points, " : ""}paired by everything else, with 95 % intervals. ` +
       "Coloured: a difference after correction for the number of comparisons. Filters do not change this chart.",
     marks,
     {
       height: 50 + 24 * order.length,
       marginLeft: 190,
       grid: true,
-      x: { label: metric.share ? "points" : metric.label },
+      x: metric.ratio
+        ? { label: `${metric.label}, ratio`, type: "log", ticks: 5, tickFormat: "~r" }
+        : { label: metric.share ? "points" : metric.label },
       y: { domain: order, label: null },
       r: { type: "identity" },
     },
@@ -173,9 +175,9 @@ function drawEffects(section) {
       { name: "value", value: (e) => e.value },
       { name: "where", value: (e) => (e.families > 1 ? `${e.families} families` : e.family || "-") },
       {
-        name: "difference [95 %]",
+        name: `${metric.ratio ? "ratio" : "difference"} [95 %]`,
         value: (e) => e.size?.mean ?? null,
-        text: (e) => (e.size ? interval(e.size, signed) : "-"),
+        text: (e) => (e.size ? interval(e.size, changed) : "-"),
         number: true,
       },
       { name: "pairs", value: (e) => e.pairs, number: true },

@@ -132,11 +132,7 @@ function drawRows(rows) {
         ...settingsOf(),
         ...(narrow.matches ? [score, n] : [n, score]),
         ...figuresOf(
-          [
-            ...new Set(
-              ["best/val_acc", key, "params", "macs", ...data.costs, "time/images_per_s", "time/wall_s"],
-            ),
-          ].filter((key) => key !== data.metric),
+          [...new Set(["best/val_acc", key, ...data.costs])].filter((key) => key !== data.metric),
         ),
         {
           name: "again",
@@ -244,7 +240,7 @@ function drawDiff() {
         ? ""
         : data.figures[key].share
           ? `${y - x > 0 ? "+" : ""}${(100 * (y - x)).toFixed(2)} points`
-          : x && /^(params|macs|time\/|latency|memory)/.test(key)
+          : x && data.figures[key].ratio
             ? `× ${Number((y / x).toPrecision(3))}`
             : "";
       return { key: data.figures[key].label, a: shown(key, x), b: shown(key, y), change };
@@ -253,7 +249,12 @@ function drawDiff() {
     key: `${metric.label}${unit} [95 %]`,
     a: interval(a.score),
     b: interval(b.score),
-    change: a.score && b.score ? `${signed(b.score.mean - a.score.mean)} ${metric.share ? "points" : ""}` : "",
+    change:
+      a.score && b.score
+        ? metric.ratio
+          ? changed(b.score.mean / a.score.mean)
+          : `${signed(b.score.mean - a.score.mean)} ${metric.share ? "points" : ""}`
+        : "",
   };
   const n = { key: "n", a: runsOf(a), b: runsOf(b), change: "" };
   body("diff").replaceChildren(

@@ -10,7 +10,7 @@ from cnnbench import ui
 from cnnbench.compare.comparison import Comparison
 from cnnbench.compare.effects import Effect
 from cnnbench.compare.figures import Figure
-from cnnbench.compare.plots.style import Picture, slug
+from cnnbench.compare.plots.style import Picture, logarithmic, slug
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,10 +39,12 @@ def _forest(metric: Figure, axis: str, baseline: str, effects: Sequence[Effect])
             axes.plot(mean, i, "D" if wide else "o", color=colour, ms=6 if wide else 4)
             where = "all families" if wide else effect.family
             names.append(ui.legible(f"{effect.value} ({where})" if where else effect.value, 40))
-        axes.axvline(0, color="black", lw=0.8)
+        axes.axvline(metric.scale * metric.same, color="black", lw=0.8)
         axes.set_yticks(range(len(names)), names)
         axes.invert_yaxis()
-        unit = f", {metric.points}" if metric.points else ""
+        if metric.ratio:
+            logarithmic(axes, "x")
+        unit = ", ratio" if metric.ratio else f", {metric.points}" if metric.points else ""
         against = ui.legible(f"{axis.removesuffix('.name')}={baseline}", 40)
         axes.set(xlabel=f"{metric.label} against {against}{unit} [95 %]")
 

@@ -11,7 +11,6 @@ from cnnbench.compare.comparison import Comparison
 from cnnbench.compare.figures import LATENCY, figure
 from cnnbench.compare.plots.style import Picture, colour, logarithmic, marker, slug, title
 from cnnbench.compare.rows import Row
-from cnnbench.compare.statistics import Estimate, estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,8 +58,8 @@ def _speeds(rows: Sequence[Row], key: str) -> Callable[[Axes], None]:
         for i, way in enumerate(ways):
             part = [row for row in rows if _way(row) == way]
             at = [models.index(_model(row)) + step * (i - (len(ways) - 1) / 2) for row in part]
-            found = [_over_repeats(row, key) for row in part]
-            ends = [[0.0 if one.low is None else one.mean - max(one.low, 0.0) for one in found],
+            found = [one for row in part if (one := row.estimate(key)) is not None]
+            ends = [[0.0 if one.low is None else one.mean - one.low for one in found],
                     [0.0 if one.high is None else one.high - one.mean for one in found]]  # fmt: skip
             axes.errorbar(
                 [one.mean for one in found], at, xerr=ends, fmt=marker(i),
@@ -75,21 +74,17 @@ def _speeds(rows: Sequence[Row], key: str) -> Callable[[Axes], None]:
     return draw
 
 
-def _over_repeats(row: Row, key: str) -> Estimate:
-    return estimate([values for member in row.members if (values := member.values(key))])
-
-
 def _roofline(rows: Sequence[Row]) -> Callable[[Axes], None]:
     """What a model reaches, over its operations a byte that it moves (doi:10.1145/1498765.1498785)."""
 
     def draw(axes: Axes) -> None:
-        families = sorted({row.members[0].family for row in rows})
+        families = sorted({row.family for row in rows})
         ways = sorted(set(map(_way, rows)))
         for row in rows:
             x, y = _value(row, ROOFLINE[0]), _value(row, ROOFLINE[1])
             axes.plot(
                 x, y, marker(ways.index(_way(row))), ms=4.5, alpha=0.85,
-                color=colour(families.index(row.members[0].family)),
+                color=colour(families.index(row.family)),
             )  # fmt: skip
         reached = [_value(row, ROOFLINE[0]) for row in rows]
         left, right = min(reached) / 2, max(reached) * 2

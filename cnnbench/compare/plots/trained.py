@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnbench import ui
 from cnnbench.compare.comparison import Comparison
-from cnnbench.compare.figures import LATENCY, Figure, figure
-from cnnbench.compare.measured import JOINED
+from cnnbench.compare.figures import JOINED, LATENCY, Figure, figure
 from cnnbench.compare.plots.style import Picture, colour, logarithmic, marker, slug, title
 from cnnbench.compare.rows import Row
 
@@ -42,9 +41,9 @@ def _scatter(found: Comparison, rows: Sequence[Row], key: str) -> Callable[[Axes
     metric, cost = found.metric, figure(key)
 
     def draw(axes: Axes) -> None:
-        families = sorted({row.members[0].family for row in rows})
+        families = sorted({row.family for row in rows})
         for i, family in enumerate(families):
-            part = [row for row in rows if row.members[0].family == family]
+            part = [row for row in rows if row.family == family]
             x: Any = [row.mean(key) for row in part]
             y = [_at(metric, row) for row in part]
             axes.errorbar(
