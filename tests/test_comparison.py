@@ -338,7 +338,7 @@ class TestEffects:
         runs = [run(norm=n, seed=s, figures={"params": p}) for n, p in (("batch", 9000), ("none", 5000))
                 for s in range(3)]  # fmt: skip
         (effect,) = effects(runs, metric="params").values()
-        assert words.sentence(effect, figure("params")) == "the same in each pair: ×0.556, 3 pairs"
+        assert words.sentence(effect, figure("params")) == "the same in each pair: ×0.56, 3 pairs"
 
     def test_the_baseline_is_one_that_others_can_be_paired_with(self, run):
         """The best on val has no norm to share with the others."""

@@ -35,6 +35,41 @@ def test_precisions_that_the_cpu_has_not(precision):
         device.resolve(asked(precision=precision))
 
 
+@pytest.mark.parametrize(
+    ("there", "accelerator", "memory_format"),
+    [
+        (["gpu", "mps", "cpu"], "gpu", "channels_last"),
+        (["mps", "cpu"], "mps", "contiguous"),
+        (["cpu"], "cpu", "channels_last"),
+    ],
+)
+def test_auto_follows_rules_and_no_timing(monkeypatch, there, accelerator, memory_format):
+    """The best that is there; of machines that are not here only the answer to what there is."""
+    monkeypatch.setattr(device, "available", lambda: there)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    found = device.resolve(asked(name="auto", accelerator="auto"))
+    assert (found["accelerator"], found["memory_format"]) == (accelerator, memory_format)
+    assert (
+        device.resolve(asked(accelerator="auto"), layout=Layout(**{accelerator: "contiguous"}))[
+            "memory_format"
+        ]
+        == "contiguous"
+    )
+    if accelerator != "cpu":
+        with pytest.raises(InputError, match=r"device.devices=2: too many; allowed: 1 at most"):
+            device.resolve(asked(accelerator=accelerator, devices=2))
+    if accelerator == "mps":
+        with pytest.raises(InputError, match=r"device\.precision=64-true: not on mps; allowed: 32-true, bf16"):
+            device.resolve(asked(accelerator="mps", precision="64-true"))
+
+
+@pytest.mark.skipif(len(device.available()) > 1, reason="there is more than a CPU")
+@pytest.mark.parametrize("absent", ["gpu", "mps"])
+def test_what_is_not_here_is_refused_with_what_there_is(absent):
+    with pytest.raises(InputError, match=f"device.accelerator={absent}: not here; there are: cpu"):
+        device.resolve(asked(accelerator=absent))
+
+
 def test_auto_is_the_layout_of_the_architecture_and_no_part_of_the_identity():
     assert device.resolve(asked())["memory_format"] == "channels_last"
     own = Layout(cpu="contiguous")

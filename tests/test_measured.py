@@ -163,7 +163,7 @@ class TestRatios:
         assert effect.size.low == pytest.approx(exp(mean - 4.302653 * error), rel=1e-5)
         assert effect.size.high == pytest.approx(exp(mean + 4.302653 * error), rel=1e-5)
         inner = next(e for e in found.effects if e.axis == "backend" and e.family == "resnet")
-        assert words.sentence(inner, found.metric).startswith("the same in each pair: ×0.5, 2 pairs")
+        assert words.sentence(inner, found.metric).startswith("the same in each pair: ×0.50, 2 pairs")
         assert "backend=compile against eager, latency p50 ms: " in files.to_markdown(found)
 
     def test_lower_is_said_of_a_ratio_below_one(self, measure):

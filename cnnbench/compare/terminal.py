@@ -125,7 +125,7 @@ def effects_table(metric: Figure, axis: str, baseline: str, effects: Sequence[Ef
             Text(ui.legible(label), "dim" if inner else "bold"),
             words.difference(effect.size, metric),
             words.pairs(effect),
-            "-" if effect.p is None else f"{effect.p:.3f}" if effect.p >= 0.001 else "<0.001",
+            words.p_value(effect.p),
             Text(words.verdict(effect, metric), _colour(effect, metric)),
         )
     return table

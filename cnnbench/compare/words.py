@@ -30,8 +30,14 @@ def difference(size: Estimate | None, metric: Figure) -> str:
 
 def change(value: float, metric: Figure) -> str:
     """`+1.9`, or `×0.52` of what is compared by its ratio."""
-    return f"×{value:.3g}" if metric.ratio else metric.number(value, signed=True)
+    if not metric.ratio:
+        return metric.number(value, signed=True)
+    return f"×{value:.2f}" if 0.1 <= value < 10 else f"×{value:.3g}"
 
+
+def p_value(p: float | None) -> str:
+    """`0.013`, or `<0.001`."""
+    return "-" if p is None else f"{p:.3f}" if p >= 0.001 else "<0.001"
 
 def pairs(effect: Effect) -> str:
     """`18 pairs in 6 families, without 2 (diverged)`."""
@@ -45,7 +51,9 @@ def pairs(effect: Effect) -> str:
 
 def sentence(effect: Effect, metric: Figure) -> str:
     """`higher: +1.9 [+1.2, +2.6] points, 18 pairs in 6 families`."""
-    said = [pairs(effect), *([f"p = {effect.p:.3f}"] if effect.p is not None else [])]
+    said = [pairs(effect)]
+    if effect.p is not None:
+        said.append(f"p = {p_value(effect.p)}".replace("= <", "< "))
     if effect.size is not None:
         said.insert(0, f"{difference(effect.size, metric)} {metric.points}".strip())
     return f"{verdict(effect, metric)}: {', '.join(said)}"

@@ -127,7 +127,8 @@ const same = metric.ratio ? 1 : 0;
 const digits = metric.share ? 2 : 4;
 const number = (value) => (value === null || value === undefined ? "-" : (scale * value).toFixed(digits));
 const signed = (value) => (value > 0 ? "+" : "") + (scale * value).toFixed(metric.share ? 1 : 4);
-const changed = (value) => (metric.ratio ? "×" + Number(value.toPrecision(3)) : signed(value));
+const times = (value) => "×" + (0.1 <= value && value < 10 ? value.toFixed(2) : Number(value.toPrecision(3)));
+const changed = (value) => (metric.ratio ? times(value) : signed(value));
 const interval = (one, write = number) =>
   one === null
     ? "-"
