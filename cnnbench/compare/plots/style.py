@@ -42,11 +42,12 @@ def title(metric: Figure) -> str:
 
 def logarithmic(axes: Axes, which: str) -> None:
     """Let the axis `x` or `y` be one, with as many of 1, 2 and 5 k as there is room for."""
-    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+    from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter
 
     scale: Any = {f"{which}scale": "log"}
     axes.set(**scale)
     axis = axes.xaxis if which == "x" else axes.yaxis
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.set_major_formatter(EngFormatter(sep=" "))
+    large = EngFormatter(sep=" ")
+    axis.set_major_formatter(FuncFormatter(lambda x, at: large(x, at) if x >= 1000 else f"{x:g}"))
     axis.set_minor_formatter(NullFormatter())
