@@ -39,6 +39,7 @@ def p_value(p: float | None) -> str:
     """`0.013`, or `<0.001`."""
     return "-" if p is None else f"{p:.3f}" if p >= 0.001 else "<0.001"
 
+
 def pairs(effect: Effect) -> str:
     """`18 pairs in 6 families, without 2 (diverged)`."""
     text = f"{effect.pairs} pair{'s' * (effect.pairs != 1)}"
