@@ -351,12 +351,15 @@ def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def matches(value: str | None, wanted: str) -> bool:
-    """Whether a setting is one of several values, separated by commas; `0.1` is `1e-1`."""
-    return value is not None and any(_same(value, one) for one in wanted.split(","))
+    """Whether a setting is one of several values, separated by commas; `0.1` is `1e-1`, `[1,8]` is one."""
+    values = re.split(r",(?![^\[]*\])", wanted)
+    return value is not None and any(_same(value, one) for one in values)
 
 
 def _same(value: str, wanted: str) -> bool:
     try:
         return float(value) == float(wanted)
     except ValueError:
+        if value.startswith("["):
+            return value.replace(" ", "") == wanted.replace(" ", "")
         return value == (wanted.lower() if wanted in ("True", "False", "Null") else wanted)

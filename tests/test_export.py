@@ -182,6 +182,7 @@ def test_what_is_not_installed_is_named(digits, cli, monkeypatch):
     [
         (["--output", "nowhere/x.onnx"], "--output nowhere/x.onnx: its folder does not exist"),
         (["--output", "."], "--output .: is a folder"),
+        (["--to", "torch", "--output", "x.onnx"], "--output x.onnx: another format's ending; allowed with"),
         (["--output", "-"], "--output -: no name of a file"),
         (["--output", "/dev/full"], "/dev/full: cannot be written (No space left on device)"),
     ],

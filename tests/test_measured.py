@@ -132,6 +132,12 @@ class TestNothingVanishes:
         assert any(note.startswith("other processes were at work in 1 of 2") for note in notes)
         assert any(note.startswith("rounds differed in 1 of 2 measurements (up to 30 %)") for note in notes)
 
+    def test_what_belongs_to_no_run_says_nothing(self, measure, trained):
+        loud = {"noise/others_cpu": 0.4, "memory/batch": 256}
+        notes = compare([trained(), measure(), measure(arch="vgg13", backend="compile", figures=loud)]).notes
+        assert not any("other processes" in note or "activations" in note for note in notes)
+        assert any(note.startswith("1 of 2 measurements of cnnbench bench beside them") for note in notes)
+
     def test_unequal_batches_are_not_to_be_compared(self, measure):
         cells = [measure(arch="vgg11"), measure(arch="vgg13", figures={"memory/batch": 256})]
         found = compare(cells)
@@ -221,6 +227,8 @@ class TestWhatIsAskedFor:
             ("name=made", 3, 4.0),
             ("backend=compile", 3, 2.0),  # of the measurements
             ("device.threads=2", 3, 2.0),
+            ("batch_sizes=[1,8]", 3, 3.0),
+            ("batch_sizes=auto,[1, 8]", 3, 3.0),
             ("arch=vgg11", 2, 4.0),  # of both
         ],
     )
@@ -229,6 +237,7 @@ class TestWhatIsAskedFor:
         for arch in ("vgg11", "vgg13"):
             measure(arch=arch, ms=4.0)
             measure(arch=arch, ms=2.0, backend="compile", threads=2)
+            measure(arch=arch, ms=3.0, asked={"batch_sizes": [1, 8]})
         key, _, value = condition.partition("=")
         found = compare(command._chosen(read([tmp_path]), [(key, value)]))
         assert len(found.records) == runs

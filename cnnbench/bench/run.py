@@ -162,7 +162,7 @@ def _measured(
     tasks = {"time": "memory"} | ({"training": "training_memory"} if trains else {})
     failed = []
     on_cpu = spec.device["accelerator"] == "cpu"
-    most = f"; at most {spec.memory_bytes / 1e9:.1f} GB may be used" if on_cpu else ""
+    most = f"; at most {spec.memory_bytes / 1e9:.3g} GB may be used" if on_cpu else ""
     for task, before in tasks.items():
         doing = " in training" * (task == "training")
         peaks[before], why = _fitting(replace(spec, task=before), said)

@@ -40,22 +40,22 @@ def joined(records: Sequence[Record]) -> tuple[list[Record], Kind, list[Record],
     said = f"{len(others)} run{'s' * (len(others) != 1)} of parity or tune left out"
     notes = [f"{said} (cnnbench runs shows them)"] if others else []
     done = [record for record in measured if record.counts]
-    notes += [*_without(measured), *_noise(done), *_unequal(done)]
+    notes += _without(measured)
     if not trained:
-        return measured, KINDS["bench"], others, notes
+        return measured, KINDS["bench"], others, [*notes, *_noise(done), *_unequal(done)]
     if not measured:
         return trained, KINDS["train"], others, notes
-    figures = _by_model(done)
-    found = [replace(one, figures=one.figures | figures.get(signature(one), {})) for one in trained]
     ended = [record for record in trained if record.counts]
-    fitted = sum(signature(record) in figures for record in ended)
     used = {signature(record) for record in ended}
-    count = sum(signature(record) in used for record in done)
+    mine = [record for record in done if signature(record) in used]
+    figures = _by_model(mine)
+    found = [replace(one, figures=one.figures | figures.get(signature(one), {})) for one in trained]
+    fitted = sum(signature(record) in figures for record in ended)
     of = f"{len(done)} measurement{'s' * (len(done) != 1)} of cnnbench bench"
     whole = f"{len(ended)} run{'s' * (len(ended) != 1)}"
-    said = f"{count} of {of} beside them, of the models of {fitted} of {whole}"
+    said = f"{len(mine)} of {of} beside them, of the models of {fitted} of {whole}"
     notes.append(said + _nearest(ended, done))
-    notes += [f"measurements: {note}" for note in notes_on(done)]
+    notes += [*_noise(mine), *_unequal(mine), *(f"measurements: {note}" for note in notes_on(mine))]
     return found, KINDS["train"], [*measured, *others], notes
 
 

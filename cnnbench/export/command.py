@@ -27,6 +27,11 @@ def main(arguments: list[str]) -> int:
     asked = _parser().parse_args(arguments)
     run = named.finished(Path(asked.run))
     target = asked.output if asked.output is not None else f"{run.path.name}{ENDINGS[asked.to]}"
+    ending = Path(target).suffix
+    if ending in ENDINGS.values() and ending != ENDINGS[asked.to]:
+        raise InputError(
+            f"--output {target}: another format's ending; allowed with --to {asked.to}: {ENDINGS[asked.to]}"
+        )
     named.check_target("--output", target, stream=False)
     named.check_spared([("--output", target)], named.own_files(run))
     with quiet():
