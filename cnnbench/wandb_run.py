@@ -62,7 +62,8 @@ def start(
     options = {**options, "tags": tags(options.get("tags") or ())}
     try:
         run = wandb.init(
-            dir=str(folder),
+            # Its service keeps the working folder that it was started in, and outlives a change of ours.
+            dir=str(folder.absolute()),
             mode=mode,
             reinit="create_new",
             settings=wandb.Settings(

@@ -245,6 +245,15 @@ def test_runs_of_a_sweep_are_apart():
     assert runs[0].id != runs[1].id
 
 
+def test_a_change_of_the_working_folder_takes_no_log_elsewhere(tmp_path, monkeypatch):
+    """W&B's service goes on from the run before, in the folder where that was started."""
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        monkeypatch.chdir(tmp_path / folder)
+        assert main(BASIC) == 0
+        assert epochs(logged(the_run()).history) == list(range(EPOCHS))
+
+
 def test_forced_repeat_is_another_run():
     assert main(BASIC) == 0
     first = logged(the_run())
