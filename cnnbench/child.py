@@ -17,7 +17,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import connection
 from pathlib import Path
 from typing import Any
@@ -109,7 +109,7 @@ def _serve() -> None:
     with imports_as_here():
         resource_tracker.ensure_running()  # it would let Ctrl-C through again
         with _without_interruption():
-            forkserver.ensure_running()
+            forkserver.ensure_running()  # which keeps these signals blocked
 
 
 @contextmanager
@@ -137,21 +137,25 @@ def imports_as_here() -> Iterator[None]:
                 os.environ[name] = value
 
 
+INTERRUPTIONS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+"""What a terminal, `timeout`, a service manager or a cluster sends to all processes of a command at once."""
+
+
 @contextmanager
 def _without_interruption() -> Iterator[None]:
-    """Ctrl-C is for who starts the server, not for the server, which may be at its imports."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    """They are for who starts the server, not for the server: only it can tell when its forks have ended."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTIONS)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _main(sender: Any, environment: Mapping[str, str], captured: bool, function: str, args: Any) -> None:
     """The life of a child."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who started it, who then says what to do
     if os.name == "posix":
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTIONS)
     # Workers that read images are started as in any other process, and not each by a server of its own.
     multiprocessing.set_start_method(None, force=True)
     os.environ.clear()
@@ -164,7 +168,8 @@ def _main(sender: Any, environment: Mapping[str, str], captured: bool, function:
     except Exception as error:  # travels to who asked
         error.add_note(f"In another process:\n{traceback.format_exc()}")
         answer = False, error
-    sender.send(answer)
+    with suppress(BrokenPipeError):  # who asked has gone
+        sender.send(answer)
     sender.close()
 
 

@@ -227,7 +227,8 @@ def legible(text: str, most: int = 60) -> str:
 def runs_table(runs: Iterable[Run], states: Mapping[Run, str] | None = None) -> Table:
     """Many runs, a row each, in the order given; unfinished and failed ones are shown too."""
     runs = list(runs)
-    columns = MEASURED if runs and all(run.verb == "bench" for run in runs) else TRAINED
+    begun = [run for run in runs if run.state != "new"]  # the others do not say what they are
+    columns = MEASURED if begun and all(run.verb == "bench" for run in begun) else TRAINED
     rows: list[list[str | Text]] = []
     for run in runs:
         summary, state = run.summary(), states[run] if states else run.state

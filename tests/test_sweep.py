@@ -44,10 +44,10 @@ def gone(pid, patience_s=30):
     return not alive(pid)
 
 
-def start(*arguments, **options):
+def start(*arguments, verb="train", **options):
     """A sweep in a process of its own."""
     return subprocess.Popen(
-        command("train", "-m", *arguments),
+        command(verb, "-m", *arguments),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -242,6 +242,25 @@ def test_what_lies_in_the_working_folder_is_not_taken_for_what_is_installed():
     done = subprocess.run([script, "train", "-m", *TINY, "seed=0,1"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert states() == ["finished"] * 2
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)])
+def test_a_signal_to_all_processes_of_a_sweep(signum):
+    """As `timeout`, a service manager or a cluster sends it: also to the server that knows what runs."""
+    asked = ["arch.width=0.25", "data=digits", "batch_sizes=[1]", "rounds=500", "seed=0,1"]
+    driver = start(*asked, verb="bench", start_new_session=True)
+    while not runs():
+        assert driver.poll() is None
+        time.sleep(0.02)
+    time.sleep(2)  # it measures, in another process
+    os.killpg(driver.pid, signum)
+    said = driver.communicate(timeout=60)[0]
+    assert driver.returncode == 128 + signum, said
+    table = [line.split() for line in said.splitlines() if line.startswith("  basic-")]
+    assert sorted(row[1] for row in table) == ["interrupted", "new"], said
+    assert "val acc" not in said, "a measurement has none"
+    (run,) = find(Path("outputs"))
+    assert "BrokenPipeError" not in (run.path / "train.log").read_text()
 
 
 def test_ctrl_c_while_a_sweep_starts():
