@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -101,8 +103,36 @@ def check_target(option: str, target: str, *, stream: bool = True) -> None:
     if path.is_dir() or not folder.is_dir():
         what = "is a folder" if path.is_dir() else "its folder does not exist"
         raise InputError(f"{option} {target}: {what}; allowed: {allowed}")
-    if not os.access(path if path.exists() and not path.is_file() else folder, os.W_OK):
-        raise InputError(f"{option} {target}: cannot be written (permission denied)")
+    try:
+        if path.exists() and not path.is_file():  # a device, or a pipe, which opening would wait for
+            if not os.access(path, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        else:
+            _try_writing(folder)
+    except OSError as error:
+        raise InputError(f"{option} {target}: cannot be written ({error.strerror})") from None
+
+
+def check_folder(option: str, target: str) -> None:
+    """Say before anything is computed that a folder cannot be made, or not be written to.
+
+    Raises:
+        InputError: it is a file, or below one, or in a folder that cannot be written to.
+    """
+    path = Path(os.path.realpath(target))
+    there = next(folder for folder in (path, *path.parents) if os.path.lexists(folder))
+    if not there.is_dir():
+        raise InputError(f"{option} {target}: {there} is no folder; allowed: a folder, there or not")
+    try:
+        _try_writing(there)
+    except OSError as error:
+        raise InputError(f"{option} {target}: cannot be written ({error.strerror})") from None
+
+
+def _try_writing(folder: Path) -> None:
+    """What may be done is only known by doing it: on a network's disk, below /proc, as root."""
+    with tempfile.TemporaryFile(dir=folder):
+        pass
 
 
 def check_targets(**targets: str | None) -> None:

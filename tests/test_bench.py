@@ -139,7 +139,8 @@ def test_wrong_settings_end_before_anything_is_measured(cli, monkeypatch, asked,
 def test_a_batch_that_does_not_fit_is_named_and_no_smaller_one_takes_its_place(cli):
     code, _, err = cli("bench", *BASIC, "batch_sizes=[1,2000000]", "memory_limit_gb=0.5")
     assert code == 1
-    assert "batch_sizes=2000000: out of memory; at most 0.5 GB may be used" in err
+    said = "out of memory with 2000000, in training with 2000000; allowed: what fits memory_limit_gb=0.5"
+    assert f"error: batch_sizes=[1, 2000000]: {said}\n" in err
     (path,) = runs()
     assert Run(path).state == "failed"
     rows = Run(path).rows()

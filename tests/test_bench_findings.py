@@ -133,7 +133,10 @@ def test_training_memory_counts_the_same_for_each_backend(cli, own):
 def test_auto_that_fits_nowhere_is_no_measurement(cli):
     code, _, err = cli("bench", *BASIC, "batch_sizes=auto", "data.size=96", "memory_limit_gb=0.001")
     assert code == 1
-    assert "batch_sizes=auto: batch 1: out of memory; at most 0.001 GB may be used" in err
+    said = (
+        "batch_sizes=auto: out of memory with 1, in training with 4; allowed: what fits memory_limit_gb=0.001"
+    )
+    assert f"error: {said}\n" in err
     (path,) = runs()
     assert Run(path).state == "failed"
 

@@ -180,6 +180,12 @@ def test_pictures(runs, compare, tmp_path):
         ),
         (["--csv", "c" * 300], f"--csv {'c' * 300}: cannot be written (File name too long)"),
         (["--plots", ""], "--plots: no name of a folder; allowed: a folder"),
+        (["--csv", "a", "--plots", "/proc/x/y"], "--plots /proc/x/y: cannot be written ("),
+        (
+            ["--csv", "a", "--plots", "/dev/null"],
+            "--plots /dev/null: /dev/null is no folder; allowed: a folder",
+        ),
+        (["--csv", "a", "--html", "/proc/x"], "--html /proc/x: cannot be written ("),
         (
             ["--html", "-", "--watch"],
             "--html -: is not written again and again; allowed with --watch: a file",

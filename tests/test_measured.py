@@ -12,6 +12,7 @@ from cnnbench.compare.figures import figure
 from cnnbench.compare.page import page
 from cnnbench.compare.records import read, record
 from cnnbench.compare.terminal import constant
+from cnnbench.errors import InputError
 
 OUT_OF_MEMORY = {"error": {"type": "OutOfMemory", "message": "batch_sizes=64: out of memory in training"}}
 
@@ -91,6 +92,27 @@ class TestRepeats:
         said = "a mixture of onnxruntime versions: onnxruntime 1.0 (1 run), onnxruntime 1.1 (1 run)"
         assert said in compare(runtimes).notes
         assert f"measurements: {said}" in compare([trained(), *runtimes]).notes
+
+
+class TestBesideTrainedRuns:
+    def test_a_figure_by_its_key_in_the_summary(self, measure, trained):
+        run, eager = trained(), measure(ms=4.0)
+        found = compare([run, eager], Options(metric="time/latency_p50_ms"))
+        assert found.metric.key == "latency_p50_ms"
+        assert found.rows[0].mean(found.metric.key) == 4.0
+        ways = [run, eager, measure(backend="compile")]
+        with pytest.raises(InputError, match=r"did you mean latency_p50_ms \(backend=\w+\)\?"):
+            compare(ways, Options(metric="time/latency_p50_ms"))
+        assert compare(ways, Options(metric="time/latency_p50_ms (backend=eager)")).metric.label
+
+    def test_their_settings_are_no_axes(self, measure, trained):
+        run, eager = trained(), measure()
+        said = r"--by backend: a setting of measurements, .* allowed: as a condition \(backend=VALUE\)"
+        with pytest.raises(InputError, match=said):
+            compare([run, eager], Options(by=("backend",)))
+        with pytest.raises(InputError, match="--baseline backend: a setting of measurements"):
+            compare([run, eager], Options(baselines={"backend": "eager"}))
+        assert compare([eager], Options(by=("backend",))).rows
 
 
 class TestNothingVanishes:

@@ -1,10 +1,13 @@
 """Pictures of measurements show the numbers that were measured."""
 
+import itertools
+
 import pytest
 from made_runs import make_measurement, make_run
 
 from cnnbench.compare.comparison import Options, compare
 from cnnbench.compare.plots import measured, trained, write
+from cnnbench.compare.plots.style import logarithmic
 from cnnbench.compare.records import record
 
 pytest.importorskip("matplotlib")
@@ -106,3 +109,17 @@ def test_accuracy_over_each_latency(measure, tmp_path):
     assert sorted(container.lines[0].get_xdata()[0] for container in axes.containers) == [4.0, 10.0]
     assert "test-acc-latency-p50-ms--threads-2-" in found
     assert "learning-curves" in found
+
+
+@pytest.mark.parametrize("most", [4.1, 8.0, 70.0, 3000.0, 3e7, 3e12])
+def test_labels_of_a_logarithmic_axis_have_room(most):
+    from matplotlib.figure import Figure
+
+    axes = Figure(figsize=(5, 3)).add_subplot()
+    logarithmic(axes, "x")
+    axes.set_xlim(3.2, most)
+    axes.figure.canvas.draw()
+    labels = [label for label in axes.get_xticklabels() if 3.2 <= label.get_position()[0] <= most]
+    boxes = [label.get_window_extent() for label in labels]
+    assert len(boxes) >= 3
+    assert all(one.x1 < other.x0 for one, other in itertools.pairwise(boxes))

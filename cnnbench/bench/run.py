@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count
@@ -161,30 +161,33 @@ def _measured(
     trains = spec.settings.backend in TORCH and not spec.settings.arch.freeze  # a part alone is not timed
     tasks = {"time": "memory"} | ({"training": "training_memory"} if trains else {})
     failed = []
-    on_cpu = spec.device["accelerator"] == "cpu"
-    most = f"; at most {spec.memory_bytes / 1e9:.3g} GB may be used" if on_cpu else ""
     for task, before in tasks.items():
-        doing = " in training" * (task == "training")
+        doing = "in training " * (task == "training")
         peaks[before], why = _fitting(replace(spec, task=before), said)
         stopped = stopped or why
-        if not (peaks[before] or spec.batch_sizes):
-            failed.append(f"batch_sizes=auto: {why}{doing}{most}")
         sizes = tuple(size for size, peak in peaks[before].items() if "error" not in peak)
-        failed += [
-            f"batch_sizes={size}: {peaks[before][size]['error']}{doing}{most}"
-            for size in peaks[before]
-            if size not in sizes
-        ]
+        if lacking := [str(size) for size in peaks[before] if size not in sizes]:
+            failed.append(f"{doing}with {', '.join(lacking)}")
         if not sizes:
             continue
         timed = _or_exhausted(replace(spec, task=task, batch_sizes=sizes), said)
         if "error" in timed:  # beside the batches of all sizes, and what the ceilings take
-            failed.append(f"batch_sizes={list(sizes)}: {timed['error']} while they were timed{doing}")
+            failed.append(f"{doing}while {', '.join(map(str, sizes))} were timed")
         else:
             found[task] = timed
     summary, table = figures(spec, facts, numbers, weights, found, peaks)
     summary |= {"stopped": stopped} if stopped else {}
-    return summary, table, OutOfMemory("; ".join(failed)) if failed else None
+    return summary, table, _out_of_memory(spec, failed) if failed else None
+
+
+def _out_of_memory(spec: Spec, where: Sequence[str]) -> OutOfMemory:
+    asked = list(spec.batch_sizes) or "auto"
+    allowed = "what fits the device"
+    if spec.device["accelerator"] == "cpu":
+        limit = spec.settings.memory_limit_gb
+        free = f", what was free: {spec.memory_bytes / 1e9:.3g} GB" * (limit is None)
+        allowed = f"what fits memory_limit_gb={'null' if limit is None else f'{limit:g}'}{free}"
+    return OutOfMemory(f"batch_sizes={asked}: {OUT_OF_MEMORY} {', '.join(where)}; allowed: {allowed}")
 
 
 def _fitting(spec: Spec, said: Callable[[str], None]) -> tuple[dict[int, dict[str, Any]], str]:
@@ -196,8 +199,8 @@ def _fitting(spec: Spec, said: Callable[[str], None]) -> tuple[dict[int, dict[st
         if size < least:
             continue
         peak = _or_exhausted(replace(spec, batch_sizes=(size,)), said)
-        if auto and "error" in peak:
-            return found, f"batch {size}: {OUT_OF_MEMORY}"
+        if auto and "error" in peak:  # of the first, that nothing fits
+            return found or {size: peak}, f"a batch of {size}: {OUT_OF_MEMORY}"
         found[size] = peak
         if auto and peak["seconds"] > LONGEST_S:
             return found, f"a batch of {size} takes more than {LONGEST_S:g} s"

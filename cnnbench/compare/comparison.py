@@ -103,6 +103,14 @@ def compare(found: Sequence[Record], options: Options | None = None) -> Comparis
     # Where nothing has finished yet, there is a table of what has not.
     wanted = options.metric or kind.metric
     metric = figure(wanted) if wanted == kind.metric else known("--metric", wanted, figures)
+    ways = {key for record in beside for key in record.settings} - keys
+    for option, asked in (("--by", options.by), ("--baseline", options.baselines)):
+        for key in asked:
+            if key in ways:
+                raise InputError(
+                    f"{option} {key}: a setting of measurements, which are no rows beside trained runs; "
+                    f"allowed: as a condition ({key}=VALUE), or measurements without trained runs"
+                )
     by = [_axis("--by", key, keys, axes) for key in options.by]
     baselines = {_axis("--baseline", k, keys, axes): v for k, v in options.baselines.items()}
     for axis, value in baselines.items():

@@ -179,17 +179,20 @@ def _plain(value: Any) -> str:
 
 
 def known(option: str, key: str, figures: Collection[str], axes: Iterable[str] = ()) -> Figure:
-    """A figure that was asked for.
+    """A figure that was asked for; of a measurement beside trained runs also by its key in summary.json.
 
     Raises:
         NotThere: none of the runs has any figure yet.
         InputError: none of them has this one.
     """
-    if key in figures:
-        return figure(key)
+    base, bracket, way = key.partition(" (")
+    beside = JOINED.get(base, base) + bracket + way
+    for one in (key, beside):
+        if one in figures:
+            return figure(one)
     if not figures:
         raise NotThere(f"{option} {key}: none of these runs has figures yet")
     # The size of a data set and the number of epochs were asked for: who wants them knows their names.
     results = {one for one in figures if not one.startswith("data/") and one != "epochs"}
     allowed = sorted({*results, *axes})
-    raise InputError(f"{option} {key}: none of these runs has this figure; {suggest(key, allowed)}")
+    raise InputError(f"{option} {key}: none of these runs has this figure; {suggest(beside, allowed)}")

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from cnnbench import named
 from cnnbench.compare.comparison import Comparison
 from cnnbench.compare.figures import MEASURED
 from cnnbench.compare.plots import effects, measured, trained
@@ -24,12 +25,13 @@ def check(folder: str) -> None:
     """To be called before anything is computed.
 
     Raises:
-        InputError: no folder, or matplotlib is not installed.
+        InputError: no folder, one that cannot be written to, or matplotlib is not installed.
     """
     if not folder:
         raise InputError("--plots: no name of a folder; allowed: a folder")
     if not installed():
         raise InputError("--plots: needs matplotlib; run `pip install 'cnnbench[plots]'`")
+    named.check_folder("--plots", folder)
 
 
 def write(found: Comparison, folder: Path) -> list[Path]:

@@ -44,10 +44,15 @@ def logarithmic(axes: Axes, which: str) -> None:
     """Let the axis `x` or `y` be one, with as many of 1, 2 and 5 k as there is room for."""
     from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter
 
+    class Round(LogLocator):
+        def tick_values(self, vmin: float, vmax: float) -> Any:
+            self.set_params(subs=(1,) if vmax > 1000 * vmin else (1, 2, 5))
+            return super().tick_values(vmin, vmax)
+
     scale: Any = {f"{which}scale": "log"}
     axes.set(**scale)
     axis = axes.xaxis if which == "x" else axes.yaxis
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_locator(Round())
     large = EngFormatter(sep=" ")
     axis.set_major_formatter(FuncFormatter(lambda x, at: large(x, at) if x >= 1000 else f"{x:g}"))
     axis.set_minor_formatter(NullFormatter())
