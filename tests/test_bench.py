@@ -123,6 +123,8 @@ def test_a_measurement_is_a_run(cli):
         (["backend=onnxruntime", "tune=true"], "backend=onnxruntime: tune=true trains with torch; allowed"),
         (["backend=compile", "parity=true"], "backend=compile: parity=true compares all backends; allowed"),
         (["device.threads=100000"], "device.threads=100000: should be less than or equal to 1024"),
+        (["device.threads=1000"], "device.threads=1000: more than the "),
+        (["-m", "device.threads=1,1000"], "device.threads=1000: more than the "),
         (["bakend=eager"], "bakend: no such setting; did you mean backend?"),
         (["ops.norm=batch"], "ops.norm=batch with arch=mlp"),
     ],

@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 from cnnbench import named, network, tracking, trained
 from cnnbench.attempt import attempt
 from cnnbench.bench import backends, machine, memory, roofline
+from cnnbench.bench.check import check
 from cnnbench.bench.figures import figures
 from cnnbench.bench.parity import parity
 from cnnbench.bench.probe import OUT_OF_MEMORY
@@ -67,10 +68,7 @@ def bench(settings: Bench, run: Run, cores: int | None = None, rank: object = No
     """
     with quiet():
         device = resolve(settings.device, None, cores, settings.arch.layout)
-        backends.check(settings, device["accelerator"])
-        if settings.tune and device["accelerator"] == "mps":
-            raise InputError("tune=true: not on mps, where channels_last has returned wrong numbers")
-        memory.check(settings.memory_limit_gb, device["accelerator"])
+        check(settings, device["accelerator"])
         tracking.check(settings)
         about = machine.about(device["accelerator"], settings.backend)
         model, shape, classes, facts = network.sketch(settings)
