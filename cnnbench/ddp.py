@@ -68,7 +68,7 @@ class Team:
     Args:
         me: which it is.
         asked: how many there are on each machine, and whether they share their batch statistics.
-        others: those that it has started.
+        others: those that it has started, by rank.
         store: where they meet; made when they do if it is None.
 
     Attributes:
@@ -77,9 +77,9 @@ class Team:
     """
 
     def __init__(
-        self, me: Rank, asked: Device, others: Sequence[Child] = (), store: TCPStore | None = None
+        self, me: Rank, asked: Device, others: dict[int, Child] | None = None, store: TCPStore | None = None
     ) -> None:
-        self.me, self.asked, self.others, self.store = me, asked, list(others), store
+        self.me, self.asked, self.others, self.store = me, asked, others or {}, store
         self.over, self.lost = threading.Event(), False
 
     def meet(self, accelerator: str) -> None:
@@ -95,11 +95,10 @@ class Team:
             torch.cuda.set_device(self.me.local)
         if self.me.rank:
             self.store.set(f"ready/{self.me.rank}", "")
-        for rank, other in enumerate(self.others, 1):
+        for rank, other in list(self.others.items()):
             while not self.store.check([f"ready/{rank}"]):
                 if other.ended:
-                    self.others.remove(other)
-                    other.answer()
+                    self.others.pop(rank).answer()
                 time.sleep(0.02)
         distributed.init_process_group(
             backend, store=self.store, rank=self.me.rank, world_size=self.me.world, timeout=wait
@@ -171,9 +170,9 @@ class Team:
         """
         deadline = time.monotonic() + LAST_WORDS_S
         while self.me.world > 1 and time.monotonic() < deadline:
-            for rank, other in enumerate(self.others, 1):
+            for rank, other in list(self.others.items()):
                 if other.ended:
-                    self.others.remove(other)
+                    del self.others[rank]
                     try:
                         other.answer()
                     except Exception as cause:
@@ -221,11 +220,11 @@ def _started(asked: Device, start: Callable[[Rank], Child]) -> Iterator[Team]:
     world = asked.devices
     store = TCPStore("127.0.0.1", 0, world, is_master=True, wait_for_workers=False)
     me = Rank(0, world, port=store.port)
-    here = Team(me, asked, (), store)
+    here = Team(me, asked, store=store)
     try:
         for rank in range(1, world):
-            here.others.append(start(replace(me, rank=rank, local=rank)))
-        threading.Thread(target=_follow, args=(here, list(here.others)), daemon=True).start()
+            here.others[rank] = start(replace(me, rank=rank, local=rank))
+        threading.Thread(target=_follow, args=(here, list(here.others.values())), daemon=True).start()
         yield here
         here.over.set()
         distributed.destroy_process_group()
@@ -235,7 +234,7 @@ def _started(asked: Device, start: Callable[[Rank], Child]) -> Iterator[Team]:
         deadline = time.monotonic()  # they hold nothing that could be lost
         raise
     finally:
-        for other in here.others:
+        for other in here.others.values():
             other.kill_after(deadline)
         if distributed.is_initialized():
             distributed.destroy_process_group()

@@ -98,6 +98,12 @@ CASES = {
     "two channels": (["arch.in_channels=2"], ["arch.in_channels=2", "1 or 3"]),
     "a section as a value": (["trainer.early_stopping=3"], ["trainer.early_stopping=3", "is a section"]),
     "empty output folder": (["output_dir="], ["output_dir=", "at least 1"]),
+    "home of nobody": (['output_dir="~nobody7/x"'], ["output_dir=~nobody7/x", "no such user"]),
+    "images of nobody": (
+        ["data=imagefolder", 'data.root="~nobody7/x"'],
+        ["data.root=~nobody7/x", "no such user"],
+    ),
+    "weights of nobody": (['arch.weights="~nobody7/x"'], ["arch.weights=~nobody7/x", "no such user"]),
     "even kernel": (["arch.kernel=2"], ["arch.kernel=2", "odd"]),
     "impossible depth": (["arch=resnet20", "arch.depth=21"], ["arch.depth=21", "6n + 2"]),
     "momentum of a word": (["optimizer.momentum=much"], ["optimizer.momentum=much", "valid number"]),

@@ -21,6 +21,6 @@ def check(settings: Bench, accelerator: str) -> None:
     threads, cores = settings.device.threads, cpu_cores()
     if threads is not None and threads > cores:
         raise InputError(
-            f"device.threads={threads}: more than the {cores} core{'s' * (cores != 1)} here, on which they would "
-            f"wait for each other; allowed: null, or 1 to {cores}"
+            f"device.threads={threads}: more than the {cores} core{'s' * (cores != 1)} here, for which they "
+            f"would wait; allowed: null, or 1 to {cores}"
         )

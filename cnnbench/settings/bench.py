@@ -10,7 +10,7 @@ from pydantic import field_validator, model_validator
 
 from cnnbench.runs import Run
 from cnnbench.settings.run import Settings
-from cnnbench.settings.section import Count, Free, Rate, shown
+from cnnbench.settings.section import Count, Free, Place, Rate, shown
 
 EXPORTED_PRECISIONS = {"onnxruntime": ("32-true",), "openvino": ("32-true", "bf16-mixed")}
 """Of the backends that run an exported model."""
@@ -24,7 +24,7 @@ class Bench(Settings):
 
     backend: Literal["eager", "compile", "onnxruntime", "openvino"]
     batch_sizes: Any
-    of: str | None
+    of: Place | None
     trust_code: Annotated[bool, Free]
     parity: bool
     tune: bool

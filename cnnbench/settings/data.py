@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from cnnbench.settings.section import Count, Free, Name, NonNegative, Rate, Section, Seed
+from cnnbench.settings.section import Count, Free, Name, NonNegative, Place, Rate, Section, Seed
 
 
 class Augment(Section):
@@ -31,7 +31,7 @@ class Data(Section):
     """`data`: which images, how they are split, batched and augmented."""
 
     name: Name
-    root: Annotated[str, Free]
+    root: Annotated[Place, Free]
     size: Annotated[int, Field(ge=4, le=4096)] | None
     limit: Count | None
     limit_test: Count | None

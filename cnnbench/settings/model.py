@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from cnnbench.settings.section import Part, Section
+from cnnbench.settings.section import Part, Place, Section
 
 Norm = Literal["native", "batch", "group", "layer", "instance", "frn", "none"]
 Act = Literal["native", "relu", "leaky_relu", "prelu", "gelu", "silu", "relu6", "tanh", "sigmoid", "identity"]
@@ -50,7 +50,7 @@ class Arch(Part):
     """`arch`: a factory of `cnnbench.models`, or one of the user's own."""
 
     in_channels: Literal[1, 3] | None = None
-    weights: Annotated[str, Field(min_length=1)] | None = None
+    weights: Place | None = None
     freeze: bool = False
     library: str | None = None
     native: Native | None = Field(default=None, exclude=True)

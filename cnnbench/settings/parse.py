@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from cnnbench.runs import Run
 from cnnbench.settings.bench import Bench
 from cnnbench.settings.model import Ops
 from cnnbench.settings.run import Settings
-from cnnbench.settings.section import shown
+from cnnbench.settings.section import is_place, shown
 
 
 def plain(config: DictConfig) -> Any:
@@ -40,7 +41,7 @@ def parse(plain: Any) -> Settings:
         OpsError: an ablation axis that the architecture does not have.
     """
     try:
-        if plain.get("of"):
+        if is_place(plain.get("of")):
             plain = _with_model_of(plain)
         elif "backend" in plain:
             plain = _with_classes(plain)
@@ -75,12 +76,19 @@ def _with_model_of(plain: dict[str, Any]) -> dict[str, Any]:
 def _with_classes(plain: dict[str, Any]) -> dict[str, Any]:
     """A measurement on an image folder: of that the number of classes counts, and nothing else."""
     data = plain["data"]
-    if data.get("name") != "imagefolder" or not data.get("root") or data.get("num_classes"):
+    if data.get("name") != "imagefolder" or not is_place(data.get("root")) or data.get("num_classes"):
         return plain
+    root = Path(data["root"]).expanduser()
+    changed = tuple(folder.stat().st_mtime_ns for folder in (root, root / "train") if folder.is_dir())
+    return plain | {"data": data | {"num_classes": _count_classes(root, Path.cwd(), changed)}}
+
+
+@cache
+def _count_classes(root: Path, here: Path, changed: tuple[int, ...]) -> int:
+    """Every file is looked at: once for all runs of a sweep, and again where a class was added."""
     from cnnbench.data.folder import scan
 
-    classes = next(iter(scan(Path(str(data["root"])).expanduser()).values())).classes
-    return plain | {"data": data | {"num_classes": len(classes)}}
+    return len(next(iter(scan(root).values())).classes)
 
 
 def _sentence(item: Any, plain: Any) -> str:

@@ -12,7 +12,7 @@ from cnnbench.settings.device import Device
 from cnnbench.settings.logger import AnyLogger
 from cnnbench.settings.model import Arch, Ops
 from cnnbench.settings.recipe import Optimizer, Scheduler, Trainer
-from cnnbench.settings.section import Count, Free, Name, NonNegative, Section, Seed
+from cnnbench.settings.section import Count, Free, Name, NonNegative, Place, Section, Seed
 
 
 class Sweep(Section):
@@ -37,7 +37,7 @@ class Settings(Section):
     select: Annotated[list[str], Free]
     force: Annotated[bool, Free]
     command: Annotated[tuple[str, ...], Free] = ()
-    output_dir: Annotated[str, Field(min_length=1, exclude=True)]
+    output_dir: Annotated[Place, Field(exclude=True)]
     arch: Arch
     ops: Ops
     data: Data

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from omegaconf import OmegaConf
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from cnnbench.errors import InputError
 
@@ -17,6 +18,27 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 Rate = Annotated[float, Field(gt=0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+def _place(text: str) -> str:
+    try:
+        Path(text).expanduser()
+    except RuntimeError:
+        raise ValueError("there is no such user; allowed: a path") from None
+    return text
+
+
+Place = Annotated[str, Field(min_length=1), AfterValidator(_place)]
+"""A file or a folder; `~` is the home of a user."""
+
+
+def is_place(value: Any) -> bool:
+    """Whether a setting may be looked for on the disk before it is checked with all others."""
+    try:
+        TypeAdapter(Place).validate_python(value, strict=True)
+    except ValidationError:
+        return False
+    return True
 
 
 class Section(BaseModel):
