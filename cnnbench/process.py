@@ -21,7 +21,7 @@ log = logging.getLogger("cnnbench")
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Lightning without its tips and without warnings about what is done on purpose."""
+    """Lightning and Pillow without their tips and without warnings about what is done on purpose."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -35,8 +35,10 @@ def quiet() -> Iterator[None]:
             r".*when logging on epoch level in distributed setting.*",  # what is logged is reduced already
             r".*Encountered `nan` values.*",  # a run that diverges says so itself
             r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",  # Lightning with torch 2.14
+            r"Image size .* exceeds limit",  # of 89 million pixels; Pillow refuses twice as many
         ):
             warnings.filterwarnings("ignore", message)
+        warnings.filterwarnings("ignore", module="PIL")  # about metadata that nothing here depends on
         try:
             yield
         finally:

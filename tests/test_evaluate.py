@@ -227,6 +227,7 @@ def test_other_weights_than_recorded_are_loud(digits, copied, cli):
         (["data=imagefolder", "data.root=${"], "data.root=${: cannot be read"),
         (["device=gpu"], "device.accelerator=gpu: not here"),
         (["device.threads=0"], "device.threads=0"),
+        (["data=imagefolder", "data.root=~nobody7/x"], "data.root=~nobody7/x: there is no such user"),
         (["device.wings=2"], "device.wings: not a setting of an evaluation"),
         (["--json", "nowhere/x.json"], "--json nowhere/x.json: its folder does not exist"),
         (["--csv", "."], "--csv .: is a folder"),

@@ -16,7 +16,7 @@ from cnnbench.data.sets import Images
 from cnnbench.data.split import subset
 from cnnbench.device import PRECISIONS
 from cnnbench.errors import InputError, suggest
-from cnnbench.settings import Data, Device, options
+from cnnbench.settings import Data, Device, is_place, options
 from cnnbench.trained import Trained, moved
 
 OWN = ("root", "limit_test", "batch_size")
@@ -104,8 +104,8 @@ def choose(trained: Trained, part: str, changes: Mapping[str, Any]) -> Chosen:
     """
     data = trained.asked.data
     name = changes.get("", data.name)
-    root = str(changes.get("root", data.root))
-    elsewhere = name == "imagefolder" and Path(root).expanduser().resolve() != _resolved(data.root)
+    root = changes.get("root", data.root)
+    elsewhere = name == "imagefolder" and is_place(root) and _resolved(root) != _resolved(data.root)
     if name != data.name or (elsewhere and "" in changes):
         return _other(trained, name, part, changes)
     return _own(trained, part, changes)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,9 +33,6 @@ def main(arguments: list[str]) -> int:
     files, faults = listed(asked.images)
     named.check_spared([("--json", asked.json), ("--csv", asked.csv)], [*named.own_files(run), *files])
     with quiet():
-        # Pillow warns of images from 89 million pixels, and refuses them from twice as many.
-        warnings.filterwarnings("ignore", "Image size .* exceeds limit")
-        warnings.filterwarnings("ignore", module="PIL")  # about metadata that nothing here depends on
         return named.until_interrupted(lambda: _predict(run, asked, files, faults))
 
 

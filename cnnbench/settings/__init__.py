@@ -12,7 +12,7 @@ from cnnbench.settings.logger import WandbLogger
 from cnnbench.settings.model import Act, Arch, Layout, Native, Norm, Ops, Padding, Pool
 from cnnbench.settings.parse import parse, plain
 from cnnbench.settings.run import Settings, Sweep
-from cnnbench.settings.section import Count, NonNegative, Part, Rate, Section, Seed, options, shown
+from cnnbench.settings.section import Count, NonNegative, Part, Rate, Section, Seed, is_place, options, shown
 
 __all__ = [
     "Act",
@@ -35,6 +35,7 @@ __all__ = [
     "Settings",
     "Sweep",
     "WandbLogger",
+    "is_place",
     "options",
     "parse",
     "plain",
