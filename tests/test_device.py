@@ -5,7 +5,7 @@ import torch
 from cells import composed
 from running import TINY, the_run
 
-from cnnbench import device
+from cnnbench import device, process
 from cnnbench.errors import InputError
 from cnnbench.runs import Run, identity
 from cnnbench.settings import Device, Layout, parse
@@ -138,3 +138,14 @@ def test_a_compiled_training_is_the_same_training(cli):
     assert checkpoints[0]["state_dict"].keys() == checkpoints[1]["state_dict"].keys()
     for plain, other in zip(*rows, strict=True):
         assert other["train/loss"] == pytest.approx(plain["train/loss"], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("limit", "cores"), [("200000 100000", 2), ("50000 100000", 1), ("250000 100000", 2), ("max 100000", 64)]
+)
+def test_a_container_has_a_part_of_the_cores(monkeypatch, tmp_path, limit, cores):
+    monkeypatch.setattr("os.sched_getaffinity", lambda who: set(range(64)), raising=False)
+    monkeypatch.setattr(process, "CGROUP", tmp_path)
+    assert process.cpu_cores() == 64, "no container"
+    (tmp_path / "cpu.max").write_text(limit + "\n")
+    assert process.cpu_cores() == cores

@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 
 from cnnbench.errors import InputError
+from cnnbench.process import CGROUP
 
 STATUS = Path("/proc/self/status")
-CGROUP = Path("/sys/fs/cgroup")
 SHARE = 0.9
 """Of the free memory that a measurement may take: the rest keeps the machine alive."""
 
