@@ -48,8 +48,8 @@ class Figure:
         return sizes and not base.rpartition("/")[2].startswith("share_of")
 
     @property
-    def same(self) -> float:
-        """The ratio, or the difference, of two equal values."""
+    def null(self) -> float:
+        """The null value of an effect: the ratio, or the difference, of two equal values."""
         return 1.0 if self.ratio else 0.0
 
     @property

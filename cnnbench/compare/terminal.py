@@ -134,7 +134,7 @@ def effects_table(metric: Figure, axis: str, baseline: str, effects: Sequence[Ef
 def _colour(effect: Effect, metric: Figure) -> str:
     if not effect.shown or effect.size is None:
         return "dim"
-    return "bold green" if (effect.size.mean > metric.same) == metric.higher else "bold red"
+    return "bold green" if (effect.size.mean > metric.null) == metric.higher else "bold red"
 
 
 def problems(said: Sequence[str]) -> list[RenderableType]:

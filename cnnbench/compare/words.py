@@ -68,7 +68,7 @@ def verdict(effect: Effect, metric: Figure) -> str:
     if not effect.shown:
         alone = effect.size.p is not None and effect.size.p < 1 - CONFIDENCE
         return "no difference shown" + f" among {effect.comparisons} comparisons" * alone
-    return "higher" if effect.size.mean > metric.same else "lower"
+    return "higher" if effect.size.mean > metric.null else "lower"
 
 
 def table(found: Comparison) -> tuple[list[str], list[list[str]]]:

@@ -39,7 +39,7 @@ def _forest(metric: Figure, axis: str, baseline: str, effects: Sequence[Effect])
             axes.plot(mean, i, "D" if wide else "o", color=colour, ms=6 if wide else 4)
             where = "all families" if wide else effect.family
             names.append(ui.legible(f"{effect.value} ({where})" if where else effect.value, 40))
-        axes.axvline(metric.scale * metric.same, color="black", lw=0.8)
+        axes.axvline(metric.scale * metric.null, color="black", lw=0.8)
         axes.set_yticks(range(len(names)), names)
         axes.invert_yaxis()
         if metric.ratio:
