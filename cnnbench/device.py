@@ -128,7 +128,8 @@ def _threads(cores: int) -> int:
 def place(model: nn.Module, device: Mapping[str, Any]) -> nn.Module:
     """Set threads and arithmetic, and the layout of the weights, which convolutions follow; compile it.
 
-    Compiled in place: the names in its state_dict stay.
+    To be called before weights of float64 are loaded, which float32 would round: Lightning converts a model
+    only after it has restored it. Compiled in place: the names in its state_dict stay.
     """
     torch.set_num_threads(int(device["threads"]))
     if device["accelerator"] == "gpu":
@@ -137,6 +138,8 @@ def place(model: nn.Module, device: Mapping[str, Any]) -> nn.Module:
         tf32 = device["precision"] == "tf32"
         torch.set_float32_matmul_precision("high" if tf32 else "highest")
         torch.backends.cudnn.allow_tf32 = tf32
+    if device["precision"] == "64-true":
+        model = model.double()
     model = model.to(memory_format=MEMORY_FORMATS[device["memory_format"]])
     if device.get("compile"):
         quiet_compiler()

@@ -120,6 +120,8 @@ def load(run: Run, device: Mapping[str, Any] | None = None, *, trust_code: bool 
         for name, value in checkpoint["state_dict"].items()
         if name.startswith("model.")
     }
+    device = device or where(run)
+    model = place(model.to(DEVICE_TYPES[device["accelerator"]]), device)
     try:
         model.load_state_dict(tensors)
     except (RuntimeError, TypeError) as error:
@@ -128,11 +130,7 @@ def load(run: Run, device: Mapping[str, Any] | None = None, *, trust_code: bool 
     for name, value in model.state_dict().items():
         if not value.isfinite().all():
             raise InputError(f"{run.checkpoints / CHECKPOINT}: {name} holds values that are not finite")
-    device = device or where(run)
-    if device["precision"] == "64-true":
-        model = model.double()
-    model = place(model.to(DEVICE_TYPES[device["accelerator"]]), device).eval().requires_grad_(False)
-    return Trained(run, asked, model, prepared, device)
+    return Trained(run, asked, model.eval().requires_grad_(False), prepared, device)
 
 
 def settings(run: Run) -> Asked:

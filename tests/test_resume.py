@@ -31,6 +31,9 @@ VARIANTS = {
         "trainer.accumulate=2",
     ],
     "policy": ["data.augment.policy=trivialaugment", "data.augment.cutout=2", "scheduler=step"],
+    "float64": ["device.precision=fp64", "optimizer=adamw"],
+    "float64_ema": ["device.precision=fp64", "optimizer=adamw", "trainer.ema_decay=0.9"],
+    "bfloat16": ["device.precision=bf16", "optimizer=adamw"],
     "files": [*FILES, "data.augment.policy=randaugment"],
 }
 
@@ -88,7 +91,9 @@ def interrupted_after(checkpoints: int, monkeypatch, arguments):
     [
         *((variant, "null") for variant in VARIANTS),
         *(
-            pytest.param(variant, 7, marks=() if variant in ("plain", "files") else pytest.mark.slow)
+            pytest.param(
+                variant, 7, marks=() if variant in ("plain", "float64", "files") else pytest.mark.slow
+            )
             for variant in VARIANTS
         ),
     ],

@@ -122,6 +122,8 @@ def test_precision_is_that_of_the_training(precision, tmp_path, cli):
     model = trained.load(run)
     dtype = torch.float64 if precision == "64-true" else torch.float32
     assert next(model.model.parameters()).dtype == dtype
+    saved = torch.load(run.checkpoints / "best.ckpt", weights_only=True)["state_dict"]
+    assert all(torch.equal(value, saved[f"model.{name}"]) for name, value in model.model.state_dict().items())
     code, out, err = cli("evaluate", run.path, "--json", "-")
     assert code == 0, err
     assert json.loads(out)["loss"] == pytest.approx(run.summary()["test/loss"], rel=1e-4)

@@ -133,8 +133,6 @@ def module(spec: Spec) -> nn.Module:
         spec.settings.arch, Ops(**spec.settings.resolved_ops()), spec.shape, spec.classes
     )
     model.load_state_dict(torch.load(spec.weights, weights_only=True))
-    if spec.device["precision"] == "64-true":
-        model = model.double()
     if spec.settings.backend == "compile":
         quiet_compiler()
         torch._dynamo.config.recompile_limit = 64  # each batch size has code of its own

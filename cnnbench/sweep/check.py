@@ -143,7 +143,7 @@ def _step_s(step: _Step, device: dict[str, Any]) -> float:
     with torch.no_grad():
         for tensor in (*model.parameters(), *model.buffers()):
             tensor.fill_(0.01)  # empty memory may hold numbers that are slow to compute with
-    images = torch.rand(step.batch, *step.shape, device=where)
+    images = torch.rand(step.batch, *step.shape, device=where, dtype=next(model.parameters()).dtype)
     seconds = 0.0
     for _ in range(2):
         start = time.perf_counter()
