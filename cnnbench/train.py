@@ -198,7 +198,7 @@ def locate(settings: Settings, known: dict[str, str] | None = None) -> Run:
     """
     if isinstance(settings, Bench):
         _check_of(settings)
-    choice = settings.choice()
+    choice = settings.deciding()
     known = {} if known is None else known
     # Of a measurement neither the images nor their files decide anything; `of` names what does.
     images_count = not isinstance(settings, Bench)

@@ -67,9 +67,11 @@ def count(value: Any) -> str:
 
 
 def duration(seconds: Any) -> str:
-    """75.3 as `1:15 min`, 4.2 as `4.2 s`."""
+    """75.3 as `1:15 min`, 4.2 as `4.2 s`, 0.0042 as `4.2 ms`."""
     if not isinstance(seconds, (int, float)):
         return "-"
+    if 0 < seconds < 0.05:
+        return milliseconds(1000 * seconds)
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

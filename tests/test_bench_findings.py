@@ -241,6 +241,31 @@ def test_of_a_folder_the_number_of_classes_counts(tmp_path):
         settings("data=imagefolder", "data.root=nowhere")
 
 
+@pytest.mark.parametrize(
+    ("made", "same", "other"),
+    [
+        (
+            ["backend=onnxruntime"],
+            ["optimizer=adam", "device.memory_format=contiguous"],
+            ["device.threads=1"],
+        ),
+        (["parity=true"], ["optimizer=adam", "batch_sizes=[2]", "device.precision=bf16"], ["seed=1"]),
+        (["tune=true"], ["device.memory_format=contiguous"], ["optimizer=adam"]),
+        (["backend=compile"], [], ["optimizer=adam", "device.memory_format=contiguous"]),
+    ],
+)
+def test_what_changes_nothing_makes_no_other_measurement(made, same, other):
+    first = locate(settings(*made))
+    assert {locate(settings(*made, word)) for word in same} <= {first}
+    assert first not in {locate(settings(*made, word)) for word in other}
+
+
+def test_an_axis_that_changes_nothing_is_refused(cli):
+    code, _, err = cli("bench", "-m", *ONE, "backend=onnxruntime", "optimizer=sgd,adam", "batch_sizes=[1]")
+    assert (code, runs()) == (2, [])
+    assert "optimizer=sgd,adam: does not change the run" in err
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGABRT])
 def test_a_process_that_the_system_ends_while_it_times_is_out_of_memory(monkeypatch, number):
     """What was measured before is kept then."""

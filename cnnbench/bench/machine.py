@@ -12,11 +12,14 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
+RUNTIMES = ("onnxruntime", "openvino")
+"""Backends that run an exported model: each has the name of its package."""
+
 
 def about(accelerator: str, backend: str) -> dict[str, str]:
     """`model` of the device, and the `runtime` that runs an exported model."""
     found = {"model": cpu() if accelerator == "cpu" else _other(accelerator)}
-    if backend in ("onnxruntime", "openvino"):
+    if backend in RUNTIMES:
         found["runtime"] = f"{backend} {metadata.version(backend)}"
     return found
 

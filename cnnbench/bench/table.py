@@ -12,6 +12,7 @@ from rich.text import Text
 
 from cnnbench import ui
 from cnnbench.bench import noise
+from cnnbench.bench.machine import RUNTIMES
 from cnnbench.family import family
 from cnnbench.runs import Run
 
@@ -30,13 +31,9 @@ COLUMNS = {
 
 def lines(run: Run) -> Iterator[tuple[str, str | Text]]:
     """What the figures of a run say, in words."""
-    found, device = run.summary(), run.status().get("device", {})
-    keys = ("accelerator", "precision", "memory_format", "threads")
-    said = " ".join(str(device[key]) for key in keys if key in device)
-    yield (
-        "measured",
-        f"{run.config().get('backend', '')} on {said} thread{'s' * (device.get('threads') != 1)}",
-    )
+    found = run.summary()
+    if not run.config().get("parity"):  # which has its conditions in a table
+        yield "measured", _way(run)
     if "time/latency_p50_ms" in found:
         p50, p95, p99 = (found[f"time/latency_{p}_ms"] for p in ("p50", "p95", "p99"))
         yield "latency", f"{p50:.3g} ms   (one image; p95 {p95:.3g}, p99 {p99:.3g} ms)"
@@ -56,11 +53,21 @@ def lines(run: Run) -> Iterator[tuple[str, str | Text]]:
             f"loaded in {ui.duration(found['time/load_s'])}, first call {found['time/first_call_s']:.2g} s",
         )
     if "tune/layout" in found:
-        yield "tune", _tuned(found, str(device.get("accelerator", "cpu")))
+        accelerator = run.status().get("device", {}).get("accelerator", "cpu")
+        yield "tune", _tuned(found, str(accelerator))
     if "stopped" in found:
         yield "no larger batch", str(found["stopped"])
     for warning in noise.warnings(found):
         yield "", Text(warning, "yellow")
+
+
+def _way(run: Run) -> str:
+    """`eager on cpu 32-true channels_last 2 threads`; an exported model has no memory format."""
+    config, device = run.config(), run.status().get("device", {})
+    both = config.get("tune") or config.get("backend") in RUNTIMES
+    keys = ("accelerator", "precision", *(() if both else ("memory_format",)), "threads")
+    said = " ".join(str(device[key]) for key in keys if key in device)
+    return f"{config.get('backend', '')} on {said} thread{'s' * (device.get('threads') != 1)}"
 
 
 def _ceilings(found: Mapping[str, Any]) -> str:

@@ -101,3 +101,15 @@ class Bench(Settings):
             "tune",
         )
         return {"verb": self.verb, "data": data} | {key: whole[key] for key in kept}
+
+    def deciding(self) -> dict[str, Any]:
+        """Nobody trains an exported model, it has no memory format; `parity` and `tune` try all there are."""
+        found = self.choice()
+        exported = self.backend in EXPORTED_PRECISIONS
+        if exported or self.parity:
+            del found["optimizer"]
+        if self.parity:
+            del found["batch_sizes"], found["device"]["precision"]
+        if exported or self.tune:
+            del found["device"]["memory_format"]
+        return found

@@ -104,5 +104,9 @@ class Settings(Section):
         return {axis: asked.get(axis, value) for axis, value in native.items()}
 
     def choice(self) -> dict[str, Any]:
-        """The part that decides the result, as plain values: what a run's identity is made of."""
+        """The part that decides the result of a run of this kind, as plain values."""
         return self.model_dump(by_alias=True, exclude_unset=True) | {"ops": self.resolved_ops()}
+
+    def deciding(self) -> dict[str, Any]:
+        """Of `choice` what decides the result of this run: what its identity is made of."""
+        return self.choice()
