@@ -44,6 +44,14 @@ VALUED = {
 }
 
 
+OPTIONS = {"--help", "--hydra-help", "--version", "--resolve", "--run", "--shell-completion", "--info"} | {
+    "--experimental-rerun",
+    *MULTIRUN,
+    *VALUED,
+}
+"""Hydra's, which would answer one that it does not know with all of them."""
+
+
 def run(task: Callable[[DictConfig], Any], config_name: str, arguments: list[str]) -> None:
     """Compose the configuration that `arguments` ask for and call `task` with it, or sweep with -m.
 
@@ -96,11 +104,19 @@ def command(overrides: Sequence[str], hydra_config: Any) -> tuple[str, ...]:
 
 
 def _flags_last(arguments: list[str]) -> list[str]:
-    """Settings, then flags with their values: Hydra wants the settings to stand together."""
+    """Settings, then flags with their values: Hydra wants the settings to stand together.
+
+    Raises:
+        InputError: a flag that Hydra does not have.
+    """
     settings: list[str] = []
     flags: list[str] = []
     words = iter(arguments)
     for word in words:
+        given = word.partition("=")[0]
+        if given.startswith("--") and not any(option.startswith(given) for option in OPTIONS):
+            long = sorted(option for option in OPTIONS if option.startswith("--"))
+            raise InputError(f"{word}: no such option; settings are KEY=VALUE; {suggest(given, long)}")
         (flags if word.startswith("-") else settings).append(word)
         if word in VALUED:
             flags.extend(islice(words, 1))
@@ -123,6 +139,9 @@ def explain(error: Exception, config_name: str, arguments: list[str]) -> str:
         said = error.message.splitlines()[0]
         if said.startswith("LexerNoViableAlt"):
             said = "cannot be read; put the value in quotes of its own, as in 'data.root=\"~/images\"'"
+        elif "=" not in error.override:
+            measured = f"; of={error.override} measures a run" * (config_name == "bench")
+            said = f"no setting; allowed: KEY=VALUE{measured}"
         return f"{error.override}: {said}"
     text = " ".join(f"{error or type(error).__name__} {error.__cause__ or ''}".split())
     return f"{text.removesuffix(' full_key:').strip()} (asked for: {' '.join(arguments)})"

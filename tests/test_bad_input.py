@@ -95,9 +95,11 @@ CASES = {
     "several values without -m": (["seed=1,2"], ["seed=1,2", "add -m"]),
     "null for a group": (["arch=null"], ["arch=null", "string"]),
     "nothing before =": (["=5"], ["=5"]),
+    "no =": (["outputs/x"], ["outputs/x: no setting; allowed: KEY=VALUE"]),
+    "a flag that is none": (["--mulitrun"], ["--mulitrun: no such option", "did you mean --multirun?"]),
     "two channels": (["arch.in_channels=2"], ["arch.in_channels=2", "1 or 3"]),
     "a section as a value": (["trainer.early_stopping=3"], ["trainer.early_stopping=3", "is a section"]),
-    "empty output folder": (["output_dir="], ["output_dir=", "at least 1"]),
+    "empty output folder": (["output_dir="], ["output_dir=: is empty; allowed: a file or a folder"]),
     "home of nobody": (['output_dir="~nobody7/x"'], ["output_dir=~nobody7/x", "no such user"]),
     "images of nobody": (
         ["data=imagefolder", 'data.root="~nobody7/x"'],

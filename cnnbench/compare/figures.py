@@ -95,7 +95,7 @@ LABELS = {
     "time/share_of_roofline": "of roofline",
     "memory/weights_mb": "weights MB",
     "memory/activations_mb": "activations MB",
-    "memory/batch": "of images",
+    "memory/batch": "memory at batch",
     "memory/process_mb": "process MB",
     "memory/training_activations_mb": "training MB",
     # Of a measurement, beside what was trained; see `measured`.

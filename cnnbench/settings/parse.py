@@ -107,6 +107,8 @@ def _sentence(item: Any, plain: Any) -> str:
     message = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
     if item["type"] == "string_pattern_mismatch":
         message = "allowed: letters, digits, '.', '_' and '-', a letter or digit first, 100 at most"
+    elif item["type"] == "string_too_short":
+        message = "is empty; allowed: a file or a folder"
     elif item["type"] == "model_type":
         message = f"is a section; allowed: {key}.SETTING=VALUE"
     if not key:

@@ -79,7 +79,7 @@ def _refuse(found: Plan) -> None:
     if not found.cells:
         raise InputError(said)
     if found.sweep.on_refused == "stop":
-        raise InputError(f"{said}\n  nothing was started; sweep.on_refused=skip trains the others")
+        raise InputError(f"{said}\n  nothing was started; sweep.on_refused=skip goes on with the others")
     ui.console.print(f"left out: {said}", style="yellow", highlight=False, soft_wrap=True)
 
 

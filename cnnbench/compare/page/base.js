@@ -103,6 +103,7 @@ const si = (value) =>
     .replace(/([kMGTmµn])$/, " $1");
 
 function seconds(value) {
+  if (0 < value && value < 0.05) return Number((1000 * value).toPrecision(3)) + " ms";
   if (value < 60) return value.toFixed(1) + " s";
   const minutes = (Math.round(value) / 60) | 0,
     rest = Math.round(value) % 60;

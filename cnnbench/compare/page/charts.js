@@ -40,12 +40,18 @@ function drawTradeoff(section, rows) {
     tick("logarithmic", "logx"),
     choose("colour", "colour", groupings, name),
   );
+  // Of times and speeds, which models spread over orders of magnitude, both axes.
+  const log = state.logx && metric.ratio;
+  section.querySelector("h2").textContent = metric.share ? "Accuracy against cost" : `${metric.label} against the rest`;
   const x = (row) => row.figures[state.x];
   const found = rows.filter((row) => row.score && x(row) > 0);
   const lines = fronts(found, x, data.figures[state.x].higher),
     best = lines.flat(),
     groups = [...new Set(rows.map((row) => group(row, state.colour)))].sort();
   const y = (row) => scale * row.score.mean;
+  // No place on a logarithmic axis: an interval that reaches zero ends below all that was measured.
+  const floor = d3.min(found, (row) => Math.min(row.score.mean, row.score.low > 0 ? row.score.low : Infinity));
+  const low = (row) => scale * (log ? Math.max(row.score.low, floor / 2) : row.score.low);
   const marks = [
     Plot.line(best, {
       x,
@@ -60,7 +66,7 @@ function drawTradeoff(section, rows) {
       found.filter((row) => row.score.low !== null),
       {
         x,
-        y1: (row) => scale * row.score.low,
+        y1: low,
         y2: (row) => scale * row.score.high,
         stroke: (row) => group(row, state.colour),
         strokeOpacity: 0.5,
@@ -98,7 +104,9 @@ function drawTradeoff(section, rows) {
       insetRight: 45,
       insetTop: 12,
       x: { type: state.logx ? "log" : "linear", label: data.figures[state.x].label, tickFormat: "~s" },
-      y: { label: metric.label + unit, nice: true },
+      y: log
+        ? { type: "log", label: metric.label + unit, tickFormat: /per_s|flops/.test(data.metric) ? "~s" : "~r" }
+        : { label: metric.label + unit, nice: true },
       color: { domain: groups, range: COLOURS },
       symbol: { domain: groups, range: SYMBOLS },
     },
@@ -116,6 +124,14 @@ function drawTradeoff(section, rows) {
     ],
     found,
   );
+}
+
+/** The part of an axis of ratios that has all of them; intervals of a few pairs would leave no room for it. */
+function room(effects) {
+  const ends = effects.flatMap(({ size }) => [size.low ?? size.mean, size.high ?? size.mean]);
+  const [least, most] = d3.extent(effects, ({ size }) => size.mean);
+  const reach = Math.max(10, most / least);
+  return [Math.max(d3.min(ends), least / reach), Math.min(d3.max(ends), most * reach)];
 }
 
 function drawEffects(section) {
@@ -138,6 +154,7 @@ function drawEffects(section) {
   const marks = [
     Plot.ruleX([same], { strokeOpacity: 0.6 }),
     Plot.ruleY(ranged, {
+      clip: true,
       y: what,
       x1: (e) => scale * e.size.low,
       x2: (e) => scale * e.size.high,
@@ -158,14 +175,16 @@ function drawEffects(section) {
     section.querySelector(".body"),
     "effects",
     `${metric.label} of each value of ${name(state.axis)} ${metric.ratio ? "over" : "minus"} that of ${found[0].baseline}, ${metric.share ? "in points, " : ""}paired by everything else, with 95 % intervals. ` +
+      (metric.ratio ? "Intervals may be wider than the picture. " : "") +
       "Coloured: a difference after correction for the number of comparisons. Filters do not change this chart.",
     marks,
     {
-      height: 50 + 24 * order.length,
+      height: 60 + 24 * order.length,
       marginLeft: 190,
+      marginBottom: 40,
       grid: true,
       x: metric.ratio
-        ? { label: `${metric.label}, ratio`, type: "log", ticks: 5, tickFormat: "~r" }
+        ? { label: `${metric.label}, ratio`, type: "log", domain: room(measured), ticks: 5, tickFormat: "~r" }
         : { label: metric.share ? "points" : metric.label },
       y: { domain: order, label: null },
       r: { type: "identity" },

@@ -273,9 +273,11 @@ function drawDiff() {
   );
 }
 
+const GAP = `a ${metric.ratio ? "ratio" : "difference"} of means`;
+
 /** What is known of the difference beyond that of two means: the effect, where one axis is all that differs. */
 function paired(a, b) {
-  if (data.effects.length === 0) return "B against A is a difference of means, without an interval of its own.";
+  if (data.effects.length === 0) return `B against A is ${GAP}, without an interval of its own.`;
   const differ = data.axes.filter(
     (axis) => !data.select.includes(axis) && a.settings[axis] !== b.settings[axis],
   );
@@ -289,9 +291,9 @@ function paired(a, b) {
       pair.includes(one.value) &&
       families.includes(one.family),
   );
-  if (!effect) return "B against A is a difference of means; Effects has those of pairs, with their intervals.";
+  if (!effect) return `B against A is ${GAP}; Effects has those of pairs, with their intervals.`;
   const where = effect.family ? ` in the family ${effect.family}` : "";
-  return `B against A is a difference of means. Of pairs${where}, ${name(effect.axis)}=${effect.value} against ${effect.baseline}: ${effect.words}`;
+  return `B against A is ${GAP}. Of pairs${where}, ${name(effect.axis)}=${effect.value} against ${effect.baseline}: ${effect.words}`;
 }
 
 function drawMethods() {

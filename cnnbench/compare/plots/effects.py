@@ -44,8 +44,22 @@ def _forest(metric: Figure, axis: str, baseline: str, effects: Sequence[Effect])
         axes.invert_yaxis()
         if metric.ratio:
             logarithmic(axes, "x")
+            axes.set_xlim(*_room(effects))
         unit = ", ratio" if metric.ratio else f", {metric.points}" if metric.points else ""
         against = ui.legible(f"{axis.removesuffix('.name')}={baseline}", 40)
         axes.set(xlabel=f"{metric.label} against {against}{unit} [95 %]")
 
     return draw
+
+
+def _room(effects: Sequence[Effect]) -> tuple[float, float]:
+    """The part of an axis that has all ratios; intervals of a few pairs would leave no room for them."""
+    sizes = [effect.size for effect in effects if effect.size is not None]
+    means = [size.mean for size in sizes]
+    ends = [end for size in sizes for end in (size.low, size.high) if end is not None]
+    reach = max(10.0, max(means) / min(means))
+    low, high = (
+        max(min([1, *means, *ends]), min(means) / reach),
+        min(max([1, *means, *ends]), max(means) * reach),
+    )
+    return 0.9 * min(low, 1), 1.1 * max(high, 1)
