@@ -259,6 +259,7 @@ def test_a_signal_to_all_processes_of_a_sweep(signum):
     table = [line.split() for line in said.splitlines() if line.startswith("  basic-")]
     assert sorted(row[1] for row in table) == ["interrupted", "new"], said
     assert "val acc" not in said, "a measurement has none"
+    assert " interrupted: SIGTERM\n" in said or " interrupted: SIGHUP\n" in said
     (run,) = find(Path("outputs"))
     assert "BrokenPipeError" not in (run.path / "train.log").read_text()
 

@@ -57,7 +57,8 @@ class Record:
         error = self.status.get("error")
         if not isinstance(error, dict) or self.state in ("finished", "running"):
             return ""
-        return " ".join(f"{error.get('type')}: {error.get('message')}".split())
+        kind = "" if error.get("type") == "Interrupted" else f"{error.get('type')}: "  # the state says that
+        return " ".join(f"{kind}{error.get('message')}".split())
 
     @cached_property
     def identity(self) -> tuple[tuple[str, str], ...]:
