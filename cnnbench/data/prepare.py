@@ -85,7 +85,10 @@ class Preparation(BaseModel):
     @property
     def resizing(self) -> str:
         """How an image comes to its size, in words."""
-        upright = f"turned upright as its EXIF says{', luma (ITU-R 601)' * (self.colours == 1)}; "
+        upright = (
+            f"a JPEG decoded at the least fraction of at least {2 * self.size} pixels a side (Pillow's draft); "
+            f"turned upright as its EXIF says{', luma (ITU-R 601)' * (self.colours == 1)}; "
+        )
         if self.centre is None:
             return f"{upright}the whole image resized to {self.size}x{self.size}, bilinear with antialiasing"
         shorter = round(self.size / self.centre)
