@@ -86,7 +86,7 @@ class Preparation(BaseModel):
     def resizing(self) -> str:
         """How an image comes to its size, in words."""
         upright = (
-            f"a JPEG decoded at the least fraction of at least {2 * self.size} pixels a side (Pillow's draft); "
+            f"a JPEG decoded at the least fraction that has {2 * self.size} pixels a side (Pillow's draft); "
             f"turned upright as its EXIF says{', luma (ITU-R 601)' * (self.colours == 1)}; "
         )
         if self.centre is None:
