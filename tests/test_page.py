@@ -7,7 +7,7 @@ import unicodedata
 from urllib.parse import quote
 
 import pytest
-from made_runs import make_run
+from made_runs import make_measurement, make_run
 from playwright.sync_api import sync_playwright
 from test_compare import HOSTILE
 
@@ -619,3 +619,21 @@ def test_it_is_accessible(show, runs, scheme):
         summary.click()
     found = Axe().run(tab, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21aa", "best-practice"]})
     assert found.violations_count == 0, found.generate_report()
+
+
+def test_measurements_are_shown_as_what_they_are(show, tmp_path):
+    """Times over orders of magnitude, ratios of few pairs, and no accuracy."""
+    for arch, params, ms in (("vgg11", 9e5, 250.0), ("resnet18", 9e4, 0.25), ("alexnet", 9e3, 0.02)):
+        for backend, times in (("eager", 1.0), ("compile", 0.1 if arch == "alexnet" else 3.0)):
+            make_measurement(
+                tmp_path / "runs", arch=arch, backend=backend, ms=times * ms,
+                figures={"params": params, "time/load_s": 0.0036},
+            )  # fmt: skip
+    tab = show(tmp_path / "runs")
+    assert tab.inner_text("#tradeoff h2") == "latency p50 ms against the rest"
+    ticks = " ".join(tab.locator("#tradeoff .body figure > svg text").all_text_contents())
+    assert {"0.1", "1", "10", "100"} <= set(ticks.split())
+    assert "3.6 ms" in tab.inner_text("#diff")
+    assert "B against A is a ratio of means" in tab.inner_text("#diff")
+    words = " ".join(tab.locator("#effects figure > svg text").all_text_contents()).split()
+    assert max(map(len, words)) < 20, "no axis of a thousand zeros"
