@@ -8,7 +8,7 @@ from cnnbench.process import cpu_cores
 from cnnbench.settings import Bench
 
 
-def check(settings: Bench, accelerator: str) -> None:
+def check_possible(settings: Bench, accelerator: str) -> None:
     """Ask everything that does not need the model.
 
     Raises:

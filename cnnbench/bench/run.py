@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from cnnbench import named, network, tracking, trained
 from cnnbench.attempt import attempt
 from cnnbench.bench import backends, machine, memory, roofline
-from cnnbench.bench.check import check
+from cnnbench.bench.check import check_possible
 from cnnbench.bench.figures import figures
 from cnnbench.bench.parity import parity
 from cnnbench.bench.probe import OUT_OF_MEMORY
@@ -68,7 +68,7 @@ def bench(settings: Bench, run: Run, cores: int | None = None, rank: object = No
     """
     with quiet():
         device = resolve(settings.device, None, cores, settings.arch.layout)
-        check(settings, device["accelerator"])
+        check_possible(settings, device["accelerator"])
         tracking.check(settings)
         about = machine.about(device["accelerator"], settings.backend)
         model, shape, classes, facts = network.sketch(settings)

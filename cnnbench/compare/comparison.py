@@ -103,14 +103,7 @@ def compare(found: Sequence[Record], options: Options | None = None) -> Comparis
     # Where nothing has finished yet, there is a table of what has not.
     wanted = options.metric or kind.metric
     metric = figure(wanted) if wanted == kind.metric else known("--metric", wanted, figures)
-    ways = {key for record in beside for key in record.settings} - keys
-    for option, asked in (("--by", options.by), ("--baseline", options.baselines)):
-        for key in asked:
-            if key in ways:
-                raise InputError(
-                    f"{option} {key}: a setting of measurements, which are no rows beside trained runs; "
-                    f"allowed: as a condition ({key}=VALUE), or measurements without trained runs"
-                )
+    _check_beside(options, beside, keys)
     by = [_axis("--by", key, keys, axes) for key in options.by]
     baselines = {_axis("--baseline", k, keys, axes): v for k, v in options.baselines.items()}
     for axis, value in baselines.items():
@@ -160,6 +153,21 @@ def _select(options: Options, records: Sequence[Record], keys: set[str], axes: S
         return [_axis("--select", key, keys, axes) for key in options.select]
     asked = dict.fromkeys(key for record in records for key in record.select)
     return [key for key in asked if key in keys]
+
+
+def _check_beside(options: Options, beside: Sequence[Record], keys: set[str]) -> None:
+    """Whether an axis was asked for that only measurements have, which are no rows.
+
+    Raises:
+        InputError: it was.
+    """
+    only = {key for record in beside for key in record.settings} - keys
+    for option, asked in (("--by", options.by), ("--baseline", options.baselines)):
+        for key in only.intersection(asked):
+            raise InputError(
+                f"{option} {key}: a setting of measurements, which are no rows beside trained runs; "
+                f"allowed: as a condition ({key}=VALUE), or measurements without trained runs"
+            )
 
 
 def _axis(option: str, key: str, keys: set[str], near: Iterable[str] = ()) -> str:

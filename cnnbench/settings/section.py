@@ -30,12 +30,13 @@ def _place(text: str) -> str:
 
 Place = Annotated[str, Field(min_length=1), AfterValidator(_place)]
 """A file or a folder; `~` is the home of a user."""
+_PLACES: TypeAdapter[str] = TypeAdapter(Place)
 
 
 def is_place(value: Any) -> bool:
     """Whether a setting may be looked for on the disk before it is checked with all others."""
     try:
-        TypeAdapter(Place).validate_python(value, strict=True)
+        _PLACES.validate_python(value, strict=True)
     except ValidationError:
         return False
     return True

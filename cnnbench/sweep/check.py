@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from cnnbench import network
-from cnnbench.bench.check import check as possible
+from cnnbench.bench.check import check_possible
 from cnnbench.ddp import Rank
 from cnnbench.device import DEVICE_TYPES, place, resolve
 from cnnbench.errors import InputError
@@ -49,7 +49,7 @@ def check(asked: Sequence[Settings], cores: int, here: bool) -> Report:
             if isinstance(settings, Bench):
                 if here:
                     device = resolve(settings.device, None, cores, settings.arch.layout)
-                    possible(settings, device["accelerator"])
+                    check_possible(settings, device["accelerator"])
                 once(_key(settings, "arch", "ops", "data"), partial(_sketch, settings))
                 continue
             once(_key(settings, "optimizer", "scheduler", "trainer"), partial(_recipe, settings))
