@@ -27,6 +27,7 @@ from cnnbench.device import place
 from cnnbench.network import assemble
 from cnnbench.ops import Ops
 from cnnbench.settings import parse, plain
+from cnnbench.trained import CPU
 
 FAMILIES = ("alexnet", "vgg11", "googlenet", "resnet18", "efficientnet_b0", "mobilenet_v2")
 TIMM = ("resnet18", "mobilenetv2_100")
@@ -60,7 +61,7 @@ def _models() -> dict[str, nn.Module]:
     from cnnbench.compose import CONF
 
     found: dict[str, nn.Module] = {}
-    device = {"threads": torch.get_num_threads(), "memory_format": "channels_last", "accelerator": "cpu"}
+    device = CPU | {"threads": torch.get_num_threads(), "memory_format": "channels_last"}
     with initialize_config_dir(CONF, version_base="1.3"):
         for name in FAMILIES:
             settings = parse(plain(compose("train", [f"arch={name}", "data=cifar10"])))

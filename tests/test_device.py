@@ -1,5 +1,8 @@
 """What device settings become, and what is no device's."""
 
+import runpy
+from pathlib import Path
+
 import pytest
 import torch
 from cells import composed
@@ -149,3 +152,11 @@ def test_a_container_has_a_part_of_the_cores(monkeypatch, tmp_path, limit, cores
     assert process.cpu_cores() == 64, "no container"
     (tmp_path / "cpu.max").write_text(limit + "\n")
     assert process.cpu_cores() == cores
+
+
+def test_the_models_of_the_benchmark_can_be_made():
+    """Nobody runs a benchmark in a test, where a time says nothing; but what it calls may change."""
+    file = Path(__file__).parent.parent / "benchmarks" / "devices.py"
+    found = runpy.run_path(str(file))["_models"]()
+    assert "resnet18" in found
+    assert all(next(model.parameters()).dtype == torch.float32 for model in found.values())
