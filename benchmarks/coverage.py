@@ -19,12 +19,12 @@ from statistics import fmean, stdev
 
 from rich.progress import track
 
-from cnnbench.compare.configurations import Configuration, pooled
-from cnnbench.compare.effects import effects
-from cnnbench.compare.figures import figure
-from cnnbench.compare.records import Record, read
-from cnnbench.compare.statistics import estimate
-from cnnbench.runs import Run
+from cnnbench.comparison.configurations import Configuration, pooled
+from cnnbench.comparison.effects import effects
+from cnnbench.comparison.metrics import figure
+from cnnbench.comparison.records import Record, read
+from cnnbench.comparison.statistics import estimate
+from cnnbench.run_store.run import Run
 
 SEEDS = range(2, 11)
 CORRELATION = 0.9

@@ -21,13 +21,13 @@ from rich.progress import track
 from torch import nn
 from torch.utils.benchmark import Timer
 
-from cnnbench import macs
 from cnnbench.bench.timing import in_turn
-from cnnbench.device import place
-from cnnbench.network import assemble
-from cnnbench.ops import Ops
+from cnnbench.inference.trained_model import CPU
+from cnnbench.models import complexity
+from cnnbench.ops.factory import Ops
 from cnnbench.settings import parse, plain
-from cnnbench.trained import CPU
+from cnnbench.training.device import place
+from cnnbench.training.model import assemble
 
 FAMILIES = ("alexnet", "vgg11", "googlenet", "resnet18", "efficientnet_b0", "mobilenet_v2")
 TIMM = ("resnet18", "mobilenetv2_100")
@@ -58,7 +58,7 @@ def _models() -> dict[str, nn.Module]:
     import timm
     from hydra import compose, initialize_config_dir
 
-    from cnnbench.compose import CONF
+    from cnnbench.settings.compose import CONF
 
     found: dict[str, nn.Module] = {}
     device = CPU | {"threads": torch.get_num_threads(), "memory_format": "channels_last"}
@@ -123,7 +123,7 @@ def _cost(name: str, model: nn.Module) -> None:
     count = FlopCountAnalysis(model, torch.zeros(1, *shape)).unsupported_ops_warnings(False)
     products = sum(n for op, n in count.by_operator().items() if op in ("conv", "linear", "matmul", "addmm"))
     parameters = sum(p.numel() for p in model.parameters())
-    ours = macs.macs(model, shape, CLASSES)
+    ours = complexity.macs(model, shape, CLASSES)
     print(f"| {name} | {parameters:,} | {ours:,} | {counter.get_total_flops() // 2:,} | {products:,} |")
 
 

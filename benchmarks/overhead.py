@@ -16,9 +16,9 @@ import torch
 from torch.nn import functional as F
 
 from cnnbench import cli
-from cnnbench.data.module import Augment, ImageData
+from cnnbench.data.datamodule import Augment, ImageData
 from cnnbench.models.basic import basic
-from cnnbench.runs import Run
+from cnnbench.run_store.run import Run
 
 BATCH = 128
 

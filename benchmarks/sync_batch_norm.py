@@ -18,11 +18,11 @@ from torch.distributed.nn import functional as together
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
-from cnnbench import sync_batch_norm
-from cnnbench.child import Child
 from cnnbench.models.basic import basic
 from cnnbench.models.resnet_cifar import cifar_resnet
-from cnnbench.ops import Ops
+from cnnbench.ops.factory import Ops
+from cnnbench.processes.forked import Child
+from cnnbench.training import sync_batch_norm
 
 STEPS = 10
 IMAGES = (64, 8)

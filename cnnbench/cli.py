@@ -27,51 +27,57 @@ class Verb(NamedTuple):
 
 VERBS = {
     "train": Verb(
-        "cnnbench.train",
+        "cnnbench.commands.train",
         "train one configuration, or a sweep with -m",
         "cnnbench train data=cifar10 arch=resnet20",
     ),
     "inspect": Verb(
-        "cnnbench.inspect",
+        "cnnbench.commands.inspect",
         "show a model layer by layer: shapes, parameters, MACs",
         "cnnbench inspect arch=vgg16_bn data=cifar10",
     ),
     "bench": Verb(
-        "cnnbench.bench.command",
+        "cnnbench.commands.bench",
         "measure speed and memory of a model on a device; or, with parity=true, that it computes the same",
         "cnnbench bench arch=resnet18 data=cifar10 batch_sizes=[1,64]",
     ),
-    "runs": Verb("cnnbench.show", "show what runs there are, or one run", "cnnbench runs outputs/quickstart"),
+    "runs": Verb(
+        "cnnbench.commands.runs", "show what runs there are, or one run", "cnnbench runs outputs/quickstart"
+    ),
     "compare": Verb(
-        "cnnbench.compare.command",
+        "cnnbench.commands.compare",
         "tell which choice won, by how much, and whether that is noise",
         "cnnbench compare outputs/ablation_norm --html norm.html",
     ),
     "evaluate": Verb(
-        "cnnbench.evaluate.command",
+        "cnnbench.commands.evaluate",
         "tell how good a run is in detail: each class, confusions, calibration",
         "cnnbench evaluate outputs/default/basic-digits-s0-3063930c80",
     ),
     "predict": Verb(
-        "cnnbench.predict.command",
+        "cnnbench.commands.predict",
         "tell what a run takes image files for",
         "cnnbench predict outputs/default/basic-digits-s0-3063930c80 photos/*.png",
     ),
     "export": Verb(
-        "cnnbench.export.command",
+        "cnnbench.commands.export",
         "write a run as an ONNX file or a torch.export archive, checked",
         "cnnbench export outputs/default/basic-digits-s0-3063930c80 --output digits.onnx",
     ),
     "sync": Verb(
-        "cnnbench.sync", "upload to W&B what was logged offline", "cnnbench sync outputs/ablation_norm"
+        "cnnbench.commands.sync",
+        "upload to W&B what was logged offline",
+        "cnnbench sync outputs/ablation_norm",
     ),
     "dashboard": Verb(
-        "cnnbench.dashboard",
+        "cnnbench.commands.dashboard",
         "lay out a W&B workspace for an experiment: scatter, bars, curves",
         "cnnbench dashboard outputs/ablation_norm --save",
     ),
     "completion": Verb(
-        "cnnbench.completion", "print the shell completion script", 'eval "$(cnnbench completion bash)"'
+        "cnnbench.commands.completion",
+        "print the shell completion script",
+        'eval "$(cnnbench completion bash)"',
     ),
 }
 

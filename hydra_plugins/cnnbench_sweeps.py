@@ -19,8 +19,8 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 if TYPE_CHECKING:
-    from cnnbench.sweep.plan import Plan
-    from cnnbench.sweep.pool import Pool
+    from cnnbench.sweeps.plan import Plan
+    from cnnbench.sweeps.pool import Pool
 
 
 class Grid(BasicSweeper):
@@ -65,9 +65,9 @@ class Optuna(Sweeper):
     def sweep(self, arguments: list[str]) -> None:
         """Launch trials until there are as many as were asked for."""
         from cnnbench.errors import InputError
-        from cnnbench.runs import Run
+        from cnnbench.run_store.run import Run
         from cnnbench.settings import options
-        from cnnbench.sweep.search import Options, Search, space
+        from cnnbench.sweeps.optuna_search import Options, Search, space
 
         asked = options(Options, self.options, "hydra.sweeper")
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
@@ -92,10 +92,10 @@ class Optuna(Sweeper):
 
     def _base(self, searched: dict[str, Any], fixed: list[str]) -> dict[str, str]:
         """What decides the result of every trial, told from one of them."""
-        from cnnbench.runs import flat
+        from cnnbench.run_store.find import flat
         from cnnbench.settings import parse
-        from cnnbench.sweep.cells import Composer
-        from cnnbench.sweep.search import first, texts
+        from cnnbench.sweeps.composer import Composer
+        from cnnbench.sweeps.optuna_search import first, texts
 
         composer = Composer(self.hydra_context.config_loader, self.config)
         settings = parse(composer([*fixed, *texts(first(searched))]))
@@ -124,7 +124,7 @@ class Sweeping(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run a batch; the value of each run is its best val accuracy, NaN where there is none."""
-        from cnnbench.train import Session, best
+        from cnnbench.commands.train import Session, best
 
         assert isinstance(self.session, Session)
         runs = self.session.sweep(job_overrides, self.loader, self.config, self.pool, self.watch)
@@ -144,7 +144,7 @@ class Slurm(Sweeping):
 
     def pool(self, plan: Plan) -> Any:
         """Jobs, by submitit."""
-        from cnnbench.sweep.slurm import Slurm
+        from cnnbench.sweeps.slurm import Slurm
 
         return Slurm(plan, self.options)
 
@@ -154,7 +154,7 @@ class Ray(Sweeping):
 
     def pool(self, plan: Plan) -> Any:
         """Ray tasks."""
-        from cnnbench.sweep.ray import Ray
+        from cnnbench.sweeps.ray import Ray
 
         return Ray(plan, self.options)
 
@@ -164,6 +164,6 @@ class Local(Sweeping):
 
     def pool(self, plan: Plan) -> Any:
         """Processes that start warm."""
-        from cnnbench.sweep.local import Local
+        from cnnbench.sweeps.local import Local
 
         return Local(plan, self.batch)

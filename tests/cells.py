@@ -14,11 +14,13 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from cnnbench import network, settings
-from cnnbench.compose import CONF
+from cnnbench import settings
 from cnnbench.errors import OpsError
 from cnnbench.models.efficientnet import SqueezeExcitation
 from cnnbench.seeds import seed_all
+from cnnbench.settings import parse
+from cnnbench.settings.compose import CONF
+from cnnbench.training import model as training_model
 
 AXES = {"norm": settings.Norm, "act": settings.Act, "pool": settings.Pool, "padding": settings.Padding}
 VALUES = [(axis, value) for axis, hint in AXES.items() for value in get_args(hint) if value != "native"]
@@ -40,13 +42,13 @@ def asked(arch, ops=None, **changed):
     """The settings of `arch` with changes to its section and to `ops`."""
     plain = composed(arch)
     changes = {"arch": plain["arch"] | changed, "ops": plain["ops"] | (ops or {})}
-    return settings.parse(plain | changes)
+    return parse(plain | changes)
 
 
 def make(arch, channels=3, classes=10, size=32, batch=4, ops=None, **changed):
     """The model and its facts, as training makes them."""
     seed_all("test")
-    return network.make(asked(arch, ops, **changed), (channels, size, size), classes, batch)
+    return training_model.make(asked(arch, ops, **changed), (channels, size, size), classes, batch)
 
 
 @cache

@@ -5,7 +5,7 @@ import shutil
 import pytest
 from finished_runs import SMALL, train, write_photos
 
-from cnnbench.runs import Run
+from cnnbench.run_store.run import Run
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from PIL import Image
 from running import the_run
 
 from cnnbench.cli import main
-from cnnbench.runs import Run
+from cnnbench.run_store.run import Run
 
 SMALL = ["arch.width=0.25", "arch.blocks=2", "logger=none"]
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import yaml
 
-from cnnbench.compare.records import record
-from cnnbench.runs import Run
+from cnnbench.comparison.records import record
+from cnnbench.run_store.run import Run
 
 
 def make_run(

@@ -9,8 +9,8 @@ import torch
 from timm.layers import BatchNormAct2d
 from torch import distributed, nn
 
-from cnnbench.child import Child
-from cnnbench.sync_batch_norm import SyncBatchNorm
+from cnnbench.processes.forked import Child
+from cnnbench.training.sync_batch_norm import SyncBatchNorm
 
 STEPS = 2
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from cnnbench.bench import memory, roofline
 from cnnbench.bench.timing import LEAST, WARM_UP, Durations, in_turn
-from cnnbench.runs import Run
+from cnnbench.run_store.run import Run
 
 pytest_plugins = ["bench_fixtures"]
 
@@ -180,7 +180,7 @@ def test_peak_memory_of_a_model_whose_memory_is_known(cli, own):
 
 def test_memory_is_refused_rather_than_promised():
     """What `confine` and `exhausted` are for; in a process of its own, which is confined for good."""
-    from cnnbench.child import Child
+    from cnnbench.processes.forked import Child
 
     assert Child("test_bench:_too_much", captured=False).answer() == (True, True)
 

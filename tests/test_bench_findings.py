@@ -13,16 +13,16 @@ from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 from running import runs
 
-from cnnbench import network
 from cnnbench.bench import memory, parity, roofline
-from cnnbench.bench.process import Killed
+from cnnbench.bench.launch import Killed
 from cnnbench.bench.run import _or_exhausted, _spec
-from cnnbench.compose import CONF
-from cnnbench.device import resolve
 from cnnbench.errors import InputError
-from cnnbench.runs import Run
+from cnnbench.run_store.run import Run
 from cnnbench.settings import parse, plain
-from cnnbench.train import locate
+from cnnbench.settings.compose import CONF
+from cnnbench.settings.identity import locate
+from cnnbench.training import model as training_model
+from cnnbench.training.device import resolve
 
 pytest_plugins = ["bench_fixtures"]
 
@@ -109,7 +109,7 @@ def test_durations_are_those_of_the_model(cli, own):
 def test_weights_stay_float32_in_mixed_precision(cli):
     code, _, err = cli("bench", "arch=mlp", *ONE, "batch_sizes=[2]", "device.precision=bf16")
     assert code == 0, err
-    model, shape, _, facts = network.sketch(settings("arch=mlp"))
+    model, shape, _, facts = training_model.sketch(settings("arch=mlp"))
     numbers, weights = roofline.traffic(model, shape)
     expected = 2 * 2 * facts["macs"] / (2 * 2 * numbers + 4 * weights)
     assert measured()["roofline/flop_per_byte"] == pytest.approx(expected)
@@ -273,9 +273,9 @@ def test_a_process_that_the_system_ends_while_it_times_is_out_of_memory(monkeypa
     def killed(spec, said):
         raise Killed("time: batch 4096", number)
 
-    monkeypatch.setattr("cnnbench.bench.run.measure", killed)
+    monkeypatch.setattr("cnnbench.bench.launch.measure", killed)
     assert _or_exhausted(None, print) == {"error": "out of memory"}
-    monkeypatch.setattr("cnnbench.bench.run.measure", lambda spec, said: {"found": 1})
+    monkeypatch.setattr("cnnbench.bench.launch.measure", lambda spec, said: {"found": 1})
     assert _or_exhausted(None, print) == {"found": 1}
 
 

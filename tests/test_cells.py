@@ -9,10 +9,10 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from cnnbench.compose import CONF
 from cnnbench.errors import InputError
 from cnnbench.settings import plain
-from cnnbench.sweep.cells import Composer
+from cnnbench.settings.compose import CONF
+from cnnbench.sweeps.composer import Composer
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ import pytest
 from made_runs import make_run
 from running import TINY
 
-from cnnbench import cli, ui
-from cnnbench.compare import watch
-from cnnbench.runs import Run
+from cnnbench import cli, console
+from cnnbench.comparison.report import watch
+from cnnbench.run_store.run import Run
 
 HOSTILE = {
     "markup": "<script>document.title = 'taken'</script>",
@@ -47,7 +47,7 @@ def runs(tmp_path):
 @pytest.fixture
 def compare(capsys, monkeypatch):
     """`compare(…)`: exit code, standard output, standard error."""
-    monkeypatch.setattr(ui.out, "_width", 160)
+    monkeypatch.setattr(console.out, "_width", 160)
 
     def call(*arguments):
         code = cli.main(["compare", *map(str, arguments)])
@@ -72,7 +72,7 @@ def test_the_terminal_has_rows_effects_and_methods(runs, compare):
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_what_is_asked_for_is_never_the_column_that_goes(tmp_path, compare, monkeypatch, width):
     """Five axes with long values: they share a column and are folded; the metric and val stay whole."""
-    monkeypatch.setattr(ui.out, "_width", width)
+    monkeypatch.setattr(console.out, "_width", width)
     for lr, act, head in ((0.1, "leaky_relu", "gap"), (0.02, "identity", "flatten")):
         for norm in ("instance", "batch"):
             for seed in range(2):
@@ -472,7 +472,7 @@ def test_a_long_name_leaves_room_for_the_picture(compare, tmp_path):
 
 def test_runs_that_never_started_are_no_damage(tmp_path, capsys):
     """As after Ctrl-C, where a sweep has planned more than it has begun."""
-    from cnnbench.train import Session
+    from cnnbench.commands.train import Session
 
     begun, never = make_run(tmp_path / "runs"), Run(tmp_path / "runs" / "never")
     for runs, shown in (([begun, never], True), ([never], False)):

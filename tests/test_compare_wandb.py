@@ -14,10 +14,10 @@ import yaml
 from wandb_logged import folder_of, runs, table
 from wandb_server import KEY
 
-from cnnbench.compare import to_wandb
-from cnnbench.compare.comparison import Options, compare
-from cnnbench.compare.records import read
-from cnnbench.runs import Run
+from cnnbench.comparison.comparison import Options, compare
+from cnnbench.comparison.records import read
+from cnnbench.comparison.report import to_wandb
+from cnnbench.run_store.run import Run
 
 pytest_plugins = ["wandb_fixtures"]
 pytestmark = pytest.mark.usefixtures("nobody")

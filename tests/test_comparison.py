@@ -6,14 +6,14 @@ import random
 import pytest
 from made_runs import make_run
 
-from cnnbench.compare import words
-from cnnbench.compare.comparison import Options, compare
-from cnnbench.compare.figures import figure
-from cnnbench.compare.records import read, record
-from cnnbench.compare.terminal import picture
+from cnnbench.comparison.comparison import Options, compare
+from cnnbench.comparison.metrics import figure
+from cnnbench.comparison.records import read, record
+from cnnbench.comparison.report import wording
+from cnnbench.comparison.report.terminal import picture
 from cnnbench.errors import InputError
-from cnnbench.family import family
-from cnnbench.runs import Run
+from cnnbench.models.family import family
+from cnnbench.run_store.run import Run
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def run(tmp_path):
 
 def table(runs, **options):
     """Headers and cells of the table."""
-    headers, cells = words.table(compare([record(run) for run in runs], Options(**options)))
+    headers, cells = wording.table(compare([record(run) for run in runs], Options(**options)))
     return [headers, *cells]
 
 
@@ -97,7 +97,7 @@ class TestRows:
         assert none[1] == "2"
         assert batch[1:3] == ["1 of 3 (1 failed, 1 without test/loss)", "0.5 [one run]"]
         effect = effects(runs, metric="test/loss")["ops.norm", "none", "vgg"]
-        assert words.pairs(effect) == "1 pair, without 1 without test/loss"
+        assert wording.pairs(effect) == "1 pair, without 1 without test/loss"
 
     @pytest.mark.parametrize(
         ("sort", "first"),
@@ -221,7 +221,7 @@ class TestMeasured:
         return found
 
     def test_each_way_has_columns_of_its_own(self, both):
-        headers, rows = words.table(compare(both))
+        headers, rows = wording.table(compare(both))
         row = dict(zip(headers, rows[0], strict=True))
         assert row["latency p50 ms (backend=compile)"] == "1"
         assert row["latency p50 ms (backend=eager)"] == "2"
@@ -231,7 +231,7 @@ class TestMeasured:
         assert said in compare(both).notes
 
     def test_of_one_way_the_columns_need_no_name_of_it(self, both):
-        headers, _ = words.table(compare(both[:2]))
+        headers, _ = wording.table(compare(both[:2]))
         assert headers[-3:] == ["latency p50 ms", "inference images/s", "activations MB"]
 
     @pytest.mark.parametrize("way", ["", " (backend=eager)", " (accelerator=cpu, name=cpu)"])
@@ -249,7 +249,7 @@ class TestEffects:
         effect = effects(runs)["ops.norm", "group", "vgg"]
         assert effect.size.mean == pytest.approx(0.02)
         assert effect.shown
-        assert words.sentence(effect, figure("test/acc")).startswith("higher: +2.0 [")
+        assert wording.sentence(effect, figure("test/acc")).startswith("higher: +2.0 [")
         assert effect.pairs == 3
         assert (effect.baseline, effect.families) == ("batch", 1)
 
@@ -289,7 +289,7 @@ class TestEffects:
 
     def test_one_pair_is_too_few(self, run):
         effect = effects([run(), run(norm="none")])["ops.norm", "none", "vgg"]
-        assert words.verdict(effect, figure("test/acc")) == "too few pairs to tell"
+        assert wording.verdict(effect, figure("test/acc")) == "too few pairs to tell"
         assert not effect.shown
 
     def test_pairs_that_are_lost_are_named(self, run):
@@ -297,7 +297,7 @@ class TestEffects:
         runs += [run(norm="none", seed=0, test=0.5), run(norm="none", seed=1, state="diverged")]
         effect = effects(runs)["ops.norm", "none", "vgg"]
         assert (effect.pairs, effect.lost) == (1, {"diverged": 1})
-        assert words.pairs(effect) == "1 pair, without 1 diverged"
+        assert wording.pairs(effect) == "1 pair, without 1 diverged"
 
     def test_what_is_tuned_is_no_part_of_a_pair(self, run):
         runs = [run(lr=0.1, seed=s, test=0.8) for s in range(2)]
@@ -338,7 +338,7 @@ class TestEffects:
         runs = [run(norm=n, seed=s, figures={"params": p}) for n, p in (("batch", 9000), ("none", 5000))
                 for s in range(3)]  # fmt: skip
         (effect,) = effects(runs, metric="params").values()
-        assert words.sentence(effect, figure("params")) == "the same in each pair: ×0.56, 3 pairs"
+        assert wording.sentence(effect, figure("params")) == "the same in each pair: ×0.56, 3 pairs"
 
     def test_the_baseline_is_one_that_others_can_be_paired_with(self, run):
         """The best on val has no norm to share with the others."""
@@ -526,7 +526,7 @@ class TestFiles:
 
 
 def test_json_has_all_of_it(run):
-    from cnnbench.compare.files import to_json
+    from cnnbench.comparison.report.files import to_json
 
     runs = [run(norm=norm, seed=s, test=0.5 + s / 10) for norm in ("batch", "none") for s in range(2)]
     found = json.loads(to_json(compare([record(one) for one in runs])))

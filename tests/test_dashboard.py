@@ -13,9 +13,9 @@ import yaml
 from wandb_logged import runs
 from wandb_server import KEY
 
-from cnnbench import dashboard
-from cnnbench.compare.comparison import compare
-from cnnbench.compare.records import read
+from cnnbench.commands import dashboard
+from cnnbench.comparison.comparison import compare
+from cnnbench.comparison.records import read
 
 pytest_plugins = ["wandb_fixtures"]
 pytestmark = [

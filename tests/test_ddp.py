@@ -14,12 +14,14 @@ from test_resume import assert_same, final, interrupted_after
 from test_sweep import alive, gone, states, trained
 from torch.distributed import HashStore
 
-from cnnbench import fit
-from cnnbench.child import Child
 from cnnbench.data import augment
-from cnnbench.ddp import Rank, Team
-from cnnbench.runs import Run, find
+from cnnbench.processes.forked import Child
+from cnnbench.run_store.find import find
+from cnnbench.run_store.run import Run
 from cnnbench.settings import Device
+from cnnbench.training import fit, recorder
+from cnnbench.training.distributed import Team
+from cnnbench.training.rank import Rank
 
 SMALL = [*TINY, "device.threads=1"]
 AUGMENTED = ["data.augment.crop=1", "data.augment.flip=true", "data.augment.cutout=2"]
@@ -69,7 +71,7 @@ def test_images_are_augmented_as_by_one_process():
     for change in (augment.random_crop, augment.cutout, lambda i, _, *rest: augment.random_flip(i, *rest)):
         whole = change(images, 3, torch.Generator().manual_seed(7))
         for mine in (slice(0, 3), slice(3, 10)):
-            part = change(images[mine], 3, torch.Generator().manual_seed(7), augment.Part(10, mine))
+            part = change(images[mine], 3, torch.Generator().manual_seed(7), augment.BatchShard(10, mine))
             assert torch.equal(part, whole[mine])
 
 
@@ -204,7 +206,7 @@ def test_what_goes_wrong_is_said_by_the_process_where_it_does(cli, breaking, syn
 
 def test_also_while_the_first_is_busy_without_the_others(cli, breaking, monkeypatch):
     """In an evaluation nothing is exchanged: this process is told to end, and says why."""
-    monkeypatch.setattr("cnnbench.ddp.GRACE_S", 0.3)
+    monkeypatch.setattr("cnnbench.processes.forked.GRACE_S", 0.3)
     code, _, _ = cli("train", *breaking, "arch.worth=2", "device=ddp_cpu")
     assert code == 1
     assert Run(the_run()).state == "failed"
@@ -213,9 +215,9 @@ def test_also_while_the_first_is_busy_without_the_others(cli, breaking, monkeypa
 
 def test_the_first_may_take_its_time_when_the_others_are_done(cli, monkeypatch):
     """A tracker uploads, a slow disk takes the checkpoints."""
-    monkeypatch.setattr("cnnbench.ddp.GRACE_S", 0.3)
-    strip = fit.strip
-    monkeypatch.setattr(fit, "strip", lambda run: time.sleep(1.5) or strip(run))
+    monkeypatch.setattr("cnnbench.processes.forked.GRACE_S", 0.3)
+    strip = recorder.strip
+    monkeypatch.setattr(recorder, "strip", lambda run: time.sleep(1.5) or strip(run))
     code, _, err = cli("train", *SMALL, "device=ddp_cpu")
     assert code == 0, err
     assert Run(the_run()).state == "finished"

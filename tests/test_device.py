@@ -8,10 +8,12 @@ import torch
 from cells import composed
 from running import TINY, the_run
 
-from cnnbench import device, process
 from cnnbench.errors import InputError
-from cnnbench.runs import Run, identity
+from cnnbench.processes import cores as processes_cores
+from cnnbench.run_store.run import Run
 from cnnbench.settings import Device, Layout, parse
+from cnnbench.settings.identity import identity
+from cnnbench.training import device
 
 ASKED = {"name": "cpu", "accelerator": "cpu", "precision": "32-true", "memory_format": "auto", "threads": 1}
 
@@ -148,10 +150,10 @@ def test_a_compiled_training_is_the_same_training(cli):
 )
 def test_a_container_has_a_part_of_the_cores(monkeypatch, tmp_path, limit, cores):
     monkeypatch.setattr("os.sched_getaffinity", lambda who: set(range(64)), raising=False)
-    monkeypatch.setattr(process, "CGROUP", tmp_path)
-    assert process.cpu_cores() == 64, "no container"
+    monkeypatch.setattr(processes_cores, "CGROUP", tmp_path)
+    assert processes_cores.cpu_cores() == 64, "no container"
     (tmp_path / "cpu.max").write_text(limit + "\n")
-    assert process.cpu_cores() == cores
+    assert processes_cores.cpu_cores() == cores
 
 
 def test_the_models_of_the_benchmark_can_be_made():

@@ -13,9 +13,9 @@ import torch
 from finished_runs import write_photos
 from PIL import Image
 
-from cnnbench import trained
-from cnnbench.evaluate.metrics import calibration_error, per_class, wilson
-from cnnbench.parts import make_data
+from cnnbench.inference import trained_model
+from cnnbench.inference.evaluate.metrics import calibration_error, per_class, wilson
+from cnnbench.training.build import make_data
 
 pytest_plugins = ["finished_fixtures"]
 
@@ -28,7 +28,7 @@ def evaluated(cli, *arguments):
 @pytest.fixture(scope="session")
 def truth(digits):
     """Probabilities and labels of the digits run's test set, computed here."""
-    model = trained.load(digits)
+    model = trained_model.load(digits)
     data = make_data(model.asked.data, model.asked.arch, model.asked.seed)
     mean, std = data.mean[0], data.std[0]
     images = (data.test.pixels.double() / 255 - mean) / std
@@ -172,7 +172,7 @@ def test_the_same_set_by_name_is_its_own_test_set(digits, cli):
 
 def test_files_for_a_model_of_arrays(digits, truth, cli, tmp_path):
     """The test set of digits as files, in classes whose names are in another order."""
-    model = trained.load(digits)
+    model = trained_model.load(digits)
     test = make_data(model.asked.data, model.asked.arch, model.asked.seed).test
     for i, (pixels, label) in enumerate(zip(test.pixels, test.labels, strict=True)):
         (tmp_path / "x" / str(label)).mkdir(parents=True, exist_ok=True)

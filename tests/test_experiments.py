@@ -10,8 +10,9 @@ import torch
 import yaml
 from cells import composed
 
-from cnnbench import network, settings
-from cnnbench.compose import CONF
+from cnnbench.settings import parse
+from cnnbench.settings.compose import CONF
+from cnnbench.training import model
 
 FILES = sorted(Path(CONF, "experiment").glob("*.yaml"))
 ABLATIONS = [path for path in FILES if path.stem not in ("quickstart", "seeds", "tune", "devices")]
@@ -68,8 +69,8 @@ def test_every_cell_can_be_trained(path, channels, size):
             section, name = key.split(".")
             sections[section] = sections[section] | {name: value}
         with torch.device("meta"):
-            asked = settings.parse(plain | sections)
-            network.make(asked, (channels, size, size), 10, 64)
+            asked = parse(plain | sections)
+            model.make(asked, (channels, size, size), 10, 64)
 
 
 @names

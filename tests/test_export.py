@@ -14,11 +14,11 @@ import yaml
 from cells import VALUES, families, make
 from PIL import Image
 
-from cnnbench import trained
 from cnnbench.cli import main
-from cnnbench.data.prepare import Preparation
+from cnnbench.data.preprocessing import Preparation
 from cnnbench.errors import OpsError
-from cnnbench.export import formats, graph, verify
+from cnnbench.inference import trained_model
+from cnnbench.inference.export import formats, graph, verify
 
 pytest_plugins = ["finished_fixtures"]
 
@@ -99,7 +99,7 @@ def test_normalised_input(photos, exported, cli):
     (found,) = model.run(["logits"], {"images": ((pixels / 255 - mean) / std).astype(np.float32)})
     (expected,) = raw.run(["logits"], {"images": pixels})
     assert np.allclose(found, expected, atol=1e-4)
-    assert np.allclose(expected, trained.load(photos).logits(torch.from_numpy(pixels)), atol=1e-4)
+    assert np.allclose(expected, trained_model.load(photos).logits(torch.from_numpy(pixels)), atol=1e-4)
 
 
 def test_an_archive_of_torch_export(digits, exported):
@@ -109,7 +109,9 @@ def test_an_archive_of_torch_export(digits, exported):
     pixels = torch.randint(256, (11, 1, 8, 8), dtype=torch.uint8)
     for count in (1, 11):
         logits, _ = program.module()(pixels[:count])
-        torch.testing.assert_close(logits, trained.load(digits).logits(pixels[:count]), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(
+            logits, trained_model.load(digits).logits(pixels[:count]), atol=1e-4, rtol=1e-4
+        )
 
 
 def test_grey_pixels_for_a_model_of_three_channels():
@@ -234,8 +236,8 @@ def made(arch, ops=None, size=32, colours=3):
         classes=[str(k) for k in range(10)], size=size, colours=colours, channels=3, mean=[0.5] * colours,
         std=[0.3] * colours, centre=None,
     )  # fmt: skip
-    device = trained.CPU | {"threads": torch.get_num_threads()}
-    return trained.Trained(None, None, model.eval().requires_grad_(False), seen, device)
+    device = trained_model.CPU | {"threads": torch.get_num_threads()}
+    return trained_model.Trained(None, None, model.eval().requires_grad_(False), seen, device)
 
 
 def far(model, make_file):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from running import TINY, the_run
 
-from cnnbench.runs import Run
+from cnnbench.run_store.run import Run
 
 
 def test_json_adds_up(cli):

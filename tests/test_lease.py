@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from cnnbench import lease
-from cnnbench.attempt import attempt
 from cnnbench.errors import Superseded
-from cnnbench.runs import Run
+from cnnbench.run_store import lease
+from cnnbench.run_store.attempt import attempt
+from cnnbench.run_store.run import Run
 
 
 def a_run(name):

@@ -3,7 +3,7 @@
 import pytest
 
 from cnnbench.settings import Sweep
-from cnnbench.sweep.local import Machine, Place
+from cnnbench.sweeps.local import Machine, Place
 
 
 def machine(cores=8, gpus=(), jobs=None, per_gpu=1, runs=100, accelerated=None, processes=1):

@@ -6,12 +6,13 @@ from math import exp, log
 import pytest
 from made_runs import make_measurement, make_run
 
-from cnnbench.compare import command, files, words
-from cnnbench.compare.comparison import Options, compare
-from cnnbench.compare.figures import figure
-from cnnbench.compare.page import page
-from cnnbench.compare.records import read, record
-from cnnbench.compare.terminal import constant
+from cnnbench.comparison import filter
+from cnnbench.comparison.comparison import Options, compare
+from cnnbench.comparison.metrics import figure
+from cnnbench.comparison.records import read, record
+from cnnbench.comparison.report import files, wording
+from cnnbench.comparison.report.page import page
+from cnnbench.comparison.report.terminal import constant
 from cnnbench.errors import InputError
 
 OUT_OF_MEMORY = {"error": {"type": "OutOfMemory", "message": "batch_sizes=64: out of memory in training"}}
@@ -191,7 +192,7 @@ class TestRatios:
         assert effect.size.low == pytest.approx(exp(mean - 4.302653 * error), rel=1e-5)
         assert effect.size.high == pytest.approx(exp(mean + 4.302653 * error), rel=1e-5)
         inner = next(e for e in found.effects if e.axis == "backend" and e.family == "resnet")
-        assert words.sentence(inner, found.metric).startswith("the same in each pair: ×0.50, 2 pairs")
+        assert wording.sentence(inner, found.metric).startswith("the same in each pair: ×0.50, 2 pairs")
         assert "backend=compile against eager, latency p50 ms: " in files.to_markdown(found)
 
     def test_lower_is_said_of_a_ratio_below_one(self, measure):
@@ -203,10 +204,10 @@ class TestRatios:
         found = compare(cells)
         effect = next(e for e in found.effects if e.axis == "backend" and e.families == 3)
         assert effect.shown
-        assert words.verdict(effect, found.metric) == "lower"
+        assert wording.verdict(effect, found.metric) == "lower"
         speed = compare(cells, Options(metric="time/inference_images_per_s"))
         effect = next(e for e in speed.effects if e.axis == "backend" and e.families == 3)
-        assert words.verdict(effect, speed.metric) == "higher"
+        assert wording.verdict(effect, speed.metric) == "higher"
         assert effect.size.mean == pytest.approx(1 / 0.51, rel=1e-3)
 
     def test_two_repeats_that_hardly_agree_are_still_a_number(self, measure):
@@ -261,7 +262,7 @@ class TestWhatIsAskedFor:
             measure(arch=arch, ms=2.0, backend="compile", threads=2)
             measure(arch=arch, ms=3.0, asked={"batch_sizes": [1, 8]})
         key, _, value = condition.partition("=")
-        found = compare(command._chosen(read([tmp_path]), [(key, value)]))
+        found = compare(filter.chosen(read([tmp_path]), [(key, value)]))
         assert len(found.records) == runs
         names = [k for k in found.columns_of_figures if k.startswith("latency")]
         assert latency in [row.mean(name) for row in found.rows for name in names]

@@ -10,8 +10,8 @@ import torchvision
 from cells import ARCHS, SIZES, VALUES, asked, composed, families, make, row
 
 import cnnbench.models
-from cnnbench import macs
 from cnnbench.errors import InputError
+from cnnbench.models import complexity
 
 ROOT = Path(__file__).parent.parent
 CONF = ROOT / "conf" / "arch"
@@ -229,7 +229,7 @@ def test_logits(arch, size, channels):
 def test_small_stems_leave_a_map_to_the_deep_layers(family, size):
     """No convolution looks at a single pixel (but for those of squeeze-and-excitation), and maps shrink."""
     with torch.device("meta"):
-        layers = macs.layers(make(family, size=size)[0], (3, size, size))
+        layers = complexity.layers(make(family, size=size)[0], (3, size, size))
     sides = [x.output[1] for x in layers if x.kind == "Conv2d" and ".fc" not in x.name]
     assert 1 < min(sides) <= max(8, size // 2)
 
@@ -238,7 +238,7 @@ def test_small_stems_leave_a_map_to_the_deep_layers(family, size):
 @pytest.mark.parametrize("size", [8, 28, 32, 64])
 def test_small_heads_copy_no_pixels(arch, size):
     with torch.device("meta"):
-        layers = {x.name: x for x in macs.layers(make(arch, size=size)[0], (3, size, size))}
+        layers = {x.name: x for x in complexity.layers(make(arch, size=size)[0], (3, size, size))}
     features = [x for x in layers.values() if x.name.startswith("features")][-1]
     assert layers["avgpool"].output == features.output
 
@@ -330,7 +330,7 @@ def test_layers_add_up_to_the_model(family):
     for ops in ({}, {"pool": "blur"}) if family != "mlp" else ({},):
         with torch.device("meta"):
             model, facts = make(family, ops=ops)
-            layers = macs.layers(model, (3, 32, 32))
+            layers = complexity.layers(model, (3, 32, 32))
         assert sum(layer.macs for layer in layers) == facts["macs"]
         assert sum(layer.params for layer in layers) == facts["params"]
 
@@ -346,8 +346,8 @@ def test_counting_leaves_the_model_as_it_was(family):
     model, _ = make(family, width=0.25)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     model.eval()
-    macs.forward(model, (3, 32, 32), 4, "meta", training=True)
-    macs.macs(model, (3, 32, 32), 10)
+    complexity.forward(model, (3, 32, 32), 4, "meta", training=True)
+    complexity.macs(model, (3, 32, 32), 10)
     assert not any(m.training for m in model.modules())
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
 
@@ -355,9 +355,9 @@ def test_counting_leaves_the_model_as_it_was(family):
 def test_a_model_that_cannot_take_the_images():
     model = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 9), torch.nn.Flatten(), torch.nn.LazyLinear(3))
     with pytest.raises(InputError, match="cannot take images of 1x8x8"):
-        macs.macs(torch.nn.Sequential(model[0]), (1, 8, 8), 3)
+        complexity.macs(torch.nn.Sequential(model[0]), (1, 8, 8), 3)
     with pytest.raises(InputError, match=r"expected \(1, 3\) logits"):
-        macs.macs(torch.nn.Flatten(), (1, 8, 8), 3)
+        complexity.macs(torch.nn.Flatten(), (1, 8, 8), 3)
 
 
 def test_every_architecture_says_where_it_comes_from():

@@ -9,11 +9,14 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.models._utils import _make_divisible
 
-from cnnbench import ops, settings
+from cnnbench import settings
 from cnnbench.errors import OpsError
-from cnnbench.models import geometry
-from cnnbench.ops import ACTS, NORMS, PADDINGS, Ops
-from cnnbench.pooling import POOLS
+from cnnbench.models import scaling
+from cnnbench.ops import norms
+from cnnbench.ops.activations import ACTS
+from cnnbench.ops.factory import PADDINGS, Ops
+from cnnbench.ops.norms import NORMS
+from cnnbench.ops.pooling import POOLS
 
 WINDOWS = [  # kernel, stride, padding, ceil_mode
     (2, 2, 0, False),
@@ -168,10 +171,10 @@ def test_frn_divides_by_the_root_mean_square_of_a_channel():
 def test_groups_are_the_most_up_to_32_that_leave_no_channel_alone():
     for channels in range(1, 513):
         allowed = [g for g in range(1, 33) if channels % g == 0 and channels // g > 1]
-        assert ops.groups(channels) == max(allowed, default=1)
-    assert [ops.groups(c) for c in (64, 128, 256, 512)] == [32] * 4
-    assert [ops.groups(c) for c in (1, 2, 3, 7, 31, 37, 509)] == [1] * 7
-    assert [ops.groups(c) for c in (16, 24, 32, 48, 62)] == [8, 12, 16, 24, 31]
+        assert norms.groups(channels) == max(allowed, default=1)
+    assert [norms.groups(c) for c in (64, 128, 256, 512)] == [32] * 4
+    assert [norms.groups(c) for c in (1, 2, 3, 7, 31, 37, 509)] == [1] * 7
+    assert [norms.groups(c) for c in (16, 24, 32, 48, 62)] == [8, 12, 16, 24, 31]
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -565,8 +568,8 @@ def test_a_residual_branch_can_start_at_zero(norm):
     [("auto", 64, True), ("auto", 65, False), ("small", 224, True), ("imagenet", 32, False)],
 )
 def test_stem(stem, size, small):
-    assert geometry.is_small(stem, size) == small
-    assert geometry.is_small("auto", 64, imagenet_from=64) is False
+    assert scaling.is_small(stem, size) == small
+    assert scaling.is_small("auto", 64, imagenet_from=64) is False
 
 
 @pytest.mark.parametrize("strides", [[2] * 5, [2, 2, 1, 2, 2], [1, 2, 1], [2, 1, 2, 2, 1], []])
@@ -580,32 +583,32 @@ def test_small_strides_keep_as_many_of_the_last_twos_as_fit(strides, shrink):
                 sides.append(shrink(sides[-1]))
             kept = places[len(places) - len(sides) + 1 :]
             want = [2 if i in kept else 1 for i in range(len(strides))]
-            assert geometry.small_strides(strides, size, smallest, shrink) == (want, sides[-1])
+            assert scaling.small_strides(strides, size, smallest, shrink) == (want, sides[-1])
 
 
 def test_small_strides_halve_upwards_unless_told():
-    assert geometry.small_strides([2, 2, 2], 9, 3) == ([1, 2, 2], 3)
+    assert scaling.small_strides([2, 2, 2], 9, 3) == ([1, 2, 2], 3)
 
 
 def test_widths():
     for by in (4, 8):
         for tenths in range(1, 3000):
             channels = tenths / 7
-            assert geometry.divisible(channels, by) == _make_divisible(channels, by)
-    assert geometry.divisible(37) == _make_divisible(37, 8) == 40
-    assert [geometry.scaled(c, w) for c, w in [(64, 1), (64, 0.25), (10, 0.26), (3, 0.2)]] == [64, 16, 3, 1]
+            assert scaling.divisible(channels, by) == _make_divisible(channels, by)
+    assert scaling.divisible(37) == _make_divisible(37, 8) == 40
+    assert [scaling.scaled(c, w) for c, w in [(64, 1), (64, 0.25), (10, 0.26), (3, 0.2)]] == [64, 16, 3, 1]
     with pytest.raises(ValueError, match="width=0\\.1"):
-        geometry.scaled(3, 0.1)
+        scaling.scaled(3, 0.1)
 
 
 def test_last_side_learns_nothing():
     features = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.BatchNorm2d(4))
     before = [value.clone() for value in features.state_dict().values()]
-    assert geometry.last_side(features, 3, 15, most=9) == 7
-    assert geometry.last_side(features, 3, 15, most=6) == 6
+    assert scaling.last_side(features, 3, 15, most=9) == 7
+    assert scaling.last_side(features, 3, 15, most=6) == 6
     close(list(features.state_dict().values()), before)
     assert features.training
     assert features[1].training
     with pytest.raises(OpsError, match="2 pixels") as error:
-        geometry.last_side(features, 3, 2, most=6)
+        scaling.last_side(features, 3, 2, most=6)
     assert error.value.reason == "small"

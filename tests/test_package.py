@@ -90,7 +90,7 @@ def test_an_installed_wheel_trains_from_any_folder(wheel, tmp_path):
     ]
     subprocess.run([home / "bin" / "cnnbench", *asked], cwd=elsewhere, check=True)
     where = subprocess.run(
-        [home / "bin" / "python", "-c", "import cnnbench.compose as c; print(c.CONF)"],
+        [home / "bin" / "python", "-c", "import cnnbench.settings.compose as c; print(c.CONF)"],
         cwd=elsewhere, check=True, capture_output=True, text=True,
     ).stdout  # fmt: skip
     assert where.startswith(str(site))

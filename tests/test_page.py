@@ -11,12 +11,12 @@ from made_runs import make_measurement, make_run
 from playwright.sync_api import sync_playwright
 from test_compare import HOSTILE
 
-from cnnbench.compare.comparison import Options, compare
-from cnnbench.compare.figures import figure
-from cnnbench.compare.page import page as render
-from cnnbench.compare.records import read
-from cnnbench.compare.words import sentence
-from cnnbench.runs import write_atomic
+from cnnbench.comparison.comparison import Options, compare
+from cnnbench.comparison.metrics import figure
+from cnnbench.comparison.records import read
+from cnnbench.comparison.report.page import page as render
+from cnnbench.comparison.report.wording import sentence
+from cnnbench.run_store.files import write_atomic
 
 pytestmark = pytest.mark.slow
 

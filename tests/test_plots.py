@@ -5,10 +5,10 @@ import itertools
 import pytest
 from made_runs import make_measurement, make_run
 
-from cnnbench.compare.comparison import Options, compare
-from cnnbench.compare.plots import measured, trained, write
-from cnnbench.compare.plots.style import logarithmic
-from cnnbench.compare.records import record
+from cnnbench.comparison.comparison import Options, compare
+from cnnbench.comparison.records import record
+from cnnbench.comparison.report.plots import measured, trained, write
+from cnnbench.comparison.report.plots.style import logarithmic
 
 pytest.importorskip("matplotlib")
 
@@ -101,7 +101,7 @@ def test_one_way_of_one_model(measure, tmp_path):
 
 
 def test_accuracy_over_each_latency(measure, tmp_path):
-    """A trained run has the latencies of its model; see `cnnbench.compare.measured`."""
+    """A trained run has the latencies of its model; see `cnnbench.comparison.measured`."""
     cells = [measure(arch, "eager", threads, 0) for arch in LATENCY for threads in (1, 2)]
     runs = [record(make_run(tmp_path / "trained", arch=arch)) for arch in LATENCY]
     found = drawn(trained.pictures(compare([*runs, *cells])))

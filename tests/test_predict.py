@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 from running import command
 
-from cnnbench import trained
-from cnnbench.parts import make_data
+from cnnbench.inference import trained_model
+from cnnbench.training.build import make_data
 
 pytest_plugins = ["finished_fixtures"]
 
@@ -46,7 +46,7 @@ def test_the_probabilities_are_those_of_the_evaluation(photos, cli, monkeypatch)
 
 
 def test_an_array_that_was_saved_as_a_file_is_the_same_image(digits, cli, tmp_path):
-    model = trained.load(digits)
+    model = trained_model.load(digits)
     test = make_data(model.asked.data, model.asked.arch, model.asked.seed).test
     expected = model.logits(test.pixels[:40]).softmax(1)
     for i, pixels in enumerate(test.pixels[:40]):

@@ -1,6 +1,6 @@
 """Selection on val, and stopping early."""
 
-from cnnbench.record import best_row, stops_early
+from cnnbench.training.recorder import best_row, stops_early
 
 
 def rows(*accuracies, losses=None):

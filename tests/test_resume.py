@@ -15,8 +15,8 @@ from sklearn.datasets import load_digits
 
 from cnnbench.cli import main
 from cnnbench.errors import Interrupted
-from cnnbench.record import Record, resumable
-from cnnbench.runs import Run
+from cnnbench.run_store.run import Run
+from cnnbench.training.recorder import Recorder, resumable
 
 RECIPE = [*TINY, "trainer.max_epochs=6", "data.limit=600", "data.batch_size=32"]
 FILES = ["data=imagefolder", "data.root=images", "data.size=16", "data.num_workers=2", "data.limit=null"]
@@ -72,7 +72,7 @@ def images(tmp_path):
 
 def interrupted_after(checkpoints: int, monkeypatch, arguments):
     """Train until so many checkpoints are written, then be interrupted."""
-    save, written = Record._save, []
+    save, written = Recorder._save, []
 
     def dying(self, trainer, *, best):
         save(self, trainer, best=best)
@@ -81,7 +81,7 @@ def interrupted_after(checkpoints: int, monkeypatch, arguments):
             raise Interrupted(signal.SIGTERM)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Record, "_save", dying)
+        patch.setattr(Recorder, "_save", dying)
         assert main(["train", *arguments]) == 128 + signal.SIGTERM
     assert Run(the_run("broken")).state == "interrupted"
 
@@ -110,7 +110,7 @@ def test_resumed_equals_undisturbed(variant, every_n_steps, monkeypatch, images)
 
 def test_an_interruption_waits_for_the_checkpoint(monkeypatch):
     """An epoch whose row is written is not trained again."""
-    save, written = Record._save, []
+    save, written = Recorder._save, []
 
     def told(self, trainer, *, best):
         written.append(trainer.global_step)
@@ -118,7 +118,7 @@ def test_an_interruption_waits_for_the_checkpoint(monkeypatch):
             os.kill(os.getpid(), signal.SIGTERM)
         save(self, trainer, best=best)
 
-    monkeypatch.setattr(Record, "_save", told)
+    monkeypatch.setattr(Recorder, "_save", told)
     assert main(["train", *RECIPE]) == 128 + signal.SIGTERM
     run = Run(the_run())
     assert run.state == "interrupted"

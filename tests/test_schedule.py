@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from cnnbench import schedule
+from cnnbench.training import schedule
 
 
 def rates(make, steps, **options):

@@ -11,8 +11,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from running import TINY, command, epochs, kill_when, runs
 
 from cnnbench.errors import InputError
-from cnnbench.runs import find
-from cnnbench.sweep.search import space
+from cnnbench.run_store.find import find
+from cnnbench.sweeps.optuna_search import space
 
 SEARCH = ["-m", "hydra/sweeper=optuna", *TINY, "name=o", "device.threads=1"]
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from running import command
 
-from cnnbench.runs import Run
+from cnnbench.run_store.run import Run
 
 
 def left():

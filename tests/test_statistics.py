@@ -10,7 +10,7 @@ import pytest
 from made_runs import make_run
 from scipy import stats
 
-from cnnbench.compare.statistics import estimate, holm
+from cnnbench.comparison.statistics import estimate, holm
 
 VALUES = [0.91, 0.93, 0.9, 0.95, 0.92]
 

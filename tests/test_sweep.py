@@ -14,8 +14,8 @@ from PIL import Image
 from running import TINY, command, epochs, kill_when, runs
 from test_resume import assert_same
 
-from cnnbench.data import folder as folders
-from cnnbench.runs import find
+from cnnbench.data import image_folder as folders
+from cnnbench.run_store.find import find
 
 LONG = [*TINY, "data.limit=600", "trainer.max_epochs=12", "device.threads=1", "name=s"]
 

@@ -12,7 +12,8 @@ import pytest
 from running import command
 from test_resume import assert_same
 
-from cnnbench.runs import DONE, find
+from cnnbench.run_store.find import find
+from cnnbench.run_store.run import DONE
 
 EPOCHS, JOBS, KILLS = 30, 2, 30
 ASKED = [

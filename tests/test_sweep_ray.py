@@ -13,7 +13,8 @@ from running import TINY, command, epochs, kill_when, runs
 from test_resume import assert_same
 from test_sweep import gone, states, trained
 
-from cnnbench.runs import Run, find
+from cnnbench.run_store.find import find
+from cnnbench.run_store.run import Run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

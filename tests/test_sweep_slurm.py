@@ -14,7 +14,8 @@ from slurm_cluster import cluster
 from test_resume import assert_same
 from test_sweep import states, trained
 
-from cnnbench.runs import Run, find
+from cnnbench.run_store.find import find
+from cnnbench.run_store.run import Run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -15,10 +15,11 @@ import wandb_server
 from wandb_logged import EPOCHS, TINY, folder_of, runs
 from wandb_server import KEY
 
-from cnnbench import lease, upload, wandb_process
-from cnnbench.compare.plain import url
-from cnnbench.compare.records import record
-from cnnbench.runs import find
+from cnnbench.comparison.records import record
+from cnnbench.comparison.report.plain import url
+from cnnbench.run_store import lease
+from cnnbench.run_store.find import find
+from cnnbench.wandb_sync import cli_process, upload
 
 pytest_plugins = ["wandb_fixtures"]
 pytestmark = pytest.mark.usefixtures("nobody")
@@ -215,7 +216,7 @@ def test_a_server_out_of_reach_ends_it_at_once(outputs, cli, monkeypatch):
 def test_a_server_that_goes_away_costs_what_was_not_sent(outputs, server, cli, monkeypatch):
     """It is given up, long before W&B's own client would."""
     monkeypatch.setattr(upload, "BATCH", 2)
-    for name in wandb_process.RETRIES:
+    for name in cli_process.RETRIES:
         monkeypatch.setenv(name, "1")
     real = upload.Upload._send
 

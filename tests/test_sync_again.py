@@ -16,8 +16,10 @@ from filelock import SoftFileLease
 from wandb_logged import EPOCHS, TINY, folder_of, runs
 from wandb_server import Handler
 
-from cnnbench import lease, sync, upload, wandb_file
-from cnnbench.runs import find
+from cnnbench.commands import sync
+from cnnbench.run_store import lease
+from cnnbench.run_store.find import find
+from cnnbench.wandb_sync import offline_file, upload
 
 pytest_plugins = ["wandb_fixtures"]
 pytestmark = pytest.mark.usefixtures("nobody")
@@ -102,20 +104,20 @@ def test_a_file_is_written_anew_as_it_was(outputs, tmp_path):
     from wandb.proto.wandb_internal_pb2 import Record
 
     (one,) = upload.logged(runs()[0].path)
-    wandb_file.write_rest(one.file, tmp_path / "same", -1)
+    offline_file.write_rest(one.file, tmp_path / "same", -1)
     assert (tmp_path / "same").read_bytes() == one.file.read_bytes()
-    wandb_file.write_rest(one.file, tmp_path / "rest", 0)
-    assert wandb_file.content(tmp_path / "rest").steps == list(range(1, EPOCHS + 1))
+    offline_file.write_rest(one.file, tmp_path / "rest", 0)
+    assert offline_file.content(tmp_path / "rest").steps == list(range(1, EPOCHS + 1))
     for size in (10, 32_740, 32_747, 32_748, 32_754, 32_755, 65_530, 200_000):
-        data = wandb_file.OPENING
+        data = offline_file.OPENING
         for step in range(4):
             record = Record()
             record.history.step.num = step
             item = record.history.item.add()
             item.key, item.value_json = "text", json.dumps("x" * (size + step))
-            data += wandb_file._chunks(record.SerializeToString(), len(data))
+            data += offline_file._chunks(record.SerializeToString(), len(data))
         (tmp_path / "big").write_bytes(data)
-        assert wandb_file.content(tmp_path / "big").steps == [0, 1, 2, 3]
+        assert offline_file.content(tmp_path / "big").steps == [0, 1, 2, 3]
 
 
 # --- files ---------------------------------------------------------------------------------------
@@ -289,7 +291,7 @@ def test_only_its_own_words(outputs, server, cli):
 
 
 def test_advice_of_wandbs_is_left_out():
-    from cnnbench.wandb_process import line
+    from cnnbench.wandb_sync.cli_process import line
 
     said = "Fatal error while uploading data. Some run data will not be synced, but it will still be written."
     assert line([f"{said} Use `wandb sync` at the end of the run to try uploading."]) == said

@@ -4,7 +4,7 @@ import pytest
 import torch
 from parts_of_a_batch import CASES, parts, trained
 
-from cnnbench.sync_batch_norm import SyncBatchNorm
+from cnnbench.training.sync_batch_norm import SyncBatchNorm
 
 TOLERANCE = {torch.float64: 1e-13, torch.float32: 2e-5, torch.bfloat16: 0.05}
 

@@ -10,7 +10,7 @@ from test_ddp import values
 from test_resume import final
 from test_sweep import states
 
-from cnnbench.runs import find
+from cnnbench.run_store.find import find
 from cnnbench.settings import Device
 
 EXACT = ["trainer.max_epochs=2", "logger=none", "device.threads=1", "device.precision=64-true"]

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from cnnbench.seeds import mix, seed_all
-from cnnbench.task import Classifier
+from cnnbench.training.classifier import Classifier
 
 
 def classifier(**options):

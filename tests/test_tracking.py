@@ -21,8 +21,8 @@ import yaml
 from wandb_server import KEY, serving
 
 from cnnbench.cli import main
-from cnnbench.compose import CONF
-from cnnbench.runs import find
+from cnnbench.run_store.find import find
+from cnnbench.settings.compose import CONF
 
 EPOCHS = 8
 TINY = ["data.limit=200", "data.limit_test=60", f"trainer.max_epochs={EPOCHS}"]

@@ -15,7 +15,7 @@ import yaml
 from cells import ARCHS, families
 from running import TINY, command, kill_when, the_run
 
-from cnnbench.runs import Run
+from cnnbench.run_store.run import Run
 
 SUMMARY = {
     *("params", "macs", "init", "epochs", "best/epoch", "best/val_acc", "best/val_loss"),

@@ -16,13 +16,13 @@ from finished_runs import SMALL, train
 from PIL import Image
 from running import command
 
-from cnnbench import trained
-from cnnbench.data.batches import decode, eval_transform
-from cnnbench.data.prepare import Preparation, grey
-from cnnbench.data.sets import IMAGENET
+from cnnbench.data.datasets import IMAGENET
+from cnnbench.data.preprocessing import Preparation, grey
+from cnnbench.data.transforms import decode, eval_transform
 from cnnbench.errors import InputError
-from cnnbench.named import finished
-from cnnbench.parts import make_data
+from cnnbench.inference import trained_model
+from cnnbench.run_store.finished import finished
+from cnnbench.training.build import make_data
 
 pytest_plugins = ["finished_fixtures"]
 
@@ -64,7 +64,7 @@ def test_a_checkpoint_says_what_its_model_was_trained_to_see(digits, photos):
 @pytest.mark.parametrize("name", ["digits", "photos"])
 def test_the_model_computes_what_the_test_of_its_training_did(name, request):
     run = request.getfixturevalue(name)
-    model = trained.load(run)
+    model = trained_model.load(run)
     assert not model.model.training
     data = make_data(model.asked.data, model.asked.arch, model.asked.seed)
     right = 0
@@ -84,7 +84,7 @@ def test_a_run_needs_nothing_but_its_folder(photos, copied):
     config["data"]["root"] = "/nowhere/at/all"
     (run.path / "config.yaml").write_text(yaml.safe_dump(config))
     shutil.rmtree(run.path / "train.log", ignore_errors=True)
-    there, here = trained.load(photos), trained.load(run)
+    there, here = trained_model.load(photos), trained_model.load(run)
     pixels = torch.randint(256, (5, 3, 16, 16), dtype=torch.uint8)
     assert torch.equal(there.logits(pixels), here.logits(pixels))
 
@@ -92,9 +92,9 @@ def test_a_run_needs_nothing_but_its_folder(photos, copied):
 @pytest.mark.parametrize("name", ["digits", "photos"])
 def test_a_run_of_before_asks_its_data_set(name, request, copied):
     run = copied(request.getfixturevalue(name))
-    expected = trained.load(run).preparation
+    expected = trained_model.load(run).preparation
     changed(run, lambda found: found.pop("ImageData"))
-    assert trained.load(run).preparation == expected
+    assert trained_model.load(run).preparation == expected
 
 
 def test_a_run_of_before_without_its_data_set(photos, copied):
@@ -103,7 +103,7 @@ def test_a_run_of_before_without_its_data_set(photos, copied):
     config["data"]["root"] = "/nowhere/at/all"
     (run.path / "config.yaml").write_text(yaml.safe_dump(config))
     with pytest.raises(InputError, match=r"before checkpoints carried class names .*/nowhere/at/all"):
-        trained.load(run)
+        trained_model.load(run)
 
 
 def test_a_run_of_before_downloads_nothing(digits, copied, tmp_path):
@@ -112,14 +112,14 @@ def test_a_run_of_before_downloads_nothing(digits, copied, tmp_path):
     config["data"] |= {"name": "mnist", "root": str(tmp_path / "nothing")}
     (run.path / "config.yaml").write_text(yaml.safe_dump(config))
     with pytest.raises(InputError, match="nothing is downloaded for this"):
-        trained.load(run)
+        trained_model.load(run)
     assert not (tmp_path / "nothing").exists()
 
 
 @pytest.mark.parametrize("precision", ["64-true", "bf16-mixed"])
 def test_precision_is_that_of_the_training(precision, tmp_path, cli):
     run = train(tmp_path, f"device.precision={precision}", "trainer.max_epochs=1", "data.limit=300", *SMALL)
-    model = trained.load(run)
+    model = trained_model.load(run)
     dtype = torch.float64 if precision == "64-true" else torch.float32
     assert next(model.model.parameters()).dtype == dtype
     saved = torch.load(run.checkpoints / "best.ckpt", weights_only=True)["state_dict"]
@@ -186,13 +186,13 @@ def test_a_strip_is_cut_before_it_is_resized():
 
 @pytest.mark.parametrize(
     "target",
-    ["os.system", "subprocess.call", "cnnbench.data.sets.shutil.rmtree", "cnnbench.child.Child", "torch.load",
+    ["os.system", "subprocess.call", "cnnbench.data.datasets.shutil.rmtree", "cnnbench.processes.forked.Child", "torch.load",
      "cnnbench.models.basic.torch.load", None],
 )  # fmt: skip
 def test_only_architectures_of_cnnbench_are_called(digits, copied, target):
     run = configured(copied(digits), _target_=target)
     with pytest.raises(InputError, match=r"no architecture of cnnbench.*--trust-code"):
-        trained.load(run)
+        trained_model.load(run)
 
 
 def test_a_module_of_ones_own_needs_to_be_trusted(digits, copied, tmp_path, cli):
@@ -218,10 +218,10 @@ def test_a_checkpoint_runs_no_code(digits, copied):
     run = copied(digits)
     torch.save({"state_dict": {"model.x": Touches()}}, run.checkpoints / "best.ckpt")
     with pytest.raises(InputError, match="could run code"):
-        trained.load(run)
+        trained_model.load(run)
     (run.checkpoints / "best.ckpt").write_bytes(pickle.dumps(Touches()))
     with pytest.raises(InputError, match="could run code"):
-        trained.load(run)
+        trained_model.load(run)
     assert not Path("ran").exists()
 
 

@@ -8,9 +8,9 @@ import torch
 import torchvision
 from running import TINY, the_run
 
-from cnnbench.data.module import ImageData
-from cnnbench.data.sets import IMAGENET
-from cnnbench.runs import Run
+from cnnbench.data.datamodule import ImageData
+from cnnbench.data.datasets import IMAGENET
+from cnnbench.run_store.run import Run
 
 RUN = ["data.limit=100", "data.limit_test=20", "trainer.max_epochs=1", "logger=none"]
 MOBILE = ["arch=mobilenet_v2", "arch.in_channels=3", *RUN]

@@ -6,7 +6,7 @@ from pathlib import Path
 import wandb
 import wandb_file
 
-from cnnbench.runs import find
+from cnnbench.run_store.find import find
 
 EPOCHS = 2
 TINY = [

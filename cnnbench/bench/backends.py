@@ -45,7 +45,7 @@ def check(settings: Bench, accelerator: str) -> None:
     Raises:
         InputError: it is not installed, or does not compute on this device.
     """
-    from cnnbench.device import check_compiler
+    from cnnbench.training.device import check_compiler
 
     backend = settings.backend
     missing = [name for name in PACKAGES.get(backend, ()) if not find_spec(name)]
@@ -64,7 +64,7 @@ def inference(spec: Spec) -> Loaded:
         return _exported(spec)
     import torch
 
-    from cnnbench.device import autocast, synchronise
+    from cnnbench.training.device import autocast, synchronise
 
     model = module(spec).eval()
 
@@ -86,8 +86,8 @@ def training(spec: Spec) -> Loaded:
     import torch
     from torch.nn import functional as F
 
-    from cnnbench.build import factory
-    from cnnbench.device import autocast, synchronise
+    from cnnbench.settings.instantiate import factory
+    from cnnbench.training.device import autocast, synchronise
 
     model = module(spec).train()
     # So small a rate that the weights, and with them the arithmetic, stay what they are.
@@ -125,11 +125,11 @@ def module(spec: Spec) -> nn.Module:
     """The model with its weights, where and how it is to compute."""
     import torch
 
-    from cnnbench import network
-    from cnnbench.device import DEVICE_TYPES, place, quiet_compiler
-    from cnnbench.ops import Ops
+    from cnnbench.ops.factory import Ops
+    from cnnbench.training import model as training_model
+    from cnnbench.training.device import DEVICE_TYPES, place, quiet_compiler
 
-    model = network.assemble(
+    model = training_model.assemble(
         spec.settings.arch, Ops(**spec.settings.resolved_ops()), spec.shape, spec.classes
     )
     model.load_state_dict(torch.load(spec.weights, weights_only=True))
@@ -151,7 +151,7 @@ def images(spec: Spec, batch: int, dtype: torch.dtype) -> torch.Tensor:
     """Noise, as normalised images would be: (N, C, H, W)."""
     import torch
 
-    from cnnbench.device import DEVICE_TYPES
+    from cnnbench.training.device import DEVICE_TYPES
 
     generator = torch.Generator().manual_seed(spec.settings.seed)
     some = torch.randn(batch, *spec.shape, generator=generator).to(dtype)
@@ -175,7 +175,7 @@ def export(model: nn.Module, shape: tuple[int, int, int], target: Path) -> None:
     """
     import torch
 
-    from cnnbench.export.formats import onnx_model, silent
+    from cnnbench.inference.export.formats import onnx_model, silent
 
     try:
         with silent():

@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional
 
 from cnnbench.bench.timing import Call
-from cnnbench.device import DEVICE_TYPES, MEMORY_FORMATS, MIXED, synchronise
+from cnnbench.training.device import DEVICE_TYPES, MEMORY_FORMATS, MIXED, synchronise
 
 WORK_S = 0.03
 """A product of matrices takes this long at least: smaller ones do not reach what the device can do."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cnnbench.bench import backends, memory
 from cnnbench.errors import InputError
-from cnnbench.process import cpu_cores
+from cnnbench.processes.cores import cpu_cores
 from cnnbench.settings import Bench
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from cnnbench.errors import InputError
-from cnnbench.process import CGROUP
+from cnnbench.processes.cores import CGROUP
 
 STATUS = Path("/proc/self/status")
 SHARE = 0.9

@@ -18,9 +18,9 @@ from torchvision.ops import StochasticDepth
 
 from cnnbench.bench import backends
 from cnnbench.bench.spec import TORCH, Spec
-from cnnbench.device import DEVICE_TYPES, PRECISIONS, autocast, available, check_compiler, resolve
 from cnnbench.errors import Finding, InputError
-from cnnbench.pooling import Stochastic
+from cnnbench.ops.pooling import Stochastic
+from cnnbench.training.device import DEVICE_TYPES, PRECISIONS, autocast, available, check_compiler, resolve
 
 IMAGES = 8
 REFERENCE = {"accelerator": "cpu", "precision": "64-true", "memory_format": "contiguous"}

@@ -63,7 +63,7 @@ def _prepare(spec: Spec) -> None:
     else:
         import torch
 
-        from cnnbench import network  # noqa: F401 - with what it imports
+        from cnnbench.training import model as training_model  # noqa: F401 - with what it imports
 
         torch.set_num_threads(int(spec.device["threads"]))
     if spec.device["accelerator"] == "cpu" and "memory" in spec.task:

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cnnbench import macs
+from cnnbench.models import complexity
 
 
-def traffic(model: nn.Module, shape: macs.Shape) -> tuple[int, int]:
+def traffic(model: nn.Module, shape: complexity.Shape) -> tuple[int, int]:
     """Numbers that pass between layers and memory if each layer reads its inputs and writes its output once.
 
     What a compiler fuses, or a cache keeps, passes less often: the true figure is lower.
@@ -28,14 +28,14 @@ def traffic(model: nn.Module, shape: macs.Shape) -> tuple[int, int]:
     hooks = [m.register_forward_hook(count) for m in leaves if not isinstance(m, nn.Identity)]
     try:
         try:
-            macs.forward(model, shape, 1, "meta")
+            complexity.forward(model, shape, 1, "meta")
         except Exception:  # an operation without a meta kernel
             moved = 0
-            macs.forward(model, shape, 1, "cpu")
+            complexity.forward(model, shape, 1, "cpu")
     finally:
         for hook in hooks:
             hook.remove()
-    return moved, macs.params(model)
+    return moved, complexity.params(model)
 
 
 def _tensors(value: Any) -> list[Tensor]:

@@ -14,23 +14,26 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
-from cnnbench import named, network, tracking, trained
-from cnnbench.attempt import attempt
 from cnnbench.bench import backends, machine, memory, roofline
 from cnnbench.bench.check import check_possible
-from cnnbench.bench.figures import figures
+from cnnbench.bench.launch import Killed, measure
 from cnnbench.bench.parity import parity
 from cnnbench.bench.probe import OUT_OF_MEMORY
-from cnnbench.bench.process import Killed, measure
 from cnnbench.bench.spec import TORCH, Spec
-from cnnbench.device import MEMORY_FORMATS, resolve
+from cnnbench.bench.summary import figures
+from cnnbench.console import console
 from cnnbench.errors import Finding, InputError
-from cnnbench.ops import Ops
-from cnnbench.process import log_file, quiet
-from cnnbench.runs import Run
+from cnnbench.inference import trained_model
+from cnnbench.ops.factory import Ops
+from cnnbench.processes.logs import log_file, quiet
+from cnnbench.run_store import finished
+from cnnbench.run_store.attempt import attempt
+from cnnbench.run_store.run import Run
 from cnnbench.seeds import seed_all
 from cnnbench.settings import Bench
-from cnnbench.ui import console
+from cnnbench.tracking import track
+from cnnbench.training import model as training_model
+from cnnbench.training.device import MEMORY_FORMATS, resolve
 
 log = logging.getLogger("cnnbench")
 
@@ -69,9 +72,9 @@ def bench(settings: Bench, run: Run, cores: int | None = None, rank: object = No
     with quiet():
         device = resolve(settings.device, None, cores, settings.arch.layout)
         check_possible(settings, device["accelerator"])
-        tracking.check(settings)
+        track.check(settings)
         about = machine.about(device["accelerator"], settings.backend)
-        model, shape, classes, facts = network.sketch(settings)
+        model, shape, classes, facts = training_model.sketch(settings)
         numbers, weights = roofline.traffic(model, shape)
         with (
             tempfile.TemporaryDirectory(prefix="cnnbench-") as folder,
@@ -83,7 +86,7 @@ def bench(settings: Bench, run: Run, cores: int | None = None, rank: object = No
                     run, _config(settings), device | about, afresh=settings.force, verb=settings.verb
                 ) as this,
                 log_file(run.path / "train.log"),
-                tracking.track(settings, run, this.status["repeats"], []) as tracker,
+                track.track(settings, run, this.status["repeats"], []) as tracker,
                 _progress(run.path.name) as said,
             ):
                 if settings.parity:
@@ -112,12 +115,12 @@ def _spec(
     """
     seed_all("init", settings.seed)
     if settings.of is not None:
-        here = trained.CPU | {"threads": device["threads"]}
-        model = trained.load(
-            named.finished(Path(settings.of).expanduser()), here, trust_code=settings.trust_code
+        here = trained_model.CPU | {"threads": device["threads"]}
+        model = trained_model.load(
+            finished.finished(Path(settings.of).expanduser()), here, trust_code=settings.trust_code
         ).model
     else:
-        model = network.assemble(settings.arch, Ops(**settings.resolved_ops()), shape, classes)
+        model = training_model.assemble(settings.arch, Ops(**settings.resolved_ops()), shape, classes)
     weights, exported = folder / "weights.pt", None
     torch.save(model.state_dict(), weights)
     if settings.backend not in TORCH or settings.parity:

@@ -10,11 +10,11 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from cnnbench import ui
+from cnnbench import console
 from cnnbench.bench import noise
 from cnnbench.bench.machine import RUNTIMES
-from cnnbench.family import family
-from cnnbench.runs import Run
+from cnnbench.models.family import family
+from cnnbench.run_store.run import Run
 
 PARITY = "relative error against float64 on the CPU"
 QUANTITIES = ("logits", "loss", "gradient")
@@ -39,18 +39,18 @@ def lines(run: Run) -> Iterator[tuple[str, str | Text]]:
         yield "latency", f"{p50:.3g} ms   (one image; p95 {p95:.3g}, p99 {p99:.3g} ms)"
     if "time/inference_images_per_s" in found:
         speed, batch = found["time/inference_images_per_s"], found["time/inference_batch"]
-        yield "inference", f"{ui.count(speed)} images/s   (batch {batch})"
+        yield "inference", f"{console.count(speed)} images/s   (batch {batch})"
     if "time/share_of_matmul" in found:
         yield "of the device", _ceilings(found)
     if "time/training_images_per_s" in found:
         speed, batch = found["time/training_images_per_s"], found["time/training_batch"]
-        yield "training", f"{ui.count(speed)} images/s   (batch {batch})"
+        yield "training", f"{console.count(speed)} images/s   (batch {batch})"
     if "memory/process_mb" in found:
         yield "memory", _memory(found)
     if "time/first_call_s" in found:
         yield (
             "start",
-            f"loaded in {ui.duration(found['time/load_s'])}, first call {found['time/first_call_s']:.2g} s",
+            f"loaded in {console.duration(found['time/load_s'])}, first call {found['time/first_call_s']:.2g} s",
         )
     if "tune/layout" in found:
         accelerator = run.status().get("device", {}).get("accelerator", "cpu")
@@ -73,7 +73,7 @@ def _way(run: Run) -> str:
 def _ceilings(found: Mapping[str, Any]) -> str:
     share, roof = found["time/share_of_matmul"], found["time/share_of_roofline"]
     return (
-        f"{100 * share:.0f} % of its matrix products ({ui.count(found['time/matmul_flops'])}FLOP/s), "
+        f"{100 * share:.0f} % of its matrix products ({console.count(found['time/matmul_flops'])}FLOP/s), "
         f"{100 * roof:.0f} % of its roofline ({found['roofline/bound']}-bound)"
     )
 

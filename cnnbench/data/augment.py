@@ -14,17 +14,19 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-class Part(NamedTuple):
+class BatchShard(NamedTuple):
     """Which images of a batch of `total` these are."""
 
     total: int
     mine: slice
 
 
-def random_crop(images: Tensor, padding: int, generator: torch.Generator, part: Part | None = None) -> Tensor:
+def random_crop(
+    images: Tensor, padding: int, generator: torch.Generator, part: BatchShard | None = None
+) -> Tensor:
     """Pad with zeros on every side, then cut out the original size at a random place."""
     _, _, h, w = images.shape
-    total, mine = part or Part(len(images), slice(None))
+    total, mine = part or BatchShard(len(images), slice(None))
     padded = F.pad(images, (padding,) * 4)
     windows = padded.unfold(2, h, 1).unfold(3, w, 1)  # (N, C, 2p+1, 2p+1, H, W), a view
     drawn = torch.randint(2 * padding + 1, (2, total), generator=generator, device=images.device)
@@ -32,19 +34,19 @@ def random_crop(images: Tensor, padding: int, generator: torch.Generator, part: 
     return windows[torch.arange(len(images), device=images.device), :, top, left]
 
 
-def random_flip(images: Tensor, generator: torch.Generator, part: Part | None = None) -> Tensor:
+def random_flip(images: Tensor, generator: torch.Generator, part: BatchShard | None = None) -> Tensor:
     """Mirror left and right, every second image on average."""
-    total, mine = part or Part(len(images), slice(None))
+    total, mine = part or BatchShard(len(images), slice(None))
     columns = torch.arange(images.shape[3], device=images.device)
     chosen = torch.rand((total, 1), generator=generator, device=images.device)[mine] < 0.5
     taken = torch.where(chosen, columns.flip(0), columns)  # (N, W): the column that each one is taken from
     return images.gather(3, taken[:, None, None].expand_as(images))
 
 
-def cutout(images: Tensor, side: int, generator: torch.Generator, part: Part | None = None) -> Tensor:
+def cutout(images: Tensor, side: int, generator: torch.Generator, part: BatchShard | None = None) -> Tensor:
     """Set a square around a random centre to 0, clipped at the border (arXiv:1708.04552)."""
     _, _, h, w = images.shape
-    total, mine = part or Part(len(images), slice(None))
+    total, mine = part or BatchShard(len(images), slice(None))
     y, x = (
         torch.arange(size, device=images.device)
         - torch.randint(size, (total, 1), generator=generator, device=images.device)[mine]

@@ -8,14 +8,13 @@ the same one.
 from __future__ import annotations
 
 import hashlib
+import math
 from fractions import Fraction
 
 import numpy as np
-from numpy.typing import NDArray
 
+from cnnbench.data.images import Images, Indices, Splits
 from cnnbench.errors import InputError
-
-Indices = NDArray[np.int64]
 
 TEST_FRACTION = Fraction(1, 5)
 """Share of a set without a test set of its own that becomes its fixed test set."""
@@ -92,3 +91,37 @@ def digest(*parts: Indices) -> str:
     for part in parts:
         digest.update(np.ascontiguousarray(part, dtype="<i8").tobytes() + b"/")
     return digest.hexdigest()
+
+
+def split(
+    name: str, parts: Splits, limit: int | None, limit_test: int | None, val_fraction: float, seed: int
+) -> tuple[Images, Images, Images, str]:
+    """Train, val and test from what a set has, and the split's digest; test depends on no seed."""
+    if "all" in parts:
+        whole = parts["all"]
+        check_enough(name, whole, 3, "train, val and test")
+        count = max(math.ceil(TEST_FRACTION * len(whole.labels)), len(np.unique(whole.labels)))
+        rest, aside = divide(whole.labels, count, 0, f"data={name}, its test set")
+        parts = {"train": whole[rest], "test": whole[aside]}
+    pool, test = parts["train"], parts["test"]
+    kept = subset(pool.labels, limit, seed, "data.limit")
+    for_test = subset(test.labels, limit_test, 0, "data.limit_test")
+    if "val" in parts:
+        return pool[kept], parts["val"], test[for_test], digest(kept, for_test)
+    check_enough(name, pool, 2, "train and val")
+    count = max(1, round(val_fraction * len(kept)))
+    limited = f" with data.limit={limit}" if limit else ""
+    rest, aside = divide(pool.labels[kept], count, seed, f"data.val_fraction={val_fraction}{limited}")
+    for_train, for_val = kept[rest], kept[aside]
+    return pool[for_train], pool[for_val], test[for_test], digest(for_train, for_val, for_test)
+
+
+def check_enough(name: str, images: Images, least: int, purpose: str) -> None:
+    """Whether a stratified split can give each of its parts an image of each class that there is."""
+    classes, sizes = np.unique(images.labels, return_counts=True)
+    if sizes.min() < least:
+        fewest = images.classes[classes[sizes.argmin()]]
+        raise InputError(
+            f"data={name}: class {fewest} has {sizes.min()} of the images that are split into {purpose}; "
+            f"allowed: {least} or more"
+        )

@@ -2,7 +2,7 @@
 
 A factory, or a class, takes those of these that it names:
 
-    ops           makes its layers; see `cnnbench.ops`
+    ops           makes its layers; see `cnnbench.ops.factory`
     in_channels   C of the images that it will see
     num_classes   K
     image_size    H = W of the images

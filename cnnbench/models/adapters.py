@@ -12,7 +12,7 @@ from cnnbench.errors import InputError, suggest
 def torchvision(*, name: str, num_classes: int, in_channels: int, weights: str | None = None) -> nn.Module:
     """A classification model of torchvision, initialised by it; for colour images.
 
-    With `weights="imagenet"` it is made for them (`cnnbench.weights` loads them): the two that were trained
+    With `weights="imagenet"` it is made for them (`cnnbench.training.pretrained` loads them): the two that were trained
     in TensorFlow see what they saw there.
 
     Raises:

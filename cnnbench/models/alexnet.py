@@ -10,8 +10,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from cnnbench.models.geometry import Probability, Stem, Width, is_small, last_side, scaled, small_strides
-from cnnbench.ops import Ops
+from cnnbench.models.scaling import Probability, Stem, Width, is_small, last_side, scaled, small_strides
+from cnnbench.ops.factory import Ops
 
 
 class AlexNet(nn.Module):
@@ -22,7 +22,7 @@ class AlexNet(nn.Module):
 
     Raises:
         ValueError: `width` leaves no channels.
-        OpsError: see `cnnbench.ops`.
+        OpsError: see `cnnbench.ops.factory`.
     """
 
     def __init__(

@@ -7,8 +7,8 @@ from typing import Literal
 
 from torch import nn
 
-from cnnbench.models.geometry import Probability, Width, last_side, scaled
-from cnnbench.ops import Ops
+from cnnbench.models.scaling import Probability, Width, last_side, scaled
+from cnnbench.ops.factory import Ops
 
 
 def basic(
@@ -43,7 +43,7 @@ def basic(
 
     Raises:
         ValueError: more blocks than the image can be halved, an even kernel, or sizes below 1.
-        OpsError: see `cnnbench.ops`.
+        OpsError: see `cnnbench.ops.factory`.
     """
     if not 1 <= blocks <= image_size.bit_length() - 1:
         raise ValueError(

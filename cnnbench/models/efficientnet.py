@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import StochasticDepth
 
-from cnnbench.models.geometry import Probability, Stem, Width, divisible, is_small, small_strides
 from cnnbench.models.mobilenet_v2 import conv_norm_act
-from cnnbench.ops import Ops
+from cnnbench.models.scaling import Probability, Stem, Width, divisible, is_small, small_strides
+from cnnbench.ops.factory import Ops
 
 Coefficient = Annotated[float, Field(strict=True, gt=0, le=10)]
 Positive = Annotated[float, Field(strict=True, gt=0, le=1)]
@@ -95,10 +95,10 @@ class EfficientNet(nn.Module):
         stochastic_depth: probability of dropping a block; it grows from 0, and would reach this after the
             last.
         bn_eps, bn_momentum: of batch norm.
-        stem: see `cnnbench.models.geometry`.
+        stem: see `cnnbench.models.scaling`.
 
     Raises:
-        OpsError: see `cnnbench.ops`.
+        OpsError: see `cnnbench.ops.factory`.
     """
 
     def __init__(

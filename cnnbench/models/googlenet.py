@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cnnbench.models.geometry import Probability, Stem, Width, is_small, scaled, small_strides
-from cnnbench.models.inception import BasicConv, from_imagenet_normalisation, transforms_input
-from cnnbench.ops import Ops
+from cnnbench.models.inception_blocks import BasicConv, from_imagenet_normalisation, transforms_input
+from cnnbench.models.scaling import Probability, Stem, Width, is_small, scaled, small_strides
+from cnnbench.ops.factory import Ops
 
 BLOCKS = {
     "3a": (64, 96, 128, 16, 32, 32),
@@ -89,7 +89,7 @@ class GoogLeNet(nn.Module):
 
     Raises:
         ValueError: `width` leaves no channels, or `transform_input` on grey images.
-        OpsError: see `cnnbench.ops`.
+        OpsError: see `cnnbench.ops.factory`.
     """
 
     aux_weight = 0.3

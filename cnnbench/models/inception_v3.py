@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cnnbench.models.geometry import Probability, Stem, Width, is_small, scaled, small_strides
-from cnnbench.models.inception import BasicConv, Mixed, from_imagenet_normalisation, transforms_input
-from cnnbench.ops import Ops
+from cnnbench.models.inception_blocks import BasicConv, Mixed, from_imagenet_normalisation, transforms_input
+from cnnbench.models.scaling import Probability, Stem, Width, is_small, scaled, small_strides
+from cnnbench.ops.factory import Ops
 
 A = (  # figure 5: 5x5 as two 3x3
     "branch1x1 64 1x1",
@@ -66,7 +66,7 @@ class InceptionV3(nn.Module):
 
     Raises:
         ValueError: `width` leaves no channels, or `transform_input` on grey images.
-        OpsError: see `cnnbench.ops`.
+        OpsError: see `cnnbench.ops.factory`.
     """
 
     aux_weight = 0.4

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from cnnbench.models.geometry import Probability, Width
-from cnnbench.ops import Ops
+from cnnbench.models.scaling import Probability, Width
+from cnnbench.ops.factory import Ops
 
 
 def mlp(

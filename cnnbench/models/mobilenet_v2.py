@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cnnbench.models.geometry import Probability, Stem, Width, divisible, is_small, small_strides
-from cnnbench.ops import Ops
+from cnnbench.models.scaling import Probability, Stem, Width, divisible, is_small, small_strides
+from cnnbench.ops.factory import Ops
 
 STAGES = (
     (1, 16, 1, 1),
@@ -66,7 +66,7 @@ class MobileNetV2(nn.Module):
     Images up to 64 pixels are halved less often. Channels are multiples of 8.
 
     Raises:
-        OpsError: see `cnnbench.ops`.
+        OpsError: see `cnnbench.ops.factory`.
     """
 
     def __init__(

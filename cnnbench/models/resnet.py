@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from torch import nn
 
-from cnnbench.models.geometry import Probability, Stem, Width, is_small, scaled, small_strides
-from cnnbench.models.residual import BasicBlock, Bottleneck, ResNet, projection
-from cnnbench.ops import Ops
+from cnnbench.models.resnet_blocks import BasicBlock, Bottleneck, ResNet, projection
+from cnnbench.models.scaling import Probability, Stem, Width, is_small, scaled, small_strides
+from cnnbench.ops.factory import Ops
 
 BLOCKS: dict[int, tuple[type[BasicBlock | Bottleneck], list[int]]] = {
     18: (BasicBlock, [2, 2, 2, 2]),
@@ -36,7 +36,7 @@ def resnet(
 
     Raises:
         ValueError: another depth, or `width` leaves no channels.
-        OpsError: see `cnnbench.ops`.
+        OpsError: see `cnnbench.ops.factory`.
     """
     if depth not in BLOCKS:
         raise ValueError(f"depth={depth}: allowed: {', '.join(map(str, BLOCKS))}")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cnnbench.models.geometry import Probability, Width, scaled
-from cnnbench.models.residual import BasicBlock, ResNet
-from cnnbench.ops import Ops
+from cnnbench.models.resnet_blocks import BasicBlock, ResNet
+from cnnbench.models.scaling import Probability, Width, scaled
+from cnnbench.ops.factory import Ops
 
 
 class PaddedShortcut(nn.Module):
@@ -37,7 +37,7 @@ def cifar_resnet(
 
     Raises:
         ValueError: another depth, or `width` leaves no channels.
-        OpsError: see `cnnbench.ops`.
+        OpsError: see `cnnbench.ops.factory`.
     """
     return _cifar(
         ops, in_channels, num_classes, depth, width, PaddedShortcut,

@@ -8,8 +8,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from cnnbench.models.geometry import Probability, Stem, Width, is_small, last_side, scaled, small_strides
-from cnnbench.ops import Ops
+from cnnbench.models.scaling import Probability, Stem, Width, is_small, last_side, scaled, small_strides
+from cnnbench.ops.factory import Ops
 
 CONVOLUTIONS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 """Convolutions in each of the five stages, by depth (table 1, columns A, B, D, E)."""
@@ -26,7 +26,7 @@ class VGG(nn.Module):
 
     Raises:
         ValueError: another depth than 11, 13, 16 or 19, or `width` leaves no channels.
-        OpsError: see `cnnbench.ops`.
+        OpsError: see `cnnbench.ops.factory`.
     """
 
     def __init__(

@@ -5,6 +5,17 @@ a wrong one is named before anything is loaded or written. A field marked `Free`
 the result (where data lies, how many worker processes) and is left out of the run's identity.
 """
 
+from cnnbench.settings.base import (
+    Component,
+    Count,
+    NonNegative,
+    Rate,
+    Section,
+    Seed,
+    is_place,
+    options,
+    shown,
+)
 from cnnbench.settings.bench import Bench
 from cnnbench.settings.data import Data
 from cnnbench.settings.device import Device
@@ -12,12 +23,12 @@ from cnnbench.settings.logger import WandbLogger
 from cnnbench.settings.model import Act, Arch, Layout, Native, Norm, Ops, Padding, Pool
 from cnnbench.settings.parse import parse, plain
 from cnnbench.settings.run import Settings, Sweep
-from cnnbench.settings.section import Count, NonNegative, Part, Rate, Section, Seed, is_place, options, shown
 
 __all__ = [
     "Act",
     "Arch",
     "Bench",
+    "Component",
     "Count",
     "Data",
     "Device",
@@ -27,7 +38,6 @@ __all__ = [
     "Norm",
     "Ops",
     "Padding",
-    "Part",
     "Pool",
     "Rate",
     "Section",

@@ -8,9 +8,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import field_validator, model_validator
 
-from cnnbench.runs import Run
+from cnnbench.run_store.run import Run
+from cnnbench.settings.base import Count, Free, Place, Rate, shown
 from cnnbench.settings.run import Settings
-from cnnbench.settings.section import Count, Free, Place, Rate, shown
 
 EXPORTED_PRECISIONS = {"onnxruntime": ("32-true",), "openvino": ("32-true", "bf16-mixed")}
 """Of the backends that run an exported model."""

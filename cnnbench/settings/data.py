@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from cnnbench.settings.section import Count, Free, Name, NonNegative, Place, Rate, Section, Seed
+from cnnbench.settings.base import Count, Free, Name, NonNegative, Place, Rate, Section, Seed
 
 
 class Augment(Section):

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from cnnbench.errors import InputError
-from cnnbench.settings.section import Count, Name, Section
+from cnnbench.settings.base import Count, Name, Section
 
 SHORT_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed", "fp64": "64-true"}
 """What people write, and what Lightning calls it."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import Discriminator, Tag, field_validator
 
-from cnnbench import wandb_run
-from cnnbench.settings.section import NonNegative, Part, Rate, Section
+from cnnbench.settings import logger
+from cnnbench.settings.base import Component, NonNegative, Rate, Section
 
 
 class WandbLogger(Section):
@@ -25,19 +26,30 @@ class WandbLogger(Section):
     @field_validator("project", "entity")
     @classmethod
     def _taken_by_wandb(cls, value: str | None) -> str | None:
-        if value is not None and (why := wandb_run.bad_name(value)):
+        if value is not None and (why := logger.bad_name(value)):
             raise ValueError(why)
         return value
 
     @field_validator("tags")
     @classmethod
     def _short_enough(cls, value: list[str]) -> list[str]:
-        if not all(1 <= len(tag) <= wandb_run.TAG_LENGTH for tag in value):
-            raise ValueError(f"allowed: tags of 1 to {wandb_run.TAG_LENGTH} characters")
+        if not all(1 <= len(tag) <= logger.TAG_LENGTH for tag in value):
+            raise ValueError(f"allowed: tags of 1 to {logger.TAG_LENGTH} characters")
         return value
 
 
 AnyLogger = Annotated[
-    Annotated[WandbLogger, Tag("wandb")] | Annotated[Part, Tag("lightning")],
+    Annotated[WandbLogger, Tag("wandb")] | Annotated[Component, Tag("lightning")],
     Discriminator(lambda value: "wandb" if value.get("name") == "wandb" else "lightning"),
 ]
+
+
+TAG_LENGTH = 64
+"""Letters that W&B allows a tag to have."""
+
+
+def bad_name(value: str) -> str:
+    """What W&B has against the name of a project, a user or a team; empty if nothing."""
+    if 1 <= len(value) <= 128 and not re.search(r"[/\\#?%:]|^\s|\s$", value):
+        return ""
+    return "allowed: 1 to 128 characters, none of / \\ # ? % :, no space at its ends"

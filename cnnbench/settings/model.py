@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from cnnbench.settings.section import Part, Place, Section
+from cnnbench.settings.base import Component, Place, Section
 
 Norm = Literal["native", "batch", "group", "layer", "instance", "frn", "none"]
 Act = Literal["native", "relu", "leaky_relu", "prelu", "gelu", "silu", "relu6", "tanh", "sigmoid", "identity"]
@@ -15,7 +15,7 @@ Padding = Literal["native", "zeros", "same", "valid", "reflect", "replicate", "c
 
 
 class Ops(Section):
-    """`ops`: the ablation axes; what a value means is said in `cnnbench.ops`."""
+    """`ops`: the ablation axes; what a value means is said in `cnnbench.ops.factory`."""
 
     norm: Norm
     act: Act
@@ -46,7 +46,7 @@ class Layout(Section):
     mps: MemoryFormat | None = None
 
 
-class Arch(Part):
+class Arch(Component):
     """`arch`: a factory of `cnnbench.models`, or one of the user's own."""
 
     in_channels: Literal[1, 3] | None = None

@@ -11,11 +11,11 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
 from cnnbench.errors import InputError, OpsError, suggest
-from cnnbench.runs import Run
+from cnnbench.run_store.run import Run
+from cnnbench.settings.base import is_place, shown
 from cnnbench.settings.bench import Bench
 from cnnbench.settings.model import Ops
 from cnnbench.settings.run import Settings
-from cnnbench.settings.section import is_place, shown
 
 
 def plain(config: DictConfig) -> Any:
@@ -86,7 +86,7 @@ def _with_classes(plain: dict[str, Any]) -> dict[str, Any]:
 @cache
 def _count_classes(root: Path, here: Path, changed: tuple[int, ...]) -> int:
     """Every file is looked at: once for all runs of a sweep, and again where a class was added."""
-    from cnnbench.data.folder import scan
+    from cnnbench.data.image_folder import scan
 
     return len(next(iter(scan(root).values())).classes)
 

@@ -6,18 +6,18 @@ from typing import Annotated
 
 from pydantic import Field
 
-from cnnbench.settings.section import Count, Fraction, Free, Part, Rate, Section
+from cnnbench.settings.base import Component, Count, Fraction, Free, Rate, Section
 
 
-class Optimizer(Part):
+class Optimizer(Component):
     """`optimizer`: a `torch.optim` class and its arguments."""
 
     lr: Rate
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
 
 
-class Scheduler(Part):
-    """`scheduler`: a factory of `cnnbench.schedule`, or one of the user's own."""
+class Scheduler(Component):
+    """`scheduler`: a factory of `cnnbench.training.schedule`, or one of the user's own."""
 
     warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
 

@@ -6,13 +6,13 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from cnnbench.runs import Run
+from cnnbench.run_store.run import Run
+from cnnbench.settings.base import Count, Free, Name, NonNegative, Place, Section, Seed
 from cnnbench.settings.data import Data
 from cnnbench.settings.device import Device
 from cnnbench.settings.logger import AnyLogger
 from cnnbench.settings.model import Arch, Ops
 from cnnbench.settings.recipe import Optimizer, Scheduler, Trainer
-from cnnbench.settings.section import Count, Free, Name, NonNegative, Place, Section, Seed
 
 
 class Sweep(Section):
@@ -29,7 +29,7 @@ class Settings(Section):
     """Everything that one run is asked for: `conf/train.yaml`."""
 
     verb: ClassVar[str] = "train"
-    work: ClassVar[str] = "cnnbench.fit:fit"
+    work: ClassVar[str] = "cnnbench.training.fit:fit"
     """What carries it out: called with the settings, the run, the cores that it may use, and the rank."""
 
     name: Annotated[Name, Free]

@@ -10,16 +10,9 @@ import torch
 from make_files import noise, write_image
 from torchvision.transforms import v2
 
-from cnnbench.data.batches import (
-    EpochOrder,
-    FileImages,
-    MemoryImages,
-    decode,
-    decode_all,
-    eval_transform,
-    loader,
-    train_transforms,
-)
+from cnnbench.data.loader import FileImages, MemoryImages, loader
+from cnnbench.data.sampler import EpochOrder
+from cnnbench.data.transforms import decode, decode_all, eval_transform, train_transforms
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")  # Python 3.12's fork
 POLICIES = ["randaugment", "trivialaugment"]

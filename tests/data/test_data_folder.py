@@ -13,8 +13,8 @@ import pytest
 from make_files import write, write_image
 from PIL import Image
 
-from cnnbench.data import folder
-from cnnbench.data.folder import check_images, fingerprint, open_rgb, scan
+from cnnbench.data import image_folder
+from cnnbench.data.image_folder import check_images, fingerprint, open_rgb, scan
 from cnnbench.errors import InputError
 
 GREY = (90, 90, 90)
@@ -168,7 +168,7 @@ def test_16_bit_grey_is_scaled(name, tmp_path):
     values = np.array([[0, 255, 256, 32768, 65535]], np.uint16)
     Image.fromarray(values).save(tmp_path / name)
     assert np.asarray(open_rgb(tmp_path / name, 8))[0].tolist() == [[v] * 3 for v in (0, 0, 1, 128, 255)]
-    assert folder._fault(tmp_path / name) == ""
+    assert image_folder._fault(tmp_path / name) == ""
 
 
 def test_16_bit_colour(tmp_path):
@@ -248,8 +248,8 @@ def test_files_are_checked_once(tmp_path, monkeypatch):
     make(tmp_path)
     paths = scan(tmp_path)["all"].paths
     looked_at = []
-    real = folder._fault
-    monkeypatch.setattr(folder, "_fault", lambda path: looked_at.append(path) or real(path))
+    real = image_folder._fault
+    monkeypatch.setattr(image_folder, "_fault", lambda path: looked_at.append(path) or real(path))
     check_images(tmp_path, paths)
     check_images(tmp_path, paths)
     assert sorted(looked_at) == sorted(paths)
@@ -261,7 +261,7 @@ def test_files_are_checked_once(tmp_path, monkeypatch):
 
 def test_in_threads_keeps_the_order():
     items = list(range(2500))
-    assert list(folder.in_threads(lambda i: i * i, items)) == [i * i for i in items]
+    assert list(image_folder.in_threads(lambda i: i * i, items)) == [i * i for i in items]
 
 
 # --- fingerprint --------------------------------------------------------------------------------
@@ -271,8 +271,8 @@ def test_in_threads_keeps_the_order():
 def reads(monkeypatch):
     """The files whose content is read."""
     seen = []
-    real = folder._digest
-    monkeypatch.setattr(folder, "_digest", lambda path: seen.append(path.name) or real(path))
+    real = image_folder._digest
+    monkeypatch.setattr(image_folder, "_digest", lambda path: seen.append(path.name) or real(path))
     return seen
 
 
@@ -409,5 +409,5 @@ def test_needs_no_torch():
     import subprocess
     import sys
 
-    code = "import sys; import cnnbench.data.folder; sys.exit('torch' in sys.modules)"
+    code = "import sys; import cnnbench.data.image_folder; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -11,9 +11,9 @@ from PIL import Image
 from torchvision.transforms.v2 import functional as tvf
 
 from cnnbench.data import augment as aug
-from cnnbench.data import sets
-from cnnbench.data.batches import EpochOrder
-from cnnbench.data.module import Augment, ImageData
+from cnnbench.data import datasets
+from cnnbench.data.datamodule import Augment, ImageData
+from cnnbench.data.sampler import EpochOrder
 from cnnbench.errors import InputError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")  # Python 3.12's fork
@@ -50,7 +50,7 @@ def batches(loader):
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_every_data_set_to_the_batch(name, tmp_path, monkeypatch):
-    monkeypatch.setattr(sets, "DEBIAN_FASHION_MNIST", tmp_path / "none")
+    monkeypatch.setattr(datasets, "DEBIAN_FASHION_MNIST", tmp_path / "none")
     made = MAKERS[name](tmp_path, monkeypatch)
     size = None if name in GREY + COLOUR else 24
     data = ImageData(name, tmp_path, seed=0, size=size, val_fraction=0.5, batch_size=4)

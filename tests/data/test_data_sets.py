@@ -23,9 +23,9 @@ from filelock import FileLock
 from make_files import MAKERS
 from torchvision import datasets as tv
 
-from cnnbench.data import sets
-from cnnbench.data.batches import decode
-from cnnbench.data.sets import DATASETS, load
+from cnnbench.data import datasets
+from cnnbench.data.datasets import DATASETS, load
+from cnnbench.data.transforms import decode
 from cnnbench.errors import InputError
 
 DOWNLOADED = sorted(set(DATASETS) - {"digits", "imagefolder", "synthetic"})
@@ -34,7 +34,7 @@ IN_MEMORY = ["mnist", "fashion_mnist", "kmnist", "emnist", "cifar10", "cifar100"
 
 @pytest.fixture(autouse=True)
 def no_debian(monkeypatch, tmp_path):
-    monkeypatch.setattr(sets, "DEBIAN_FASHION_MNIST", tmp_path / "debian")
+    monkeypatch.setattr(datasets, "DEBIAN_FASHION_MNIST", tmp_path / "debian")
 
 
 def refusal(name: str, root: Path) -> str:
@@ -170,7 +170,7 @@ def test_broken_file_of_debian_s_package(broken, tmp_path):
     reason="Debian's dataset-fashion-mnist is not here",
 )
 def test_real_debian_package(monkeypatch, tmp_path):
-    monkeypatch.setattr(sets, "DEBIAN_FASHION_MNIST", Path("/usr/share/datasets/fashion-mnist"))
+    monkeypatch.setattr(datasets, "DEBIAN_FASHION_MNIST", Path("/usr/share/datasets/fashion-mnist"))
     parts = load("fashion_mnist", tmp_path)
     assert [images.pixels.shape for images in parts.values()] == [(60000, 1, 28, 28), (10000, 1, 28, 28)]
     for images in parts.values():
@@ -490,11 +490,11 @@ def test_lock_that_a_killed_process_left(tmp_path):
 
 
 def test_synthetic():
-    parts = sets.synthetic(8, 3, 30, 6, seed=1)
+    parts = datasets.synthetic(8, 3, 30, 6, seed=1)
     assert parts["train"].pixels.shape == (30, 3, 8, 8)
     assert np.bincount(parts["train"].labels).tolist() == [10, 10, 10]
     assert np.bincount(parts["test"].labels).tolist() == [2, 2, 2]
-    again, other = sets.synthetic(8, 3, 30, 6, seed=1), sets.synthetic(8, 3, 30, 6, seed=2)
+    again, other = datasets.synthetic(8, 3, 30, 6, seed=1), datasets.synthetic(8, 3, 30, 6, seed=2)
     assert torch.equal(parts["test"].pixels, again["test"].pixels)
     assert not torch.equal(parts["test"].pixels, other["test"].pixels)
     # A class is a pattern: its images are nearer to each other's mean than to another class's

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from cnnbench.data.module import ImageData
+from cnnbench.data.datamodule import ImageData
 from cnnbench.data.split import digest, divide, subset
 from cnnbench.errors import InputError
 

@@ -1,0 +1,90 @@
+"""`cnnbench completion bash|zsh`: the script that a shell evaluates to complete verbs, groups and values.
+
+The script asks `cnnbench completion query LINE`, where LINE is the command up to the cursor; the
+configuration groups, their choices and the settings come from Hydra's own completion.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import get_args
+
+from omegaconf import DictConfig
+
+from cnnbench.cli import VERBS
+from cnnbench.errors import InputError, suggest
+from cnnbench.settings import Ops, compose
+
+BASH = r"""
+_cnnbench() {
+    local line="${COMP_LINE:0:COMP_POINT}" choices word
+    word="${line##*[[:space:]]}"
+    mapfile -t choices < <(cnnbench completion query "$line" 2>/dev/null)
+    COMPREPLY=("${choices[@]}")
+    # bash takes "=" as the start of a word: leave out what stands before it already
+    if [[ "$word" == *=* && "$COMP_WORDBREAKS" == *=* ]]; then
+        COMPREPLY=("${choices[@]#"${word%"${word##*=}"}"}")
+    fi
+    if [[ ${#COMPREPLY[@]} -eq 1 && "${COMPREPLY[0]}" != *[=.] ]]; then COMPREPLY[0]+=" "; fi
+}
+complete -o nospace -o default -F _cnnbench cnnbench
+"""
+
+ZSH = r"""
+(( $+functions[compdef] )) || { autoload -Uz compinit && compinit -u }
+_cnnbench() {
+    local -a choices open closed
+    choices=(${(f)"$(cnnbench completion query "${(j: :)words[1,CURRENT]}" 2>/dev/null)"})
+    if (( $#choices == 0 )); then _files; return; fi
+    open=(${(M)choices:#*[=.]}) closed=(${choices:#*[=.]})
+    compadd -S '' -- $open
+    compadd -- $closed
+}
+compdef _cnnbench cnnbench
+"""
+
+SCRIPTS = {"bash": BASH, "zsh": ZSH}
+
+
+def main(arguments: list[str]) -> int:
+    """Print a shell's script, or with `query LINE` the choices for the last word of LINE."""
+    match arguments:
+        case ["query", line]:
+            print("\n".join(choices(line)))
+        case [shell] if shell in SCRIPTS:
+            print(SCRIPTS[shell].strip())
+        case _:
+            given = arguments[0] if arguments else ""
+            raise InputError(f"cnnbench completion {given}: {suggest(given, SCRIPTS)}")
+    return 0
+
+
+def choices(line: str) -> list[str]:
+    """What the last word of `line` can become; nothing where a path is to be completed."""
+    words = line.split()
+    if line[-1:].isspace():
+        words.append("")
+    if len(words) <= 2:
+        return [verb for verb in VERBS if verb.startswith(words[-1] if len(words) == 2 else "")]
+    if words[1] in ("train", "inspect", "bench"):
+        axis, given, start = words[-1].partition("=")
+        if given and axis.startswith("ops.") and (field := Ops.model_fields.get(axis[4:])):
+            return [f"{axis}={value}" for value in get_args(field.annotation) if value.startswith(start)]
+        return _hydra("bench" if words[1] == "bench" else "train", " ".join(words[2:]))
+    if words[1] == "evaluate" and words[-1].startswith(("data", "device")):
+        return _hydra("train", words[-1])
+    return [shell for shell in SCRIPTS if words[1] == "completion" and shell.startswith(words[-1])]
+
+
+def _hydra(config_name: str, line: str) -> list[str]:
+    """Hydra's own completion, by way of the query that its shell scripts make."""
+    from contextlib import redirect_stdout
+    from io import StringIO
+
+    def never(config: DictConfig) -> None:
+        raise AssertionError("a query composes, it does not run")
+
+    os.environ["COMP_LINE"] = f"cnnbench {line}"
+    with redirect_stdout(StringIO()) as answer:
+        compose.run(never, config_name, ["-sc", "query=bash"])
+    return answer.getvalue().split()

@@ -1,0 +1,107 @@
+"""`cnnbench inspect arch=… data=…`: the model, layer by layer, without training it or reading images."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import DictConfig
+from rich import box
+from rich.table import Table
+
+from cnnbench import console
+from cnnbench.commands import inspect
+from cnnbench.errors import InputError
+from cnnbench.settings import Settings, compose, parse, plain
+
+HELP = """\
+usage: cnnbench inspect [--json] [GROUP=CHOICE …] [SETTING=VALUE …]
+
+Show the model that `cnnbench train` with the same groups and settings would train: of each layer the output
+shape, parameters and multiply-accumulates (MACs) of one image, and the totals. Nothing is trained, read or
+downloaded, arch.weights neither.
+
+  --json    one JSON object on standard output: params, macs, layers, …
+
+cnnbench train --help lists groups, choices and settings."""
+
+
+def main(arguments: list[str]) -> int:
+    """Print the model that the settings describe; with --json as one JSON object on standard output."""
+    if "--help" in arguments or "-h" in arguments:
+        print(HELP)
+        return 0
+    as_json = "--json" in arguments
+    rest = [word for word in arguments if word != "--json"]
+    if any(word in (*compose.MULTIRUN, "hydra.mode=MULTIRUN") for word in rest):
+        raise InputError("inspect shows one model; -m sweeps belong to `cnnbench train`")
+    problem: list[InputError] = []
+
+    def task(config: DictConfig) -> None:
+        try:
+            with console.console.status("building"):
+                found = describe(parse(plain(config)))
+        except InputError as error:
+            problem.append(error)
+            return
+        if as_json:
+            json.dump(found, sys.stdout, indent=1)
+            print()
+        else:
+            console.out.print(inspect.model_table(found))
+
+    compose.run(task, "train", rest)
+    if problem:
+        raise problem[0]
+    return 0
+
+
+def describe(settings: Settings) -> dict[str, Any]:
+    """The model's input, cost and layers, as plain values.
+
+    Raises:
+        InputError: whatever is wrong with the settings.
+    """
+    from cnnbench.models import complexity
+    from cnnbench.training import model as training_model
+
+    model, shape, classes, facts = training_model.sketch(settings)
+    return {
+        "arch": settings.arch.name,
+        "data": settings.data.name,
+        "input": list(shape),
+        "classes": classes,
+        "ops": settings.resolved_ops(),
+        **facts,
+        "layers": [
+            {"name": x.name, "kind": x.kind, "output": list(x.output), "params": x.params, "macs": x.macs}
+            for x in complexity.layers(model, shape)
+        ],
+    }
+
+
+def model_table(model: Mapping[str, Any]) -> Table:
+    """What `cnnbench inspect` found: a row a layer, and the totals."""
+    shape, ops = "x".join(map(str, model["input"])), model["ops"]
+    title = f"{model['arch']} on {model['data']}: {shape}, {model['classes']} classes"
+    caption = [" ".join(f"{axis}={value}" for axis, value in ops.items()), model.get("init", "")]
+    table = Table(
+        title=title,
+        caption="\n".join(filter(None, caption)) or None,
+        box=box.SIMPLE_HEAD,
+        show_footer=True,
+        title_justify="left",
+        caption_justify="left",
+    )
+    layers = model["layers"]
+    table.add_column("layer", f"{len(layers)} layers")
+    table.add_column("kind")
+    table.add_column("output", justify="right")
+    table.add_column("params", f"{model['params']:,}", justify="right")
+    table.add_column("MACs", f"{model['macs']:,}", justify="right")
+    for layer in layers:
+        cells = [f"{layer[key]:,}" if layer[key] else "" for key in ("params", "macs")]
+        table.add_row(layer["name"], layer["kind"], "x".join(map(str, layer["output"])) or "-", *cells)
+    return table

@@ -1,0 +1,122 @@
+"""Runs that differ in nothing but the seed are one configuration; the settings that differ are the axes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import inf
+from statistics import fmean
+
+from cnnbench.comparison.metrics import VAL, figure
+from cnnbench.comparison.records import Record
+from cnnbench.models.family import family
+
+
+@dataclass(frozen=True, eq=False)
+class Configuration:
+    """Runs that differ in nothing but the seed.
+
+    Attributes:
+        settings: what decides the result, flat, without the seed.
+        records: by seed.
+    """
+
+    settings: Mapping[str, str]
+    records: Sequence[Record]
+
+    @cached_property
+    def finished(self) -> list[Record]:
+        """The runs whose figures count."""
+        return [record for record in self.records if record.counts]
+
+    @property
+    def states(self) -> Counter[str]:
+        """How many runs are in which state."""
+        return Counter(record.state for record in self.records)
+
+    @property
+    def family(self) -> str:
+        """The family of the architecture: what its name begins with."""
+        return family(self.settings.get("arch.name", ""))
+
+    def values(self, key: str) -> list[float]:
+        """A figure of each finished run that has it."""
+        return [record.figures[key] for record in self.finished if key in record.figures]
+
+    def mean(self, key: str) -> float | None:
+        """A figure's mean over the finished runs."""
+        values = self.values(key)
+        return fmean(values) if values else None
+
+    def by_seed(self, key: str) -> dict[str, float]:
+        """A figure of each finished run that has it, by seed."""
+        return {record.seed: record.figures[key] for record in self.finished if key in record.figures}
+
+
+def pooled(records: Sequence[Record]) -> list[Configuration]:
+    """The configurations of runs, in the order of their first run."""
+    groups: dict[tuple[tuple[str, str], ...], list[Record]] = {}
+    for record in records:
+        groups.setdefault(tuple(sorted(record.settings.items())), []).append(record)
+    return [
+        Configuration(dict(settings), sorted(members, key=lambda record: (len(record.seed), record.seed)))
+        for settings, members in groups.items()
+    ]
+
+
+def tuned(
+    configurations: Sequence[Configuration], select: Sequence[str], order: str = VAL
+) -> list[Configuration]:
+    """Of the configurations that differ in nothing but `select`, the one with the best mean of `order`.
+
+    A value with which fewer seeds finished is worse than any with which more did.
+    """
+    cells: dict[tuple[tuple[str, str], ...], list[Configuration]] = {}
+    for one in configurations:
+        rest = tuple((key, value) for key, value in one.settings.items() if key not in select)
+        cells.setdefault(rest, []).append(one)
+
+    sign = 1 if figure(order).higher else -1
+
+    def quality(one: Configuration) -> tuple[int, float]:
+        mean = one.mean(order)
+        return len(one.finished), -inf if mean is None else sign * mean
+
+    return [max(cell, key=quality) for cell in cells.values()]
+
+
+def axes(configurations: Sequence[Configuration]) -> list[str]:
+    """The settings that differ, without those that follow from the name of their group's choice.
+
+    `ops` follow from the architecture where each has its native ones.
+    """
+    choices = [one.settings for one in configurations]
+    keys = {key for choice in choices for key in choice}
+    differ = [key for key in keys if len({choice.get(key) for choice in choices}) > 1]
+    differ.sort(key=lambda key: (key.split(".")[0], not key.endswith(".name"), key))
+
+    def follows(key: str) -> bool:
+        group = key.split(".")[0]
+        name = "arch.name" if group == "ops" else f"{group}.name"
+        if name not in differ or name == key:
+            return False
+        pairs = {(choice.get(name), choice.get(key)) for choice in choices}
+        return len(pairs) == len({choice.get(name) for choice in choices})
+
+    return [key for key in differ if not follows(key)]
+
+
+def constant(configurations: Sequence[Configuration]) -> dict[str, str]:
+    """The settings that are the same everywhere and switch something on."""
+    choices = [one.settings for one in configurations]
+    first = choices[0] if choices else {}
+    off = {"null", "false", "0", "0.0", "none", "1"}
+    return {
+        key: value
+        for key, value in first.items()
+        if not key.endswith("_target_")
+        and (value not in off or key.endswith(".name") or (key, value) == ("device.threads", "1"))
+        and all(choice.get(key) == value for choice in choices)
+    }

@@ -1,0 +1,58 @@
+"""What the pictures have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from cnnbench import console
+from cnnbench.comparison.metrics import Figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#000000")
+"""Okabe and Ito's, which people with colour blindness tell apart."""
+
+MARKERS = "osD^vPX*"
+
+Picture = tuple[str, tuple[float, float], Callable[["Axes"], None]]
+"""The name of its file, its size in inches, and what draws it."""
+
+
+def colour(i: int) -> str:
+    """The i-th; they begin again where there are more."""
+    return COLOURS[i % len(COLOURS)]
+
+
+def marker(i: int) -> str:
+    """The i-th; they begin again where there are more."""
+    return MARKERS[i % len(MARKERS)]
+
+
+def slug(text: str) -> str:
+    """A label as the name of a file."""
+    return "".join(c if c.isalnum() else "-" for c in text.removesuffix(".name"))
+
+
+def title(metric: Figure) -> str:
+    """Of an axis: what it is, and its unit."""
+    return " ".join(filter(None, (console.legible(metric.label), metric.unit)))
+
+
+def logarithmic(axes: Axes, which: str) -> None:
+    """Let the axis `x` or `y` be one, with as many of 1, 2 and 5 k as there is room for."""
+    from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter
+
+    class Round(LogLocator):
+        def tick_values(self, vmin: float, vmax: float) -> Any:
+            self.set_params(subs=(1,) if vmax > 1000 * vmin else (1, 2, 5))
+            return super().tick_values(vmin, vmax)
+
+    scale: Any = {f"{which}scale": "log"}
+    axes.set(**scale)
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_major_locator(Round())
+    large = EngFormatter(sep=" ")
+    axis.set_major_formatter(FuncFormatter(lambda x, at: large(x, at) if x >= 1000 else f"{x:g}"))
+    axis.set_minor_formatter(NullFormatter())

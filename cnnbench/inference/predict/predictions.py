@@ -1,0 +1,87 @@
+"""What was predicted, as a table, JSON or CSV; files are written while images are still being looked at."""
+
+from __future__ import annotations
+
+import csv
+import json
+from io import StringIO
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from rich.table import Table
+
+from cnnbench import __version__, console
+from cnnbench.inference.trained_model import CHECKPOINT, Trained
+
+
+class Guess(NamedTuple):
+    """A class and its probability."""
+
+    name: str
+    probability: float
+
+
+class Answers:
+    """Collects rows for the terminal, or writes them to the files that were asked for.
+
+    Args:
+        trained: what predicts.
+        top: guesses an image.
+        as_json, as_csv: files to write, or None.
+    """
+
+    def __init__(self, trained: Trained, top: int, as_json: BinaryIO | None, as_csv: BinaryIO | None) -> None:
+        self.top, self.json, self.csv = top, as_json, as_csv
+        self.rows: list[list[str]] = []
+        self.listed = as_json is None and as_csv is None
+        self.first = True
+        if as_json is not None:
+            about = {
+                "run": trained.run.path.name,
+                "checkpoint": CHECKPOINT,
+                "cnnbench": __version__,
+                "classes": trained.preparation.classes,
+            }
+            as_json.write(f'{json.dumps(about)[:-1]}, "images": ['.encode())
+        if as_csv is not None:
+            more = [f"{key}_{k}" for k in range(2, top + 1) for key in ("class", "probability")]
+            as_csv.write(_csv(["image", "class", "probability", *more]))
+
+    def add(self, path: Path, guesses: list[Guess]) -> None:
+        """An image and its guesses, the most probable first."""
+        if self.json is not None:
+            found = [{"class": name, "probability": round(p, 8)} for name, p in guesses]
+            self._entry({"image": str(path), "guesses": found})
+        if self.csv is not None:
+            cells = [cell for name, p in guesses for cell in (name, f"{p:.6g}")]
+            self.csv.write(_csv([str(path), *cells]))
+        if self.listed:
+            self.rows.append(
+                [str(path), *(f"{console.legible(name, 24)} {console.percent(p)}" for name, p in guesses)]
+            )
+
+    def fail(self, path: str, why: str) -> None:
+        """An image that could not be looked at; in a CSV it is absent."""
+        self._entry({"image": path, "error": why})
+
+    def finish(self) -> None:
+        """End the JSON, or show the table."""
+        if self.json is not None:
+            self.json.write(b"\n]}\n")
+        if self.listed and self.rows:
+            console.out.print(self._table())
+
+    def _entry(self, entry: dict[str, Any]) -> None:
+        if self.json is not None:
+            self.json.write(("\n" if self.first else ",\n").encode() + json.dumps(entry).encode())
+            self.first = False
+
+    def _table(self) -> Table:
+        headers = ["image", *(f"{k}." for k in range(1, self.top + 1))]
+        return console.fitting(headers, self.rows, labels=1, fold=60)
+
+
+def _csv(cells: list[str]) -> bytes:
+    text = StringIO()
+    csv.writer(text, lineterminator="\n").writerow(cells)
+    return text.getvalue().encode("utf-8", "surrogateescape")

@@ -1,0 +1,138 @@
+"""The cost of a model: parameters and multiply-accumulate operations, in all and layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision.ops import StochasticDepth
+
+from cnnbench.errors import InputError
+from cnnbench.ops.layers import Conv2d
+
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What one layer makes of one image.
+
+    Attributes:
+        output: (C, H, W), or (K,) after flattening; () for what is not called.
+        params, macs: its own; those of all layers add up to the model's.
+    """
+
+    name: str
+    kind: str
+    output: tuple[int, ...]
+    params: int
+    macs: int
+
+
+def params(model: nn.Module) -> int:
+    """The number of parameters."""
+    return sum(p.numel() for p in model.parameters())
+
+
+def macs(model: nn.Module, shape: Shape, num_classes: int) -> int:
+    """Multiply-accumulates of one image of `shape` (C, H, W): half of what torch's FLOP counter counts.
+
+    Nothing is computed (meta tensors); also shows that the model takes such images.
+
+    Raises:
+        InputError: the model cannot take images of this shape, or returns anything but (1, K) logits.
+    """
+    with FlopCounterMode(display=False) as counter:
+        try:
+            logits = forward(model, shape, 1, "meta")
+        except Exception:  # an operation without a meta kernel, or a real fault: of any model's code
+            counter.flop_counts.clear()
+            try:
+                logits = forward(model, shape, 1, "cpu")
+            except Exception as error:
+                c, h, w = shape
+                raise InputError(
+                    f"arch: cannot take images of {c}x{h}x{w}: {' '.join(str(error).split())[:300]}"
+                ) from error
+    if tuple(logits.shape) != (1, num_classes):
+        raise InputError(
+            f"arch: returns {tuple(logits.shape)} for one image; expected (1, {num_classes}) logits"
+        )
+    return int(counter.get_total_flops()) // 2
+
+
+def layers(model: nn.Module, shape: Shape) -> list[Layer]:
+    """The layers that compute something, in the order in which they are done.
+
+    Parameters of modules that are not called follow (auxiliary classifiers are for training alone), and what
+    is multiplied outside of any layer, so that all add up to the model's figures.
+    """
+    names = {
+        module: name
+        for name, module in model.named_modules()
+        if not isinstance(module, nn.Identity | nn.Dropout | nn.Flatten | StochasticDepth)
+        and (not list(module.children()) or list(module.parameters(recurse=False)))
+    }
+    outputs: dict[str, tuple[int, ...]] = {}
+
+    def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
+        name = names[module]
+        parent = name.removesuffix(".down")
+        if parent != name and isinstance(model.get_submodule(parent), Conv2d):
+            outputs[parent] = tuple(inputs[0].shape[1:])  # pooling within a convolution comes last
+        while isinstance(output, tuple | list):
+            output = output[0]
+        outputs.setdefault(name, tuple(output.shape[1:]))
+
+    hooks = [module.register_forward_hook(record) for module in names]
+    device = next((p.device.type for p in model.parameters()), "cpu")
+    with FlopCounterMode(display=False) as counter:
+        forward(model, shape, 1, device)
+    for hook in hooks:
+        hook.remove()
+    flops = {name: sum(count.values()) for name, count in counter.get_flop_counts().items()}
+    root = type(model).__name__
+    total = {name: flops.get(f"{root}.{name}", 0) // 2 for name in names.values()}
+    order = [*outputs, *(name for name in names.values() if name not in outputs)]
+    found = [
+        Layer(
+            name,
+            type(model.get_submodule(name)).__name__,
+            outputs.get(name, ()),
+            sum(p.numel() for p in model.get_submodule(name).parameters(recurse=False)),
+            total[name] - sum(total[inner] for inner in total if inner.startswith(f"{name}.")),
+        )
+        for name in order
+        if name in outputs or list(model.get_submodule(name).parameters(recurse=False))
+    ]
+    between = int(counter.get_total_flops()) // 2 - sum(layer.macs for layer in found)
+    return [*found, *([Layer("", "between layers", (), 0, between)] if between else [])]
+
+
+def forward(model: nn.Module, shape: Shape, batch: int, device: str, *, training: bool = False) -> Tensor:
+    """The model's logits of `batch` images of zeros; on "meta" only their shapes. Changes nothing."""
+    dtype = next((p.dtype for p in model.parameters()), torch.float32)
+    images = torch.zeros((batch, *shape), device=device, dtype=dtype)
+    state = {}
+    if device == "meta":  # without copying the weights
+        state = {k: v.to("meta") for k, v in (*model.named_parameters(), *model.named_buffers())}
+    with torch.no_grad(), _mode(model, training):
+        return functional_call(model, state, (images,))  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _mode(model: nn.Module, training: bool) -> Iterator[None]:
+    """Train or eval mode for a while; each module then gets its own back."""
+    before = {module: module.training for module in model.modules()}
+    model.train(training)
+    try:
+        yield
+    finally:
+        for module, mode in before.items():
+            module.training = mode

@@ -1,0 +1,109 @@
+"""What GoogLeNet and Inception v3 are made of (Szegedy et al., arXiv:1409.4842 and 1512.00567)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from cnnbench.models.scaling import scaled
+from cnnbench.ops.factory import Ops
+from cnnbench.ops.layers import Pair
+
+
+class BasicConv(nn.Module):
+    """Convolution, norm, activation."""
+
+    def __init__(
+        self,
+        ops: Ops,
+        c_in: int,
+        c_out: int,
+        kernel: int | Pair,
+        stride: int = 1,
+        padding: int | Pair | None = None,
+    ) -> None:
+        super().__init__()
+        self.conv = ops.conv(c_in, c_out, kernel, stride, padding=padding)
+        self.bn = ops.norm(c_out, eps=0.001)
+        self.act = ops.act()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, c_in, H, W) -> (N, c_out, H', W')."""
+        return self.act(self.bn(self.conv(x)))  # type: ignore[no-any-return]
+
+
+class Mixed(nn.Module):
+    """Branches beside each other, and a pooled map.
+
+    Args:
+        ops: makes the layers.
+        c_in: channels of the map.
+        width: multiplies every channel count.
+        branches: of each the convolutions one after another, as `name channels kernel`; those on both
+            sides of a `|` stand side by side at the branch's end.
+        stride: 2 in a reduction, where pooling and the last convolution of each branch halve the map.
+        pooled: channels that the pooled map is projected to; None: a reduction, which keeps them.
+    """
+
+    def __init__(
+        self,
+        ops: Ops,
+        c_in: int,
+        width: float,
+        branches: Sequence[str],
+        *,
+        stride: int = 1,
+        pooled: int | None = None,
+    ) -> None:
+        super().__init__()
+        edge = ops.beside(3, padding=0) if stride == 2 else 1
+        self.names: list[list[list[str]]] = []
+        self.channels = 0
+        for branch in branches:
+            c, steps = c_in, branch.split(", ")
+            self.names.append([])
+            for step in steps:
+                ends = [end.split() for end in step.split(" | ")]
+                last = step == steps[-1] and pooled is None
+                for name, channels, size in ends:
+                    rows, columns = map(int, size.split("x"))
+                    c_out = scaled(int(channels), width)
+                    if last:
+                        layer = BasicConv(ops, c, c_out, (rows, columns), stride, padding=edge)
+                    else:
+                        layer = BasicConv(ops, c, c_out, (rows, columns))
+                    self.add_module(name, layer)
+                self.names[-1].append([name for name, *_ in ends])
+                c = sum(scaled(int(channels), width) for _, channels, _ in ends)
+            self.channels += c
+        self.pool = ops.pool(3, stride, padding=edge, native="avg" if pooled else "max")
+        self.branch_pool = BasicConv(ops, c_in, scaled(pooled, width), 1) if pooled else nn.Identity()
+        self.channels += scaled(pooled, width) if pooled else c_in
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, c_in, H, W) -> (N, channels, H', W')."""
+        maps = []
+        for branch in self.names:
+            y = x
+            for ends in branch:
+                y = torch.cat([self.get_submodule(name)(y) for name in ends], 1)
+            maps.append(y)
+        return torch.cat([*maps, self.branch_pool(self.pool(x))], 1)
+
+
+def transforms_input(asked: bool | None, weights: str | None, in_channels: int) -> bool:
+    """Whether inputs are turned into what the weights from TensorFlow expect; None: if they are loaded."""
+    if asked and in_channels != 3:
+        raise ValueError("transform_input=true: is for colour images; allowed: false, or in_channels=3")
+    return weights == "imagenet" and in_channels == 3 if asked is None else asked
+
+
+def from_imagenet_normalisation(x: Tensor) -> Tensor:
+    """(N, 3, H, W) normalised with ImageNet's mean and deviation, as the weights from TensorFlow want it:
+    in [-1, 1].
+    """
+    mean = x.new_tensor((0.485, 0.456, 0.406))[:, None, None]
+    std = x.new_tensor((0.229, 0.224, 0.225))[:, None, None]
+    return (x * std + mean - 0.5) / 0.5

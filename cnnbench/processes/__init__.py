@@ -1,0 +1,1 @@
+"""Processes, their signals, their logs and the cores that they may use."""

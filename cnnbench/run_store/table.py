@@ -1,0 +1,113 @@
+"""Runs as tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+from rich.text import Text
+
+from cnnbench.console import count, duration, fitting, milliseconds, percent
+
+if TYPE_CHECKING:
+    from cnnbench.run_store.run import Run
+
+
+COLOURS = {
+    "finished": "green",
+    "running": "cyan",
+    "damaged": "red",
+    "interrupted": "yellow",
+    "failed": "red",
+    "diverged": "magenta",
+    "pruned": "blue",
+}
+
+
+def outcome(run: Run) -> str:
+    """The figure of a finished run that one looks at first: `val 97.20 %`."""
+    summary = run.summary()
+    if run.verb == "bench":
+        if "parity/worst" in summary:
+            return f"errors up to {100 * summary['parity/worst']:.0f} % of what is allowed"
+        latency = f"latency {milliseconds(summary.get('time/latency_p50_ms'))}"
+        return str(summary.get("tune/layout", latency))
+    return f"val {percent(summary.get('best/val_acc'))}"
+
+
+def _as_it_is(value: Any) -> str:
+    return "-" if value is None else str(value)
+
+
+TRAINED: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "val acc": ("best/val_acc", percent),
+    "test acc": ("test/acc", percent),
+    "epochs": ("epochs", _as_it_is),
+    "wall time": ("time/wall_s", duration),
+}
+
+MEASURED: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "latency": ("time/latency_p50_ms", milliseconds),
+    "images/s": ("time/inference_images_per_s", count),
+    "training images/s": ("time/training_images_per_s", count),
+}
+"""The columns of a table of runs, with the keys of their figures."""
+
+
+def run_table(run: Run, lines: Iterable[tuple[str, str | Text]] = ()) -> Table:
+    """One run: what came out, what else there is to say in `lines`, and where it lies."""
+    summary, state = run.summary(), run.state
+    table = Table(title=str(run.path.name), show_header=False, title_justify="left", min_width=60)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    table.add_row("state", Text(state, COLOURS.get(state, "")))
+    if error := run.status().get("error"):
+        table.add_row("reason", Text(f"{error['type']}: {error['message']}"[:400]))
+    if "best/epoch" in summary:
+        table.add_row("best epoch", f"{summary['best/epoch'] + 1} of {summary['epochs']}")
+        table.add_row(
+            "val accuracy", percent(summary["best/val_acc"]) + f"   (loss {summary['best/val_loss']:.4f})"
+        )
+    if "test/acc" in summary:
+        more = f"loss {summary['test/loss']:.4f}" if "test/loss" in summary else "no loss"
+        if summary.get("data/classes", 0) > 5:
+            more += f", top-5 {percent(summary['test/top5'])}"
+        table.add_row("test accuracy", f"{percent(summary['test/acc'])}   ({more})")
+    if "params" in summary:
+        table.add_row("parameters", f"{summary['params']:,}   ({count(summary.get('macs'))} MACs an image)")
+    if "time/wall_s" in summary:
+        speed = f"   ({count(summary['time/images_per_s'])} images/s in training)"
+        table.add_row("wall time", duration(summary["time/wall_s"]) + speed)
+    for label, text in lines:
+        table.add_row(label, text)
+    table.add_row("lies in", str(run.path))
+    table.add_row("show again", f"cnnbench runs {run.path}")
+    return table
+
+
+def runs_table(runs: Iterable[Run], states: Mapping[Run, str] | None = None) -> Table:
+    """Many runs, a row each, in the order given; unfinished and failed ones are shown too."""
+    runs = list(runs)
+    begun = [run for run in runs if run.state != "new"]  # the others do not say what they are
+    columns = MEASURED if begun and all(run.verb == "bench" for run in begun) else TRAINED
+    rows: list[list[str | Text]] = []
+    for run in runs:
+        summary, state = run.summary(), states[run] if states else run.state
+        figures = (shown(summary.get(key)) for key, shown in columns.values())
+        rows.append([run.path.name, Text(state, COLOURS.get(state, "")), *figures, last_sign(run)])
+    headers = ("run", "state", *columns, "last")
+    return fitting(headers, rows, labels=2)
+
+
+def last_sign(run: Run) -> str:
+    """When something last happened to a run, in local time: today's hour, or the day."""
+    attempts = run.status().get("attempts") or [{}]
+    said = attempts[-1].get("ended") or attempts[-1].get("started")
+    try:
+        then = datetime.fromisoformat(str(said)).astimezone()
+    except ValueError:
+        return "-"
+    today = then.date() == datetime.now().astimezone().date()
+    return then.strftime("%H:%M" if today else "%Y-%m-%d")

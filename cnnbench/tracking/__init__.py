@@ -1,0 +1,1 @@
+"""Loggers: what is told of a run besides its folder."""

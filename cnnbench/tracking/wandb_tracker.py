@@ -1,0 +1,130 @@
+"""W&B as a tracker."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from cnnbench.models.family import family
+from cnnbench.run_store.run import Run
+from cnnbench.settings import Settings, WandbLogger
+from cnnbench.tracking import wandb_run
+from cnnbench.tracking.base import STEPS, End, Row, TestResult, step_of
+
+
+def under_agent() -> bool:
+    """Whether an agent of a W&B sweep has started this process, for one run of the sweep."""
+    return bool(os.environ.get("WANDB_SWEEP_ID") and os.environ.get("WANDB_RUN_ID"))
+
+
+class Wandb:
+    """One W&B run, owned by one attempt.
+
+    Its id follows from the run, so that a resumed run is one run. Offline, W&B cannot append: a
+    later attempt writes everything anew and takes the place of the earlier attempt's files.
+    """
+
+    def __init__(self, logger: WandbLogger, settings: Settings, run: Run, repeats: int) -> None:
+        self.logger, self.settings = logger, settings
+        self.folder = run.path
+        self.id = hashlib.sha256(f"{settings.name}/{run.path.name}/{repeats}".encode()).hexdigest()[:16]
+        if under_agent():
+            self.id = os.environ["WANDB_RUN_ID"]
+        (self.folder / "wandb").mkdir(exist_ok=True)
+        self.rows: list[Row] = []
+        self.missed: tuple[Mapping[str, Any], TestResult | None] | None = None
+        self.run = self._start(logger.mode)
+
+    def _start(self, mode: wandb_run.Mode) -> Any:
+        settings, logger = self.settings, self.logger
+        run = wandb_run.start(
+            self.folder,
+            mode,
+            logger.init_timeout_s,
+            logger.finish_timeout_s,
+            # An agent of a W&B sweep has put the sweep's own into the environment.
+            project=None if under_agent() else logger.project,
+            entity=None if under_agent() else logger.entity,
+            job_type=settings.verb,
+            resume="allow" if mode == "online" else None,
+            id=self.id,
+            name=self.folder.name,
+            group=settings.name,
+            config=settings.choice() | {"family": family(settings.arch.name), "run": self.folder.name},
+            tags=[
+                f"arch:{settings.arch.name}",
+                f"data:{settings.data.name}",
+                *(f"{axis}:{value}" for axis, value in settings.resolved_ops().items()),
+                f"optimizer:{settings.optimizer.name}",
+                *logger.tags,
+            ],
+        )
+        step = STEPS[settings.verb]
+        run.define_metric(step, hidden=True)
+        run.define_metric("*", step_metric=step)
+        if settings.verb == "train":
+            run.define_metric("val/acc", step_metric=step, summary="max")
+            run.define_metric("val/loss", step_metric=step, summary="min")
+        return run
+
+    def log(self, row: Row) -> None:
+        """One epoch; where the server's run goes on tells which it already has."""
+        self.rows.append(row)
+        step = step_of(row)
+        if step >= self.run.starting_step:
+            self.run.log(dict(row), step=step, commit=True)
+
+    def finish(self, summary: Mapping[str, Any], test: TestResult | None) -> None:
+        """Final figures, confusion matrix and worst mistakes."""
+        try:
+            self._finish(summary, test)
+        except Exception:  # online, a table asks the server, which may be gone; see `close`
+            if self.run.offline:
+                raise
+            self.missed = summary, test
+
+    def _finish(self, summary: Mapping[str, Any], test: TestResult | None) -> None:
+        import wandb
+
+        self.run.summary.update(dict(summary))
+        if test is None:
+            return
+        predicted = test.probabilities.argmax(1)
+        pictures = [
+            wandb.Image(
+                test.image(i).squeeze(),
+                caption=f"{test.classes[test.labels[i]]}, taken for {test.classes[predicted[i]]} "
+                f"(p = {test.probabilities[i].max():.2f})",
+            )
+            for i in test.worst(self.logger.images)
+        ]
+        last = {"epoch": int(summary["epochs"]) - 1}
+        self.run.log(last | ({"test/worst_mistakes": pictures} if pictures else {}), commit=False)
+        confusion = wandb.plot.confusion_matrix(
+            y_true=test.labels.tolist(),
+            preds=predicted.tolist(),
+            class_names=test.classes,
+            title="test set",
+        )
+        self.run.log({"test/confusion": confusion})
+
+    def close(self, end: End) -> None:
+        """Finish the W&B run, then drop what it replaces.
+
+        What could not even be logged, as the server was gone, is logged offline, with all that there was
+        before: `cnnbench sync` then sends what W&B's copy lacks.
+        """
+        self._end(end)
+        if self.missed is not None:
+            rows, self.rows = self.rows, []
+            self.run = self._start("offline")
+            for row in rows:
+                self.log(row)
+            self._finish(*self.missed)
+            self._end(end)
+
+    def _end(self, end: End) -> None:
+        wandb_run.end(self.run, end.state, end.error)
+        wandb_run.finish(self.run, self.folder, end.exit_code, whole=self.missed is None)

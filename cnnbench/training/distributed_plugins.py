@@ -1,0 +1,96 @@
+"""What Lightning is told of processes that train together."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import lightning.pytorch as pl
+import torch
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from torch import distributed
+
+from cnnbench.training.rank import Rank
+
+
+class Environment(ClusterEnvironment):
+    """What Lightning asks about the processes: they are there already."""
+
+    def __init__(self, me: Rank) -> None:
+        super().__init__()
+        self.me = me
+
+    @property
+    def creates_processes_externally(self) -> bool:
+        return True
+
+    @property
+    def main_address(self) -> str:
+        return self.me.address
+
+    @property
+    def main_port(self) -> int:
+        return self.me.port
+
+    @staticmethod
+    def detect() -> bool:
+        return False
+
+    def world_size(self) -> int:
+        return self.me.world
+
+    def set_world_size(self, size: int) -> None:
+        pass
+
+    def global_rank(self) -> int:
+        return self.me.rank
+
+    def set_global_rank(self, rank: int) -> None:
+        pass
+
+    def local_rank(self) -> int:
+        return self.me.local
+
+    def node_rank(self) -> int:
+        return self.me.node
+
+
+class TakenBack(pl.Callback):
+    """What Lightning changes on its own when several processes train.
+
+    Its handler of SIGTERM talks to the other processes, which may be elsewhere, and would wait for ever; it
+    sets the number of threads, and OMP_NUM_THREADS, to what the number of cores suggests.
+    """
+
+    def __init__(self) -> None:
+        self.handler = signal.getsignal(signal.SIGTERM)
+        self.threads = torch.get_num_threads()
+        self.variable = os.environ.get("OMP_NUM_THREADS")
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """After the threads were set."""
+        torch.set_num_threads(self.threads)
+        if self.variable is None:
+            os.environ.pop("OMP_NUM_THREADS", None)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """After the handler was set."""
+        self._take_handler_back()
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """After the handler was set."""
+        self._take_handler_back()
+
+    def _take_handler_back(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self.handler)
+
+
+class SameStatistics(pl.Callback):
+    """Has all processes evaluate with the batch statistics of the first one, which will be written down."""
+
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """After a callback that exchanges the weights for their averages."""
+        for buffer in pl_module.buffers():
+            distributed.broadcast(buffer, 0)

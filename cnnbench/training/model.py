@@ -1,0 +1,127 @@
+"""From the settings of architecture and ops to a model that is known to fit the images."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from cnnbench.data.datasets import channels, check_classes, dataset
+from cnnbench.data.image_folder import scan
+from cnnbench.errors import InputError, OpsError
+from cnnbench.models import complexity
+from cnnbench.ops.factory import Ops
+from cnnbench.settings import Arch, Bench, Settings
+from cnnbench.settings.instantiate import factory
+from cnnbench.training import sync_batch_norm
+
+TOO_SMALL = re.compile(
+    r"Kernel size can't be greater|too small|Padding size should be less|Padding value causes wrapping"
+    r"|Expected more than 1 (spatial element|value per channel)|more than one pixel|a window of",
+)
+"""What torch, and our own layers, say of maps that are too small for them."""
+
+
+def make(
+    settings: Settings, shape: complexity.Shape, num_classes: int, batch: int
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Build the model, and show on meta tensors that it can be trained.
+
+    Args:
+        settings: of them `arch` and `ops`, and whether batch norm is to be synchronised.
+        shape: (C, H, W) of the images.
+        num_classes: K.
+        batch: images that share batch statistics, at the least.
+
+    Returns:
+        The model and its `params`, `macs` and, where cnnbench initialised it, `init`.
+
+    Raises:
+        OpsError: it cannot carry one of the ops.
+        InputError: wrong settings, a model that does not fit the images, or one whose batch norm cannot be
+            synchronised.
+    """
+    arch, resolved = settings.arch, settings.resolved_ops()
+    ops = Ops(**resolved)
+    model = assemble(arch, ops, shape, num_classes)
+    where = f"arch={arch.name} on images of {'x'.join(map(str, shape))}"
+    ops.check_asked((a for a, value in settings.ops.model_dump().items() if value != "native"), where)
+    if resolved:
+        try:
+            complexity.forward(model, shape, batch, "meta", training=True)
+        except (RuntimeError, ValueError) as error:
+            said = str(error).splitlines()[0]
+            where += " with " + " ".join(f"ops.{axis}={value}" for axis, value in resolved.items())
+            if TOO_SMALL.search(str(error)):
+                raise OpsError("small", f"{where} ({said})") from error
+            raise InputError(f"{where}: {said}") from error
+    if settings.device.sync_batch_norm:
+        sync_batch_norm.check(model, arch.name)
+    facts = {"params": complexity.params(model), "macs": complexity.macs(model, shape, num_classes)}
+    return model, facts | ({"init": ops.initialisation} if resolved else {})
+
+
+def assemble(arch: Arch, ops: Ops, shape: complexity.Shape, num_classes: int) -> nn.Module:
+    """The model that a factory makes, whether or not it can be trained.
+
+    Raises:
+        InputError: wrong settings.
+    """
+    model: nn.Module = factory(
+        arch,
+        "arch",
+        ops=ops,
+        name=arch.name.removeprefix(f"{arch.library}."),
+        weights=arch.weights,
+        in_channels=shape[0],
+        num_classes=num_classes,
+        image_size=shape[1],
+    )()
+    return model
+
+
+def sketch(settings: Settings) -> tuple[nn.Module, complexity.Shape, int, dict[str, Any]]:
+    """The model on meta tensors, where that can be: nothing is allocated, read or downloaded.
+
+    Returns:
+        The model, (C, H, W) of the images, the number of classes, and what `make` returns besides.
+
+    Raises:
+        InputError: whatever is wrong with the settings.
+    """
+    depth, size, classes = image_facts(settings)
+    shape = (depth, size, size)
+    try:
+        with torch.device("meta"):
+            model, facts = make(settings, shape, classes, settings.data.batch_size)
+    except OpsError:
+        raise
+    except InputError:  # models of other libraries may not be made for it
+        model, facts = make(settings, shape, classes, settings.data.batch_size)
+    return model, shape, classes, facts
+
+
+def image_facts(settings: Settings) -> tuple[int, int, int]:
+    """Channels, side and classes that a model must fit, without reading or downloading images.
+
+    Raises:
+        InputError: the data set is unknown, has not what is asked for, or its images differ in size and
+            `data.size` is null.
+    """
+    data = settings.data
+    found = dataset(data.name)
+    # Of a measurement they are the run's that it is of, or were counted in the folder.
+    if not (isinstance(settings, Bench) and (settings.of or data.name == "imagefolder")):
+        check_classes(data.name, data.num_classes)
+    size, classes = data.size or found.size, data.num_classes or found.classes
+    if data.name == "imagefolder" and classes is None:
+        classes = len(next(iter(scan(Path(data.root).expanduser()).values())).classes)
+    if size is None:
+        raise InputError(
+            f"data.size=null: the images of {data.name} differ in size; allowed: 4 or more pixels"
+        )
+    assert classes is not None
+    return channels(data.name, settings.arch.in_channels), size, classes

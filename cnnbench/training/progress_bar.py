@@ -1,0 +1,85 @@
+"""The progress of a training in the terminal: one bar over all epochs, with the time that is left."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import lightning.pytorch as pl
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from cnnbench.console import console
+
+REFRESH_S = 0.1
+LINE_S = 10.0
+"""Where there is no terminal (a log file, CI), an epoch's line is printed at most so often."""
+
+
+class ProgressBar(pl.Callback):
+    """A bar over all optimizer batches of the run; without a terminal, a line now and then."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.bar: Progress | None = None
+        self.last_line = self.last_refresh = 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Show the bar, where the run stands (a resumed one is not at 0)."""
+        if not trainer.is_global_zero or not console.is_terminal:
+            return
+        self.bar = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=max(4, min(40, console.width - 76))),  # the figures are never cut
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
+        progress: Any = trainer.fit_loop.epoch_progress.current
+        done = progress.processed
+        self.bar.add_task(self.name, total=trainer.max_epochs, completed=done, figures="")
+        self.bar.start()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
+        """Move the bar by a batch."""
+        now = time.monotonic()
+        if self.bar is not None and now - self.last_refresh > REFRESH_S:
+            self.last_refresh = now
+            share = trainer.fit_loop.batch_idx / max(1, int(trainer.num_training_batches))
+            self.bar.update(self.bar.task_ids[0], completed=round(trainer.current_epoch + share, 2))
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Show the epoch's figures."""
+        if not trainer.is_global_zero:
+            return
+        values = {key: float(value) for key, value in trainer.callback_metrics.items()}
+        figures = f"val acc {100 * values.get('val/acc', 0):.2f} %"
+        done = trainer.current_epoch + 1
+        if self.bar is not None:
+            self.bar.update(self.bar.task_ids[0], completed=done, figures=figures)
+        elif time.monotonic() - self.last_line > LINE_S or done == trainer.max_epochs:
+            self.last_line = time.monotonic()
+            console.print(f"{self.name}: epoch {done}/{trainer.max_epochs} · {figures}", highlight=False)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Take the bar away."""
+        self._stop()
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Leave the terminal as it was."""
+        self._stop()
+
+    def _stop(self) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None

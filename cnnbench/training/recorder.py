@@ -1,0 +1,232 @@
+"""What a training leaves behind while it runs: metrics.csv, checkpoints, and when it must stop."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch import distributed
+
+from cnnbench.console import console
+from cnnbench.errors import Diverged
+from cnnbench.processes.signals import unbroken
+from cnnbench.run_store.run import Run
+from cnnbench.training.device import synchronise
+
+CHECK_EVERY = 50
+"""Batches between looks at the loss: each look makes a GPU wait."""
+
+Row = Mapping[str, float]
+
+
+def best_row(rows: Sequence[Row]) -> Row:
+    """The epoch that is selected: highest val/acc, then lowest val/loss, then the earliest."""
+    return max(rows, key=lambda row: (row["val/acc"], -row["val/loss"], -row["epoch"]))
+
+
+def stops_early(rows: Sequence[Row], patience: int | None) -> bool:
+    """Whether the last `patience` epochs brought no better val/acc than one before them."""
+    if patience is None or len(rows) <= patience:
+        return False
+    return max(row["val/acc"] for row in rows[-patience:]) <= max(row["val/acc"] for row in rows[:-patience])
+
+
+class Recorder(Checkpoint):
+    """Writes a row an epoch, and checkpoints that a killed run goes on from.
+
+    Lightning calls this callback last of all, so that a checkpoint holds what the others keep. The
+    row is written before the checkpoint: rows beyond a checkpoint are dropped when it is resumed.
+
+    Args:
+        run: where to write.
+        rows: the epochs that an earlier attempt completed.
+        patience: see `stops_early`.
+        every_n_steps: also save within an epoch, after so many optimizer steps.
+        check: called before anything is written; what it raises ends the training.
+        on_row: called with each new row.
+        writes: False in all but the first of the processes that train a run together.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        rows: Sequence[Row],
+        *,
+        patience: int | None,
+        every_n_steps: int | None,
+        check: Callable[[], None] = lambda: None,
+        on_row: Callable[[Row], None] = lambda row: None,
+        writes: bool = True,
+    ) -> None:
+        self.run, self.rows, self.check, self.on_row = run, list(rows), check, on_row
+        self.writes = writes
+        self.patience, self.every_n_steps = patience, every_n_steps
+        self.saved_step = 0
+        self.epoch_start = self.train_s = 0.0
+        self.images = 0
+
+    # --- timing: training time excludes evaluation ----------------------------------------------
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock, also in the middle of an epoch that is resumed."""
+        self.saved_step = trainer.global_step
+        self._start_clock()
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock of an epoch."""
+        self._start_clock()
+
+    def _start_clock(self) -> None:
+        self.epoch_start, self.train_s, self.images = time.perf_counter(), 0.0, 0
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop the clock: what follows is evaluation."""
+        if trainer.state.fn == "fit":
+            synchronise(pl_module.device)
+            self.train_s = time.perf_counter() - self.epoch_start
+
+    # --- within an epoch ------------------------------------------------------------------------
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Look at the loss now and then, and save if it is time to."""
+        self.images += trainer.datamodule.part.total  # type: ignore[attr-defined]
+        if batch_idx % CHECK_EVERY == 0:
+            loss = trainer.strategy.reduce(outputs["loss"].detach(), reduce_op="mean")
+            if not math.isfinite(float(loss)):
+                raise Diverged(trainer.current_epoch, "train/loss")
+        step = trainer.global_step
+        last = batch_idx + 1 >= trainer.num_training_batches  # the epoch's own checkpoint follows
+        if self.every_n_steps and step - self.saved_step >= self.every_n_steps and not last:
+            self.saved_step = step
+            self._save(trainer, best=False)
+
+    # --- at its end -----------------------------------------------------------------------------
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the row, then the checkpoints; stop when nothing better is to be expected.
+
+        Raises:
+            Diverged: a loss of the epoch is not finite.
+        """
+        values = {key: float(value) for key, value in trainer.callback_metrics.items()}
+        row = {
+            "epoch": trainer.current_epoch,
+            "step": trainer.global_step,
+            **{key: values[key] for key in ("train/loss", "train/acc", "val/loss", "val/acc", "val/top5")},
+            "lr": trainer.optimizers[0].param_groups[0]["lr"],
+            "time/epoch_s": time.perf_counter() - self.epoch_start,
+            "time/train_s": self.train_s,
+            "time/images": self.images,
+        }
+        self.check()
+        with unbroken():  # an epoch that is told of is not trained again
+            self.rows.append(row)
+            if self.writes:
+                self.run.write_rows(self.rows)
+                self.on_row(row)
+            for key in ("train/loss", "val/loss"):
+                if not math.isfinite(row[key]):
+                    raise Diverged(trainer.current_epoch, key)
+            self.saved_step = trainer.global_step
+            self._save(trainer, best=best_row(self.rows) is row)
+        if stops_early(self.rows, self.patience):
+            trainer.should_stop = True
+
+    def _save(self, trainer: pl.Trainer, *, best: bool) -> None:
+        """Write a checkpoint, then move it into place: a kill at any moment leaves one that loads."""
+        self.check()
+        folder = self.run.checkpoints
+        partial = folder / f".partial.{os.getpid()}"
+        if self.writes:
+            for stale in folder.glob(".*"):
+                stale.unlink(missing_ok=True)
+        trainer.save_checkpoint(partial)  # by all processes: each may have something to add
+        if not self.writes:
+            return
+        if best:
+            _copy(partial, folder / "best.ckpt")
+        if (folder / "last.ckpt").exists():
+            (folder / "last.ckpt").replace(folder / "previous.ckpt")
+        partial.replace(folder / "last.ckpt")
+
+
+class PlainCheckpoints(TorchCheckpointIO):
+    """Writes a checkpoint where it is asked to; Lightning's own goes through the system's /tmp first.
+
+    Args:
+        agree: gives all processes what the first one has read: another machine may still see an older file.
+    """
+
+    def __init__(self, agree: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self.agree = agree
+
+    def load_checkpoint(self, path: Any, *args: Any, **options: Any) -> dict[str, Any]:
+        """Read by the first process."""
+        first = not distributed.is_initialized() or distributed.get_rank() == 0
+        found = super().load_checkpoint(path, *args, **options) if first else None
+        return self.agree(found)  # type: ignore[no-any-return]
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Plain `torch.save`: `Recorder` moves the file into place."""
+        torch.save(checkpoint, path)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Replace `target` by a second name of `source`, or a copy where links are not to be had."""
+    partial = target.with_name(f".{target.name}.{os.getpid()}")
+    partial.unlink(missing_ok=True)
+    try:
+        os.link(source, partial)
+    except OSError:
+        shutil.copyfile(source, partial)
+    partial.replace(target)
+
+
+def resumable(run: Run) -> tuple[Path | None, list[dict[str, float]]]:
+    """The checkpoint to go on from, and the rows of the epochs that it has completed.
+
+    A checkpoint that does not load (a full disk, a crash of the machine) gives way to the one before.
+    """
+    for name in ("last.ckpt", "previous.ckpt"):
+        path = run.checkpoints / name
+        if not path.exists() or (checkpoint := _loaded(path)) is None:
+            continue
+        done = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+        rows = [row for row in run.rows() if row["epoch"] < done]
+        if len(rows) == done and (not rows or _loaded(run.checkpoints / "best.ckpt") is not None):
+            return path, rows
+    return None, []
+
+
+def _loaded(path: Path) -> dict[str, Any] | None:
+    """A checkpoint, not yet read from disk as far as that can wait; None if it is absent or damaged."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)  # type: ignore[no-any-return]
+    except Exception as error:  # torch names no error of its own for a damaged file
+        console.print(f"{path} does not load ({error}): passed over", style="yellow", highlight=False)
+        return None
+
+
+def strip(run: Run) -> None:
+    """Drop what only a resume needs: optimizer states, and the previous checkpoint."""
+    for path in (run.checkpoints / "best.ckpt", run.checkpoints / "last.ckpt"):
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint["optimizer_states"] = []
+        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        torch.save(checkpoint, partial)
+        partial.replace(path)
+    (run.checkpoints / "previous.ckpt").unlink(missing_ok=True)
+    for partial in run.checkpoints.glob(".*"):
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Upload of what was logged offline."""
