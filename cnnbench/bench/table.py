@@ -50,7 +50,8 @@ def lines(run: Run) -> Iterator[tuple[str, str | Text]]:
     if "time/first_call_s" in found:
         yield (
             "start",
-            f"loaded in {console.duration(found['time/load_s'])}, first call {found['time/first_call_s']:.2g} s",
+            f"loaded in {console.duration(found['time/load_s'])}, "
+            f"first call {found['time/first_call_s']:.2g} s",
         )
     if "tune/layout" in found:
         accelerator = run.status().get("device", {}).get("accelerator", "cpu")

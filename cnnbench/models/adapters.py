@@ -12,8 +12,8 @@ from cnnbench.errors import InputError, suggest
 def torchvision(*, name: str, num_classes: int, in_channels: int, weights: str | None = None) -> nn.Module:
     """A classification model of torchvision, initialised by it; for colour images.
 
-    With `weights="imagenet"` it is made for them (`cnnbench.training.pretrained` loads them): the two that were trained
-    in TensorFlow see what they saw there.
+    With `weights="imagenet"` it is made for them (`cnnbench.training.pretrained` loads them): the two that
+    were trained in TensorFlow see what they saw there.
 
     Raises:
         InputError: torchvision has no such model; grey images.

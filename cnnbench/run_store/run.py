@@ -11,8 +11,8 @@ A run lies in `<output_dir>/<experiment>/<prefix>-<hash of its choice>/`:
     lease            who trains it, while it is being trained
     repeats/<n>/     what `force=true` replaced
 
-Every file is replaced atomically. Whoever trains a run holds its lease (`cnnbench.run_store.attempt`): a run that
-says "running" and is held by nobody was interrupted.
+Every file is replaced atomically. Whoever trains a run holds its lease (`cnnbench.run_store.attempt`): a run
+that says "running" and is held by nobody was interrupted.
 """
 
 from __future__ import annotations

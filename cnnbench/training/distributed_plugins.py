@@ -23,36 +23,44 @@ class Environment(ClusterEnvironment):
 
     @property
     def creates_processes_externally(self) -> bool:
+        """True: they are there already."""
         return True
 
     @property
     def main_address(self) -> str:
+        """Address of the first process."""
         return self.me.address
 
     @property
     def main_port(self) -> int:
+        """Port of the first process."""
         return self.me.port
 
     @staticmethod
     def detect() -> bool:
+        """False: it is made here, not looked for."""
         return False
 
     def world_size(self) -> int:
+        """How many processes there are."""
         return self.me.world
 
     def set_world_size(self, size: int) -> None:
-        pass
+        """Ignored: it is known."""
 
     def global_rank(self) -> int:
+        """Rank among all processes."""
         return self.me.rank
 
     def set_global_rank(self, rank: int) -> None:
-        pass
+        """Ignored: it is known."""
 
     def local_rank(self) -> int:
+        """Rank on this machine."""
         return self.me.local
 
     def node_rank(self) -> int:
+        """Number of this machine."""
         return self.me.node
 
 

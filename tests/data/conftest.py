@@ -6,6 +6,8 @@ import socket
 
 import pytest
 
+from cnnbench.data import datasets
+
 
 @pytest.fixture(autouse=True)
 def home(tmp_path_factory, monkeypatch):
@@ -26,3 +28,9 @@ def no_internet(monkeypatch):
         raise socket.gaierror(-3, "no internet in tests")
 
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+@pytest.fixture
+def no_debian(monkeypatch, tmp_path):
+    """As on a machine without Debian's package of Fashion-MNIST."""
+    monkeypatch.setattr(datasets, "DEBIAN_FASHION_MNIST", tmp_path / "debian")

@@ -1,0 +1,150 @@
+"""A run that was killed goes on, and ends as if nothing had happened: bit for bit, on CPU."""
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from resuming import assert_same, interrupted_after
+from running import TINY, command, epochs, kill_when, the_run
+from sklearn.datasets import load_digits
+
+from cnnbench.cli import main
+from cnnbench.run_store.run import Run
+from cnnbench.training.recorder import Recorder, resumable
+
+RECIPE = [*TINY, "trainer.max_epochs=6", "data.limit=600", "data.batch_size=32"]
+FILES = ["data=imagefolder", "data.root=images", "data.size=16", "data.num_workers=2", "data.limit=null"]
+
+VARIANTS = {
+    "plain": ["optimizer=adamw", "scheduler=cosine", "scheduler.warmup_epochs=1.5", "arch.dropout=0.2"],
+    "ema": ["trainer.ema_decay=0.9", "trainer.mixup=0.4", "trainer.cutmix=1.0", "trainer.clip_norm=1.0"],
+    "plateau": [
+        "scheduler=plateau",
+        "scheduler.patience=0",
+        "scheduler.warmup_epochs=1",
+        "trainer.accumulate=2",
+    ],
+    "policy": ["data.augment.policy=trivialaugment", "data.augment.cutout=2", "scheduler=step"],
+    "float64": ["device.precision=fp64", "optimizer=adamw"],
+    "float64_ema": ["device.precision=fp64", "optimizer=adamw", "trainer.ema_decay=0.9"],
+    "bfloat16": ["device.precision=bf16", "optimizer=adamw"],
+    "files": [*FILES, "data.augment.policy=randaugment"],
+}
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Ten class folders of small PNG files."""
+    found = load_digits()
+    for i in range(300):
+        folder = tmp_path / "images" / str(found.target[i])
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((found.images[i] * 15).astype(np.uint8)).save(folder / f"{i}.png")
+
+
+@pytest.mark.parametrize(
+    ("variant", "every_n_steps"),  # at epochs' ends; also within epochs
+    [
+        *((variant, "null") for variant in VARIANTS),
+        *(
+            pytest.param(
+                variant, 7, marks=() if variant in ("plain", "float64", "files") else pytest.mark.slow
+            )
+            for variant in VARIANTS
+        ),
+    ],
+)
+def test_resumed_equals_undisturbed(variant, every_n_steps, monkeypatch, images):
+    asked = [*RECIPE, *VARIANTS[variant], f"trainer.checkpoint_every_n_steps={every_n_steps}"]
+    assert main(["train", "output_dir=whole", *asked]) == 0
+    interrupted_after(2, monkeypatch, ["output_dir=broken", *asked])
+    interrupted_after(3, monkeypatch, ["output_dir=broken", *asked])
+    assert main(["train", "output_dir=broken", *asked]) == 0
+    assert len(Run(the_run("broken")).status()["attempts"]) == 3
+    assert_same(the_run("whole"), the_run("broken"))
+
+
+def test_an_interruption_waits_for_the_checkpoint(monkeypatch):
+    """An epoch whose row is written is not trained again."""
+    save, written = Recorder._save, []
+
+    def told(self, trainer, *, best):
+        written.append(trainer.global_step)
+        if len(written) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        save(self, trainer, best=best)
+
+    monkeypatch.setattr(Recorder, "_save", told)
+    assert main(["train", *RECIPE]) == 128 + signal.SIGTERM
+    run = Run(the_run())
+    assert run.state == "interrupted"
+    assert len(run.rows()) == len(resumable(run)[1]) == len(written) == 2
+
+
+@pytest.mark.parametrize(
+    "signum",
+    [signal.SIGKILL, *(pytest.param(s, marks=pytest.mark.slow) for s in (signal.SIGTERM, signal.SIGINT))],
+)
+def test_killed_process(signum):
+    asked = [*RECIPE, "trainer.max_epochs=30"]
+    process = subprocess.Popen(command("train", "output_dir=broken", *asked))
+    code = kill_when(
+        process, lambda: any(epochs(p.parent) > 2 for p in Path("broken").rglob("metrics.csv")), signum
+    )
+    run = Run(the_run("broken"))
+    assert code == (-signum if signum == signal.SIGKILL else 128 + signum)
+    assert run.status()["state"] == ("running" if signum == signal.SIGKILL else "interrupted")
+    assert run.state == "interrupted"  # whatever the file says: nobody holds the lock
+    before = len(run.rows())
+    assert 0 < before < 30
+
+    assert main(["train", "output_dir=broken", *asked]) == 0
+    assert run.state == "finished"
+    assert main(["train", "output_dir=whole", *asked]) == 0
+    assert_same(the_run("whole"), run.path)
+
+
+@pytest.mark.parametrize("name", ["last", "best"])  # goes on from the one before; starts again
+def test_damaged_checkpoint(name, monkeypatch, capfd):
+    interrupted_after(3, monkeypatch, ["output_dir=broken", *RECIPE])
+    path = the_run("broken") / "checkpoints" / f"{name}.ckpt"
+    content = path.read_bytes()
+    path.unlink()  # the two may be one file under two names
+    path.write_bytes(content[:1000])
+    assert main(["train", "output_dir=broken", *RECIPE]) == 0
+    assert f"{name}.ckpt does not load" in " ".join(capfd.readouterr().err.split())
+    assert main(["train", "output_dir=whole", *RECIPE]) == 0
+    assert_same(the_run("whole"), the_run("broken"))
+
+
+def test_early_stopped_run_that_lacks_only_its_test(monkeypatch):
+    """Stopped by patience, killed before the summary: the resumed run trains no further epoch."""
+    asked = [*RECIPE, "trainer.early_stopping.patience=2", "trainer.max_epochs=40", "optimizer.lr=1e-5"]
+    assert main(["train", "output_dir=whole", *asked]) == 0
+    stopped = len(Run(the_run("whole")).rows())
+    assert stopped < 40
+    interrupted_after(stopped, monkeypatch, ["output_dir=broken", *asked])
+    assert main(["train", "output_dir=broken", *asked]) == 0
+    assert_same(the_run("whole"), the_run("broken"))
+
+
+def test_device_of_the_first_attempt_is_kept(monkeypatch):
+    """What `auto` became is recorded at the first start: another number of cores changes nothing."""
+    interrupted_after(2, monkeypatch, ["output_dir=broken", *RECIPE])
+    status = the_run("broken") / "status.json"
+    recorded = json.loads(status.read_text())
+    recorded["device"]["threads"] = 1
+    status.write_text(json.dumps(recorded))
+    before = torch.get_num_threads()
+    try:
+        assert main(["train", "output_dir=broken", *RECIPE]) == 0
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+    assert Run(the_run("broken")).status()["device"]["threads"] == 1

@@ -1,0 +1,37 @@
+"""Sweeps in processes of their own, and how their runs stand."""
+
+import json
+import time
+from pathlib import Path
+
+from cnnbench.run_store.find import find
+
+
+def states(folder="outputs"):
+    return sorted(run.state for run in find(Path(folder)))
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def gone(pid, patience_s=30):
+    deadline = time.monotonic() + patience_s
+    while alive(pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not alive(pid)
+
+
+def logged_epochs(run):
+    """The epochs that were trained, over all attempts, as they were logged."""
+    lines = (run.path / "train.log").read_text().splitlines()
+    return [json.loads(line.partition("INFO ")[2])["epoch"] for line in lines if '{"epoch"' in line]
+
+
+def trained(run, count, again=0):
+    """Whether all epochs were trained, and so many again at most: a kill may precede a checkpoint."""
+    logged = logged_epochs(run)
+    return sorted(set(logged)) == list(range(count)) and len(logged) - count <= again

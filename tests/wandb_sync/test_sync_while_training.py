@@ -1,0 +1,180 @@
+"""`device.sync_batch_norm`: a run of several processes is that of one, also where there is batch norm."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from resuming import final
+from running import TINY, runs, the_run
+from sweeping import states
+from values import values
+
+from cnnbench.run_store.find import find
+from cnnbench.settings import Device
+
+EXACT = ["trainer.max_epochs=2", "logger=none", "device.threads=1", "device.precision=64-true"]
+ODD = ["data.limit=310", "data.limit_test=101"]  # val and test cannot be halved
+SYNC = ["device=ddp_cpu", "device.sync_batch_norm=true"]
+BASIC = [
+    "arch=basic",
+    "arch.blocks=2",
+    "arch.width=0.25",
+    "data.batch_size=33",
+]  # of which no two have a half
+
+
+def trained(cli, folder, *asked):
+    code, _, err = cli("train", *asked, f"output_dir={folder}")
+    assert code == 0, err
+    assert "Warning" not in err
+    return final(the_run(folder))
+
+
+def distance(one, other):
+    """The largest difference of two runs, in figures and in weights, each relative to its size."""
+    (rows, summary, weights), (rows_2, summary_2, weights_2) = one, other
+    assert list(weights) == list(weights_2)  # the same names, in the same order
+    assert summary["data/split"] == summary_2["data/split"]
+    figures = np.append(values(rows), summary["test/loss"]), np.append(values(rows_2), summary_2["test/loss"])
+    apart = [
+        (tensor - weights_2[name]).abs().max() / tensor.abs().max().clamp(min=1e-3)
+        for name, tensor in weights.items()
+    ]
+    return float((np.abs(figures[0] - figures[1]) / np.maximum(1, np.abs(figures[0]))).max()), float(
+        max(apart)
+    )
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        [*BASIC, "data.augment.flip=true", "trainer.accumulate=2", "trainer.clip_norm=0.5"],
+        ["arch=resnet20", "arch.width=0.25", "trainer.ema_decay=0.9", "data.batch_size=32"],
+        pytest.param(
+            ["arch=timm", "arch.name=test_efficientnet", "data=synthetic", "data.size=32"],
+            marks=pytest.mark.slow,
+        ),
+        pytest.param([*BASIC, "device.devices=3", "trainer.label_smoothing=0.1"], marks=pytest.mark.slow),
+        # Not ReLU6, at whose kinks rounding decides: one process differs from itself in another memory
+        # format, by 1e-3 after eight steps; with SiLU by 1e-12.
+        pytest.param(["arch=mobilenet_v2", "arch.width=0.25", "ops.act=silu"], marks=pytest.mark.slow),
+        pytest.param(
+            [
+                "arch=googlenet",
+                "arch.width=0.25",
+                "arch.aux=true",
+                "arch.aux_dropout=0",
+                "data.batch_size=32",
+            ],
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            ["arch=torchvision", "arch.name=shufflenet_v2_x0_5", "data=synthetic", "data.size=32"],
+            marks=pytest.mark.slow,
+        ),
+    ],
+    ids=lambda recipe: f"{recipe[0]} {recipe[-1]}",
+)
+def test_the_same_as_one_process(cli, recipe):
+    """In float64, so that only rounding can differ; metrics are float32. Without it there is a difference."""
+    asked = [*EXACT, *ODD]
+    if recipe[0].removeprefix("arch=") in ("basic", "mobilenet_v2", "googlenet"):
+        asked.append("arch.dropout=0")  # masks are each process's own
+    one = trained(cli, "one", *asked, *(word for word in recipe if "devices" not in word), "device=cpu")
+    figures, weights = distance(one, trained(cli, "sync", *asked, *recipe, *SYNC))
+    print(f"{recipe[0]}: figures to {figures:.1e}, weights to {weights:.1e}")
+    assert figures < 1e-6
+    assert weights < 1e-7
+    figures, weights = distance(one, trained(cli, "parts", *asked, *recipe, "device=ddp_cpu"))
+    assert figures > 1e-3
+    assert weights > 1e-3
+
+
+def test_frozen_layers_keep_their_statistics(cli):
+    """Those that were loaded stay in eval mode, the rest shares its statistics: as in one process."""
+    source = ["arch=basic", "arch.width=0.25", "arch.dropout=0", *ODD]
+    _, _, loaded = trained(cli, "source", *EXACT, *source, "arch.blocks=1")
+    weights = the_run("source") / "checkpoints" / "best.ckpt"
+    asked = [*EXACT, *source, "arch.blocks=2", f"arch.weights={weights.absolute()}", "arch.freeze=true"]
+    one, several = trained(cli, "one", *asked, "device=cpu"), trained(cli, "sync", *asked, *SYNC)
+    assert max(distance(one, several)) < 1e-6
+    statistics = [name for name in loaded if name.startswith("best/") and "running" in name]
+    assert statistics
+    for name in statistics:  # a model is made, and its weights are loaded, in float32
+        assert torch.equal(several[2][name], loaded[name].float().double())
+    learnt = [name for name in several[2] if "running_var" in name and name not in loaded]
+    assert learnt
+    assert not any(torch.equal(several[2][name], torch.ones_like(several[2][name])) for name in learnt)
+
+
+def test_one_image_is_enough_for_a_process(cli):
+    asked = [*TINY, "data.batch_size=2", "data.limit=110", "arch.width=0.125", "device.threads=1"]
+    asked += ["arch.dropout=0", "device.precision=64-true"]
+    code, _, err = cli("train", *asked, "device=ddp_cpu")
+    assert code == 2
+    assert "data.batch_size=2: 2 processes share each batch; allowed: 4 or more" in err
+    assert "allowed: 3 or more" in cli("train", *asked, *SYNC, "device.devices=3")[2]
+    one, several = trained(cli, "one", *asked, "device=cpu"), trained(cli, "sync", *asked, *SYNC)
+    assert distance(one, several)[0] < 1e-5
+
+
+OWN = '''
+from torch import nn
+
+class Centred(nn.BatchNorm2d):
+    """Computes its statistics by itself."""
+
+    def forward(self, x):
+        return x - x.mean((0, 2, 3), keepdim=True)
+
+def own(num_classes: int, in_channels: int, image_size: int):
+    inputs = in_channels * image_size**2
+    return nn.Sequential(Centred(in_channels, affine=False), nn.Flatten(), nn.Linear(inputs, num_classes))
+'''
+
+
+@pytest.mark.parametrize("sweep", [[], ["-m"]])
+def test_a_layer_that_cannot_be_synchronised_is_refused(cli, sweep):
+    Path("own_layer.py").write_text(OWN)
+    Path("mine/arch").mkdir(parents=True)
+    Path("mine/arch/own.yaml").write_text("name: own\n_target_: own_layer.own\n")
+    asked = ["--config-dir", "mine", "arch=own", "trainer.max_epochs=1", "data.limit=250", "logger=none"]
+    code, _, err = cli("train", *sweep, *asked, *SYNC)
+    assert code == 2, err
+    assert "device.sync_batch_norm=true: 0 of arch=own is a own_layer.Centred" in err
+    assert "allowed: false" in err
+    assert not runs()
+    assert cli("train", *sweep, *asked, "device=ddp_cpu")[0] == 0
+
+
+def test_a_value_that_is_none_is_refused(cli):
+    code, _, err = cli("train", *TINY, "device=ddp_cpu", "device.sync_batch_norm=maybe")
+    assert code == 2
+    assert "device.sync_batch_norm=maybe: should be a valid boolean" in err
+
+
+def test_identity(cli):
+    """One process has the whole batch: the same run with and without. Earlier runs keep their identity."""
+    asked = {"name": "d", "accelerator": "cpu", "precision": "32-true", "memory_format": "auto"}
+    asked |= {"threads": None, "devices": 2, "nodes": 1}
+    before = Device(**asked).model_dump()
+    assert "sync_batch_norm" not in before
+    assert Device(**asked, sync_batch_norm=False).model_dump() == before
+    assert Device(**asked, sync_batch_norm=True).model_dump() == before | {"sync_batch_norm": True}
+    for one in ({"devices": 1}, {"devices": 1, "nodes": 1}):
+        assert Device(**asked | one, sync_batch_norm=True) == Device(**asked | one)
+    assert Device(**asked | {"devices": 1, "nodes": 2}, sync_batch_norm=True).sync_batch_norm
+
+
+def test_in_a_sweep(cli):
+    """One folder a run, whatever the number of its processes; with one process both are the same run."""
+    asked = ["-m", *TINY, "device.threads=1", "device=ddp_cpu", "device.devices=1,2"]
+    asked.append("device.sync_batch_norm=false,true")
+    code, _, err = cli("train", *asked)
+    assert code == 0, err
+    assert states() == ["finished"] * 3
+    folders = {run.path for run in find(Path("outputs"))}
+    assert {path.parent for path in folders} == {Path("outputs/default")}
+    assert {path for path in Path("outputs/default").iterdir() if path.is_dir()} == folders
+    assert "3 runs: 3 done" in cli("train", *asked)[2]
