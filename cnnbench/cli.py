@@ -1,7 +1,7 @@
 """The command line: `cnnbench VERB [arguments]`.
 
-A verb is a module with `main(arguments) -> exit code`, imported only when it is called, so that
-`cnnbench --help` needs neither Hydra nor torch.
+The verb `x` is the module `cnnbench.commands.x` with `main(arguments) -> exit code`, imported only when it is
+called, so that `cnnbench --help` needs neither Hydra nor torch.
 """
 
 from __future__ import annotations
@@ -18,67 +18,26 @@ from cnnbench.errors import InputError, suggest
 
 
 class Verb(NamedTuple):
-    """One verb: its module, what it does and a line to try."""
+    """What one verb does, and arguments to try."""
 
-    module: str
     help: str
     example: str
 
 
+RUN = "outputs/default/basic-digits-s0-5b85642a60"
+
 VERBS = {
-    "train": Verb(
-        "cnnbench.commands.train",
-        "train one configuration, or a sweep with -m",
-        "cnnbench train data=cifar10 arch=resnet20",
-    ),
-    "inspect": Verb(
-        "cnnbench.commands.inspect",
-        "show a model layer by layer: shapes, parameters, MACs",
-        "cnnbench inspect arch=vgg16_bn data=cifar10",
-    ),
-    "bench": Verb(
-        "cnnbench.commands.bench",
-        "measure speed and memory of a model on a device; or, with parity=true, that it computes the same",
-        "cnnbench bench arch=resnet18 data=cifar10 batch_sizes=[1,64]",
-    ),
-    "runs": Verb(
-        "cnnbench.commands.runs", "show what runs there are, or one run", "cnnbench runs outputs/quickstart"
-    ),
-    "compare": Verb(
-        "cnnbench.commands.compare",
-        "tell which choice won, by how much, and whether that is noise",
-        "cnnbench compare outputs/ablation_norm --html norm.html",
-    ),
-    "evaluate": Verb(
-        "cnnbench.commands.evaluate",
-        "tell how good a run is in detail: each class, confusions, calibration",
-        "cnnbench evaluate outputs/default/basic-digits-s0-3063930c80",
-    ),
-    "predict": Verb(
-        "cnnbench.commands.predict",
-        "tell what a run takes image files for",
-        "cnnbench predict outputs/default/basic-digits-s0-3063930c80 photos/*.png",
-    ),
-    "export": Verb(
-        "cnnbench.commands.export",
-        "write a run as an ONNX file or a torch.export archive, checked",
-        "cnnbench export outputs/default/basic-digits-s0-3063930c80 --output digits.onnx",
-    ),
-    "sync": Verb(
-        "cnnbench.commands.sync",
-        "upload to W&B what was logged offline",
-        "cnnbench sync outputs/ablation_norm",
-    ),
-    "dashboard": Verb(
-        "cnnbench.commands.dashboard",
-        "lay out a W&B workspace for an experiment: scatter, bars, curves",
-        "cnnbench dashboard outputs/ablation_norm --save",
-    ),
-    "completion": Verb(
-        "cnnbench.commands.completion",
-        "print the shell completion script",
-        'eval "$(cnnbench completion bash)"',
-    ),
+    "train": Verb("train one configuration, or a sweep with -m", "data=cifar10 arch=resnet20"),
+    "inspect": Verb("show a model layer by layer: shapes, parameters, MACs", "arch=vgg16_bn data=cifar10"),
+    "bench": Verb("measure speed, memory or exactness of a model on a device", "arch=resnet18 data=cifar10"),
+    "runs": Verb("list runs, or show one", "outputs/quickstart"),
+    "compare": Verb("show which choice won, by how much, and whether that is noise", "outputs/ablation_norm"),
+    "evaluate": Verb("evaluate a trained run in detail: classes, confusions, calibration", RUN),
+    "predict": Verb("classify image files with a trained run", f"{RUN} photos/*.png"),
+    "export": Verb("write a trained run as ONNX or torch.export, verified", f"{RUN} --output digits.onnx"),
+    "sync": Verb("upload to W&B what was logged offline", "outputs/ablation_norm"),
+    "dashboard": Verb("lay out a W&B workspace for an experiment", "outputs/ablation_norm --save"),
+    "completion": Verb("print the shell completion script", "bash"),
 }
 
 USAGE = "usage: cnnbench VERB [arguments]        cnnbench VERB --help        cnnbench --version"
@@ -90,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     0: done; 1: a run failed; 2: bad input, nothing was started; 130 and 143: interrupted.
     """
     arguments = sys.argv[1:] if argv is None else argv
-    if sys.stdout is None:  # closed by whoever started this process
+    if sys.stdout is None:  # closed by the process that started this one
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - for as long as this process lives
     match arguments:
         case [] | ["-h" | "--help" | "help"]:
@@ -101,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         case [verb, *rest] if verb in VERBS:
             try:
-                code = int(importlib.import_module(VERBS[verb].module).main(rest))
+                code = int(importlib.import_module(f"cnnbench.commands.{verb}").main(rest))
                 sys.stdout.flush()
                 return code
             except InputError as error:
@@ -123,13 +82,13 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _drop_output() -> None:
-    """What is left of standard output has nowhere to go; Python would try once more at its end."""
+    """Discard what standard output still holds: Python would try to write it once more at its end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def help_text() -> str:
-    """The verbs with an example each."""
+    """Return the list of verbs, each with an example."""
     lines = [USAGE, "", "Train and compare convolutional networks.", ""]
     for name, verb in VERBS.items():
-        lines += [f"  {name:<12}{verb.help}", f"  {'':<12}$ {verb.example}", ""]
+        lines += [f"  {name:<12}{verb.help}", f"  {'':<12}$ cnnbench {name} {verb.example}", ""]
     return "\n".join(lines).rstrip()

@@ -94,6 +94,7 @@ class Optuna(Sweeper):
         """What decides the result of every trial, told from one of them."""
         from cnnbench.run_store.find import flat
         from cnnbench.settings import parse
+        from cnnbench.settings.identity import describe
         from cnnbench.sweeps.composer import Composer
         from cnnbench.sweeps.optuna_search import first, texts
 
@@ -101,7 +102,7 @@ class Optuna(Sweeper):
         settings = parse(composer([*fixed, *texts(first(searched))]))
         sections = {"arch": ("arch.", "ops.")}
         left_out = tuple(p for key in searched for p in (f"{key}.", *sections.get(key, ())))
-        return {k: v for k, v in flat(settings.choice()).items() if not f"{k}.".startswith(left_out)}
+        return {k: v for k, v in flat(describe(settings, {})).items() if not f"{k}.".startswith(left_out)}
 
 
 class Sweeping(Launcher):
@@ -124,16 +125,16 @@ class Sweeping(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run a batch; the value of each run is its best val accuracy, NaN where there is none."""
-        from cnnbench.commands.train import Session, best
+        from cnnbench.commands.sweep_report import SweepSession
 
-        assert isinstance(self.session, Session)
+        assert isinstance(self.session, SweepSession)
         runs = self.session.sweep(job_overrides, self.loader, self.config, self.pool, self.watch)
         return [
             JobReturn(
                 overrides=list(overrides),
                 working_dir=str(run.path) if run else None,
                 status=JobStatus.COMPLETED,
-                _return_value=best(run) if run else float("nan"),
+                _return_value=run.objective if run else float("nan"),
             )
             for overrides, run in zip(job_overrides, runs, strict=True)
         ]

@@ -31,6 +31,7 @@ from cnnbench.run_store.attempt import attempt
 from cnnbench.run_store.run import Run
 from cnnbench.seeds import seed_all
 from cnnbench.settings import Bench
+from cnnbench.settings.identity import code_used
 from cnnbench.tracking import track
 from cnnbench.training import model as training_model
 from cnnbench.training.device import MEMORY_FORMATS, resolve
@@ -83,7 +84,12 @@ def bench(settings: Bench, run: Run, cores: int | None = None, rank: object = No
             spec = _spec(settings, device, shape, classes, Path(folder))
             with (
                 attempt(
-                    run, _config(settings), device | about, afresh=settings.force, verb=settings.verb
+                    run,
+                    OmegaConf.to_yaml(OmegaConf.create(settings.config())),
+                    device | about,
+                    afresh=settings.force,
+                    verb=settings.verb,
+                    code=code_used(settings),
                 ) as this,
                 log_file(run.path / "train.log"),
                 track.track(settings, run, this.status["repeats"], []) as tracker,
@@ -245,17 +251,3 @@ def _progress(name: str) -> Iterator[Callable[[str], None]]:
             status.update(f"{name}: {what}")
 
         yield said
-
-
-def _config(settings: Bench) -> str:
-    free = {
-        "name": settings.name,
-        "select": settings.select,
-        "command": list(settings.command),
-        "output_dir": settings.output_dir,
-        "logger": settings.logger.model_dump(by_alias=True),
-        "rounds": settings.rounds,
-        "round_s": settings.round_s,
-        "memory_limit_gb": settings.memory_limit_gb,
-    }
-    return OmegaConf.to_yaml(OmegaConf.create(settings.choice() | free))

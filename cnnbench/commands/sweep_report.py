@@ -1,10 +1,144 @@
-"""The tables that end a sweep."""
+"""A sweep as a command sees it: its runs are handed to a pool, and tables end it."""
 
 from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from hydra.core.config_loader import ConfigLoader
+from omegaconf import DictConfig
+
+from cnnbench.commands.failures import see_log
+from cnnbench.commands.train import Session
+from cnnbench.console import console, out
+from cnnbench.errors import InputError
+from cnnbench.run_store.files import write_atomic
+from cnnbench.run_store.find import find
+from cnnbench.run_store.run import Run
+from cnnbench.run_store.table import runs_table
+from cnnbench.settings import Bench, Settings
+from cnnbench.settings.identity import locate
+
+if TYPE_CHECKING:
+    from cnnbench.sweeps.driver import Course
+    from cnnbench.sweeps.plan import Cell, Plan
+    from cnnbench.sweeps.pool import Pool
 
 PAGE = "compare.html"
 """Where a sweep leaves its page, beside its runs."""
 
-
 ROWS = 60
 """Runs that are listed at the end of a sweep; of more, those that failed."""
+
+
+class SweepSession(Session):
+    """What a launcher calls: `sweep` with all runs, or this object once for each of them."""
+
+    brief = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runs: dict[Run, str] = {}  # with the reason of those that failed
+        self.select: list[str] = []
+        self.measured, self.timed = False, True
+
+    def sweep(
+        self,
+        points: Sequence[Sequence[str]],
+        loader: ConfigLoader,
+        master: DictConfig,
+        pool_for: Callable[[Plan], Pool],
+        watch: Callable[[Course], None] | None = None,
+    ) -> list[Run | None]:
+        """Train the runs of a sweep that are not done; see `cnnbench.sweeps.run.sweep`.
+
+        Returns:
+            The run of each point; None where it was refused.
+        """
+        from cnnbench.sweeps.run import sweep
+
+        try:
+            plan = sweep(points, loader, master, partial(locate, known={}), pool_for, self.note_cell, watch)
+        except InputError:
+            raise
+        except Exception:  # a fault of cnnbench, or of a cluster
+            traceback.print_exc()
+            self.exit_code = 1
+            return [None] * len(points)
+        self.exit_code = max(self.exit_code, *(bool(reason) for reason in self.runs.values()))
+        return [cell.run if cell is not None else None for cell in plan.points]
+
+    def note_cell(self, cell: Cell, reason: str) -> None:
+        """Take note of a run of the sweep, and of the reason if it failed."""
+        self._add(cell.run, cell.settings, reason)
+
+    def recall(self, run: Run) -> None:
+        """Show also a run that an earlier launch of a study has trained."""
+        self.runs.setdefault(run, "")
+
+    def note(self, run: Run, settings: Settings) -> None:
+        """Begin a run in this process."""
+        self._add(run, settings)
+        console.rule(run.path.name, align="left", style="dim")
+
+    def failed(self, run: Run | None, error: Exception) -> None:
+        """Print what went wrong at once, and again in the table at the end."""
+        if run is not None:
+            if not isinstance(error, InputError):
+                self.runs[run] = f"{type(error).__name__}: {error}"
+            elif run.state == "new":
+                self.runs.pop(run, None)
+        super().failed(run, error)
+
+    def _add(self, run: Run, settings: Settings, reason: str = "") -> None:
+        self.runs[run] = reason
+        self.select = settings.select
+        self.measured = isinstance(settings, Bench)
+        self.timed = not (isinstance(settings, Bench) and (settings.parity or settings.tune))
+
+    def report(self) -> None:
+        """Print the tables that end a sweep, and write its page."""
+        if not self.runs:
+            return
+        if self.measured:
+            from cnnbench.bench.table import findings
+
+            for table in findings(list(self.runs)):
+                out.print(table)
+        shown = [run for run, reason in self.runs.items() if reason or len(self.runs) <= ROWS]
+        if shown:
+            out.print(runs_table(shown))
+        for run, reason in self.runs.items():
+            if reason:
+                line = f"{run.path.name}: {reason}{see_log(run)}"
+                out.print(line, style="red", markup=False, soft_wrap=True)
+        if self.timed:  # otherwise the tables above are the result
+            self._compare()
+
+    def _compare(self) -> None:
+        from cnnbench.comparison.comparison import Options, compare
+        from cnnbench.comparison.records import record
+        from cnnbench.comparison.report import terminal
+        from cnnbench.comparison.report.page import page
+
+        options, folder = Options(select=tuple(self.select)), next(iter(self.runs)).path.parent
+        records = [record(run) for run in self.runs if run.state != "new"]  # after Ctrl-C some never started
+        if not records:
+            return
+        # The page is the experiment's: launching a subset of it again keeps the other runs on the page.
+        others = [record(run) for run in find(folder) if run not in self.runs]
+        comparison = compare(records, options)
+        title = f"{folder}, {len(records)} of {len(records) + len(others)} runs" if others else str(folder)
+        out.print(terminal.picture(comparison, title, methods=False), highlight=False)
+        target = folder / PAGE
+        everything = compare([*records, *others], options) if others else comparison
+        try:
+            write_atomic(target, page(everything, str(folder), target))
+        except OSError as error:
+            print(f"error: {target}: {error.strerror}", file=sys.stderr)
+        else:
+            out.print(f"page: {target}", highlight=False, soft_wrap=True)
+        out.print(f"compare again: cnnbench compare {folder}", highlight=False, soft_wrap=True)

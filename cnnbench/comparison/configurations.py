@@ -116,7 +116,7 @@ def constant(configurations: Sequence[Configuration]) -> dict[str, str]:
     return {
         key: value
         for key, value in first.items()
-        if not key.endswith("_target_")
+        if not key.endswith((".target", ".code"))
         and (value not in off or key.endswith(".name") or (key, value) == ("device.threads", "1"))
         and all(choice.get(key) == value for choice in choices)
     }

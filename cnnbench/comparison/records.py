@@ -14,8 +14,8 @@ from cnnbench import console
 from cnnbench.comparison.metrics import KINDS, figure
 from cnnbench.errors import NotThere
 from cnnbench.run_store.find import below, flat
-from cnnbench.run_store.run import FORMAT, Run
-from cnnbench.settings.identity import choice
+from cnnbench.run_store.identity import FORMAT
+from cnnbench.run_store.run import Run
 
 RESOLVED = ("accelerator", "precision", "memory_format", "threads", "model")
 """Of a measurement's device: what was recorded stands for what was asked for."""
@@ -95,15 +95,16 @@ def record(run: Run) -> Record:
     status, state = run.status(), run.state
     if state == "damaged":
         problems.append(f"{run.path / 'status.json'}: is no status of a run")
-    elif status.get("format") != FORMAT:
+    elif run.format not in range(1, FORMAT + 1):
         problems.append(
             f"{run.path / 'status.json'}: format {status.get('format', 'unknown')}, this is {FORMAT}; "
             "read as far as it goes"
         )
     config = run.config()
-    decides = choice(config)
+    decides = run.choice()
     if not isinstance(decides.get("arch"), dict) or not isinstance(decides.get("data"), dict):
-        problems.append(f"{run.path / 'config.yaml'}: is no configuration of a run")
+        name = "identity.json" if run.format == FORMAT else "config.yaml"
+        problems.append(f"{run.path / name}: is no configuration of a run")
         decides, state = {}, "damaged"
     summary, said = _summary(run)
     problems += said

@@ -22,7 +22,8 @@ from cnnbench import __version__
 from cnnbench.errors import Busy, Diverged, InputError, Interrupted, Pruned, Superseded
 from cnnbench.run_store import lease
 from cnnbench.run_store.files import write_atomic
-from cnnbench.run_store.run import DONE, FORMAT, STOP, Run
+from cnnbench.run_store.identity import FORMAT
+from cnnbench.run_store.run import DONE, STOP, Run
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -56,7 +57,13 @@ class Attempt:
 
 @contextmanager
 def attempt(
-    run: Run, config: str, device: Mapping[str, Any], *, afresh: bool, verb: str = "train"
+    run: Run,
+    config: str,
+    device: Mapping[str, Any],
+    *,
+    afresh: bool,
+    verb: str = "train",
+    code: Mapping[str, str] | None = None,
 ) -> Iterator[Attempt]:
     """Train a run: hold its lease, record how the attempt starts and how it ends.
 
@@ -66,6 +73,7 @@ def attempt(
         device: what the device settings became, recorded at the first start.
         afresh: move what is there to `repeats/` first, and start from nothing.
         verb: what is done: `train` or `bench`.
+        code: digests of cnnbench's own code that is used, recorded beside the versions.
 
     Raises:
         Busy: another process trains this run, or has just finished it.
@@ -85,9 +93,10 @@ def attempt(
         elif run.state in DONE:  # since this process last looked
             raise Busy(run.path, run.status())
         (run.path / STOP).unlink(missing_ok=True)  # asked of an earlier attempt
-        status = _begin(run, device, verb)
+        status = _begin(run, device, verb, dict(code or {}))
         run.checkpoints.mkdir(exist_ok=True)
         write_atomic(run.path / "config.yaml", config)
+        run.write_identity()
         this = Attempt(run, status, held)
         try:
             yield this
@@ -111,7 +120,7 @@ def attempt(
         held.release()
 
 
-def _begin(run: Run, device: Mapping[str, Any], verb: str) -> dict[str, Any]:
+def _begin(run: Run, device: Mapping[str, Any], verb: str, code: dict[str, str]) -> dict[str, Any]:
     before = run.status()
     attempts = before.get("attempts", [])
     for earlier in attempts:
@@ -126,6 +135,7 @@ def _begin(run: Run, device: Mapping[str, Any], verb: str) -> dict[str, Any]:
         "device": (verb == "train" and before.get("device")) or dict(device),
         "versions": versions(),
         "git": git_commit(),
+        "code": code,
         "repeats": len(list((run.path / "repeats").glob("*"))),
         "attempts": [*attempts, {"started": now()}],
     }

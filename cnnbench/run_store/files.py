@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -142,6 +143,19 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def replace_by_link(path: Path, source: Path) -> None:
+    """Replace a file by a second name of `source`, or by a copy where the disk has no hard links."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.unlink(missing_ok=True)
+    try:
+        os.link(source, partial)
+    except OSError:
+        with source.open("rb") as content, replacing(path) as file:
+            shutil.copyfileobj(content, file)
+    else:
+        partial.replace(path)
 
 
 def write_atomic(path: Path, text: str) -> None:

@@ -6,6 +6,7 @@ import errno
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,15 @@ def find(path: Path, say: Say = lambda _: None) -> list[Run]:
             except OSError as error:
                 unread(error)
     return sorted(found, key=lambda run: run.path)
+
+
+def of_format_1(folder: Path, prefix: str) -> list[Run]:
+    """Return an experiment's runs of format 1 whose names are `prefix` and a hash."""
+    try:
+        paths = sorted(folder.glob(f"{escape(prefix)}-{'[0-9a-f]' * 10}"))
+    except OSError:
+        return []
+    return [run for run in map(Run, paths) if run.format == 1]
 
 
 def check_folder(path: Path) -> None:

@@ -2,8 +2,9 @@
 
 A run lies in `<output_dir>/<experiment>/<prefix>-<hash of its choice>/`:
 
-    config.yaml      everything it was asked for, resolved
-    status.json      state, attempts, error, versions, device
+    config.yaml      its settings, resolved
+    identity.json    those that decide its result: the hash in its name follows from them
+    status.json      state, attempts, error, versions, device, digests of the code
     metrics.csv      a row an epoch
     summary.json     the final figures, flat keys
     train.log        what was logged while it was trained
@@ -21,14 +22,13 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cnnbench.run_store import lease
 from cnnbench.run_store.files import write_atomic
-
-FORMAT = 1
+from cnnbench.run_store.identity import FORMAT, choice_of_format_1
 
 DONE = ("finished", "diverged")
 
@@ -37,6 +37,9 @@ STATES = ("running", "finished", "failed", "diverged", "interrupted", "pruned")
 RESULTS = {"train": {"test/acc"}, "bench": {"time/load_s", "parity/worst", "tune/layout"}}
 """By verb, figures of which a finished run has one."""
 
+
+OBJECTIVES = {"train": "best/val_acc", "bench": "time/latency_p50_ms"}
+"""By verb, the figure that a search looks at."""
 
 STOP = "stop"
 """A file in a run's folder that asks for its end: who trains it looks for it after each epoch."""
@@ -69,9 +72,14 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Run:
-    """A run's folder, whether or not it exists yet."""
+    """A run's folder, whether or not it exists yet.
+
+    Attributes:
+        planned: the choice that the settings came to, for a run that is to be made; see `run_store.identity`.
+    """
 
     path: Path
+    planned: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
 
     @property
     def checkpoints(self) -> Path:
@@ -98,6 +106,19 @@ class Run:
             return {}
         return found if isinstance(found, dict) else {}
 
+    def choice(self) -> dict[str, Any]:
+        """Return what decided the result; empty where it cannot be read."""
+        choice = _read_json(self.path / "identity.json").get("choice")
+        if isinstance(choice, dict):
+            return choice
+        return choice_of_format_1(self.config()) if self.format == 1 else {}
+
+    @property
+    def format(self) -> int | None:
+        """Format of the folder; None where status.json does not say."""
+        value = self.status().get("format")
+        return value if isinstance(value, int) and not isinstance(value, bool) else None
+
     @property
     def verb(self) -> str:
         """What was done: `train` or `bench`."""
@@ -117,6 +138,11 @@ class Run:
         if state == "finished" and not RESULTS[self.verb] & self.summary().keys():
             return "interrupted"
         return "interrupted" if state == "running" and lease.is_free(self.path) else str(state)
+
+    @property
+    def objective(self) -> float:
+        """Best val accuracy, or of a measurement the latency in ms; NaN where there is none."""
+        return float(self.summary().get(OBJECTIVES[self.verb], float("nan")))
 
     def rows(self) -> list[dict[str, float]]:
         """metrics.csv: a row an epoch, numbers as they were measured; none if it is absent or damaged."""
@@ -159,6 +185,13 @@ class Run:
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Replace summary.json."""
         write_atomic(self.path / "summary.json", json.dumps(summary, indent=1) + "\n")
+
+    def write_identity(self) -> None:
+        """Write identity.json once, for a run that was planned from settings."""
+        path = self.path / "identity.json"
+        if self.planned is not None and not path.exists():
+            text = json.dumps({"format": FORMAT, "choice": self.planned}, indent=1)
+            write_atomic(path, text + "\n")
 
     def write_status(self, status: Mapping[str, Any]) -> None:
         """Replace status.json."""

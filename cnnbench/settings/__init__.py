@@ -1,8 +1,8 @@
 """What every setting may be: its type and range.
 
 `conf/` holds the choices and their defaults; this module says which values are allowed, so that
-a wrong one is named before anything is loaded or written. A field marked `Free` does not decide
-the result (where data lies, how many worker processes) and is left out of the run's identity.
+a wrong one is named before anything is loaded or written. A field marked `FREE` does not decide the
+result (the folder of the data, the number of worker processes) and is left out of the run's identity.
 """
 
 from cnnbench.settings.base import (

@@ -11,7 +11,23 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 
 from cnnbench.errors import InputError
 
-Free = Field(exclude=True)
+
+class _Free:
+    """Mark of a setting that only says how a run is carried out or shown."""
+
+
+FREE = _Free()
+"""`Annotated[int, FREE]`: the setting is recorded in config.yaml, and is no part of the run's identity."""
+
+UNRECORDED = Field(exclude=True)
+"""`Annotated[bool, UNRECORDED]`: it is neither; it concerns this one command."""
+
+
+def added(as_before: Any) -> Any:
+    """Return the mark of a setting that came later: at `as_before` it leaves identities as they were."""
+    return Field(exclude_if=lambda value: value == as_before)
+
+
 Count = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -49,6 +65,22 @@ class Section(BaseModel):
 
 
 SomeSection = TypeVar("SomeSection", bound=Section)
+
+
+def _section(annotation: Any) -> type[BaseModel] | None:
+    is_section = isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    return annotation if is_section else None
+
+
+def free_settings(kind: type[BaseModel]) -> dict[str, Any]:
+    """Return the settings that are marked `FREE`, as pydantic's `exclude` and `include` take them."""
+    found: dict[str, Any] = {}
+    for name, info in kind.model_fields.items():
+        if any(isinstance(mark, _Free) for mark in info.metadata):
+            found[name] = True
+        elif (section := _section(info.annotation)) and (inner := free_settings(section)):
+            found[name] = inner
+    return found
 
 
 class Component(Section):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import field_validator, model_validator
 
 from cnnbench.run_store.run import Run
-from cnnbench.settings.base import Count, Free, Place, Rate, shown
+from cnnbench.settings.base import FREE, Count, Place, Rate, shown
 from cnnbench.settings.run import Settings
 
 EXPORTED_PRECISIONS = {"onnxruntime": ("32-true",), "openvino": ("32-true", "bf16-mixed")}
@@ -25,12 +26,12 @@ class Bench(Settings):
     backend: Literal["eager", "compile", "onnxruntime", "openvino"]
     batch_sizes: Any
     of: Place | None
-    trust_code: Annotated[bool, Free]
+    trust_code: Annotated[bool, FREE]
     parity: bool
     tune: bool
-    rounds: Annotated[Count, Free]
-    round_s: Annotated[Rate, Free]
-    memory_limit_gb: Annotated[Rate | None, Free]
+    rounds: Annotated[Count, FREE]
+    round_s: Annotated[Rate, FREE]
+    memory_limit_gb: Annotated[Rate | None, FREE]
 
     @field_validator("batch_sizes")
     @classmethod
@@ -102,9 +103,12 @@ class Bench(Settings):
         )
         return {"verb": self.verb, "data": data} | {key: whole[key] for key in kept}
 
-    def deciding(self) -> dict[str, Any]:
-        """Nobody trains an exported model, it has no memory format; `parity` and `tune` try all there are."""
-        found = self.choice()
+    def deciding(self, choice: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Leave out what this measurement does not depend on.
+
+        Nobody trains an exported model, and it has no memory format; `parity` and `tune` try all there are.
+        """
+        found = {key: dict(value) if isinstance(value, Mapping) else value for key, value in choice.items()}
         exported = self.backend in EXPORTED_PRECISIONS
         if exported or self.parity:
             del found["optimizer"]

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from cnnbench.settings.base import Count, Free, Name, NonNegative, Place, Rate, Section, Seed
+from cnnbench.settings.base import FREE, Count, Name, NonNegative, Place, Rate, Section, Seed
 
 
 class Augment(Section):
@@ -31,7 +31,7 @@ class Data(Section):
     """`data`: which images, how they are split, batched and augmented."""
 
     name: Name
-    root: Annotated[Place, Free]
+    root: Annotated[Place, FREE]
     size: Annotated[int, Field(ge=4, le=4096)] | None
     limit: Count | None
     limit_test: Count | None
@@ -39,7 +39,7 @@ class Data(Section):
     split_seed: Seed
     batch_size: Count
     in_memory: bool
-    num_workers: Annotated[int, Field(ge=0, le=1024, exclude=True)]
+    num_workers: Annotated[int, Field(ge=0, le=1024), FREE]
     num_classes: Annotated[int, Field(ge=2)] | None = None
     augment: Augment
 

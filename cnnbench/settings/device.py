@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from cnnbench.errors import InputError
-from cnnbench.settings.base import Count, Name, Section
+from cnnbench.settings.base import Count, Name, Section, added
 
 SHORT_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed", "fp64": "64-true"}
 """What people write, and what Lightning calls it."""
@@ -21,11 +21,10 @@ class Device(Section):
     precision: Literal["32-true", "tf32", "bf16-mixed", "16-mixed", "64-true"]
     memory_format: Literal["auto", "contiguous", "channels_last"]
     threads: Annotated[int, Field(ge=1, le=1024)] | None
-    # Left out of the identity where they change nothing: a run of one process stays what it was.
-    compile: Annotated[bool, Field(exclude_if=lambda asked: not asked)] = False
-    devices: Annotated[Count, Field(exclude_if=lambda count: count == 1)] = 1
-    nodes: Annotated[Count, Field(exclude_if=lambda count: count == 1)] = 1
-    sync_batch_norm: Annotated[bool, Field(exclude_if=lambda on: not on)] = False
+    compile: Annotated[bool, added(False)] = False
+    devices: Annotated[Count, added(1)] = 1
+    nodes: Annotated[Count, added(1)] = 1
+    sync_batch_norm: Annotated[bool, added(False)] = False
 
     @model_validator(mode="before")
     @classmethod
@@ -33,6 +32,11 @@ class Device(Section):
         """Its batch statistics are those of the whole batch, asked for or not: one and the same run."""
         alone = isinstance(value, dict) and value.get("devices", 1) == value.get("nodes", 1) == 1
         return value | {"sync_batch_norm": False} if alone and value.get("sync_batch_norm") is True else value
+
+    @property
+    def processes(self) -> int:
+        """How many processes train a run together, on all machines."""
+        return self.devices * self.nodes
 
     @property
     def least_images(self) -> int:

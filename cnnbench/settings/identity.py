@@ -1,79 +1,56 @@
-"""Which run some settings describe: the hash of what decides its result."""
+"""Which run some settings describe, and which code it would use."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from cnnbench.errors import InputError
+from cnnbench.run_store.identity import identity, named_components
 from cnnbench.run_store.run import Run
 from cnnbench.settings import Bench, Settings
+from cnnbench.settings.code import changed, own_code, shipped_code
+
+COMPONENTS = ("arch", "optimizer", "scheduler")
+"""Sections whose `_target_` is called to compute a result."""
 
 
-def identity(choice: Mapping[str, Any]) -> str:
-    """Ten hex digits that follow from the choice alone: equal values give equal digits.
-
-    Key order does not matter, nor whether a whole number is written as 1 or 1.0.
-    """
-    return hashlib.sha256(json.dumps(_canonical(choice), sort_keys=True).encode()).hexdigest()[:10]
-
-
-def _canonical(value: Any) -> Any:
-    match value:
-        case Mapping():
-            return {str(key): _canonical(item) for key, item in value.items()}
-        case list() | tuple():
-            return [_canonical(item) for item in value]
-        case float() if value.is_integer():
-            return int(value)
-    return value
-
-
-FREE = {
-    "name",
-    "select",
-    "command",
-    "output_dir",
-    "logger",
-    "rounds",
-    "round_s",
-    "memory_limit_gb",
-    "trust_code",
-}
-"""The sections of config.yaml that do not decide the result."""
-
-
-def choice(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a run's config.yaml that decides the result.
-
-    Where the images lie decides it for folders of images alone, which have no other name.
-    """
-    found = {key: value for key, value in config.items() if key not in FREE}
-    data = found.get("data")
-    if isinstance(data, Mapping):
-        free = {"num_workers"} if data.get("name") == "imagefolder" else {"num_workers", "root"}
-        found["data"] = {key: value for key, value in data.items() if key not in free}
-    return found
-
-
-def locate(settings: Settings, known: dict[str, str] | None = None) -> Run:
-    """The folder of the run that these settings describe, whether it exists or not.
+def locate(settings: Settings, known: dict[str, Any] | None = None) -> Run:
+    """Return the run that these settings describe, whether its folder exists or not.
 
     Args:
-        settings: what was asked for.
-        known: remembers what images and files hold, for the next run of a sweep.
+        settings: of the run.
+        known: remembers the content of images, files and code for the next run of a sweep.
+
+    Raises:
+        InputError: files that count by their content cannot be read.
     """
     if isinstance(settings, Bench):
         _check_of(settings)
-    choice = settings.deciding()
-    known = {} if known is None else known
-    # Of a measurement neither the images nor their files decide anything; `of` names what does.
-    images_count = not isinstance(settings, Bench)
-    if images_count and settings.data.name == "imagefolder":
+    choice = describe(settings, {} if known is None else known)
+    name = f"{settings.label}-{identity(settings.deciding(choice))}"
+    return Run(Path(settings.output_dir).expanduser() / settings.name / name, choice)
+
+
+def describe(settings: Settings, known: dict[str, Any]) -> dict[str, Any]:
+    """Return what decides the result of a run, as its identity.json has it.
+
+    Components count by name, a user's own code, image folders and files of weights by their content.
+    """
+    sections = settings.choice()
+    targets = {group: sections[group].get("_target_") for group in COMPONENTS if group in sections}
+    choice = named_components(sections)
+    for group, target in targets.items():
+        if isinstance(target, str):
+            if target not in known:
+                known[target] = own_code(target)
+            if known[target] is not None:
+                choice[group]["code"] = known[target]
+    if isinstance(settings, Bench):
+        return choice  # neither images nor weights decide a measurement; `of` names a run that they decided
+    if settings.data.name == "imagefolder":
         from cnnbench.data.image_folder import fingerprint
 
         root = settings.data.root
@@ -81,26 +58,56 @@ def locate(settings: Settings, known: dict[str, str] | None = None) -> Run:
             known[root] = fingerprint(Path(root).expanduser())
         choice["data"]["content"] = known[root]
     weights = settings.arch.weights
-    if images_count and weights is not None and weights != "imagenet":
+    if weights is not None and weights != "imagenet":
         if weights not in known:
             known[weights] = content(weights)
         choice["arch"]["weights"] = known[weights]
-    name = f"{settings.label}-{identity(choice)}"
-    return Run(Path(settings.output_dir).expanduser() / settings.name / name)
+    return choice
+
+
+def check_own_code(settings: Settings, run: Run) -> None:
+    """Check that a user's own code is still what it was when the run was planned.
+
+    Raises:
+        InputError: it was edited since, while the run waited for its turn.
+    """
+    sections = settings.choice()
+    for group in COMPONENTS:
+        planned = (run.planned or {}).get(group, {})
+        target = sections.get(group, {}).get("_target_")
+        if isinstance(target, str) and planned.get("code") != own_code(target) and run.planned is not None:
+            raise InputError(
+                f"{group}._target_={target}: its code was edited after this run was planned; "
+                "allowed: the same command again, which plans a run of the new code"
+            )
+
+
+def other_code(settings: Settings, run: Run) -> list[str]:
+    """Return the rooms of cnnbench whose code has changed since a run was made."""
+    return changed(run.status().get("code"), code_used(settings))
+
+
+def code_used(settings: Settings) -> dict[str, str]:
+    """Return the digests of cnnbench's code that a run of these settings uses."""
+    return shipped_code(settings.verb, settings.arch.target)
 
 
 def _check_of(settings: Bench) -> None:
-    """Whether what was asked for is measured: a trained run says it all, a training recipe says nothing."""
-    said = [word for word in settings.command if re.match(r"[+~]*(arch|ops|data)[=.]", word)]
-    if settings.of is not None and said:
-        raise InputError(f"{said[0]}: of={settings.of} has its model and its images; allowed: without it")
+    """Check that nothing is set that a measurement does not use: a trained run has its model and images.
+
+    Raises:
+        InputError: such a setting.
+    """
+    model = [word for word in settings.command if re.match(r"[+~]*(arch|ops|data)[=.]", word)]
+    if settings.of is not None and model:
+        raise InputError(f"{model[0]}: of={settings.of} has its model and its images; allowed: without it")
     for word in settings.command:
         if re.match(r"[+~]*(trainer|scheduler|data\.batch_size)[=.]", word):
             raise InputError(f"{word}: bench does not use it; allowed: batch_sizes=[…], optimizer=…")
 
 
 def content(path: str) -> str:
-    """What a file of weights holds, for a run's identity: it counts by its content, not by its name.
+    """Return a digest of a file of weights, which counts by its content, not by its name.
 
     Raises:
         InputError: there is no such file.

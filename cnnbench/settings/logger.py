@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Tag, field_validator
 
@@ -38,9 +38,14 @@ class WandbLogger(Section):
         return value
 
 
+def _kind(value: Any) -> str:
+    name = value.get("name") if isinstance(value, dict) else getattr(value, "name", None)
+    return "wandb" if name == "wandb" else "lightning"
+
+
 AnyLogger = Annotated[
     Annotated[WandbLogger, Tag("wandb")] | Annotated[Component, Tag("lightning")],
-    Discriminator(lambda value: "wandb" if value.get("name") == "wandb" else "lightning"),
+    Discriminator(_kind),
 ]
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from cnnbench.settings.base import Component, Place, Section
+from cnnbench.settings.base import UNRECORDED, Component, Place, Section
 
 Norm = Literal["native", "batch", "group", "layer", "instance", "frn", "none"]
 Act = Literal["native", "relu", "leaky_relu", "prelu", "gelu", "silu", "relu6", "tanh", "sigmoid", "identity"]
@@ -53,8 +53,8 @@ class Arch(Component):
     weights: Place | None = None
     freeze: bool = False
     library: str | None = None
-    native: Native | None = Field(default=None, exclude=True)
-    layout: Layout | None = Field(default=None, exclude=True)
+    native: Annotated[Native | None, UNRECORDED] = None
+    layout: Annotated[Layout | None, UNRECORDED] = None
 
     @model_validator(mode="before")
     @classmethod

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from cnnbench.settings.base import Component, Count, Fraction, Free, Rate, Section
+from cnnbench.settings.base import FREE, Component, Count, Fraction, Rate, Section
 
 
 class Optimizer(Component):
@@ -41,4 +41,4 @@ class Trainer(Section):
     decay_norm_and_bias: bool
     deterministic: bool
     early_stopping: EarlyStopping
-    checkpoint_every_n_steps: Annotated[Count | None, Free]
+    checkpoint_every_n_steps: Annotated[Count | None, FREE]

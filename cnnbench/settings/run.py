@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from cnnbench.run_store.run import Run
-from cnnbench.settings.base import Count, Free, Name, NonNegative, Place, Section, Seed
+from cnnbench.settings.base import (
+    FREE,
+    UNRECORDED,
+    Count,
+    Name,
+    NonNegative,
+    Place,
+    Section,
+    Seed,
+    free_settings,
+)
 from cnnbench.settings.data import Data
 from cnnbench.settings.device import Device
 from cnnbench.settings.logger import AnyLogger
@@ -32,12 +44,12 @@ class Settings(Section):
     work: ClassVar[str] = "cnnbench.training.fit:fit"
     """What carries it out: called with the settings, the run, the cores that it may use, and the rank."""
 
-    name: Annotated[Name, Free]
+    name: Annotated[Name, FREE]
     seed: Seed
-    select: Annotated[list[str], Free]
-    force: Annotated[bool, Free]
-    command: Annotated[tuple[str, ...], Free] = ()
-    output_dir: Annotated[Place, Field(exclude=True)]
+    select: Annotated[list[str], FREE]
+    force: Annotated[bool, UNRECORDED]
+    command: Annotated[tuple[str, ...], FREE] = ()
+    output_dir: Annotated[Place, FREE]
     arch: Arch
     ops: Ops
     data: Data
@@ -45,8 +57,8 @@ class Settings(Section):
     scheduler: Scheduler
     trainer: Trainer
     device: Device
-    logger: Annotated[AnyLogger, Free]
-    sweep: Annotated[Sweep, Free]
+    logger: Annotated[AnyLogger, FREE]
+    sweep: Annotated[Sweep, UNRECORDED]
 
     @model_validator(mode="after")
     def _warmup_fits(self) -> Settings:
@@ -104,9 +116,23 @@ class Settings(Section):
         return {axis: asked.get(axis, value) for axis, value in native.items()}
 
     def choice(self) -> dict[str, Any]:
-        """The part that decides the result of a run of this kind, as plain values."""
-        return self.model_dump(by_alias=True, exclude_unset=True) | {"ops": self.resolved_ops()}
+        """Return the settings that decide the result of a run of this kind, as plain values."""
+        choice = self.model_dump(by_alias=True, exclude_unset=True, exclude=free_settings(type(self)))
+        return choice | {"ops": self.resolved_ops()}
 
-    def deciding(self) -> dict[str, Any]:
-        """Of `choice` what decides the result of this run: what its identity is made of."""
-        return self.choice()
+    def config(self) -> dict[str, Any]:
+        """Return what config.yaml holds: the choice, and the settings that are marked `FREE`."""
+        config, marks = self.choice(), free_settings(type(self))
+        free = self.model_dump(by_alias=True, include=marks)
+        for key, mark in marks.items():
+            if mark is True:
+                config[key] = free[key]
+            elif key in config:  # some settings of a section
+                config[key] = config[key] | free[key]
+        if self.data.name == "imagefolder":  # of one's own, wherever one stands; others as they are set
+            config["data"]["root"] = str(Path(self.data.root).expanduser().absolute())
+        return config
+
+    def deciding(self, choice: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the part of a choice that this run's identity is made of."""
+        return choice

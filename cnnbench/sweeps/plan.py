@@ -12,8 +12,10 @@ from omegaconf import DictConfig
 
 from cnnbench import console
 from cnnbench.errors import InputError
+from cnnbench.run_store.find import of_format_1
 from cnnbench.run_store.run import DONE, Run
 from cnnbench.settings import Settings, Sweep, compose, parse
+from cnnbench.settings.identity import other_code
 from cnnbench.sweeps.composer import Composer
 
 SHOWN = 8
@@ -177,5 +179,10 @@ def announcement(plan: Plan) -> str:
         text += f" (combinations that come to the same run: {shared})"
     otherwise = Counter(cell.settings.made_otherwise(cell.run) for cell in plan.cells if not cell.pending)
     del otherwise[""]
-    notes = (f"; {count} of those done {how}" for how, count in otherwise.items())
+    notes = [f"; {count} of those done {how}" for how, count in otherwise.items()]
+    edited = sum(bool(other_code(cell.settings, cell.run)) for cell in plan.cells if not cell.pending)
+    notes += [f"; {edited} of those done by other code of cnnbench"] if edited else []
+    labels = {(cell.run.path.parent, cell.settings.label) for cell in plan.cells}
+    earlier = sum(len(of_format_1(folder, label)) for folder, label in sorted(labels))
+    notes += [f"; {earlier} of format 1 beside them, which are not reused"] if earlier else []
     return text + "".join(notes)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from cnnbench import console
 from cnnbench.errors import Interrupted
@@ -22,16 +22,18 @@ class Job:
     Attributes:
         path: the run's folder.
         cores: how many of the machine's cores each of the run's processes may use; None: its share of all.
+        planned: see `Run`.
     """
 
     settings: Settings
     path: Path
     cores: int | None
+    planned: Mapping[str, Any] | None = None
 
     @classmethod
     def of(cls, cell: Cell, cores: int | None = None) -> Self:
         """The job of a cell; `force` is for the first attempt at it, the next one goes on."""
-        job = cls(cell.settings, cell.run.path.absolute(), cores)
+        job = cls(cell.settings, cell.run.path.absolute(), cores, cell.run.planned)
         return job.again() if cell.tries else job
 
     def again(self) -> Self:

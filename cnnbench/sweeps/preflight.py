@@ -21,7 +21,7 @@ from cnnbench.errors import InputError
 from cnnbench.settings import Bench, Settings
 from cnnbench.sweeps.pool import Report
 from cnnbench.training import model as training_model
-from cnnbench.training.build import make_data, make_task
+from cnnbench.training.build import make_classifier, make_data
 from cnnbench.training.device import DEVICE_TYPES, place, resolve
 from cnnbench.training.rank import Rank
 
@@ -108,7 +108,7 @@ def _key(settings: Settings, *sections: str) -> tuple[str, ...]:
 
 
 def _recipe(settings: Settings) -> None:
-    make_task(settings, nn.Identity(), num_classes=10, batches=100, frozen=[])
+    make_classifier(settings, nn.Identity(), num_classes=10, batches=100, frozen=[])
 
 
 def _count(settings: Settings) -> tuple[int, int]:

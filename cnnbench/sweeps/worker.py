@@ -28,7 +28,7 @@ def train(job: Job, rank: Rank | None = None) -> Outcome:
         rank: which of the run's processes this is, if a cluster has started them.
     """
     try:
-        pkgutil.resolve_name(job.settings.work)(job.settings, Run(job.path), job.cores, rank)
+        pkgutil.resolve_name(job.settings.work)(job.settings, Run(job.path, job.planned), job.cores, rank)
     except Busy as error:
         return Outcome("busy", f"by {error.who}")
     except Superseded as error:

@@ -21,11 +21,18 @@ from cnnbench.training.rank import ALONE, Rank
 
 
 @dataclass
-class Parts:
-    """Everything that a run is made of."""
+class Built:
+    """Everything that a training consists of.
+
+    Attributes:
+        data: splits and batches.
+        classifier: the model with its loss, metrics, optimizer and schedule.
+        device: accelerator, precision, memory format and threads, resolved.
+        facts: of model and data, for summary.json.
+    """
 
     data: ImageData
-    task: Classifier
+    classifier: Classifier
     device: dict[str, Any]
     facts: dict[str, Any]
 
@@ -35,7 +42,7 @@ def build(
     recorded: Mapping[str, Any] | None = None,
     cores: int | None = None,
     rank: Rank = ALONE,
-) -> Parts:
+) -> Built:
     """Make the objects that the settings describe.
 
     Args:
@@ -61,10 +68,10 @@ def build(
         facts |= pretrained.load(model, settings.arch)
         frozen = pretrained.frozen(model)
     model = place(model, device)
-    task = make_task(
+    classifier = make_classifier(
         settings, model, data.num_classes, data.batches, frozen, rank=rank.rank, weight=data.weight
     )
-    return Parts(data, task, device, facts | data.facts)
+    return Built(data, classifier, device, facts | data.facts)
 
 
 def make_data(data: Data, arch: Arch, seed: int, rank: Rank = ALONE, least_images: int = 2) -> ImageData:
@@ -76,8 +83,6 @@ def make_data(data: Data, arch: Arch, seed: int, rank: Rank = ALONE, least_image
     asked = data.model_dump()
     asked["augment"] = Augment(**asked["augment"])
     return ImageData(
-        root=data.root,
-        num_workers=data.num_workers,
         channels=arch.in_channels,
         imagenet_normalisation=arch.weights == "imagenet",
         seed=seed,
@@ -88,7 +93,7 @@ def make_data(data: Data, arch: Arch, seed: int, rank: Rank = ALONE, least_image
     )
 
 
-def make_task(
+def make_classifier(
     settings: Settings,
     model: torch.nn.Module,
     num_classes: int,
@@ -109,7 +114,7 @@ def make_task(
     """
     recipe = settings.trainer
     steps_per_epoch = -(-batches // recipe.accumulate)
-    task = Classifier(
+    classifier = Classifier(
         model,
         num_classes,
         factory(settings.optimizer, "optimizer"),
@@ -130,6 +135,6 @@ def make_task(
         **shared,
     )
     # The optimizer and the schedule are made again by Lightning; made here, bad values show in time.
-    optimizer = task.make_optimizer([torch.nn.Parameter(torch.zeros(1))])
-    task.make_schedule(optimizer)
-    return task
+    optimizer = classifier.make_optimizer([torch.nn.Parameter(torch.zeros(1))])
+    classifier.make_schedule(optimizer)
+    return classifier

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torchmetrics import MeanMetric, MetricCollection
-from torchmetrics.classification import MulticlassAccuracy
 from torchvision.transforms import v2
 
 from cnnbench.seeds import seed_all
+from cnnbench.training.metrics import metrics, restore, running_means, states_of_all, update
+from cnnbench.training.weight_decay import decay_groups
 
 MakeOptimizer = Callable[[Any], Optimizer]
 MakeSchedule = Callable[[Optimizer], LRScheduler]
@@ -25,21 +25,20 @@ class Classifier(pl.LightningModule):
     """Trains `model` with any optimizer and any schedule; knows the name of none.
 
     Args:
-        model: (N, C, H, W) -> (N, K) logits; in training perhaps a tuple, whose further members are logits
-            of auxiliary classifiers, that count `model.aux_weight` in the loss.
+        model: (N, C, H, W) -> (N, K) logits; in training perhaps a tuple: those, and the logits of auxiliary
+            classifiers, which count `model.aux_weight` in the loss.
         num_classes: K.
-        optimizer: called with the parameters, or with groups of them.
+        optimizer: called with groups of parameters.
         schedule: called with the optimizer; stepped after each of its steps. If it has `observe`, that is
             called with each val/loss. See `cnnbench.training.schedule`.
-        seed: the global generators are seeded from (seed, epoch, batch) before each batch, so that
-            dropout and mixing do not depend on what was drawn before, in this process or an earlier one.
+        seed: the global generators are seeded from (seed, epoch, batch) before each batch, so that dropout and
+            mixing do not depend on earlier draws, whether the run was resumed or not.
         label_smoothing: of the training loss alone; val and test losses are plain cross-entropy.
         mixup, cutmix: alpha of each (arXiv:1710.09412, 1905.04899); 0 is off.
-        decay_norm_and_bias: False leaves parameters of one dimension without weight decay; PReLU's slopes
-            never have any.
+        decay_norm_and_bias: see `cnnbench.training.weight_decay`.
         frozen: modules of `model` that stay in eval mode, so that batch norm keeps its statistics.
-        rank: which of the processes this is that train together; each draws its own dropout masks.
-        weight: of this process's loss in the mean over processes: the parts of a batch need not be equal.
+        rank: of this process among those that train together; each draws its own dropout masks.
+        weight: of this process's loss in the mean over processes, whose shards may be unequal.
     """
 
     def __init__(
@@ -70,18 +69,13 @@ class Classifier(pl.LightningModule):
         if cutmix > 0:
             mixers.append(v2.CutMix(alpha=cutmix, num_classes=num_classes))
         self.mix = v2.RandomChoice(mixers) if mixers else None
-        # One value for each image: without its search for NaN, MeanMetric (torchmetrics 1.9) ignores weights.
-        self.train_metrics = MetricCollection(
-            {"loss": MeanMetric(nan_strategy="disable"), "acc": MeanMetric(nan_strategy="disable")},
-            prefix="train/",
-            compute_groups=False,
-        )
+        self.train_metrics = running_means("train/")
         self.val_metrics = metrics("val/", num_classes)
         self.test_metrics = metrics("test/", num_classes)
         self.test_outputs: list[tuple[Tensor, Tensor]] = []
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, K) logits; in training a tuple, if the model has auxiliary classifiers."""
+        """Map (N, C, H, W) to (N, K) logits; in training to a tuple, if the model has auxiliary classifiers."""
         return self.model(images.to(self.dtype))  # type: ignore[no-any-return]
 
     # --- training -------------------------------------------------------------------------------
@@ -97,7 +91,7 @@ class Classifier(pl.LightningModule):
         seed_all("step", self.seed, self.current_epoch, batch_idx, *rank)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Mean cross-entropy of one batch, (N, C, H, W) images with (N,) labels."""
+        """Return the mean cross-entropy of a batch: images (N, C, H, W), labels (N,)."""
         images, labels = batch
         targets = labels
         if self.mix is not None:
@@ -122,52 +116,20 @@ class Classifier(pl.LightningModule):
         self.train_metrics.reset()
 
     def configure_optimizers(self) -> Any:
-        """The optimizer, and its schedule with a step per optimizer step."""
-        trained = [p for p in self.model.parameters() if p.requires_grad]
-        optimizer = self.make_optimizer(list(self._decay_groups(trained)))
+        """Return the optimizer, and its schedule with a step per optimizer step."""
+        optimizer = self.make_optimizer(decay_groups(self.model, norm_and_bias=self.decay_norm_and_bias))
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": self.make_schedule(optimizer), "interval": "step"},
         }
 
-    def _decay_groups(self, trained: Sequence[nn.Parameter]) -> Iterator[dict[str, Any]]:
-        """What has the optimizer's weight decay, and what has none.
-
-        None have PReLU's slopes, which it would draw to those of a ReLU (arXiv:1502.01852, section 2.1).
-        """
-        slopes = {id(m.weight) for m in self.model.modules() if isinstance(m, nn.PReLU)}
-        decayed: list[nn.Parameter] = []
-        free: list[nn.Parameter] = []
-        for p in trained:
-            small = p.ndim <= 1 and not self.decay_norm_and_bias  # norms and biases
-            (free if small or id(p) in slopes else decayed).append(p)
-        yield {"params": decayed}
-        if free:
-            yield {"params": free, "weight_decay": 0.0}
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the running means too, those of each process: a checkpoint may lie within an epoch."""
-        checkpoint["train_metrics"] = [
-            {
-                name: {key: tensor[rank] for key, tensor in states.items()}
-                | {"_update_count": self.train_metrics[name].update_count}
-                for name, states in self._states().items()
-            }
-            for rank in range(self.trainer.world_size)
-        ]
-
-    def _states(self) -> dict[str, dict[str, Tensor]]:
-        """The sums behind the running means, (processes, …)."""
-        return {
-            name: {key: _of_all(tensor) for key, tensor in metric.metric_state.items()}  # type: ignore[arg-type]
-            for name, metric in self.train_metrics.items(keep_base=True)
-        }
+        """Keep the running means of each process: a checkpoint may be written within an epoch."""
+        checkpoint["train_metrics"] = states_of_all(self.train_metrics, self.trainer.world_size)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the running means up again."""
-        for name, states in checkpoint["train_metrics"][self.rank].items():
-            for key, value in states.items():
-                setattr(self.train_metrics[name], key, value)
+        """Continue the running means."""
+        restore(self.train_metrics, checkpoint["train_metrics"][self.rank])
 
     # --- evaluation -----------------------------------------------------------------------------
 
@@ -199,35 +161,3 @@ class Classifier(pl.LightningModule):
         """Log test/loss, test/acc and test/top5."""
         self.log_dict(self.test_metrics.compute())
         self.test_metrics.reset()
-
-
-def metrics(prefix: str, num_classes: int) -> MetricCollection:
-    """Loss, accuracy and top-5 accuracy over the images that `update` is called with."""
-    return MetricCollection(
-        {
-            "loss": MeanMetric(nan_strategy="disable"),
-            "acc": MulticlassAccuracy(num_classes, average="micro", validate_args=False),
-            "top5": MulticlassAccuracy(
-                num_classes, average="micro", top_k=min(5, num_classes), validate_args=False
-            ),
-        },
-        prefix=prefix,
-        compute_groups=False,
-    )
-
-
-def update(metrics: MetricCollection, logits: Tensor, labels: Tensor) -> None:
-    """Count in (N, K) logits with (N,) labels."""
-    logits = logits.float()
-    metrics["loss"].update(F.cross_entropy(logits, labels, reduction="none"))
-    metrics["acc"].update(logits, labels)
-    metrics["top5"].update(logits, labels)
-
-
-def _of_all(tensor: Tensor) -> Tensor:
-    """(…) of each process -> (processes, …)."""
-    if not distributed.is_initialized():
-        return tensor[None]
-    found = [torch.empty_like(tensor) for _ in range(distributed.get_world_size())]
-    distributed.all_gather(found, tensor)
-    return torch.stack(found)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Callable
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from torch import distributed
 
+from cnnbench.training.checkpoints import PlainCheckpoints
 from cnnbench.training.rank import Rank
 
 
@@ -102,3 +105,20 @@ class SameStatistics(pl.Callback):
         """After a callback that exchanges the weights for their averages."""
         for buffer in pl_module.buffers():
             distributed.broadcast(buffer, 0)
+
+
+class SharedCheckpoints(PlainCheckpoints):
+    """Has all processes resume from what the first one has read: another machine may still see an older file.
+
+    Args:
+        agree: returns the first process's value in all of them.
+    """
+
+    def __init__(self, agree: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self.agree = agree
+
+    def load_checkpoint(self, path: Any, *args: Any, **options: Any) -> dict[str, Any]:
+        """Read by the first process, and hand to all."""
+        checkpoint = super().load_checkpoint(path, *args, **options) if distributed.get_rank() == 0 else None
+        return self.agree(checkpoint)  # type: ignore[no-any-return]

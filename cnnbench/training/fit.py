@@ -1,4 +1,4 @@
-"""Training one configuration: settings -> objects -> fit -> test once -> summary."""
+"""Training one run: settings -> objects -> fit -> test once -> summary."""
 
 from __future__ import annotations
 
@@ -10,205 +10,157 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import numpy as np
 import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging
 from omegaconf import OmegaConf
 
-from cnnbench.data.images import Images
-from cnnbench.data.transforms import decode, eval_transform
-from cnnbench.processes.forked import Child
 from cnnbench.processes.logs import log_file, quiet
 from cnnbench.run_store.attempt import Attempt, attempt
 from cnnbench.run_store.run import Run
 from cnnbench.settings import Settings
-from cnnbench.tracking import track
-from cnnbench.tracking.base import TestResult
-from cnnbench.training.build import Parts, build
+from cnnbench.settings.identity import check_own_code, code_used
+from cnnbench.tracking.track import track
+from cnnbench.training.build import Built, build
+from cnnbench.training.checkpoints import BEST, PlainCheckpoints, Row, resumable, strip
 from cnnbench.training.device import lightning_precision
-from cnnbench.training.distributed import Team, team
+from cnnbench.training.outcome import Outputs, summary, test_result
 from cnnbench.training.progress_bar import ProgressBar
 from cnnbench.training.rank import Rank
-from cnnbench.training.recorder import PlainCheckpoints, Recorder, best_row, resumable, stops_early, strip
+from cnnbench.training.recorder import Recorder, stops_early
 
 log = logging.getLogger("cnnbench")
-
-Outputs = list[tuple[torch.Tensor, torch.Tensor]]
-"""Probabilities (N, K) and labels (N,) of batches."""
 
 
 def fit(settings: Settings, run: Run, cores: int | None = None, rank: Rank | None = None) -> None:
     """Train a run to its end, from where it stands, and leave its summary in its folder.
 
     Args:
-        settings: what was asked for.
-        run: where it lies.
-        cores: how many of the machine's cores each of its processes may use; its share of all if it is None.
+        settings: of the run.
+        run: its folder.
+        cores: how many of the machine's cores each of its processes may use; None: its share of all.
         rank: which of its processes this is, if a cluster has started them; else this one starts the others.
 
     Raises:
         Busy: another process trains it.
         InputError: before anything is written.
-        Interrupted: the run goes on when it is asked for again.
+        Interrupted: the run resumes when the same command is given again.
     """
-    start = time.perf_counter()
+    with quiet():
+        if settings.device.processes > 1:
+            from cnnbench.training.distributed_fit import fit_together
 
-    def another(rank: Rank) -> Child:
-        return Child("cnnbench.training.fit:fit", settings, run, cores, rank)
+            fit_together(settings, run, cores, rank)
+        else:
+            Training(settings, run, cores).complete()
 
-    with quiet(), team(settings.device, rank, another) as here:
-        recorded = None if settings.force else run.status().get("device")
-        with here.failing_together():
-            parts = build(settings, recorded, cores, here.me)
-            here.meet(parts.device["accelerator"])
-        if here.me.rank:
-            with here.failing_together():
-                _follow(settings, run, parts, here)
-            return
-        config = OmegaConf.to_yaml(OmegaConf.create(settings.choice() | _free(settings)))
+
+class Training:
+    """One run, trained by this process; `DistributedTraining` is one of several."""
+
+    def __init__(self, settings: Settings, run: Run, cores: int | None) -> None:
+        self.settings, self.run, self.cores = settings, run, cores
+        self.start = time.perf_counter()
+
+    def complete(self) -> None:
+        """Build, train and test; record how the attempt starts and ends."""
+        built = self.build()
+        check_own_code(self.settings, self.run)
+        config = OmegaConf.to_yaml(OmegaConf.create(self.settings.config()))
+        afresh, code = self.settings.force, code_used(self.settings)
         with (
-            attempt(run, config, parts.device, afresh=settings.force) as this,
-            log_file(run.path / "train.log"),
+            attempt(self.run, config, built.device, afresh=afresh, code=code) as this,
+            log_file(self.run.path / "train.log"),
         ):
-            _train(settings, this, parts, here, start)
+            self._record(this, built)
 
+    def build(self) -> Built:
+        """Build everything that the settings describe; nothing is written yet."""
+        recorded = None if self.settings.force else self.run.status().get("device")
+        return build(self.settings, recorded, self.cores)
 
-def _free(settings: Settings) -> dict[str, Any]:
-    """The settings that are not part of the choice, for config.yaml."""
-    return {
-        "name": settings.name,
-        "select": settings.select,
-        "command": list(settings.command),
-        "output_dir": settings.output_dir,
-        "logger": settings.logger.model_dump(by_alias=True),
-        "data": settings.choice()["data"]
-        | {"root": _root(settings), "num_workers": settings.data.num_workers},
-    }
+    def _record(self, this: Attempt, built: Built) -> None:
+        """Train and test, and write what comes of it to the run's folder and to its trackers."""
+        checkpoint, rows = self.resume_point()
+        log.info("attempt %d: %s from epoch %d", len(this.status["attempts"]), self.run.path.name, len(rows))
+        self.run.write_rows(rows)
+        self.run.write_summary(built.facts)
+        with track(self.settings, self.run, this.status["repeats"], rows) as tracker:
 
+            def on_row(row: Row) -> None:
+                log.info(json.dumps(row))
+                tracker.log(row)
 
-def _root(settings: Settings) -> str:
-    """A folder of one's own wherever one stands; that of a known set as it was asked for."""
-    root = settings.data.root
-    return str(Path(root).expanduser().absolute()) if settings.data.name == "imagefolder" else root
-
-
-def _train(settings: Settings, this: Attempt, parts: Parts, here: Team, start: float) -> None:
-    """What the first process does, or the only one: it writes down what comes out."""
-    run, status = this.run, this.status
-    with here.failing_together():
-        checkpoint, rows = here.agree(resumable(run))
-    log.info("attempt %d: %s from epoch %d", len(status["attempts"]), run.path.name, len(rows))
-    run.write_rows(rows)
-    run.write_summary(parts.facts)
-    with track.track(settings, run, status["repeats"], rows) as tracker:
-
-        def on_row(row: Mapping[str, float]) -> None:
-            log.info(json.dumps(row))
-            tracker.log(row)
-
-        record = Recorder(
-            run,
-            rows,
-            patience=settings.trainer.early_stopping.patience,
-            every_n_steps=settings.trainer.checkpoint_every_n_steps,
-            check=this.check,
-            on_row=on_row,
-        )
-        with here.failing_together():  # before the trackers are told what went wrong
-            test, outputs = _carry_out(settings, parts, here, record, checkpoint)
-        here.over.set()
-        earlier_s = sum(row["time/epoch_s"] for row in rows)  # of attempts that were interrupted
-        summary = _summary(parts, record, test, earlier_s + time.perf_counter() - start)
+            recorder = self.recorder(rows, check=this.check, on_row=on_row)
+            test, outputs = self.train_and_test(built, recorder, checkpoint)
+            earlier_s = sum(row["time/epoch_s"] for row in rows)  # of attempts that were interrupted
+            wall_s = earlier_s + time.perf_counter() - self.start
+            figures = summary(built.facts, recorder.rows, test, wall_s)
+            this.check()
+            self.run.write_summary(figures)
+            tracker.finish(figures, test_result(built.data, outputs))
         this.check()
-        run.write_summary(summary)
-        tracker.finish(summary, _result(parts, outputs))
-    this.check()
-    strip(run)
+        strip(self.run)
 
+    def resume_point(self) -> tuple[Path | None, list[dict[str, float]]]:
+        """Return the checkpoint to resume from, and the rows of the epochs that it has completed."""
+        return resumable(self.run)
 
-def _follow(settings: Settings, run: Run, parts: Parts, here: Team) -> None:
-    """What the other processes do: the same, and nothing is written."""
-    nothing: tuple[Path | None, list[dict[str, float]]] = None, []
-    checkpoint, rows = here.agree(nothing)
-    record = Recorder(
-        run,
-        rows,
-        patience=settings.trainer.early_stopping.patience,
-        every_n_steps=settings.trainer.checkpoint_every_n_steps,
-        writes=False,
-    )
-    _carry_out(settings, parts, here, record, checkpoint)
+    def recorder(self, rows: list[dict[str, float]], **options: Any) -> Recorder:
+        """Return the callback that writes rows and checkpoints."""
+        recipe = self.settings.trainer
+        return Recorder(
+            self.run,
+            rows,
+            patience=recipe.early_stopping.patience,
+            every_n_steps=recipe.checkpoint_every_n_steps,
+            **options,
+        )
 
+    def train_and_test(
+        self, built: Built, recorder: Recorder, checkpoint: Path | None
+    ) -> tuple[Mapping[str, float], Outputs]:
+        """Train, then read the test set once, with the weights of the best epoch.
 
-def _carry_out(
-    settings: Settings, parts: Parts, here: Team, record: Recorder, checkpoint: Path | None
-) -> tuple[dict[str, float], Outputs]:
-    """Train, then read the test set, once, with the weights of the best epoch.
+        Returns:
+            `test/…` over all test images, and the model's outputs for them.
+        """
+        recipe = self.settings.trainer
+        average = [EMAWeightAveraging(decay=recipe.ema_decay)] if recipe.ema_decay else []
+        options = self.process_options()
+        callbacks = [*average, *options.pop("callbacks", []), ProgressBar(self.run.path.name), recorder]
+        trainer = pl.Trainer(
+            max_epochs=recipe.max_epochs,
+            accelerator=built.device["accelerator"],
+            precision=lightning_precision(built.device["precision"]),
+            accumulate_grad_batches=recipe.accumulate,
+            gradient_clip_val=recipe.clip_norm,
+            deterministic=recipe.deterministic,
+            callbacks=callbacks,
+            logger=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            default_root_dir=self.run.path,
+            **options,
+        )
+        if not stops_early(recorder.rows, recipe.early_stopping.patience):
+            trainer.fit(built.classifier, datamodule=built.data, ckpt_path=checkpoint, weights_only=True)
+        built.classifier.load_state_dict(self.best_weights())
+        trainer.test(built.classifier, datamodule=built.data, verbose=False)
+        metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
+        test = {key: value for key, value in metrics.items() if key.startswith("test/")}
+        return test, self.outputs(built)
 
-    Returns:
-        `test/…` of all test images; and, in the first process, what the model said of them.
-    """
-    recipe, device = settings.trainer, parts.device
-    callbacks: list[pl.Callback] = [*here.callbacks(), ProgressBar(record.run.path.name), record]
-    if recipe.ema_decay:
-        callbacks.insert(0, EMAWeightAveraging(decay=recipe.ema_decay))
-    trainer = pl.Trainer(
-        max_epochs=recipe.max_epochs,
-        accelerator=device["accelerator"],
-        precision=lightning_precision(device["precision"]),
-        accumulate_grad_batches=recipe.accumulate,
-        gradient_clip_val=recipe.clip_norm,
-        deterministic=recipe.deterministic,
-        callbacks=callbacks,
-        logger=False,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=record.run.path,
-        plugins=[PlainCheckpoints(here.agree), *here.plugins()],
-        **here.strategy(),
-    )
-    if not stops_early(record.rows, recipe.early_stopping.patience):
-        trainer.fit(parts.task, datamodule=parts.data, ckpt_path=checkpoint, weights_only=True)
-    best: Any = None
-    if here.me.rank == 0:
-        path = record.run.checkpoints / "best.ckpt"
-        best = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-    parts.task.load_state_dict(here.agree(best))
-    trainer.test(parts.task, datamodule=parts.data, verbose=False)
-    test = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("test/")}
-    outputs = [output for part in here.collect(parts.task.test_outputs) for output in part]
-    return test, outputs
+    def process_options(self) -> dict[str, Any]:
+        """Return what Lightning's Trainer is told of the processes that train."""
+        return {"devices": 1, "plugins": [PlainCheckpoints()]}
 
+    def best_weights(self) -> dict[str, torch.Tensor]:
+        """Return the state of the epoch that was best on val."""
+        checkpoint = torch.load(self.run.checkpoints / BEST, map_location="cpu", weights_only=True)
+        return checkpoint["state_dict"]  # type: ignore[no-any-return]
 
-def _summary(parts: Parts, record: Recorder, test: Mapping[str, float], wall_s: float) -> dict[str, Any]:
-    """What came out, for summary.json."""
-    best = best_row(record.rows)
-    train_s = sum(row["time/train_s"] for row in record.rows)
-    return {
-        **parts.facts,
-        "epochs": len(record.rows),
-        "best/epoch": int(best["epoch"]),
-        "best/val_acc": best["val/acc"],
-        "best/val_loss": best["val/loss"],
-        **test,
-        "time/wall_s": wall_s,
-        "time/train_s": train_s,
-        "time/images_per_s": sum(row["time/images"] for row in record.rows) / train_s,
-    }
-
-
-def _result(parts: Parts, outputs: Outputs) -> TestResult:
-    """What the test showed, with the images behind it."""
-    probabilities, labels = (torch.cat(column).numpy() for column in zip(*outputs, strict=True))
-    return TestResult(
-        probabilities, labels, parts.data.classes, lambda i: _picture(parts.data.test, i, parts.data.size)
-    )
-
-
-def _picture(images: Images, index: int, size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """One image as (H, W, C) for people to look at."""
-    pixels = images.pixels[index]
-    image = eval_transform(size)(decode(pixels, size)) if isinstance(pixels, Path) else pixels
-    return image.permute(1, 2, 0).numpy()
+    def outputs(self, built: Built) -> Outputs:
+        """Return probabilities and labels of all test images."""
+        return built.classifier.test_outputs

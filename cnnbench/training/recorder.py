@@ -1,36 +1,24 @@
-"""What a training leaves behind while it runs: metrics.csv, checkpoints, and when it must stop."""
+"""The callback that records a training: a row of metrics.csv and checkpoints after each epoch."""
 
 from __future__ import annotations
 
 import math
-import os
-import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
-import torch
 from lightning.pytorch.callbacks import Checkpoint
-from lightning.pytorch.plugins.io import TorchCheckpointIO
-from torch import distributed
 
-from cnnbench.console import console
 from cnnbench.errors import Diverged
 from cnnbench.processes.signals import unbroken
+from cnnbench.run_store.files import replace_by_link
 from cnnbench.run_store.run import Run
+from cnnbench.training.checkpoints import BEST, LAST, PREVIOUS, Row, best_row
 from cnnbench.training.device import synchronise
 
 CHECK_EVERY = 50
 """Batches between looks at the loss: each look makes a GPU wait."""
-
-Row = Mapping[str, float]
-
-
-def best_row(rows: Sequence[Row]) -> Row:
-    """The epoch that is selected: highest val/acc, then lowest val/loss, then the earliest."""
-    return max(rows, key=lambda row: (row["val/acc"], -row["val/loss"], -row["epoch"]))
 
 
 def stops_early(rows: Sequence[Row], patience: int | None) -> bool:
@@ -147,86 +135,15 @@ class Recorder(Checkpoint):
         """Write a checkpoint, then move it into place: a kill at any moment leaves one that loads."""
         self.check()
         folder = self.run.checkpoints
-        partial = folder / f".partial.{os.getpid()}"
+        new, last = folder / ".new.ckpt", folder / LAST
         if self.writes:
             for stale in folder.glob(".*"):
                 stale.unlink(missing_ok=True)
-        trainer.save_checkpoint(partial)  # by all processes: each may have something to add
+        trainer.save_checkpoint(new)  # by all processes: each may have something to add
         if not self.writes:
             return
-        if best:
-            _copy(partial, folder / "best.ckpt")
-        if (folder / "last.ckpt").exists():
-            (folder / "last.ckpt").replace(folder / "previous.ckpt")
-        partial.replace(folder / "last.ckpt")
-
-
-class PlainCheckpoints(TorchCheckpointIO):
-    """Writes a checkpoint where it is asked to; Lightning's own goes through the system's /tmp first.
-
-    Args:
-        agree: gives all processes what the first one has read: another machine may still see an older file.
-    """
-
-    def __init__(self, agree: Callable[[Any], Any]) -> None:
-        super().__init__()
-        self.agree = agree
-
-    def load_checkpoint(self, path: Any, *args: Any, **options: Any) -> dict[str, Any]:
-        """Read by the first process."""
-        first = not distributed.is_initialized() or distributed.get_rank() == 0
-        found = super().load_checkpoint(path, *args, **options) if first else None
-        return self.agree(found)  # type: ignore[no-any-return]
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Plain `torch.save`: `Recorder` moves the file into place."""
-        torch.save(checkpoint, path)
-
-
-def _copy(source: Path, target: Path) -> None:
-    """Replace `target` by a second name of `source`, or a copy where links are not to be had."""
-    partial = target.with_name(f".{target.name}.{os.getpid()}")
-    partial.unlink(missing_ok=True)
-    try:
-        os.link(source, partial)
-    except OSError:
-        shutil.copyfile(source, partial)
-    partial.replace(target)
-
-
-def resumable(run: Run) -> tuple[Path | None, list[dict[str, float]]]:
-    """The checkpoint to go on from, and the rows of the epochs that it has completed.
-
-    A checkpoint that does not load (a full disk, a crash of the machine) gives way to the one before.
-    """
-    for name in ("last.ckpt", "previous.ckpt"):
-        path = run.checkpoints / name
-        if not path.exists() or (checkpoint := _loaded(path)) is None:
-            continue
-        done = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
-        rows = [row for row in run.rows() if row["epoch"] < done]
-        if len(rows) == done and (not rows or _loaded(run.checkpoints / "best.ckpt") is not None):
-            return path, rows
-    return None, []
-
-
-def _loaded(path: Path) -> dict[str, Any] | None:
-    """A checkpoint, not yet read from disk as far as that can wait; None if it is absent or damaged."""
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)  # type: ignore[no-any-return]
-    except Exception as error:  # torch names no error of its own for a damaged file
-        console.print(f"{path} does not load ({error}): passed over", style="yellow", highlight=False)
-        return None
-
-
-def strip(run: Run) -> None:
-    """Drop what only a resume needs: optimizer states, and the previous checkpoint."""
-    for path in (run.checkpoints / "best.ckpt", run.checkpoints / "last.ckpt"):
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        checkpoint["optimizer_states"] = []
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
-        torch.save(checkpoint, partial)
-        partial.replace(path)
-    (run.checkpoints / "previous.ckpt").unlink(missing_ok=True)
-    for partial in run.checkpoints.glob(".*"):
-        partial.unlink(missing_ok=True)
+        if best:  # before the others: a run that resumes from this epoch has its weights
+            replace_by_link(folder / BEST, new)
+        if last.exists():
+            last.replace(folder / PREVIOUS)
+        new.replace(last)

@@ -459,11 +459,11 @@ def test_a_long_name_leaves_room_for_the_picture(compare, tmp_path):
 
 def test_runs_that_never_started_are_no_damage(tmp_path, capsys):
     """As after Ctrl-C, where a sweep has planned more than it has begun."""
-    from cnnbench.commands.train import Session
+    from cnnbench.commands.sweep_report import SweepSession
 
     begun, never = make_run(tmp_path / "runs"), Run(tmp_path / "runs" / "never")
     for runs, shown in (([begun, never], True), ([never], False)):
-        session = Session(many=True)
+        session = SweepSession()
         for run in runs:
             session.recall(run)
         session.report()

@@ -186,8 +186,8 @@ def test_a_strip_is_cut_before_it_is_resized():
 
 @pytest.mark.parametrize(
     "target",
-    ["os.system", "subprocess.call", "cnnbench.data.datasets.shutil.rmtree", "cnnbench.processes.forked.Child",
-     "torch.load", "cnnbench.models.basic.torch.load", None],
+    ["os.system", "subprocess.call", "cnnbench.data.datasets.shutil.rmtree",
+     "cnnbench.processes.forked.Child", "torch.load", "cnnbench.models.basic.torch.load", None],
 )  # fmt: skip
 def test_only_architectures_of_cnnbench_are_called(digits, copied, target):
     run = configured(copied(digits), _target_=target)

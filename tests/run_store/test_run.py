@@ -14,8 +14,8 @@ from cnnbench.errors import Busy, Diverged, Interrupted
 from cnnbench.run_store import attempt as attempts
 from cnnbench.run_store.files import write_atomic
 from cnnbench.run_store.find import below, find
+from cnnbench.run_store.identity import identity
 from cnnbench.run_store.run import Run
-from cnnbench.settings.identity import identity
 
 DEVICE = {"accelerator": "cpu", "threads": 2}
 

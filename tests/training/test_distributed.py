@@ -41,9 +41,9 @@ LONG = [*SMALL, "data.limit=600", "device=ddp_cpu"]
 def test_the_same_as_one_process(cli, monkeypatch, recipe):
     """In float64, so that only rounding can differ; without batch statistics: each part has its own."""
     seen = []
-    result = fit._result
+    result = fit.test_result
     monkeypatch.setattr(
-        fit, "_result", lambda parts, outputs: seen.append(result(parts, outputs)) or seen[-1]
+        fit, "test_result", lambda data, outputs: seen.append(result(data, outputs)) or seen[-1]
     )
     asked = [*SMALL, "trainer.max_epochs=3", "ops.norm=none", "arch.dropout=0", *recipe]
     for name in ("cpu", "ddp_cpu"):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cnnbench.data.images import Indices
 from cnnbench.inference.trained_model import Trained
-from cnnbench.training.classifier import metrics, update
+from cnnbench.training.metrics import metrics, update
 
 BINS = 15
 CONFIDENCE = 0.95

@@ -1,0 +1,105 @@
+"""The identity of a run: ten hex digits that follow from what decides its result.
+
+What decides a result is the run's *choice*: the settings without those that only say how a run is carried out
+or shown, with content in the place of paths. It is written to `identity.json` of the run's folder.
+
+Components of cnnbench count by their names, so that moving their code changes no identity; a user's own code
+counts by its dotted name and its content (`cnnbench.settings.code`).
+
+Identities last. A setting that is added later must leave the identity of earlier choices as it is:
+
+    a field of the schema     Annotated[bool, added(False)]        (`cnnbench.settings.base`)
+    an argument in conf/      a line in `ADDED`
+
+with the value that means "as before". `tests/run_store/test_identity.py` holds a frozen table of identities.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+FORMAT = 2
+"""Of run folders. Those of format 1 (cnnbench 0.1.0) can be read, but are never reused for training."""
+
+ADDED: dict[str, Any] = {}
+"""Arguments of shipped components (`scheduler.floor`) newer than format 2, with the value "as before"."""
+
+OURS = "cnnbench:"
+"""Prefix of the name by which a component of cnnbench counts."""
+
+FREE_IN_FORMAT_1 = {
+    "name", "select", "command", "output_dir", "logger", "rounds", "round_s", "memory_limit_gb", "trust_code",
+}  # fmt: skip
+"""Sections of a config.yaml of format 1 that do not decide the result."""
+
+
+def identity(choice: Mapping[str, Any]) -> str:
+    """Return ten hex digits that follow from a choice alone.
+
+    Neither the order of keys matters, nor whether a whole number is written as 1 or 1.0.
+    """
+    text = json.dumps(_canonical({"format": FORMAT, **choice}), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def _canonical(value: Any) -> Any:
+    match value:
+        case Mapping():
+            return {str(key): _canonical(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_canonical(item) for item in value]
+        case float() if value.is_integer():
+            return int(value)
+    return value
+
+
+def named_components(choice: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a choice in which each `_target_` has become `target`, a name that does not say where code lies.
+
+    Example:
+        >>> named_components({"arch": {"name": "mlp", "_target_": "cnnbench.models.mlp.mlp"}})
+        {'arch': {'name': 'mlp', 'target': 'cnnbench:mlp'}}
+    """
+    return {group: _named(group, section) for group, section in choice.items()}
+
+
+def _named(group: str, section: Any) -> Any:
+    if not isinstance(section, Mapping):
+        return section
+    kept = {
+        key: value
+        for key, value in section.items()
+        if not (f"{group}.{key}" in ADDED and ADDED[f"{group}.{key}"] == value)
+    }
+    if "_target_" in kept:
+        target = kept.pop("_target_")
+        kept["target"] = component_name(target) if isinstance(target, str) else target
+    return kept
+
+
+def component_name(target: str) -> str:
+    """Return `cnnbench:cosine` for `cnnbench.training.schedule.cosine`, and other names as they are."""
+    if is_ours(target):
+        return OURS + target.replace(":", ".").rpartition(".")[2]
+    return target
+
+
+def is_ours(target: str) -> bool:
+    """Return whether a dotted name leads to cnnbench's own code."""
+    return target.replace(":", ".").startswith("cnnbench.")
+
+
+def choice_of_format_1(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the choice of a run of format 1, which has no identity.json, from its config.yaml.
+
+    Where images lie is part of it for image folders alone, which have no other name.
+    """
+    choice = {key: value for key, value in config.items() if key not in FREE_IN_FORMAT_1}
+    data = choice.get("data")
+    if isinstance(data, Mapping):
+        free = {"num_workers"} if data.get("name") == "imagefolder" else {"num_workers", "root"}
+        choice["data"] = {key: value for key, value in data.items() if key not in free}
+    return named_components(choice)

@@ -1,0 +1,77 @@
+"""Metrics of a classifier over the images of an epoch, and their state in checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, distributed
+from torch.nn import functional as F
+from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics.classification import MulticlassAccuracy
+
+
+def running_means(prefix: str) -> MetricCollection:
+    """Return loss and accuracy that are updated with one value for each image."""
+    # Without its search for NaN, MeanMetric (torchmetrics 1.9) ignores weights.
+    return MetricCollection(
+        {"loss": MeanMetric(nan_strategy="disable"), "acc": MeanMetric(nan_strategy="disable")},
+        prefix=prefix,
+        compute_groups=False,
+    )
+
+
+def metrics(prefix: str, num_classes: int) -> MetricCollection:
+    """Return loss, accuracy and top-5 accuracy over the images that `update` is called with."""
+    return MetricCollection(
+        {
+            "loss": MeanMetric(nan_strategy="disable"),
+            "acc": MulticlassAccuracy(num_classes, average="micro", validate_args=False),
+            "top5": MulticlassAccuracy(
+                num_classes, average="micro", top_k=min(5, num_classes), validate_args=False
+            ),
+        },
+        prefix=prefix,
+        compute_groups=False,
+    )
+
+
+def update(metrics: MetricCollection, logits: Tensor, labels: Tensor) -> None:
+    """Count in (N, K) logits with (N,) labels."""
+    logits = logits.float()
+    metrics["loss"].update(F.cross_entropy(logits, labels, reduction="none"))
+    metrics["acc"].update(logits, labels)
+    metrics["top5"].update(logits, labels)
+
+
+def _of_all(tensor: Tensor) -> Tensor:
+    """Gather a tensor (…) of each process as (processes, …)."""
+    if not distributed.is_initialized():
+        return tensor[None]
+    gathered = [torch.empty_like(tensor) for _ in range(distributed.get_world_size())]
+    distributed.all_gather(gathered, tensor)
+    return torch.stack(gathered)
+
+
+def states_of_all(metrics: MetricCollection, processes: int) -> list[dict[str, dict[str, Any]]]:
+    """Return the sums behind the running means, by process; called in all processes together."""
+    states = {
+        name: {key: _of_all(tensor) for key, tensor in metric.metric_state.items()}  # type: ignore[arg-type]
+        for name, metric in metrics.items(keep_base=True)
+    }
+    return [
+        {
+            name: {key: tensor[rank] for key, tensor in sums.items()}
+            | {"_update_count": metrics[name].update_count}
+            for name, sums in states.items()
+        }
+        for rank in range(processes)
+    ]
+
+
+def restore(metrics: MetricCollection, states: Mapping[str, Mapping[str, Any]]) -> None:
+    """Set the sums of one process, as `states_of_all` returned them."""
+    for name, sums in states.items():
+        for key, value in sums.items():
+            setattr(metrics[name], key, value)

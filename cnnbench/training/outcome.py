@@ -1,0 +1,58 @@
+"""Results of a training: the figures of summary.json, and the outputs on the test set for trackers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from cnnbench.data.datamodule import ImageData
+from cnnbench.data.images import Images
+from cnnbench.data.transforms import decode, eval_transform
+from cnnbench.tracking.base import TestResult
+from cnnbench.training.checkpoints import Row, best_row
+
+Outputs = list[tuple[torch.Tensor, torch.Tensor]]
+"""Probabilities (N, K) and labels (N,) of batches."""
+
+
+def summary(
+    facts: Mapping[str, Any], rows: Sequence[Row], test: Mapping[str, float], wall_s: float
+) -> dict[str, Any]:
+    """Return the content of summary.json.
+
+    Args:
+        facts: of model and data, see `Built`.
+        rows: one an epoch.
+        test: `test/loss`, `test/acc` and `test/top5`.
+        wall_s: seconds that all attempts took.
+    """
+    best = best_row(rows)
+    train_s = sum(row["time/train_s"] for row in rows)
+    return {
+        **facts,
+        "epochs": len(rows),
+        "best/epoch": int(best["epoch"]),
+        "best/val_acc": best["val/acc"],
+        "best/val_loss": best["val/loss"],
+        **test,
+        "time/wall_s": wall_s,
+        "time/train_s": train_s,
+        "time/images_per_s": sum(row["time/images"] for row in rows) / train_s,
+    }
+
+
+def test_result(data: ImageData, outputs: Outputs) -> TestResult:
+    """Return the outputs on the test set, with the images behind them."""
+    probabilities, labels = (torch.cat(column).numpy() for column in zip(*outputs, strict=True))
+    return TestResult(probabilities, labels, data.classes, lambda i: _picture(data.test, i, data.size))
+
+
+def _picture(images: Images, index: int, size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Return one image as (H, W, C), as evaluation crops it."""
+    pixels = images.pixels[index]
+    image = eval_transform(size)(decode(pixels, size)) if isinstance(pixels, Path) else pixels
+    return image.permute(1, 2, 0).numpy()

@@ -1,0 +1,27 @@
+"""Which parameters the optimizer's weight decay applies to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+
+def decay_groups(model: nn.Module, *, norm_and_bias: bool) -> list[dict[str, Any]]:
+    """Return the trainable parameters in groups for an optimizer: with its weight decay, and without any.
+
+    PReLU's slopes never decay: that would draw them to those of a ReLU (arXiv:1502.01852, section 2.1).
+
+    Args:
+        model: whose parameters are trained.
+        norm_and_bias: whether parameters of one dimension, those of norms and biases, decay.
+    """
+    slopes = {id(module.weight) for module in model.modules() if isinstance(module, nn.PReLU)}
+    decayed: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            exempt = parameter.ndim <= 1 and not norm_and_bias
+            (free if exempt or id(parameter) in slopes else decayed).append(parameter)
+    groups: list[dict[str, Any]] = [{"params": decayed}]
+    return [*groups, {"params": free, "weight_decay": 0.0}] if free else groups
