@@ -11,7 +11,7 @@ from typing import get_args
 
 from omegaconf import DictConfig
 
-from cnnbench.cli import VERBS
+from cnnbench.commands import VERBS
 from cnnbench.errors import InputError, suggest
 from cnnbench.settings import Ops, compose
 

@@ -99,9 +99,14 @@ def _mixtures(done: Sequence[Record]) -> dict[str, Counter[str]]:
         "cnnbench versions": Counter(),
         "torch versions": Counter(),
         "devices": Counter(),
+        "formats of run folders": Counter(),
     }
     runtimes: dict[str, Counter[str]] = {}
     for record in done:
+        found["formats of run folders"][str(record.status.get("format"))] += 1
+        code = record.status.get("code")
+        for room, digest in code.items() if isinstance(code, dict) else ():
+            runtimes.setdefault(f"code in cnnbench.{room}", Counter())[str(digest)[:8]] += 1
         versions, device = record.status.get("versions"), record.status.get("device")
         if isinstance(versions, dict):
             found["cnnbench versions"][str(versions.get("cnnbench"))] += 1

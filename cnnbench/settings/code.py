@@ -50,6 +50,37 @@ def own_code(target: str) -> str | None:
     return _digest(files) if files else None
 
 
+def forget_stale(target: str) -> None:
+    """Drop a user's own modules that this process has loaded from earlier content, so that they load anew.
+
+    A sweep or a notebook may train one architecture several times, and edit it in between.
+    """
+    if is_ours(target):
+        return
+    _search_working_folder()
+    module = _module_of(target)
+    files = _closure(module) if module else {}
+    present = {name: _content(file) for name, file in files.items()}
+    if any(_is_stale(name, files[name], content) for name, content in present.items()):
+        for name in files:
+            sys.modules.pop(name, None)
+    _loaded.update(present)
+
+
+_loaded: dict[str, str] = {}
+"""By module, the content that this process has loaded, or is about to."""
+
+
+def _is_stale(name: str, file: Path, content: str) -> bool:
+    if name not in sys.modules:
+        return False
+    if name in _loaded:
+        return _loaded[name] != content
+    import psutil  # it was imported by somebody else: perhaps before it was edited
+
+    return bool(file.stat().st_mtime > psutil.Process().create_time())
+
+
 def shipped_code(verb: str, arch_target: str | None) -> dict[str, str]:
     """Return digests of cnnbench's own code that a run uses, by room; of `models` the file of its model.
 

@@ -15,7 +15,8 @@ from typing import Any
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from cnnbench.errors import InputError, suggest
-from cnnbench.settings import Component, shown
+from cnnbench.settings.base import Component, shown
+from cnnbench.settings.code import forget_stale
 
 
 def factory(part: Component, group: str, **given: Any) -> Callable[..., Any]:
@@ -34,6 +35,7 @@ def factory(part: Component, group: str, **given: Any) -> Callable[..., Any]:
     try:
         if str(Path.cwd()) not in sys.path:
             sys.path.append(str(Path.cwd()))  # as `python -m cnnbench` has it: a user's own mynet.py
+        forget_stale(str(part.target))
         target = pkgutil.resolve_name(str(part.target))
         parameters = inspect.signature(target).parameters
     except Exception as error:  # of any module's code

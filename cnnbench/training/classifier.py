@@ -25,14 +25,14 @@ class Classifier(pl.LightningModule):
     """Trains `model` with any optimizer and any schedule; knows the name of none.
 
     Args:
-        model: (N, C, H, W) -> (N, K) logits; in training perhaps a tuple: those, and the logits of auxiliary
-            classifiers, which count `model.aux_weight` in the loss.
+        model: (N, C, H, W) -> (N, K) logits; in training perhaps a tuple: those, and the logits of
+            auxiliary classifiers, which count `model.aux_weight` in the loss.
         num_classes: K.
         optimizer: called with groups of parameters.
         schedule: called with the optimizer; stepped after each of its steps. If it has `observe`, that is
             called with each val/loss. See `cnnbench.training.schedule`.
-        seed: the global generators are seeded from (seed, epoch, batch) before each batch, so that dropout and
-            mixing do not depend on earlier draws, whether the run was resumed or not.
+        seed: the global generators are seeded from (seed, epoch, batch) before each batch: dropout and
+            mixing do not depend on earlier draws.
         label_smoothing: of the training loss alone; val and test losses are plain cross-entropy.
         mixup, cutmix: alpha of each (arXiv:1710.09412, 1905.04899); 0 is off.
         decay_norm_and_bias: see `cnnbench.training.weight_decay`.
@@ -75,7 +75,7 @@ class Classifier(pl.LightningModule):
         self.test_outputs: list[tuple[Tensor, Tensor]] = []
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map (N, C, H, W) to (N, K) logits; in training to a tuple, if the model has auxiliary classifiers."""
+        """Map (N, C, H, W) to (N, K) logits; in training to a tuple if the model has auxiliary ones."""
         return self.model(images.to(self.dtype))  # type: ignore[no-any-return]
 
     # --- training -------------------------------------------------------------------------------

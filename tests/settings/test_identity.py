@@ -1,0 +1,149 @@
+"""Which run some settings describe: identities last, and other code is another run."""
+
+import json
+from functools import cache
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+
+from cnnbench.run_store import identity
+from cnnbench.run_store.run import Run
+from cnnbench.settings import parse, plain
+from cnnbench.settings.compose import CONF
+from cnnbench.settings.identity import describe, locate
+
+TABLE = Path(__file__).parent / "identities.json"
+"""Frozen: command -> name of its run. A hash that changes makes such a run of every user a new one: mark a
+setting that is added later with `added(…)`, or list it in `ADDED` (see `cnnbench/run_store/identity.py`)."""
+
+
+@cache
+def settings(*words):
+    verb, *overrides = words
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(CONF, version_base="1.3"):
+        return parse(plain(compose(verb, overrides))).model_copy(update={"command": tuple(overrides)})
+
+
+def located(line):
+    return locate(settings(*line.split())).path.name
+
+
+@pytest.mark.parametrize(("line", "name"), json.loads(TABLE.read_text()).items())
+def test_identities_last(line, name):
+    assert located(line) == name
+
+
+def test_the_table_has_every_choice_of_every_group():
+    words = {word for line in json.loads(TABLE.read_text()) for word in line.split()}
+    for group in ("arch", "optimizer", "scheduler", "device", "data"):
+        names = {path.stem for path in Path(CONF, group).glob("*.yaml")}
+        assert {f"{group}={name}" for name in names} - words <= {"data=imagefolder"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["output_dir=elsewhere", "name=other", "data.root=/x", "data.num_workers=3", "logger=none", "logger=csv",
+     "sweep.jobs=1", "select=[optimizer.lr]", "force=true", "trainer.checkpoint_every_n_steps=5",
+     "ops.norm=batch", "device.devices=1", "device.compile=false"],
+)  # fmt: skip
+def test_how_a_run_is_carried_out_or_shown_is_no_part_of_it(change):
+    assert located(f"train {change}") == located("train")
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["seed=1", "ops.norm=group", "optimizer.lr=0.2", "scheduler=cosine", "data.split_seed=1", "device=cpu",
+     "device.compile=true", "device.devices=2", "arch.width=2", "trainer.max_epochs=3"],
+)  # fmt: skip
+def test_what_decides_the_result_is(change):
+    assert located(f"train {change}") != located("train")
+
+
+def test_a_setting_that_is_added_later_leaves_identities_as_they_were(monkeypatch):
+    """As if `kernel` of the basic CNN had come after format 2, with 3 as what was there before."""
+    monkeypatch.setattr(identity, "ADDED", {"arch.kernel": 3})
+    choice = describe(settings("train"), {})
+    assert "kernel" not in choice["arch"]
+    assert describe(settings("train", "arch.kernel=5"), {})["arch"]["kernel"] == 5
+
+
+def test_where_our_code_lies_does_not_count():
+    names = [identity.component_name(f"cnnbench.{room}.cosine") for room in ("schedule", "training.schedule")]
+    assert names == ["cnnbench:cosine"] * 2
+    assert "_target_" not in json.dumps(describe(settings("train"), {}))
+
+
+def test_identity_json_gives_the_hash_of_the_folder():
+    run = locate(settings("train", "arch=resnet20"))
+    assert run.path.name.endswith(identity.identity(run.planned))
+
+
+OWN = """
+from torch import nn
+def tiny(num_classes: int, in_channels: int, width: int) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(in_channels, width, {kernel}), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+                         nn.Linear(width, num_classes))
+"""
+
+
+def own(tmp_path, kernel):
+    Path("mynet.py").write_text(OWN.format(kernel=kernel))
+    Path("mine/arch").mkdir(parents=True, exist_ok=True)
+    Path("mine/arch/tiny.yaml").write_text("name: tiny\n_target_: mynet.tiny\nwidth: 4\n")
+    return ["train", "--config-dir", "mine", "arch=tiny", "trainer.max_epochs=1", "logger=none"]
+
+
+def test_an_edited_network_is_another_run(cli, tmp_path):
+    """The way everybody develops a network: the same command must never show the result of other code."""
+    command = own(tmp_path, 3)
+    code, out, _ = cli(*command)
+    assert (code, "90   (" in out) == (0, True)
+    code, out, err = cli(*command)
+    assert "already finished" in err
+    own(tmp_path, 5)
+    code, out, err = cli(*command)
+    assert (code, "154   (" in out, "already" in err) == (0, True, False)
+    runs = sorted(Path("outputs/default").iterdir())
+    assert len(runs) == 2
+    assert len({Run(path).choice()["arch"]["code"] for path in runs}) == 2
+    own(tmp_path, 3)
+    assert "already finished" in cli(*command)[2]
+    code, out, _ = cli("compare", "outputs")
+    assert (code, "2 configurations" in out, "code" in out) == (0, True, True)
+
+
+def test_code_that_is_edited_while_a_run_waits_is_refused(tmp_path, cli, monkeypatch):
+    """In a sweep the runs are planned long before the last one imports the user's module."""
+    command = own(tmp_path, 3)
+    import cnnbench.training.fit as fit
+
+    check = fit.check_own_code
+
+    def edited_meanwhile(settings, run):
+        own(tmp_path, 5)
+        check(settings, run)
+
+    monkeypatch.setattr(fit, "check_own_code", edited_meanwhile)
+    code, _, err = cli(*command)
+    assert code == 2
+    assert "mynet.tiny" in err
+    assert "edited" in err
+    assert not list(Path("outputs").rglob("status.json"))
+
+
+def test_a_result_of_other_code_of_cnnbench_is_announced(cli):
+    tiny = ["trainer.max_epochs=1", "logger=none", "arch.blocks=1", "arch.width=0.25"]
+    assert cli("train", *tiny)[0] == 0
+    (path,) = Path("outputs/default").iterdir()
+    run = Run(path)
+    run.write_status(run.status() | {"code": run.status()["code"] | {"training": "0" * 16}})
+    _, _, err = cli("train", *tiny)
+    assert "training" in err
+    assert "other code" in err
+    _, _, err = cli("train", "-m", *tiny, "seed=0,1")
+    assert "1 of those done by other code" in err
+    _, out, _ = cli("compare", "outputs")
+    assert "a mixture of code" in out
