@@ -2,7 +2,7 @@
 
     python benchmarks/reading_path.py
 
-Counts the lines of the six files that lead from the command line to `val/acc`, whole files with comments, then
+Counts the lines of the six files that lead from the command line to `val/acc`, comments included, then
 trains the default network for one epoch while a profiler notes every function of cnnbench that is called.
 """
 
