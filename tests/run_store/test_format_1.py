@@ -47,9 +47,7 @@ def test_runs_lists_and_shows_them(cli, runs):
 
 
 def test_compare_pools_them_and_says_nothing_of_their_format(cli, runs):
-    code, out, err = cli(
-        "compare", "outputs/swept", "--json", tmp_path / "c.json", "--html", tmp_path / "c.html"
-    )
+    code, out, err = cli("compare", "outputs/swept", "--json", "c.json", "--html", "c.html")
     assert code == 0, err
     assert "format" not in out + err
     found = json.loads(Path("c.json").read_text())
