@@ -1,0 +1,68 @@
+// The head and the methods, and the order in which everything is drawn.
+// Uses all the others.
+
+const DEFAULTS = {
+  q: "",
+  off: {},
+  sort: {},
+  x: "",
+  logx: true,
+  axis: "",
+  map: "",
+  curve: "val/acc",
+  logy: false,
+  smooth: 0,
+  colour: "",
+  best: 10,
+  by: "configuration",
+  a: "",
+  b: "",
+  tradeoffTable: false,
+  effectsTable: false,
+  mapTable: false,
+  curvesTable: false,
+};
+/** Filtered values by axis; column and direction by table. */
+const EXAMPLES = { off: [""], sort: ["", false] };
+
+function drawHead() {
+  const total = d3.sum(Object.values(data.states));
+  byId("counts").replaceChildren(
+    `${total} runs: `,
+    ...Object.entries(data.states).flatMap(([state, n], i) => [
+      i ? ", " : "",
+      el("span", { className: "state-" + state }, `${n} ${state}`),
+    ]),
+  );
+  byId("notes").replaceChildren(...listOf(data.notes).children);
+}
+
+function drawMethods() {
+  const constant = Object.entries(data.constant).map(([key, value]) => `${key}=${value}`);
+  bodyOf("methods").replaceChildren(
+    listOf(data.methods),
+    el("p", { className: "faint" }, "The same in all rows: " + (constant.join("  ") || "nothing")),
+  );
+}
+
+function draw() {
+  const [rows, runs] = [filteredRows(), filteredRuns()];
+  keepingFocus(() => {
+    drawMatches(rows, runs);
+    drawRows(rows);
+    drawTradeoff(rows);
+    drawEffects();
+    drawMap(rows);
+    drawCurves(rows);
+    drawPair();
+    drawRuns(runs);
+    drawErrors(runs);
+  });
+}
+
+startState(DEFAULTS, EXAMPLES, draw);
+drawHead();
+drawFilters();
+drawMethods();
+draw();
+document.documentElement.dataset.ready = "yes";
