@@ -1,1 +1,1 @@
-"""Offline pages: one HTML file each, with its data, scripts and styles inside. `shell` makes them."""
+"""Offline pages: single HTML files that contain their data, scripts and styles. `shell` builds them."""

@@ -4,8 +4,8 @@
 /**
  * Draw a chart into the section `key`.
  * marks, options: for Plot.
- * legend: an element, or nothing.
- * columns, rows: of the table.
+ * legend: an element, see legendOf; may be left out.
+ * columns, rows: for the table.
  */
 function chart(key, caption, { marks, options, legend, columns, rows }) {
   const host = bodyOf(key);
@@ -14,12 +14,12 @@ function chart(key, caption, { marks, options, legend, columns, rows }) {
   const width = Math.max(300, Math.min(host.clientWidth || 900, 1200));
   const image = Plot.plot({ width, marginLeft: 60, ...options, ariaLabel: caption, marks });
   image.setAttribute("role", "img");
-  // To a screen reader an image has one name; Plot's names of its groups would be read beside it.
+  // An image has one name for screen readers; Plot names its groups, too.
   for (const group of image.querySelectorAll("g[aria-label]")) group.removeAttribute("aria-label");
   const details = el(
     "details",
     { className: "table", open: state[key + "Table"] ?? false },
-    el("summary", {}, "The same as a table"),
+    el("summary", {}, "Data as a table"),
   );
   const fill = () => details.childElementCount === 1 && details.append(...table(key, caption, columns, rows));
   if (details.open) fill();
@@ -56,7 +56,7 @@ const SYMBOLS = {
 };
 const SYMBOL_NAMES = Object.keys(SYMBOLS);
 
-/** Make a legend of colours and, unless for lines, symbols: not everybody can tell the colours apart. */
+/** Make a legend of colours and, except for lines, symbols: not everybody can tell colours apart. */
 function legendOf(groups, lines = false) {
   const sample = (i) => {
     const svg = d3.create("svg").attr("width", 16).attr("height", 12).attr("aria-hidden", "true");

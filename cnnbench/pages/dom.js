@@ -1,8 +1,8 @@
-// Elements and texts. Text from the data reaches the page through textContent alone, never as markup.
+// Elements and text. Text from the data is inserted as text nodes alone, never as markup.
 // Uses nothing.
 
 const byId = (id) => document.getElementById(id);
-/** The elements of a section that a script fills. */
+// A section is <section id="…"><h2>…</h2><div class="controls"></div><div class="body"></div></section>.
 const bodyOf = (id) => byId(id).querySelector(".body");
 const controlsOf = (id) => byId(id).querySelector(".controls");
 
@@ -30,7 +30,7 @@ const short = (text, most = 48) => legible(text.length > most ? text.slice(0, mo
 const folded = (text) =>
   text.length <= 120 ? text : el("details", {}, el("summary", {}, short(text, 60)), el("pre", {}, text));
 
-/** Call `draw`, which replaces elements, and give the keyboard focus back to the replaced one's successor. */
+/** Call `draw`, which replaces elements, and move the keyboard focus to the one that replaces the focused one. */
 function keepingFocus(draw) {
   const sortKey = document.activeElement?.dataset?.sort ?? null,
     id = document.activeElement?.id;

@@ -1,14 +1,14 @@
 // The state of the page, kept in its address, so that a reload or a link shows the same.
-// Uses nothing. table.js keeps its order in state.sort, charts.js in state[<chart>Table] whether a table is open.
+// Uses nothing.
 
 const state = {};
 let redraw = () => {};
 
 /**
- * Read the state from the address, which anybody may have written: a value of another type than its default
- * counts as missing.
- * defaults: by key.
- * examples: of defaults that are objects with any keys, an example of their values.
+ * Read the state from the address. Anybody may have written it: a value whose type differs from that of its
+ * default is ignored.
+ * defaults: values by key. table.js needs `sort: {}`, and each chart of charts.js `<key>Table: false`.
+ * examples: for defaults that are objects with arbitrary keys, a value as an example: `sort: ["", false]`.
  * draw: draws the page from the state.
  */
 function startState(defaults, examples, draw) {

@@ -12,7 +12,7 @@ function table(key, caption, columns, rows, given = [null, false], most = 100) {
   const chosen = Object.hasOwn(state.sort, key) ? state.sort[key] : given;
   const column = columns.find((candidate) => candidate.name === chosen[0]);
   const [by, down] = column ? chosen : given;
-  if (by !== null) caption += `; in order of ${column?.title ?? by}, ${down ? "descending" : "ascending"}`;
+  if (by !== null) caption += `; sorted by ${column?.title ?? by}, ${down ? "descending" : "ascending"}`;
   if (column && chosen !== given) rows = sorted(rows, column, down);
   const head = columns.map(({ name, title, number }) => {
     const direction = name === by ? (down ? "descending" : "ascending") : "none";

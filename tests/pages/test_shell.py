@@ -97,7 +97,7 @@ def test_numbers_that_json_lacks_are_no_data(make):
 def test_a_page_that_is_written_again_says_so(make):
     page = make(reload_s=5)
     assert '"reload_s":5' in page
-    assert "again" in "".join(Elements(page).texts("p"))
+    assert "; reloads every 5 s" in "".join(Elements(page).texts("p"))
 
 
 def test_every_file_is_used_once_and_says_what_it_is():

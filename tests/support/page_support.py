@@ -1,4 +1,4 @@
-"""Helpers of tests/comparison/report."""
+"""Helpers for tests of pages in a browser."""
 
 import time
 
@@ -6,7 +6,7 @@ CHROMIUM = "/usr/bin/chromium"  # Debian's
 
 
 def until(tab, expression, arg=None, seconds=30):
-    """Wait until it is true. Playwright's own way needs `eval` in the page, which the policy forbids."""
+    """Wait until an expression is true. Playwright's own wait needs `eval`, which the policy forbids."""
     end = time.monotonic() + seconds
     while not tab.evaluate(expression, arg):
         assert time.monotonic() < end, expression
@@ -14,7 +14,7 @@ def until(tab, expression, arg=None, seconds=30):
 
 
 def rows(tab, section="rows"):
-    """The cells of a table that are seen."""
+    """Return the visible cells of a section's tables."""
     return [
         [cell.inner_text() for cell in row.query_selector_all("td")]
         for row in tab.query_selector_all(f"#{section} tbody tr")

@@ -1,4 +1,4 @@
-"""The comparison as an offline page: the data and the scripts that go into the shell, see `pages.shell`."""
+"""The offline page of a comparison: its data, scripts and styles; `pages.shell` puts them together."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ STYLES = ("comparison/comparison.css",)
 CURVES = ("val/acc", "val/loss", "train/acc", "train/loss", "lr")
 
 
-def page(found: Comparison, title: str, where: Path, reload_s: float = 0) -> str:
-    """Return the page's text.
+def page(comparison: Comparison, title: str, where: Path, reload_s: float = 0) -> str:
+    """Return the page of a comparison as HTML.
 
     Args:
-        found: the comparison.
-        title: a name of what is compared.
-        where: the file that the page is written to: links to runs are relative to it.
-        reload_s: seconds after which a browser loads the page again, unless it is being used; 0 for never.
+        comparison: what the page shows.
+        title: the name of what is compared, such as a folder.
+        where: the file that the page will be written to; links to runs are relative to it.
+        reload_s: interval at which a browser reloads the page while it is not in use; 0 for never.
     """
     return shell.page(
         f"Comparison of {title}",
-        _data(found, where),
+        _data(comparison, where),
         body="comparison/body.html",
         scripts=SCRIPTS,
         styles=STYLES,
@@ -49,43 +49,48 @@ def page(found: Comparison, title: str, where: Path, reload_s: float = 0) -> str
     )
 
 
-def _data(found: Comparison, where: Path) -> dict[str, Any]:
-    data = plain(found)
-    varying = _varying(found)
-    for row, shown in zip(found.rows, data["rows"], strict=True):
+def _data(comparison: Comparison, where: Path) -> dict[str, Any]:
+    data = plain(comparison)
+    varying = _varying(comparison)
+    for row, shown in zip(comparison.rows, data["rows"], strict=True):
         settings = row.members[0].settings if len(row.members) == 1 else row.settings
+        shown["n_in_words"] = row.n
         shown["data"] = settings.get("data.name", "")
         shown["all"] = {key: settings.get(key, "-") for key in varying if key in settings}
     folder = where.absolute().parent
-    for record, run in zip(found.records, data["runs"], strict=True):
+    for record, run in zip(comparison.records, data["runs"], strict=True):
         run["href"] = quote(os.path.relpath(record.run.path.absolute(), folder)) + "/"
     return data | {
-        "order": _order(found),
-        "pooled": bool(found.options.by),
-        "costs": [key for key in found.columns_of_figures if key in data["figures"]],
-        "curves": {str(record.run.path): curves for record in found.records if (curves := _curves(record))},
+        "order": _order(comparison),
+        "pooled": bool(comparison.options.by),
+        "costs": [key for key in comparison.columns_of_figures if key in data["figures"]],
+        "curves": {
+            str(record.run.path): curves for record in comparison.records if (curves := _curves(record))
+        },
     }
 
 
-def _order(found: Comparison) -> dict[str, Any] | None:
-    """Return what the rows come sorted by; None where no row has it."""
-    key = found.options.sort or found.kind.order
+def _order(comparison: Comparison) -> dict[str, Any] | None:
+    """Return the column that rows are sorted by and its direction; None if no row has a value."""
+    key = comparison.options.sort or comparison.kind.order
     for axis in (key, f"{key}.name"):
-        if found.options.sort and axis in found.columns:
+        if comparison.options.sort and axis in comparison.columns:
             return {"key": axis, "label": axis.removesuffix(".name"), "down": False}
-    one = figure(key)
-    known = any(row.mean(key) is not None for row in found.rows)
-    return {"key": key, "label": one.label, "down": one.higher} if known else None
+    if all(row.mean(key) is None for row in comparison.rows):
+        return None
+    by = figure(key)
+    return {"key": key, "label": by.label, "down": by.higher}
 
 
-def _varying(found: Comparison) -> list[str]:
-    """Return all settings that differ, also those that follow from others."""
-    keys = {key for one in found.configurations for key in one.settings}
-    return sorted(key for key in keys if len({one.settings.get(key) for one in found.configurations}) > 1)
+def _varying(comparison: Comparison) -> list[str]:
+    """Return all settings that differ, including those that follow from others."""
+    settings = [configuration.settings for configuration in comparison.configurations]
+    keys = {key for values in settings for key in values}
+    return sorted(key for key in keys if len({values.get(key) for values in settings}) > 1)
 
 
 def _curves(record: Record) -> dict[str, list[float | None]]:
-    """Return a few figures of each epoch, to five digits; None for what is not finite."""
+    """Return the metrics of each epoch, rounded to five digits; None where not finite."""
     rows = record.run.rows()
     return {key: [_rounded(row.get(key)) for row in rows] for key in CURVES if rows and key in rows[0]}
 

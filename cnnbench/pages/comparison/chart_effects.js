@@ -1,7 +1,7 @@
 // The forest plot of the effects of one setting.
-// Uses data.js, dom.js, state.js, controls.js, charts.js, comparison/wording.js.
+// Uses d3, Plot, data.js, dom.js, state.js, controls.js, charts.js, comparison/wording.js.
 
-/** Return a range of ratios with all means: intervals of a few pairs would leave no room for them. */
+/** Return an axis range that holds all mean ratios; intervals of a few pairs may extend beyond it. */
 function ratioDomain(effects) {
   const ends = effects.flatMap(({ size }) => [size.low ?? size.mean, size.high ?? size.mean]);
   const [least, most] = d3.extent(effects, ({ size }) => size.mean);
@@ -15,15 +15,14 @@ function drawEffects() {
   section.hidden = axes.length === 0;
   if (section.hidden) return;
   if (!axes.includes(state.axis)) state.axis = axes.find((axis) => axis !== "arch.name") ?? axes[0];
-  controlsOf("effects").replaceChildren(choose("of", "axis", axes, axisName));
+  controlsOf("effects").replaceChildren(choose("setting", "axis", axes, axisName));
 
   const effects = data.effects.filter((effect) => effect.axis === state.axis);
   const overFamilies = new Set(effects.filter(({ families }) => families > 1).map(({ value }) => value));
-  const name = (effect) =>
-    short(effect.value, 24) +
-    (effect.families > 1 ? " · all families" : effect.family ? " · " + short(effect.family, 16) : "");
+  const name = ({ value, family, families }, most = Infinity, mostFamily = most) =>
+    short(value, most) + (families > 1 ? " · all families" : family ? " · " + short(family, mostFamily) : "");
   const sized = effects.filter((effect) => effect.size),
-    order = [...new Set(sized.map(name))];
+    tickOf = new Map(sized.map((effect) => [name(effect), name(effect, narrow.matches ? 12 : 24, 16)]));
   const ranged = sized.filter((effect) => effect.size.low !== null);
   const main = (effect) => effect.families > 1 || !overFamilies.has(effect.value);
   const ink = (effect) =>
@@ -36,25 +35,26 @@ function drawEffects() {
     Plot.ruleX([unchanged], { strokeOpacity: 0.6 }),
     Plot.ruleY(ranged, {
       clip: true,
-      y: name,
+      y: (effect) => name(effect),
       x1: (effect) => scale * effect.size.low,
       x2: (effect) => scale * effect.size.high,
       stroke: ink,
       strokeWidth: (effect) => (main(effect) ? 3 : 1.5),
     }),
     Plot.dot(sized, {
-      y: name,
+      y: (effect) => name(effect),
       x: (effect) => scale * effect.size.mean,
       fill: ink,
       r: (effect) => (main(effect) ? 6 : 3.5),
       symbol: (effect) => (main(effect) ? "diamond" : "circle"),
       tip: true,
-      title: (effect) => `${name(effect)} against ${effect.baseline}\n${effect.words}`,
+      title: (effect) => `${name(effect, 60)} against ${effect.baseline}\n${effect.words}`,
     }),
   ];
+  const longest = d3.max(tickOf.values(), (text) => text.length) ?? 0;
   const options = {
-    height: 60 + 24 * order.length,
-    marginLeft: 190,
+    height: 60 + 24 * tickOf.size,
+    marginLeft: 20 + 6.8 * longest,
     marginBottom: 40,
     grid: true,
     x: metric.ratio
@@ -65,18 +65,20 @@ function drawEffects() {
           ticks: 5,
           tickFormat: "~r",
         }
-      : { label: metric.share ? "points" : metric.label },
-    y: { domain: order, label: null },
+      : { label: metric.share ? "percentage points" : metric.label, tickSpacing: narrow.matches ? 40 : 80 },
+    y: { domain: [...tickOf.keys()], label: null, tickFormat: (text) => tickOf.get(text) },
     r: { type: "identity" },
   };
-  const caption =
-    `${metric.label} of each value of ${axisName(state.axis)} ${metric.ratio ? "over" : "minus"} that of ${effects[0].baseline}, ${metric.share ? "in points, " : ""}paired by everything else, with 95 % intervals. ` +
-    (metric.ratio ? "Intervals may be wider than the picture. " : "") +
-    "Coloured: a difference after correction for the number of comparisons. Filters do not change this chart.";
+  const caption = [
+    `${metric.label} of each value of ${axisName(state.axis)} ${metric.ratio ? "divided by" : "minus"} that of ${effects[0].baseline}${metric.share ? ", in percentage points" : ""}:`,
+    `${metric.ratio ? "geometric mean" : "mean"} over pairs of runs that agree in seed and all other settings${data.select.length ? " except tuned ones" : ""}${overFamilies.size ? " (all families: over the families)" : ""}, with 95 % confidence interval${metric.ratio ? ", which may extend beyond the axis" : ""}.`,
+    "Green: better, red: worse, after Holm's correction for the number of comparisons; grey: no difference shown.",
+    "Filters do not apply to this chart.",
+  ].join(" ");
   const columns = [
     { name: "value", value: (effect) => effect.value },
     {
-      name: "where",
+      name: "family",
       value: (effect) => (effect.families > 1 ? `${effect.families} families` : effect.family || "-"),
     },
     {
@@ -87,12 +89,12 @@ function drawEffects() {
     },
     { name: "pairs", value: (effect) => effect.pairs, number: true },
     {
-      name: "p",
+      name: "p (corrected)",
       value: (effect) => effect.p,
       text: ({ p }) => (p === null ? "-" : p < 0.001 ? "<0.001" : p.toFixed(3)),
       number: true,
     },
-    { name: "in words", value: (effect) => effect.words },
+    { name: "result", value: (effect) => effect.words },
   ];
   chart("effects", caption, { marks, options, columns, rows: effects });
 }

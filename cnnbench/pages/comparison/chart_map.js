@@ -1,7 +1,7 @@
 // The heat map of architectures against the values of one setting.
-// Uses data.js, dom.js, state.js, controls.js, charts.js, comparison/wording.js.
+// Uses d3, Plot, data.js, dom.js, state.js, controls.js, charts.js, comparison/wording.js.
 
-/** Return the cells of the map: each has the rows of an architecture with a value of the setting. */
+/** Return the cells of the map, each with the rows of one architecture and one value of the axis. */
 const mapCells = (rows, axis) =>
   d3
     .flatRollup(
@@ -36,14 +36,16 @@ function drawMap(rows) {
   const cells = mapCells(rows, state.map);
   const setting = axisName(state.map);
   const most = d3.max(cells, (cell) => cell.scored);
-  // The mean of such a cell covers something else than those of its neighbours.
+  // Such a cell is not a mean over the same settings and seeds as its neighbours.
   const partial = (cell) => cell.n < cell.runs || cell.scored < most;
   const runs = (cell) => outOf(cell.n, cell.runs);
   const configurations = (cell) => outOf(cell.scored, cell.of);
-  const fill = d3.scaleSequential(
-    d3.extent(cells, (cell) => cell.mean),
-    d3.interpolateViridis,
-  );
+  // Times and speeds spread over orders of magnitude.
+  const means = d3.extent(cells, (cell) => cell.mean),
+    fill = (metric.ratio && means[0] > 0 ? d3.scaleSequentialLog : d3.scaleSequential)(
+      means,
+      d3.interpolateViridis,
+    );
   const ink = (cell) =>
     cell.mean === undefined ? "currentColor" : d3.lab(fill(cell.mean)).l < 60 ? "#fff" : "#000";
   const values = inOrderOfEffects(
@@ -60,7 +62,8 @@ function drawMap(rows) {
       x: "value",
       y: "arch",
       text: (cell) =>
-        (cell.scored ? (scale * cell.mean).toFixed(metric.share ? 1 : 3) : "-") + (partial(cell) ? "†" : ""),
+        (cell.scored ? (metric.share ? (100 * cell.mean).toFixed(1) : number(cell.mean)) : "-") +
+        (partial(cell) ? "†" : ""),
       fill: ink,
       fontSize: 12,
     }),
@@ -81,9 +84,9 @@ function drawMap(rows) {
     y: { label: null, domain: archs, tickFormat: (value) => short(value, 18) },
   };
   const caption =
-    `Mean ${metric.label}${unit} of each architecture with each value of ${setting}, over what else was varied.` +
+    `Mean ${metric.label}${unit} of each architecture with each value of ${setting}, averaged over the other varied settings.` +
     (cells.some(partial)
-      ? ` †: runs without a result are left out of this mean, or it is over fewer configurations than others (at most ${most}).`
+      ? ` †: some runs have no result, or the cell covers fewer configurations than others do (at most ${most}).`
       : "");
   const columns = [
     { name: "architecture", value: (cell) => cell.arch },

@@ -1,7 +1,7 @@
 // The scatter plot of the metric against a cost, with the Pareto front of each data set.
-// Uses data.js, dom.js, state.js, controls.js, charts.js, comparison/wording.js.
+// Uses d3, Plot, data.js, dom.js, state.js, controls.js, charts.js, comparison/wording.js.
 
-/** Return the Pareto fronts of rows with a score, one a data set: a cost decides, `better` where more of it is. */
+/** Return the Pareto front of each data set. cost(row): its position on the x axis; better: higher is better. */
 const fronts = (rows, cost, better) =>
   d3.groups(rows, (row) => row.data).map(([, part]) => front(part, cost, better));
 
@@ -30,15 +30,15 @@ function drawTradeoff(rows) {
   section.hidden = costs.length === 0;
   if (section.hidden) return;
   if (!costs.includes(state.x)) state.x = costs.includes("params") ? "params" : costs[0];
-  if (!groupings.includes(state.colour)) state.colour = "family";
+  if (!groupings.includes(state.colour)) state.colour = groupings[0];
   controlsOf("tradeoff").replaceChildren(
-    choose("against", "x", costs, (key) => data.figures[key].label),
-    tick("logarithmic", "logx"),
-    choose("colour", "colour", groupings, axisName),
+    choose("x axis", "x", costs, (key) => data.figures[key].label),
+    tick("log scale", "logx"),
+    choose("colour by", "colour", groupings, axisName),
   );
   section.querySelector("h2").textContent = metric.share
     ? "Accuracy against cost"
-    : `${metric.label} against the rest`;
+    : `${metric.label} against other metrics`;
 
   const cost = data.figures[state.x].label;
   const x = (row) => row.figures[state.x];
@@ -54,6 +54,10 @@ function drawTradeoff(rows) {
     Math.min(row.score.mean, row.score.low > 0 ? row.score.low : Infinity),
   );
   const low = (row) => scale * (log ? Math.max(row.score.low, floor / 2) : row.score.low);
+  const labelled = section.clientWidth > 600 ? best : [];
+  const frontLabel = (row) => short(label(row), 28);
+  // Half a label fits between the outermost points and the ends of the axis.
+  const inset = d3.max(labelled, (row) => Math.max(45, 3.2 * frontLabel(row).length)) ?? 20;
   const marks = [
     Plot.line(best, {
       x,
@@ -78,10 +82,10 @@ function drawTradeoff(rows) {
       title: (row) =>
         `${label(row)}\n${metric.label} ${interval(row.score)}${unit}\n${cost} ${shown(state.x, x(row))}\nn = ${row.n}`,
     }),
-    Plot.text(section.clientWidth > 600 ? best : [], {
+    Plot.text(labelled, {
       x,
       y,
-      text: (row) => short(label(row), 28),
+      text: frontLabel,
       dy: -12,
       fontSize: 11,
       stroke: "var(--paper)",
@@ -91,9 +95,11 @@ function drawTradeoff(rows) {
   const options = {
     height: 380,
     grid: true,
-    insetLeft: 45,
-    insetRight: 45,
+    marginBottom: 40,
+    insetLeft: inset,
+    insetRight: inset,
     insetTop: 12,
+    insetBottom: log ? 12 : 0,
     x: { type: state.logx ? "log" : "linear", label: cost, tickFormat: "~s" },
     y: log
       ? { type: "log", label: metric.label + unit, tickFormat: /per_s|flops/.test(data.metric) ? "~s" : "~r" }
@@ -101,9 +107,11 @@ function drawTradeoff(rows) {
     color: { domain: groups, range: COLOURS },
     symbol: { domain: groups, range: SYMBOL_NAMES },
   };
-  const caption = `${metric.label}${unit} with 95 % interval against ${cost}. Dashed and labelled: the Pareto front, configurations that no other on the same data beats in both.`;
+  const caption =
+    `${metric.label}${unit}, mean and 95 % confidence interval, against ${cost}. ` +
+    `Dashed${labelled.length ? " and labelled" : ""}: the Pareto front; no other ${rowNoun} on the same data set is at least as good on both axes.`;
   const columns = [
-    { name: "configuration", value: label },
+    { name: rowNoun, value: label },
     { name: cost, value: x, text: (row) => shown(state.x, x(row)), number: true },
     {
       name: metric.label,

@@ -1,5 +1,5 @@
 // Learning curves: the mean over the runs of a row, and a band from the lowest to the highest.
-// Uses data.js, dom.js, state.js, controls.js, charts.js, comparison/wording.js.
+// Uses d3, Plot, data.js, dom.js, state.js, controls.js, charts.js, comparison/wording.js.
 
 /** Return the exponential moving average, corrected for its start. Missing values stay missing. */
 function smoothed(values, weight) {
@@ -59,10 +59,10 @@ function drawCurveControls(keys) {
     onchange: () => set({ best: Math.max(1, Number(first.value) || 1) }),
   });
   controlsOf("curves").replaceChildren(
-    choose("show", "curve", keys),
-    tick("logarithmic", "logy"),
+    choose("metric", "curve", keys),
+    tick("log scale", "logy"),
     el("label", {}, "smoothing", smoothing),
-    choose("colour", "by", ["configuration", ...groupings], axisName),
+    choose("colour by", "by", ["configuration", ...groupings], axisName),
     el("label", {}, "first", first, "rows"),
   );
 }
@@ -107,12 +107,19 @@ function drawCurves(rows) {
   ];
   const options = {
     height: 380,
+    marginBottom: 40,
     grid: true,
     x: { label: "epoch" },
     y: { type: state.logy ? "log" : "linear", label: state.curve + (share ? " %" : ""), nice: true },
     color: { domain: groups, range: COLOURS },
   };
-  const caption = `${state.curve}${share ? " %" : ""} by epoch: mean over the seeds that got there, and a band from the lowest to the highest.`;
+  const caption = [
+    `${state.curve}${share ? " %" : ""} per epoch: mean over the runs that have a value, with a band from the lowest to the highest.`,
+    state.smooth > 0 ? `Smoothed: exponential moving average of weight ${state.smooth}.` : "",
+    state.best < rows.length ? `First ${state.best} of ${rows.length} rows.` : "",
+  ]
+    .filter(Boolean)
+    .join(" ");
   const columns = [
     { name: "configuration", value: ({ row }) => label(row) },
     { name: "epoch", value: ({ epoch }) => epoch, number: true },

@@ -1,9 +1,9 @@
 // The search and the filters by value.
-// Uses data.js, dom.js, state.js, comparison/wording.js.
+// Uses data.js, dom.js, format.js, state.js, comparison/wording.js.
 
 const RUN_AT = new Map(data.runs.map((run) => [run.path, run]));
 
-/** Return the values of an axis that are filtered out. */
+/** Return the values of an axis whose rows are hidden. */
 const hiddenOf = (axis) => (Object.hasOwn(state.off, axis) ? state.off[axis] : []);
 const valuesOf = (axis) =>
   [...new Set([...data.rows, ...data.runs].map((item) => item.settings[axis]))]
@@ -39,7 +39,7 @@ function filter(axis) {
   return details;
 }
 
-/** Return the rows that pass the filters. A row is found by what its runs are, too. */
+/** Return the rows that pass the filters; states and seeds of their runs count, too. */
 const filteredRows = () =>
   data.rows.filter((row) =>
     passes(row.settings, [
@@ -71,10 +71,10 @@ function passes(settings, texts) {
     .every((word) => text.includes(/=[\d.]*\d$/.test(word) ? word + " " : word)); // seed=1 is not seed=10
 }
 
-/** Say how much the filters leave and, for paper, where the controls are missing, what they are. */
+/** Report how much the filters leave and, for paper, which has no controls, the filters themselves. */
 function drawMatches(rows, runs) {
   byId("matches").textContent =
-    `${rows.length} of ${data.rows.length} configurations, ${runs.length} of ${data.runs.length} runs`;
+    `${rows.length} of ${counted(data.rows.length, rowNoun)}, ${runs.length} of ${counted(data.runs.length, "run")}`;
   byId("filtered").textContent = legible(filtersInWords());
   for (const details of byId("axes").children)
     details.classList.toggle("narrowed", hiddenOf(details.dataset.axis).length > 0);
@@ -85,7 +85,7 @@ function filtersInWords() {
   for (const axis of data.axes) {
     const hidden = valuesOf(axis).filter((value) => hiddenOf(axis).includes(value));
     if (hidden.length)
-      words.push(`without ${axisName(axis)}=${hidden.map((value) => short(value)).join(", ")}`);
+      words.push(`excluding ${axisName(axis)}=${hidden.map((value) => short(value)).join(", ")}`);
   }
   return words.length ? "Filtered: " + [byId("matches").textContent, ...words].join("; ") : "";
 }

@@ -1,5 +1,5 @@
-// The head and the methods, and the order in which everything is drawn.
-// Uses all the others.
+// The head, the methods, and the order in which everything is drawn.
+// Uses d3 and all the other scripts.
 
 const DEFAULTS = {
   q: "",
@@ -22,13 +22,13 @@ const DEFAULTS = {
   mapTable: false,
   curvesTable: false,
 };
-/** Filtered values by axis; column and direction by table. */
+// Filtered values by axis; column and direction by table.
 const EXAMPLES = { off: [""], sort: ["", false] };
 
 function drawHead() {
   const total = d3.sum(Object.values(data.states));
   byId("counts").replaceChildren(
-    `${total} runs: `,
+    `${counted(total, "run")}: `,
     ...Object.entries(data.states).flatMap(([state, n], i) => [
       i ? ", " : "",
       el("span", { className: "state-" + state }, `${n} ${state}`),
@@ -41,7 +41,7 @@ function drawMethods() {
   const constant = Object.entries(data.constant).map(([key, value]) => `${key}=${value}`);
   bodyOf("methods").replaceChildren(
     listOf(data.methods),
-    el("p", { className: "faint" }, "The same in all rows: " + (constant.join("  ") || "nothing")),
+    el("p", { className: "faint" }, "Equal in all rows: " + (constant.join("  ") || "nothing")),
   );
 }
 

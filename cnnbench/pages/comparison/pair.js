@@ -4,7 +4,7 @@
 function drawPair() {
   byId("diff").hidden = data.rows.length < 2;
   if (byId("diff").hidden) return;
-  // By their settings, not by their position: a page that is written again has other rows.
+  // Kept by their settings, not by their position: after a reload there may be other rows.
   const ids = data.rows.map((row) => data.axes.map((axis) => row.settings[axis]).join(" "));
   if (!ids.includes(state.a)) state.a = ids[0];
   if (!ids.includes(state.b)) state.b = ids[1];
@@ -13,16 +13,16 @@ function drawPair() {
   bodyOf("diff").replaceChildren(
     ...table(
       "diff",
-      "What differs, and what came out",
+      "Settings that differ, and results",
       [
-        { name: "setting or figure", value: (row) => row.key },
+        { name: "setting or metric", value: (row) => row.key },
         { name: "A", title: "A: " + state.a, value: (row) => row.a },
         { name: "B", title: "B: " + state.b, value: (row) => row.b },
-        { name: "B against A", value: (row) => row.change },
+        { name: "B relative to A", value: (row) => row.change },
       ],
       [
         ...settingsThatDiffer(a, b),
-        { key: "n", a: runsOf(a), b: runsOf(b), change: "" },
+        { key: "n", a: a.n_in_words, b: b.n_in_words, change: "" },
         {
           key: `${metric.label}${unit} [95 %]`,
           a: interval(a.score),
@@ -44,7 +44,7 @@ const settingsThatDiffer = (a, b) =>
 function gapOfScores(a, b) {
   if (!a.score || !b.score) return "";
   if (metric.ratio) return change(b.score.mean / a.score.mean);
-  return `${signed(b.score.mean - a.score.mean)} ${metric.share ? "points" : ""}`;
+  return signed(b.score.mean - a.score.mean) + (metric.share ? " points" : "");
 }
 
 const otherFigures = (a, b) =>
@@ -65,9 +65,9 @@ function gapOfFigures({ share, ratio }, x, y) {
 
 const GAP = `a ${metric.ratio ? "ratio" : "difference"} of means`;
 
-/** Say what is known beyond the difference of two means: the effect, where they differ in one axis alone. */
+/** Return what to know about the difference: the paired effect, if A and B differ in one axis alone. */
 function paired(a, b) {
-  if (data.effects.length === 0) return `B against A is ${GAP}, without an interval of its own.`;
+  if (data.effects.length === 0) return `B relative to A is ${GAP}, without an interval of its own.`;
   const axes = data.axes.filter(
     (axis) => !data.select.includes(axis) && a.settings[axis] !== b.settings[axis],
   );
@@ -78,7 +78,8 @@ function paired(a, b) {
     ({ axis, baseline, value, family }) =>
       axis === axes[0] && values.includes(baseline) && values.includes(value) && families.includes(family),
   );
-  if (!effect) return `B against A is ${GAP}; Effects has those of pairs, with their intervals.`;
-  const where = effect.family ? ` in the family ${effect.family}` : "";
-  return `B against A is ${GAP}. Of pairs${where}, ${axisName(effect.axis)}=${effect.value} against ${effect.baseline}: ${effect.words}`;
+  if (!effect)
+    return `B relative to A is ${GAP}, without an interval of its own; Effects has the paired comparisons.`;
+  const where = effect.family ? ` in the ${effect.family} family` : "";
+  return `B relative to A is ${GAP}. Over pairs of runs${where}, ${axisName(effect.axis)}=${effect.value} against ${effect.baseline}: ${effect.words}`;
 }

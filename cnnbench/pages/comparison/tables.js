@@ -1,9 +1,7 @@
 // The tables of configurations, of runs, and of runs without a result.
-// Uses data.js, dom.js, table.js, comparison/wording.js.
+// Uses data.js, dom.js, format.js, table.js, comparison/wording.js.
 
-const narrow = matchMedia("(max-width: 600px)");
-
-/** Columns of the settings; on a phone a single one, so that the results stand beside it. */
+/** Return the columns of the settings; on a phone a single one, which leaves room for the results. */
 const settingColumns = () =>
   narrow.matches
     ? [
@@ -25,7 +23,7 @@ const figureColumns = (keys) =>
     }));
 
 function drawRows(rows) {
-  const n = { name: "n", value: (row) => row.n, text: runsOf };
+  const n = { name: "n", value: (row) => row.n, text: (row) => row.n_in_words };
   const score = {
     name: metric.label + unit,
     value: (row) => row.score?.mean ?? null,
@@ -34,10 +32,10 @@ function drawRows(rows) {
   };
   const { key, label, down } = data.order ?? { key: null, label: null, down: false };
   const over = data.pooled
-    ? "over families of architectures, each counted once (of one family alone, over its runs),"
-    : "over the finished runs";
+    ? "architecture families with equal weight (within a single family: over its configurations)"
+    : "the finished runs";
   const command = {
-    name: "again",
+    name: "reproduce",
     value: () => "",
     node: (row) =>
       row.command
@@ -48,7 +46,7 @@ function drawRows(rows) {
   bodyOf("rows").replaceChildren(
     ...table(
       "rows",
-      `${rows.length} ${data.pooled ? "rows" : "configurations"}; ${metric.label} is the mean ${over} with its 95 % interval`,
+      `${counted(rows.length, rowNoun)}; ${metric.label} is the mean over ${over}, with its 95 % confidence interval`,
       [...settingColumns(), ...(narrow.matches ? [score, n] : [n, score]), ...figureColumns(others), command],
       rows,
       [key === data.metric ? score.name : label, down],
@@ -56,7 +54,7 @@ function drawRows(rows) {
   );
 }
 
-/** Columns that say which run it is and how it ended. */
+// Columns that identify a run and give its state.
 const RUN = [
   {
     name: "run",
@@ -80,7 +78,8 @@ function drawRuns(runs) {
   bodyOf("runs").replaceChildren(
     ...table(
       "runs",
-      `${runs.length} runs; those whose tuned setting was not chosen are here too`,
+      counted(runs.length, "run") +
+        (data.select.length ? ", including those whose tuned settings were not selected" : ""),
       [
         ...RUN,
         ...settingColumns(),
@@ -103,7 +102,7 @@ function drawErrors(runs) {
   };
   byId("errors").hidden = ended.length === 0 && data.problems.length === 0;
   bodyOf("errors").replaceChildren(
-    ...(ended.length ? table("errors", `${ended.length} runs`, [...RUN, reason], ended) : []),
+    ...(ended.length ? table("errors", counted(ended.length, "run"), [...RUN, reason], ended) : []),
     data.problems.length ? listOf(data.problems) : "",
   );
 }

@@ -20,21 +20,21 @@ def browser():
 
 @pytest.fixture
 def show(browser, tmp_path):
-    """`show(runs, **options)`: the page of these runs; afterwards it must have been quiet."""
-    said, asked, tabs = [], [], []
+    """`show(runs, **options)`: the page of these runs. It must log no message and request no other file."""
+    messages, requests, tabs = [], [], []
 
-    def open_(runs, asked_for=None, **options):
+    def open_(runs, compared=None, **options):
         file = tmp_path / "page.html"
-        file.write_text(render(compare(read([runs]), asked_for), "these runs", file), encoding="utf-8")
+        file.write_text(render(compare(read([runs]), compared), "these runs", file), encoding="utf-8")
         return visit(file, **options)
 
     def visit(file, address="", clock=False, **options):
         tab = browser.new_page(**{"viewport": {"width": 1280, "height": 900}} | options)
-        if clock:  # ours: it can be put forward
+        if clock:  # a simulated clock, which a test can advance
             tab.clock.install()
-        tab.on("console", lambda message: said.append(message.text))
-        tab.on("pageerror", lambda error: said.append(str(error)))
-        tab.on("request", lambda request: asked.append(request.url))
+        tab.on("console", lambda message: messages.append(message.text))
+        tab.on("pageerror", lambda error: messages.append(str(error)))
+        tab.on("request", lambda request: requests.append(request.url))
         tab.goto(file.as_uri() + address)
         tab.wait_for_selector("html[data-ready]", state="attached")
         tabs.append(tab)
@@ -44,8 +44,8 @@ def show(browser, tmp_path):
     yield open_
     for tab in tabs:
         tab.close()
-    assert said == []
-    assert {url.partition("#")[0] for url in asked} <= {(tmp_path / "page.html").as_uri()}
+    assert messages == []
+    assert {url.partition("#")[0] for url in requests} <= {(tmp_path / "page.html").as_uri()}
 
 
 @pytest.fixture

@@ -128,11 +128,11 @@ def test_the_order_that_rows_come_in_is_said(show, runs, options, column, direct
     tab = show(runs, Options(**options))
     sorted_ = tab.query_selector_all("#rows th:not([aria-sort=none])")
     assert [(one.inner_text(), one.get_attribute("aria-sort")) for one in sorted_] == [(column, direction)]
-    assert tab.inner_text("#rows caption").endswith(f"; in order of {column}, {direction}")
+    assert tab.inner_text("#rows caption").endswith(f"; sorted by {column}, {direction}")
     first, other = rows(tab)[0], {"ascending": "descending", "descending": "ascending"}[direction]
     sorted_[0].query_selector("button").click()
     tab.wait_for_selector(f"#rows th[aria-sort={other}] >> text='{column}'")
-    assert tab.inner_text("#rows caption").endswith(f"; in order of {column}, {other}")
+    assert tab.inner_text("#rows caption").endswith(f"; sorted by {column}, {other}")
     assert rows(tab)[0] != first or options.get("sort") == "data/test", "the same there, in all rows"
 
 
@@ -140,15 +140,38 @@ def test_where_nothing_has_finished_no_order_is_said(show, tmp_path):
     make_run(tmp_path / "runs", state="failed", error="no")
     make_run(tmp_path / "runs", norm="none", state="failed", error="no")
     tab = show(tmp_path / "runs")
-    assert "in order" not in tab.inner_text("#rows caption")
+    assert "sorted by" not in tab.inner_text("#rows caption")
     assert tab.query_selector("#rows th:not([aria-sort=none])") is None
 
 
 def test_the_caption_says_what_a_row_is_the_mean_of(show, runs):
     assert "mean over the finished runs" in show(runs).inner_text("#rows caption")
     by = show(runs, Options(by=("ops.norm",))).inner_text("#rows caption")
-    assert by.startswith("2 rows; test acc is the mean over families of architectures")
+    assert by.startswith("2 rows; test acc is the mean over architecture families")
     assert "over the finished runs" not in by
+
+
+def test_runs_that_do_not_count_in_a_pooled_row_are_left_out(show, runs):
+    """One architecture has all norms: the others would make the comparison unfair."""
+    make_run(runs, arch="resnet18", norm="group", seed=0)
+    counts = {row[0]: row[1] for row in rows(show(runs, Options(by=("ops.norm",))))}
+    assert counts["batch"] == "3 of 10 (1 failed, 6 left out)"
+    assert counts["group"] == "1"
+
+
+def test_the_effects_are_labelled_each(show, runs):
+    """Also values that begin alike, and the first of them."""
+    values = [f"a_value_whose_name_is_long_{i}" for i in (1, 2, 3)]
+    for i, value in enumerate(values):
+        for seed in range(2):
+            make_run(runs, arch="vgg11", norm=value, seed=seed, test=0.5 + i / 10)
+    tab = show(runs)
+    tab.select_option("#choose-axis", "ops.norm")
+    labels = tab.locator("#effects svg[role=img] text").all_text_contents()
+    assert labels.count("a_value_whose_name_is_l… · vgg") == 3
+    assert {f"none · {of}" for of in ("all families", "vgg", "resnet", "alexnet")} <= set(labels)
+    for label in tab.locator("#effects svg[role=img] text").all():
+        assert label.bounding_box()["x"] >= 0, "no label is cut"
 
 
 def test_sorting_by_mouse_and_by_keyboard(show, runs):
@@ -218,9 +241,8 @@ def test_two_configurations_against_each_other(show, runs):
         for one in compare(read([runs])).effects
         if (one.axis, one.value, one.family) == ("ops.norm", "none", "vgg")
     ]
-    paired = (
-        f"Of pairs in the family vgg, ops.norm=none against batch: {sentence(effect, figure('test/acc'))}"
-    )
+    words = sentence(effect, figure("test/acc"))
+    paired = f"Over pairs of runs in the vgg family, ops.norm=none against batch: {words}"
     assert paired in tab.inner_text("#diff")
     tab.select_option("#choose-a", label="vgg11 none")
     tab.select_option("#choose-b", label="vgg11 batch")
@@ -238,13 +260,13 @@ def test_two_configurations_of_which_one_has_no_result_or_that_differ_in_much(sh
     found = {row[0]: row[1:] for row in rows(tab, "diff")}
     assert found["n"] == ["3", "0 of 3 (3 diverged)", ""]
     assert found["test acc % [95 %]"][1:] == ["-", ""]
-    assert "Effects has those of pairs" in tab.inner_text("#diff"), "neither is the baseline"
+    assert "Effects has the paired comparisons" in tab.inner_text("#diff"), "neither is the baseline"
     tab.select_option("#choose-b", label="resnet18 batch")
     until(tab, "document.querySelector('#diff').innerText.includes('B: resnet18 batch')")
-    assert "Effects has those of pairs" in tab.inner_text("#diff")
+    assert "Effects has the paired comparisons" in tab.inner_text("#diff")
     tab.select_option("#choose-b", label="resnet18 none")
     until(tab, "document.querySelector('#diff').innerText.includes('B: resnet18 none')")
-    assert "Of pairs, arch=resnet18 against vgg11: " in tab.inner_text("#diff")
+    assert "Over pairs of runs, arch=resnet18 against vgg11: " in tab.inner_text("#diff")
 
 
 def test_cells_that_are_means_over_less_are_marked(show, runs):

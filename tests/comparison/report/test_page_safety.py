@@ -57,7 +57,7 @@ def test_on_paper_it_says_what_is_seen(show, runs):
     assert not tab.is_visible("#filtered")
     tab.emulate_media(media="print")
     assert tab.inner_text("#filtered") == (
-        "Filtered: 3 of 6 configurations, 10 of 19 runs; search “arch=”; without ops.norm=none"
+        "Filtered: 3 of 6 configurations, 10 of 19 runs; search “arch=”; excluding ops.norm=none"
     )
     heads = [one.inner_text() for one in tab.query_selector_all("#diff th")]
     assert heads[1:3] == ["A: vgg11 batch", "B: resnet18 batch"]
@@ -241,10 +241,10 @@ def test_measurements_are_shown_as_what_they_are(show, tmp_path):
                 figures={"params": params, "time/load_s": 0.0036},
             )  # fmt: skip
     tab = show(tmp_path / "runs")
-    assert tab.inner_text("#tradeoff h2") == "latency p50 ms against the rest"
+    assert tab.inner_text("#tradeoff h2") == "latency p50 ms against other metrics"
     ticks = " ".join(tab.locator("#tradeoff .body figure > svg text").all_text_contents())
     assert {"0.1", "1", "10", "100"} <= set(ticks.split())
     assert "3.6 ms" in tab.inner_text("#diff")
-    assert "B against A is a ratio of means" in tab.inner_text("#diff")
+    assert "B relative to A is a ratio of means" in tab.inner_text("#diff")
     words = " ".join(tab.locator("#effects figure > svg text").all_text_contents()).split()
     assert max(map(len, words)) < 20, "no axis of a thousand zeros"
