@@ -25,7 +25,7 @@ from cnnbench.bench.timing import in_turn
 from cnnbench.inference.trained_model import CPU
 from cnnbench.models import complexity
 from cnnbench.ops.factory import Ops
-from cnnbench.settings import parse, plain
+from cnnbench.settings.parse import parse, plain
 from cnnbench.training.device import place
 from cnnbench.training.model import assemble
 

@@ -19,9 +19,9 @@ from hydra import compose, initialize_config_dir
 from omegaconf import open_dict
 
 from cnnbench.run_store.run import Run
-from cnnbench.settings import parse, plain
 from cnnbench.settings.compose import CONF
 from cnnbench.settings.identity import locate
+from cnnbench.settings.parse import parse, plain
 
 ARCHS = ("basic", "mlp", "vgg11", "resnet18", "mobilenet_v2")
 RATES = ("0.01", "0.02", "0.05", "0.1")

@@ -66,7 +66,7 @@ class Optuna(Sweeper):
         """Launch trials until there are as many as were asked for."""
         from cnnbench.errors import InputError
         from cnnbench.run_store.run import Run
-        from cnnbench.settings import options
+        from cnnbench.settings.base import options
         from cnnbench.sweeps.optuna_search import Options, Search, space
 
         asked = options(Options, self.options, "hydra.sweeper")
@@ -93,8 +93,8 @@ class Optuna(Sweeper):
     def _base(self, searched: dict[str, Any], fixed: list[str]) -> dict[str, str]:
         """What decides the result of every trial, told from one of them."""
         from cnnbench.run_store.find import flat
-        from cnnbench.settings import parse
         from cnnbench.settings.identity import describe
+        from cnnbench.settings.parse import parse
         from cnnbench.sweeps.composer import Composer
         from cnnbench.sweeps.optuna_search import first, texts
 

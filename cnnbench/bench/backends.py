@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cnnbench.bench.spec import TORCH, Spec
 from cnnbench.bench.timing import Call
 from cnnbench.errors import InputError
-from cnnbench.settings import Bench
+from cnnbench.settings.bench import Bench
 
 if TYPE_CHECKING:
     import torch

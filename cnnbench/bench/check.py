@@ -5,7 +5,7 @@ from __future__ import annotations
 from cnnbench.bench import backends, memory
 from cnnbench.errors import InputError
 from cnnbench.processes.cores import cpu_cores
-from cnnbench.settings import Bench
+from cnnbench.settings.bench import Bench
 
 
 def check_possible(settings: Bench, accelerator: str) -> None:

@@ -30,7 +30,7 @@ from cnnbench.run_store import finished
 from cnnbench.run_store.attempt import attempt
 from cnnbench.run_store.run import Run
 from cnnbench.seeds import seed_all
-from cnnbench.settings import Bench
+from cnnbench.settings.bench import Bench
 from cnnbench.settings.identity import code_used
 from cnnbench.tracking import track
 from cnnbench.training import model as training_model

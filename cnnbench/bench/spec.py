@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cnnbench.settings import Bench
+from cnnbench.settings.bench import Bench
 
 TORCH = ("eager", "compile")
 """Backends that run the module itself; the others run a file that was exported from it."""

@@ -13,7 +13,8 @@ from omegaconf import DictConfig
 
 from cnnbench.commands import VERBS
 from cnnbench.errors import InputError, suggest
-from cnnbench.settings import Ops, compose
+from cnnbench.settings import compose
+from cnnbench.settings.model import Ops
 
 BASH = r"""
 _cnnbench() {

@@ -14,7 +14,9 @@ from rich.table import Table
 from cnnbench import console
 from cnnbench.commands import inspect
 from cnnbench.errors import InputError
-from cnnbench.settings import Settings, compose, parse, plain
+from cnnbench.settings import compose
+from cnnbench.settings.parse import parse, plain
+from cnnbench.settings.run import Settings
 
 HELP = """\
 usage: cnnbench inspect [--json] [GROUP=CHOICE …] [SETTING=VALUE …]

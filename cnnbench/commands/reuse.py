@@ -9,8 +9,9 @@ from cnnbench.console import console
 from cnnbench.run_store import lease
 from cnnbench.run_store.find import of_format_1
 from cnnbench.run_store.run import Run
-from cnnbench.settings import Bench, Settings
+from cnnbench.settings.bench import Bench
 from cnnbench.settings.identity import other_code
+from cnnbench.settings.run import Settings
 
 
 def wait_for(run: Run) -> str:

@@ -19,8 +19,9 @@ from cnnbench.run_store.files import write_atomic
 from cnnbench.run_store.find import find
 from cnnbench.run_store.run import Run
 from cnnbench.run_store.table import runs_table
-from cnnbench.settings import Bench, Settings
+from cnnbench.settings.bench import Bench
 from cnnbench.settings.identity import locate
+from cnnbench.settings.run import Settings
 
 if TYPE_CHECKING:
     from cnnbench.sweeps.driver import Course
@@ -131,7 +132,7 @@ class SweepSession(Session):
         # The page is the experiment's: launching a subset of it again keeps the other runs on the page.
         others = [record(run) for run in find(folder) if run not in self.runs]
         comparison = compare(records, options)
-        title = f"{folder}, {len(records)} of {len(records) + len(others)} runs" if others else str(folder)
+        title = f"{folder}, of {len(records) + len(others)} in all" if others else str(folder)
         out.print(terminal.picture(comparison, title, methods=False), highlight=False)
         target = folder / PAGE
         everything = compare([*records, *others], options) if others else comparison

@@ -17,8 +17,10 @@ from cnnbench.console import console, out
 from cnnbench.errors import Busy, Interrupted
 from cnnbench.processes.signals import interruptible
 from cnnbench.run_store.run import DONE, Run
-from cnnbench.settings import Settings, compose, parse, plain
+from cnnbench.settings import compose
 from cnnbench.settings.identity import locate
+from cnnbench.settings.parse import parse, plain
+from cnnbench.settings.run import Settings
 
 
 def main(arguments: list[str], verb: str = "train") -> int:

@@ -26,7 +26,11 @@ from cnnbench.errors import InputError
 from cnnbench.ops.factory import Ops
 from cnnbench.processes.cores import cpu_cores
 from cnnbench.run_store.run import Run
-from cnnbench.settings import Arch, Data, Device, Native, Seed, compose
+from cnnbench.settings import compose
+from cnnbench.settings.base import Seed
+from cnnbench.settings.data import Data
+from cnnbench.settings.device import Device
+from cnnbench.settings.model import Arch, Native
 from cnnbench.training import model as training_model
 from cnnbench.training.device import DEVICE_TYPES, PRECISIONS, autocast, available, place, resolve
 

@@ -10,8 +10,9 @@ from typing import Any
 from cnnbench.errors import InputError
 from cnnbench.run_store.identity import identity, named_components
 from cnnbench.run_store.run import Run
-from cnnbench.settings import Bench, Settings
+from cnnbench.settings.bench import Bench
 from cnnbench.settings.code import changed, own_code, shipped_code
+from cnnbench.settings.run import Settings
 
 COMPONENTS = ("arch", "optimizer", "scheduler")
 """Sections whose `_target_` is called to compute a result."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Tag, field_validator
 
-from cnnbench.settings import logger
 from cnnbench.settings.base import Component, NonNegative, Rate, Section
+from cnnbench.settings.wandb_names import TAG_LENGTH, bad_name
 
 
 class WandbLogger(Section):
@@ -26,15 +25,15 @@ class WandbLogger(Section):
     @field_validator("project", "entity")
     @classmethod
     def _taken_by_wandb(cls, value: str | None) -> str | None:
-        if value is not None and (why := logger.bad_name(value)):
+        if value is not None and (why := bad_name(value)):
             raise ValueError(why)
         return value
 
     @field_validator("tags")
     @classmethod
     def _short_enough(cls, value: list[str]) -> list[str]:
-        if not all(1 <= len(tag) <= logger.TAG_LENGTH for tag in value):
-            raise ValueError(f"allowed: tags of 1 to {logger.TAG_LENGTH} characters")
+        if not all(1 <= len(tag) <= TAG_LENGTH for tag in value):
+            raise ValueError(f"allowed: tags of 1 to {TAG_LENGTH} characters")
         return value
 
 
@@ -47,14 +46,3 @@ AnyLogger = Annotated[
     Annotated[WandbLogger, Tag("wandb")] | Annotated[Component, Tag("lightning")],
     Discriminator(_kind),
 ]
-
-
-TAG_LENGTH = 64
-"""Letters that W&B allows a tag to have."""
-
-
-def bad_name(value: str) -> str:
-    """What W&B has against the name of a project, a user or a team; empty if nothing."""
-    if 1 <= len(value) <= 128 and not re.search(r"[/\\#?%:]|^\s|\s$", value):
-        return ""
-    return "allowed: 1 to 128 characters, none of / \\ # ? % :, no space at its ends"

@@ -16,7 +16,7 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from cnnbench.settings import plain
+from cnnbench.settings.parse import plain
 
 Found = TypeVar("Found")
 MISSING = "???"

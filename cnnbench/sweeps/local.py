@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from cnnbench.errors import InputError
 from cnnbench.processes.cores import cpu_cores
 from cnnbench.processes.forked import GRACE_S, Child, Died
-from cnnbench.settings import Bench, Sweep
+from cnnbench.settings.bench import Bench
+from cnnbench.settings.run import Sweep
 from cnnbench.sweeps.plan import Cell, Plan
 from cnnbench.sweeps.pool import Job, Outcome, examined
 

@@ -19,7 +19,7 @@ from cnnbench.errors import InputError
 from cnnbench.processes.cores import cpu_cores
 from cnnbench.run_store.run import STOP, Run
 from cnnbench.seeds import mix
-from cnnbench.settings import Count, Section
+from cnnbench.settings.base import Count, Section
 from cnnbench.sweeps.driver import Course
 
 Launch = Callable[[list[list[str]], int], Sequence[Run | None]]

@@ -14,8 +14,10 @@ from cnnbench import console
 from cnnbench.errors import InputError
 from cnnbench.run_store.find import of_format_1
 from cnnbench.run_store.run import DONE, Run
-from cnnbench.settings import Settings, Sweep, compose, parse
+from cnnbench.settings import compose
 from cnnbench.settings.identity import other_code
+from cnnbench.settings.parse import parse
+from cnnbench.settings.run import Settings, Sweep
 from cnnbench.sweeps.composer import Composer
 
 SHOWN = 8

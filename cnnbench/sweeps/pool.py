@@ -11,7 +11,7 @@ from typing import Any, Protocol, Self
 from cnnbench import console
 from cnnbench.errors import Interrupted
 from cnnbench.processes.forked import Child, Died
-from cnnbench.settings import Settings
+from cnnbench.settings.run import Settings
 from cnnbench.sweeps.plan import Cell
 
 

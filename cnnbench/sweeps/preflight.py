@@ -18,7 +18,8 @@ from torch import nn
 
 from cnnbench.bench.check import check_possible
 from cnnbench.errors import InputError
-from cnnbench.settings import Bench, Settings
+from cnnbench.settings.bench import Bench
+from cnnbench.settings.run import Settings
 from cnnbench.sweeps.pool import Report
 from cnnbench.training import model as training_model
 from cnnbench.training.build import make_classifier, make_data

@@ -14,7 +14,7 @@ from pydantic import Field
 from cnnbench.errors import InputError
 from cnnbench.processes.cores import cpu_cores
 from cnnbench.processes.forked import GRACE_S, Child, Died
-from cnnbench.settings import Count, Section, options
+from cnnbench.settings.base import Count, Section, options
 from cnnbench.sweeps.plan import Cell, Plan
 from cnnbench.sweeps.pool import Job, Outcome, examined
 

@@ -12,7 +12,7 @@ from cnnbench import console
 from cnnbench.errors import InputError
 from cnnbench.run_store.files import write_atomic
 from cnnbench.run_store.run import Run
-from cnnbench.settings import Settings
+from cnnbench.settings.run import Settings
 from cnnbench.sweeps.driver import Course, drive
 from cnnbench.sweeps.plan import Cell, Plan, announcement, plan, refusal
 from cnnbench.sweeps.pool import Pool

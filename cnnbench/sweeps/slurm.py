@@ -17,7 +17,8 @@ from cnnbench import console
 from cnnbench.errors import InputError, suggest
 from cnnbench.run_store.files import write_atomic
 from cnnbench.run_store.run import DONE
-from cnnbench.settings import Count, Device, NonNegative, Rate, Section, options
+from cnnbench.settings.base import Count, NonNegative, Rate, Section, options
+from cnnbench.settings.device import Device
 from cnnbench.sweeps.plan import Cell, Plan
 from cnnbench.sweeps.pool import Job, Outcome, examined
 

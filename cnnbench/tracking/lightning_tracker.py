@@ -8,8 +8,9 @@ from typing import Any
 
 from cnnbench.errors import InputError
 from cnnbench.run_store.run import Run
-from cnnbench.settings import Component, Settings
+from cnnbench.settings.base import Component
 from cnnbench.settings.instantiate import factory
+from cnnbench.settings.run import Settings
 from cnnbench.tracking.base import STEPS, End, Row, TestResult, step_of
 
 

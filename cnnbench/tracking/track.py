@@ -12,7 +12,8 @@ from typing import Any
 
 from cnnbench.console import console
 from cnnbench.run_store.run import Run
-from cnnbench.settings import Settings, WandbLogger
+from cnnbench.settings.logger import WandbLogger
+from cnnbench.settings.run import Settings
 from cnnbench.tracking import wandb_run
 from cnnbench.tracking.base import End, Nowhere, Row, TestResult, Tracker
 from cnnbench.tracking.lightning_tracker import Lightning, lightning_logger

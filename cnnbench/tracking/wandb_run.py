@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from cnnbench.console import console
 from cnnbench.errors import InputError
 from cnnbench.run_store.files import write_atomic
-from cnnbench.settings.logger import TAG_LENGTH, bad_name
+from cnnbench.settings.wandb_names import TAG_LENGTH, bad_name
 
 Mode = Literal["online", "offline"]
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from cnnbench.models.family import family
 from cnnbench.run_store.run import Run
-from cnnbench.settings import Settings, WandbLogger
+from cnnbench.settings.logger import WandbLogger
+from cnnbench.settings.run import Settings
 from cnnbench.tracking import wandb_run
 from cnnbench.tracking.base import STEPS, End, Row, TestResult, step_of
 

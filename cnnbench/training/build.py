@@ -10,8 +10,10 @@ import torch
 
 from cnnbench.data.datamodule import Augment, ImageData
 from cnnbench.seeds import seed_all
-from cnnbench.settings import Arch, Data, Settings
+from cnnbench.settings.data import Data
 from cnnbench.settings.instantiate import factory
+from cnnbench.settings.model import Arch
+from cnnbench.settings.run import Settings
 from cnnbench.tracking import track
 from cnnbench.training import model as training_model
 from cnnbench.training import pretrained

@@ -13,7 +13,8 @@ from torch import nn
 
 from cnnbench.errors import InputError
 from cnnbench.processes.cores import cpu_cores
-from cnnbench.settings import Device, Layout
+from cnnbench.settings.device import Device
+from cnnbench.settings.model import Layout
 
 DEVICE_TYPES = {"cpu": "cpu", "gpu": "cuda", "mps": "mps"}
 """What torch calls an accelerator."""

@@ -26,7 +26,7 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from cnnbench.errors import Busy, Diverged, InputError, Interrupted, Pruned, Superseded
 from cnnbench.processes.forked import GRACE_S, Child, Died
-from cnnbench.settings import Device
+from cnnbench.settings.device import Device
 from cnnbench.training.distributed_plugins import Environment, SameStatistics, TakenBack
 from cnnbench.training.rank import ALONE, Rank
 from cnnbench.training.sync_batch_norm import SyncBatchNorm

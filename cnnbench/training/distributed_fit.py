@@ -9,7 +9,7 @@ import torch
 
 from cnnbench.processes.forked import Child
 from cnnbench.run_store.run import Run
-from cnnbench.settings import Settings
+from cnnbench.settings.run import Settings
 from cnnbench.training.build import Built, build
 from cnnbench.training.distributed import Team, team
 from cnnbench.training.distributed_plugins import SharedCheckpoints

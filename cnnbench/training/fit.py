@@ -17,8 +17,8 @@ from omegaconf import OmegaConf
 from cnnbench.processes.logs import log_file, quiet
 from cnnbench.run_store.attempt import Attempt, attempt
 from cnnbench.run_store.run import Run
-from cnnbench.settings import Settings
 from cnnbench.settings.identity import check_own_code, code_used
+from cnnbench.settings.run import Settings
 from cnnbench.tracking.track import track
 from cnnbench.training.build import Built, build
 from cnnbench.training.checkpoints import BEST, PlainCheckpoints, Row, resumable, strip

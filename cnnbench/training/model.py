@@ -14,8 +14,10 @@ from cnnbench.data.image_folder import scan
 from cnnbench.errors import InputError, OpsError
 from cnnbench.models import complexity
 from cnnbench.ops.factory import Ops
-from cnnbench.settings import Arch, Bench, Settings
+from cnnbench.settings.bench import Bench
 from cnnbench.settings.instantiate import factory
+from cnnbench.settings.model import Arch
+from cnnbench.settings.run import Settings
 from cnnbench.training import sync_batch_norm
 
 TOO_SMALL = re.compile(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from cnnbench import console
 from cnnbench.data import datasets
 from cnnbench.errors import InputError
-from cnnbench.settings import Arch
+from cnnbench.settings.model import Arch
 
 NESTED = ("state_dict", "model_state_dict", "model")
 """Keys under which a checkpoint may hold the weights."""

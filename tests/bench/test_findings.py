@@ -18,9 +18,9 @@ from cnnbench.bench.launch import Killed
 from cnnbench.bench.run import _or_exhausted, _spec
 from cnnbench.errors import InputError
 from cnnbench.run_store.run import Run
-from cnnbench.settings import parse, plain
 from cnnbench.settings.compose import CONF
 from cnnbench.settings.identity import locate
+from cnnbench.settings.parse import parse, plain
 from cnnbench.training import model as training_model
 from cnnbench.training.device import resolve
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cnnbench.settings import Sweep
+from cnnbench.settings.run import Sweep
 from cnnbench.sweeps.local import Machine, Place
 
 

@@ -411,7 +411,7 @@ def test_a_sweep_ends_with_the_comparison_and_its_commands_lead_to_the_same_runs
         assert code == 0
         assert err.startswith("2 runs: 2 done"), row["command"]
     # A part of the sweep that is launched again leaves the page of all of it.
-    assert "2 runs in out/kernels, of 8 there: 2 finished" in " ".join(out.split())
+    assert "2 runs in out/kernels, of 8 in all: 2 finished" in " ".join(out.split())
     text = (tmp_path / "out" / "kernels" / "compare.html").read_text()
     data = json.loads(text.partition('id="data">')[2].partition("</script>")[0])
     assert len(data["runs"]) == 8

@@ -10,8 +10,8 @@ import torch
 import yaml
 from cells import composed
 
-from cnnbench.settings import parse
 from cnnbench.settings.compose import CONF
+from cnnbench.settings.parse import parse
 from cnnbench.training import model
 
 FILES = sorted(Path(CONF, "experiment").glob("*.yaml"))

@@ -10,9 +10,9 @@ from hydra.core.global_hydra import GlobalHydra
 
 from cnnbench.run_store import identity
 from cnnbench.run_store.run import Run
-from cnnbench.settings import parse, plain
 from cnnbench.settings.compose import CONF
 from cnnbench.settings.identity import describe, locate
+from cnnbench.settings.parse import parse, plain
 
 TABLE = Path(__file__).parent / "identities.json"
 """Frozen: command -> name of its run. A hash that changes makes such a run of every user a new one: mark a

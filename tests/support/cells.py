@@ -18,8 +18,8 @@ from cnnbench import settings
 from cnnbench.errors import OpsError
 from cnnbench.models.efficientnet import SqueezeExcitation
 from cnnbench.seeds import seed_all
-from cnnbench.settings import parse
 from cnnbench.settings.compose import CONF
+from cnnbench.settings.parse import parse
 from cnnbench.training import model as training_model
 
 AXES = {"norm": settings.Norm, "act": settings.Act, "pool": settings.Pool, "padding": settings.Padding}

@@ -64,6 +64,23 @@ def make_run(
     return Run(path)
 
 
+def edit(run, changes):
+    """Change settings of a run where it has them: `{"arch.name": "x"}`; in config.yaml and identity.json."""
+    config, file = run.config(), run.path / "identity.json"
+    identity = json.loads(file.read_text()) if file.exists() else {}
+    for nested in (config, identity.get("choice", {})):
+        for key, value in changes.items():
+            *sections, name = key.split(".")
+            section = nested
+            for step in sections:
+                section = section.get(step, {})
+            if name in section:
+                section[name] = value
+    (run.path / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    if identity:
+        file.write_text(json.dumps(identity), encoding="utf-8")
+
+
 def make_measurement(
     folder,
     *,

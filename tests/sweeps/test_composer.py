@@ -10,8 +10,8 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from cnnbench.errors import InputError
-from cnnbench.settings import plain
 from cnnbench.settings.compose import CONF
+from cnnbench.settings.parse import plain
 from cnnbench.sweeps.composer import Composer
 
 

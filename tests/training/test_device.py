@@ -12,7 +12,9 @@ from cnnbench.errors import InputError
 from cnnbench.processes import cores as processes_cores
 from cnnbench.run_store.identity import identity
 from cnnbench.run_store.run import Run
-from cnnbench.settings import Device, Layout, parse
+from cnnbench.settings.device import Device
+from cnnbench.settings.model import Layout
+from cnnbench.settings.parse import parse
 from cnnbench.training import device
 
 ASKED = {"name": "cpu", "accelerator": "cpu", "precision": "32-true", "memory_format": "auto", "threads": 1}

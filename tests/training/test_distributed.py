@@ -19,7 +19,7 @@ from cnnbench.data import augment
 from cnnbench.processes.forked import Child
 from cnnbench.run_store.find import find
 from cnnbench.run_store.run import Run
-from cnnbench.settings import Device
+from cnnbench.settings.device import Device
 from cnnbench.training import fit, recorder
 from cnnbench.training.distributed import Team
 from cnnbench.training.rank import Rank

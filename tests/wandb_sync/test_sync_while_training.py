@@ -11,7 +11,7 @@ from sweeping import states
 from values import values
 
 from cnnbench.run_store.find import find
-from cnnbench.settings import Device
+from cnnbench.settings.device import Device
 
 EXACT = ["trainer.max_epochs=2", "logger=none", "device.threads=1", "device.precision=64-true"]
 ODD = ["data.limit=310", "data.limit_test=101"]  # val and test cannot be halved

@@ -15,7 +15,10 @@ from cnnbench.data.images import Images
 from cnnbench.data.split import subset
 from cnnbench.errors import InputError, suggest
 from cnnbench.inference.trained_model import Trained, moved
-from cnnbench.settings import Data, Device, compose, is_place, options
+from cnnbench.settings import compose
+from cnnbench.settings.base import is_place, options
+from cnnbench.settings.data import Data
+from cnnbench.settings.device import Device
 from cnnbench.training import build
 from cnnbench.training.device import PRECISIONS
 

@@ -10,7 +10,7 @@ from statistics import fmean
 import pytest
 import wandb
 import wandb_file
-import yaml
+from made_runs import edit
 from wandb_logged import folder_of, runs, table
 from wandb_server import KEY
 
@@ -232,9 +232,7 @@ def test_figures_and_page(outputs, tmp_path):
 def test_several_experiments(outputs, cli):
     shutil.copytree(HOME, "outputs/zoo", symlinks=True)
     for run in (Run(path.parent) for path in Path("outputs/zoo").glob("*/config.yaml")):
-        config = run.config() | {"name": "zoo"}
-        config["trainer"]["max_epochs"] = 3
-        (run.path / "config.yaml").write_text(yaml.safe_dump(config))
+        edit(run, {"name": "zoo", "trainer.max_epochs": 3})
     cli("compare", "outputs", "--wandb")
     both = logged()
     assert both.group == "abl+zoo"
@@ -250,9 +248,7 @@ def test_hostile_names_and_missing_figures(outputs):
     nasty = 'a"b\\c|d\n<script>alert(1)</script>😀' + "x" * 300
     records = read([HOME])
     (first, *_) = runs()
-    config = first.config() | {"name": nasty}
-    config["arch"]["name"] = nasty
-    (first.path / "config.yaml").write_text(yaml.safe_dump(config))
+    edit(first, {"name": nasty, "arch.name": nasty})
     (runs()[1].path / "summary.json").unlink()
     (runs()[2].path / "metrics.csv").write_text("epoch\nnonsense")
     found = compare(read([HOME]), Options())
