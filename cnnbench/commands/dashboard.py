@@ -19,6 +19,7 @@ from cnnbench.comparison.records import read
 from cnnbench.errors import InputError
 from cnnbench.run_store.files import write_where_asked
 from cnnbench.run_store.find import outputs, sorted_words
+from cnnbench.settings import reason
 from cnnbench.tracking import wandb_run
 
 if TYPE_CHECKING:
@@ -123,8 +124,7 @@ def lay_out(found: Comparison, groups: Sequence[str], name: str, project: str, e
             ),
         )
     except ValidationError as error:
-        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise InputError(f"--name {name}: {reason}") from None
+        raise InputError(f"--name {name}: {reason(error.errors()[0])}") from None
 
 
 def _quoted(text: str) -> str:

@@ -14,6 +14,7 @@ from cnnbench.settings.base import (
     Seed,
     is_place,
     options,
+    reason,
     shown,
 )
 from cnnbench.settings.bench import Bench
@@ -49,5 +50,6 @@ __all__ = [
     "options",
     "parse",
     "plain",
+    "reason",
     "shown",
 ]

@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeVar
 
 from omegaconf import OmegaConf
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 from cnnbench.errors import InputError
 
@@ -80,8 +81,19 @@ def options(kind: type[SomeSection], given: Mapping[str, Any], where: str) -> So
     except ValidationError as error:
         item = error.errors()[0]
         key = ".".join(map(str, item["loc"]))
-        message = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
-        raise InputError(f"{where}.{key}={shown(item['input'])}: {message}") from None
+        raise InputError(f"{where}.{key}={shown(item['input'])}: {reason(item)}") from None
+
+
+def reason(error: ErrorDetails) -> str:
+    """Return the message of a pydantic error so that it can follow `setting=value: `.
+
+    It strips the prefixes "Value error, ", which pydantic adds to the message of a validator, and "Input ",
+    the subject of its own messages, which `setting=value` already names.
+
+    Args:
+        error: an item of `ValidationError.errors()`.
+    """
+    return error["msg"].removeprefix("Value error, ").removeprefix("Input ")
 
 
 def shown(value: Any) -> str:
