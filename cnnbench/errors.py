@@ -92,3 +92,15 @@ def suggest(word: str, allowed: Iterable[str]) -> str:
     names = [str(name) for name in allowed]
     near = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
     return (f"did you mean {near[0]}? " if near else "") + "allowed: " + ", ".join(names)
+
+
+def reason(error: Mapping[str, Any]) -> str:
+    """Return the message of a pydantic error so that it can follow `setting=value: `.
+
+    It strips the prefixes "Value error, ", which pydantic adds to the message of a validator, and "Input ",
+    the subject of its own messages, which `setting=value` already names.
+
+    Args:
+        error: an item of `ValidationError.errors()`.
+    """
+    return str(error["msg"]).removeprefix("Value error, ").removeprefix("Input ")

@@ -1,1 +1,1 @@
-"""How fast a model is on a device, how much memory it takes, and whether it computes the same there."""
+"""Speed, memory and numerical parity of a model on a device."""

@@ -1,4 +1,4 @@
-"""What runs a model: torch, torch.compile, or a runtime that takes it from a file."""
+"""The backends that run a model: torch, torch.compile, or a runtime that loads an exported file."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Loaded:
     """A model, ready to compute.
 
     Attributes:
-        prepare: makes a call that computes a batch of so many images, and waits until it is done.
-        forget: lets go of what calls leave behind, gradients and the optimizer's state.
+        prepare: takes a batch size and returns a call that computes one such batch and waits for the device.
+        forget: frees gradients and the optimizer's state.
     """
 
     prepare: Callable[[int], Call]
@@ -40,10 +40,14 @@ EXTRAS = {"onnxruntime": "export", "openvino": "openvino"}
 
 
 def check(settings: Bench, accelerator: str) -> None:
-    """Find out before anything is written whether a backend can be had.
+    """Check that a backend is available, before anything is written.
+
+    Args:
+        settings: the measurement.
+        accelerator: the resolved one, never `auto`.
 
     Raises:
-        InputError: it is not installed, or does not compute on this device.
+        InputError: the backend is not installed, or does not run on this device.
     """
     from cnnbench.training.device import check_compiler
 
@@ -53,13 +57,13 @@ def check(settings: Bench, accelerator: str) -> None:
         extra = EXTRAS[backend]
         raise InputError(f"backend={backend}: not installed; run `pip install 'cnnbench[{extra}]'`")
     if backend not in TORCH and accelerator != "cpu":
-        raise InputError(f"backend={backend}: measured on the CPU alone; allowed with device=cpu")
+        raise InputError(f"backend={backend}: is measured on the CPU only; allowed with device=cpu")
     if backend == "compile":
         check_compiler("backend=compile", accelerator)
 
 
 def inference(spec: Spec) -> Loaded:
-    """Load the model, ready to compute logits."""
+    """Load the model for forward passes."""
     if spec.settings.backend not in TORCH:
         return _exported(spec)
     import torch
@@ -69,12 +73,12 @@ def inference(spec: Spec) -> Loaded:
     model = module(spec).eval()
 
     def prepare(batch: int) -> Call:
-        some = images(spec, batch, next(model.parameters()).dtype)
+        x = images(spec, batch, next(model.parameters()).dtype)
 
         def call() -> None:
             with torch.inference_mode(), autocast(spec.device):
-                model(some)
-            synchronise(some.device)
+                model(x)
+            synchronise(x.device)
 
         return call
 
@@ -82,7 +86,7 @@ def inference(spec: Spec) -> Loaded:
 
 
 def training(spec: Spec) -> Loaded:
-    """Load the model, ready for training steps: forwards, loss, backwards, optimizer."""
+    """Load the model for training steps: forward pass, loss, backward pass, optimizer step."""
     import torch
     from torch.nn import functional as F
 
@@ -90,27 +94,27 @@ def training(spec: Spec) -> Loaded:
     from cnnbench.training.device import autocast, synchronise
 
     model = module(spec).train()
-    # So small a rate that the weights, and with them the arithmetic, stay what they are.
+    # A learning rate so small that the weights, and with them the arithmetic, do not change.
     optimizer = factory(spec.settings.optimizer.model_copy(update={"lr": 1e-12}), "optimizer")(
         model.parameters()
     )
     scaler = torch.amp.GradScaler("cuda", enabled=spec.device["precision"] == "16-mixed")
 
     def prepare(batch: int) -> Call:
-        some = images(spec, batch, next(model.parameters()).dtype)
-        labels = torch.arange(batch, device=some.device) % spec.classes
+        x = images(spec, batch, next(model.parameters()).dtype)
+        labels = torch.arange(batch, device=x.device) % spec.classes
 
         def call() -> None:
             optimizer.zero_grad()
             with autocast(spec.device):
-                logits, *auxiliary = outputs(model(some))
+                logits, *auxiliary = outputs(model(x))
                 loss = F.cross_entropy(logits, labels)
-                for other in auxiliary:
-                    loss = loss + float(model.aux_weight) * F.cross_entropy(other, labels)  # type: ignore[arg-type]
+                for aux in auxiliary:
+                    loss = loss + float(model.aux_weight) * F.cross_entropy(aux, labels)  # type: ignore[arg-type]
             scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             scaler.step(optimizer)
             scaler.update()
-            synchronise(some.device)
+            synchronise(x.device)
 
         return call
 
@@ -122,20 +126,18 @@ def training(spec: Spec) -> Loaded:
 
 
 def module(spec: Spec) -> nn.Module:
-    """The model with its weights, where and how it is to compute."""
+    """Return the model with its weights, on the device and in the precision and memory format of `spec`."""
     import torch
 
     from cnnbench.ops.factory import Ops
-    from cnnbench.training import model as training_model
     from cnnbench.training.device import DEVICE_TYPES, place, quiet_compiler
+    from cnnbench.training.model import assemble
 
-    model = training_model.assemble(
-        spec.settings.arch, Ops(**spec.settings.resolved_ops()), spec.shape, spec.classes
-    )
+    model = assemble(spec.settings.arch, Ops(**spec.settings.resolved_ops()), spec.shape, spec.classes)
     model.load_state_dict(torch.load(spec.weights, weights_only=True))
     if spec.settings.backend == "compile":
         quiet_compiler()
-        torch._dynamo.config.recompile_limit = 64  # each batch size has code of its own
+        torch._dynamo.config.recompile_limit = 64  # each batch size is compiled separately
     model = place(model, spec.device | {"compile": False}).to(DEVICE_TYPES[spec.device["accelerator"]])
     if spec.settings.backend == "compile":
         model.compile(dynamic=False)
@@ -143,35 +145,40 @@ def module(spec: Spec) -> nn.Module:
 
 
 def outputs(output: Any) -> tuple[torch.Tensor, ...]:
-    """The logits, and in training those of auxiliary classifiers."""
+    """Return the logits as a tuple, followed in training by those of the auxiliary classifiers."""
     return output if isinstance(output, tuple) else (output,)
 
 
 def images(spec: Spec, batch: int, dtype: torch.dtype) -> torch.Tensor:
-    """Noise, as normalised images would be: (N, C, H, W)."""
+    """Return Gaussian noise (N, C, H, W) in place of normalised images."""
     import torch
 
     from cnnbench.training.device import DEVICE_TYPES
 
     generator = torch.Generator().manual_seed(spec.settings.seed)
-    some = torch.randn(batch, *spec.shape, generator=generator).to(dtype)
-    return some.to(DEVICE_TYPES[spec.device["accelerator"]])
+    x = torch.randn(batch, *spec.shape, generator=generator).to(dtype)
+    return x.to(DEVICE_TYPES[spec.device["accelerator"]])
 
 
-def logits(spec: Spec, some: torch.Tensor) -> torch.Tensor:
-    """What an exported model makes of images (N, C, H, W): float64 (N, K)."""
+def logits(spec: Spec, x: torch.Tensor) -> torch.Tensor:
+    """Return the exported model's logits, float64 (N, K), for images (N, C, H, W)."""
     import torch
 
     with torch.no_grad():
-        found = _session(spec)(some.float().numpy())
-    return torch.from_numpy(found).double()
+        output = _session(spec)(x.float().numpy())
+    return torch.from_numpy(output).double()
 
 
 def export(model: nn.Module, shape: tuple[int, int, int], target: Path) -> None:
-    """Write a model as ONNX, for any number of images.
+    """Write a model as ONNX, for any batch size.
+
+    Args:
+        model: on the CPU; is put in eval mode.
+        shape: (C, H, W) of the images.
+        target: the file to write.
 
     Raises:
-        InputError: it has an operation that ONNX, or torch's exporter, has not.
+        InputError: ONNX or torch's exporter lacks one of its operations.
     """
     import torch
 
@@ -179,12 +186,12 @@ def export(model: nn.Module, shape: tuple[int, int, int], target: Path) -> None:
 
     try:
         with silent():
-            found = onnx_model(model.eval(), torch.zeros(2, *shape), ["logits"])
-        target.write_bytes(found.SerializeToString())
-    except Exception as error:  # of any model's code: the exporter's own error says little
-        said = " ".join(str(error.__cause__ or error).split())[:300]
+            proto = onnx_model(model.eval(), torch.zeros(2, *shape), ["logits"])
+        target.write_bytes(proto.SerializeToString())
+    except Exception as error:  # from any model's code; the exporter's own error says little
+        reason = " ".join(str(error.__cause__ or error).split())[:300]
         raise InputError(
-            f"backend: this model cannot be exported to ONNX ({said}); allowed: eager, compile"
+            f"backend: this model cannot be exported to ONNX ({reason}); allowed: eager, compile"
         ) from error
 
 
@@ -195,14 +202,14 @@ def _exported(spec: Spec) -> Loaded:
 
     def prepare(batch: int) -> Call:
         rng = np.random.default_rng(spec.settings.seed)
-        some = rng.standard_normal((batch, *spec.shape), dtype=np.float32)
-        return lambda: run(some)
+        x = rng.standard_normal((batch, *spec.shape), dtype=np.float32)
+        return lambda: run(x)
 
     return Loaded(prepare)
 
 
 def _session(spec: Spec) -> Callable[[Any], Any]:
-    """The exported model, as a call from float32 (N, C, H, W) to (N, K)."""
+    """Load the exported model as a function from float32 (N, C, H, W) to (N, K)."""
     return _onnxruntime(spec) if spec.settings.backend == "onnxruntime" else _openvino(spec)
 
 
@@ -214,12 +221,12 @@ def _onnxruntime(spec: Spec) -> Callable[[Any], Any]:
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     session = ort.InferenceSession(str(spec.exported), options, providers=["CPUExecutionProvider"])
-    (name,) = (given.name for given in session.get_inputs())
-    return lambda some: session.run(None, {name: some})[0]
+    (name,) = (node.name for node in session.get_inputs())
+    return lambda x: session.run(None, {name: x})[0]
 
 
 def openvino() -> Any:
-    """OpenVINO, without the package through which it would tell a server of each import."""
+    """Import OpenVINO without its telemetry package, which would report each import to a server."""
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
 
@@ -228,13 +235,13 @@ def openvino() -> Any:
 
 def _openvino(spec: Spec) -> Callable[[Any], Any]:
     ov = openvino()
-    # It would compute in bfloat16 wherever the CPU can, and so not what the other backends compute.
+    # By default it computes in bfloat16 wherever the CPU can, unlike the other backends.
     precision = "bf16" if spec.device["precision"] == "bf16-mixed" else "f32"
     options = {"INFERENCE_NUM_THREADS": int(spec.device["threads"]), "INFERENCE_PRECISION_HINT": precision}
     request = ov.Core().compile_model(str(spec.exported), "CPU", options).create_infer_request()
 
-    def call(some: Any) -> Any:
-        request.infer({0: some}, share_inputs=True)
+    def call(x: Any) -> Any:
+        request.infer({0: x}, share_inputs=True)
         return request.get_output_tensor(0).data.copy()
 
     return call

@@ -1,8 +1,8 @@
-"""What a device can do at most, as measured there: products of matrices, a convolution, and copies.
+"""Peak performance of a device, as measured: a matrix product, a convolution and a memory copy.
 
-A layer computes no faster than the first two, and reads and writes no faster than the third (the roofline
-model, Williams et al. 2009, doi:10.1145/1498765.1498785). Two, since different libraries compute them: on
-AMD's CPUs torch's product of matrices (MKL) reaches half of what its convolution (oneDNN) does.
+No layer computes faster than the faster of the first two, or reads and writes faster than the third (the
+roofline model, Williams et al. 2009, doi:10.1145/1498765.1498785). Both are timed because different libraries
+compute them: on AMD's CPUs torch's matrix product (MKL) reaches half the speed of its convolution (oneDNN).
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from cnnbench.bench.timing import Call
 from cnnbench.training.device import DEVICE_TYPES, MEMORY_FORMATS, MIXED, synchronise
 
 WORK_S = 0.03
-"""A product of matrices takes this long at least: smaller ones do not reach what the device can do."""
+"""Minimum seconds of a timed call: smaller problems do not reach the device's peak."""
 
 COPIED = 256 * 2**20
-"""Bytes that are copied: more than a CPU's caches hold."""
+"""Bytes copied: more than a CPU's caches hold."""
 
 DTYPES = MIXED | {"64-true": torch.float64}
 
 
 def matmul(device: dict[str, Any]) -> tuple[Call, float]:
-    """A product of square matrices, and its floating-point operations."""
-    where, dtype = DEVICE_TYPES[device["accelerator"]], DTYPES.get(device["precision"], torch.float32)
+    """Return a call that multiplies two square matrices, and its floating-point operations."""
+    target, dtype = DEVICE_TYPES[device["accelerator"]], DTYPES.get(device["precision"], torch.float32)
     size = 512
     while True:
-        a, b = (torch.randn(size, size, device=where).to(dtype) for _ in range(2))
+        a, b = (torch.randn(size, size, device=target).to(dtype) for _ in range(2))
         out = torch.empty_like(a)
 
         def call(a: torch.Tensor = a, b: torch.Tensor = b, out: torch.Tensor = out) -> None:
@@ -46,13 +46,13 @@ def matmul(device: dict[str, Any]) -> tuple[Call, float]:
 
 
 def convolution(device: dict[str, Any]) -> tuple[Call, float]:
-    """A 3x3 convolution of 256 channels on 32 x 32 pixels, and its floating-point operations."""
-    where, dtype = DEVICE_TYPES[device["accelerator"]], DTYPES.get(device["precision"], torch.float32)
+    """Return a 3x3 convolution with 256 channels on 32 x 32 pixels, and its floating-point operations."""
+    target, dtype = DEVICE_TYPES[device["accelerator"]], DTYPES.get(device["precision"], torch.float32)
     layout = MEMORY_FORMATS[device["memory_format"]]
-    weight = torch.randn(256, 256, 3, 3, device=where).to(dtype, memory_format=layout)
+    weight = torch.randn(256, 256, 3, 3, device=target).to(dtype, memory_format=layout)
     batch = 1
     while True:
-        images = torch.randn(batch, 256, 32, 32, device=where).to(dtype, memory_format=layout)
+        images = torch.randn(batch, 256, 32, 32, device=target).to(dtype, memory_format=layout)
 
         def call(images: torch.Tensor = images) -> None:
             with torch.inference_mode():
@@ -68,7 +68,7 @@ def convolution(device: dict[str, Any]) -> tuple[Call, float]:
 
 
 def copy(device: dict[str, Any]) -> tuple[Call, float]:
-    """A copy within the device's memory, and the bytes that it reads and writes."""
+    """Return a call that copies within the device's memory, and the bytes that it reads and writes."""
     source = torch.zeros(COPIED // 4, device=DEVICE_TYPES[device["accelerator"]])
     target = torch.ones_like(source)
 

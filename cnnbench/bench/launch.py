@@ -1,4 +1,4 @@
-"""Starts a process that measures, and hears what it finds."""
+"""Start a process that measures, and read its result."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ COMMAND = [sys.executable, "-c", "from cnnbench.bench.probe import main; main()"
 
 
 class Killed(RuntimeError):  # noqa: N818 - what happened to it
-    """The process was ended by a signal.
+    """The process was killed by a signal.
 
     Attributes:
-        exhausted: as it is where there is no more memory.
+        exhausted: whether it was a signal that running out of memory causes.
     """
 
-    def __init__(self, last: str, number: int) -> None:
+    def __init__(self, phase: str, number: int) -> None:
         name = signal.Signals(number).name
         self.exhausted = name in ("SIGKILL", "SIGABRT")
-        super().__init__(f"{last}: the process was killed by {name}" + " (out of memory?)" * self.exhausted)
+        super().__init__(f"{phase}: the process was killed by {name}" + " (out of memory?)" * self.exhausted)
 
 
-def measure(spec: Spec, said: Callable[[str], None] = lambda what: None) -> dict[str, Any]:
+def measure(spec: Spec, report: Callable[[str], None] = lambda phase: None) -> dict[str, Any]:
     """Measure in a fresh process.
 
     Args:
-        spec: what.
-        said: is told what goes on.
+        spec: the measurement.
+        report: is called with each phase.
 
     Raises:
-        RuntimeError: it ended without an answer.
-        Killed: so that it could not say why.
+        RuntimeError: the process ended without a result.
+        Killed: the process was killed by a signal.
     """
-    last, found = "", None
+    phase, result = "", None
     with tempfile.TemporaryFile() as errors:
         with imports_as_here():
             process = subprocess.Popen(
@@ -60,29 +60,29 @@ def measure(spec: Spec, said: Callable[[str], None] = lambda what: None) -> dict
                 text = line.decode(errors="replace")
                 if not text.startswith(PREFIX):
                     continue
-                told: dict[str, Any] = json.loads(text.removeprefix(PREFIX))
-                if "said" in told:
-                    last = told["said"]
-                    said(last)
+                message: dict[str, Any] = json.loads(text.removeprefix(PREFIX))
+                if "phase" in message:
+                    phase = message["phase"]
+                    report(phase)
                 else:
-                    found = told["found"]
-                    break  # what a library started may hold the pipe open for ever
-            code = 0 if found is not None else process.wait()
+                    result = message["result"]
+                    break  # a process that a library started may hold the pipe open for ever
+            code = 0 if result is not None else process.wait()
         finally:
-            # With all that it started, also when this process is told to end.
+            # The whole process group, also when this process is interrupted.
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             for pipe in (process.stdin, process.stdout):
                 if pipe is not None and not pipe.closed:
                     pipe.close()
-        if found is None:
+        if result is None:
             if code < 0:
-                raise Killed(last, -code)
+                raise Killed(phase, -code)
             errors.seek(0)
             lines = errors.read().decode(errors="replace").strip().splitlines()
-            error = RuntimeError(f"{last}: {lines[-1] if lines else f'exit code {code}'}")
-            if exhausted(error):  # before Python could say so: OpenMP ends the process
+            error = RuntimeError(f"{phase}: {lines[-1] if lines else f'exit code {code}'}")
+            if exhausted(error):  # OpenMP ends the process before Python can report it
                 return {"error": OUT_OF_MEMORY}
             raise error
-    return dict(found)
+    return dict(result)

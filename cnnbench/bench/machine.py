@@ -1,6 +1,4 @@
-"""Which machine a measurement belongs to: without it, a number of milliseconds says nothing. Needs no torch
-for a CPU.
-"""
+"""The machine that a measurement belongs to. Needs no torch for a CPU."""
 
 from __future__ import annotations
 
@@ -13,25 +11,25 @@ from importlib import metadata
 from pathlib import Path
 
 RUNTIMES = ("onnxruntime", "openvino")
-"""Backends that run an exported model: each has the name of its package."""
+"""Backends that run an exported model, each named like its package."""
 
 
 def about(accelerator: str, backend: str) -> dict[str, str]:
-    """`model` of the device, and the `runtime` that runs an exported model."""
-    found = {"model": cpu() if accelerator == "cpu" else _other(accelerator)}
+    """Return the `model` of the device and, for an exported model, the `runtime` with its version."""
+    facts = {"model": cpu() if accelerator == "cpu" else _other(accelerator)}
     if backend in RUNTIMES:
-        found["runtime"] = f"{backend} {metadata.version(backend)}"
-    return found
+        facts["runtime"] = f"{backend} {metadata.version(backend)}"
+    return facts
 
 
 @cache
 def cpu() -> str:
-    """What the CPU calls itself; its architecture where it does not say."""
+    """Return the CPU's model name, or its architecture where that is unknown."""
     name = ""
     with suppress(OSError, subprocess.SubprocessError):
         if sys.platform == "darwin":
-            asked = ["sysctl", "-n", "machdep.cpu.brand_string"]
-            name = subprocess.run(asked, capture_output=True, text=True, timeout=5, check=True).stdout
+            command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+            name = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout
         elif sys.platform == "linux":
             lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
             name = next((line.partition(":")[2] for line in lines if line.startswith("model name")), "")
@@ -40,7 +38,7 @@ def cpu() -> str:
 
 def _other(accelerator: str) -> str:
     if accelerator == "mps":
-        return cpu()  # one chip
+        return cpu()  # CPU and GPU are one chip
     import torch
 
     return torch.cuda.get_device_name()

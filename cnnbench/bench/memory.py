@@ -1,4 +1,4 @@
-"""What a process takes of the machine's memory, and how much more it may take."""
+"""Memory of this process: how much it uses, and how much more it may allocate."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from cnnbench.processes.cores import CGROUP
 
 STATUS = Path("/proc/self/status")
 SHARE = 0.9
-"""Of the free memory that a measurement may take: the rest keeps the machine alive."""
+"""Fraction of the free memory that a measurement may use; the rest keeps the machine responsive."""
 
 EXHAUSTED = re.compile(
     r"can't allocate|out of memory|cannot allocate|bad.?alloc|alloc\w*[ _]fail|could not create"
     r"|thread creation failed"
 )
-"""What torch, oneDNN, OpenMP, ONNX Runtime and OpenVINO say when there is no more memory."""
+"""Error texts of torch, oneDNN, OpenMP, ONNX Runtime and OpenVINO when memory runs out."""
 
 
 def resident() -> int:
-    """Bytes of this process that lie in memory, without what was freed and not yet given back."""
+    """Return the resident bytes of this process, after freed memory is given back to the system."""
     gc.collect()
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it
@@ -36,17 +36,17 @@ def resident() -> int:
 
 
 def forget_peak() -> None:
-    """Let `peak` count from now on, where the system can; else it counts from the process's start."""
+    """Reset `peak`, where the system supports it; elsewhere it counts from the start of the process."""
     with suppress(OSError):  # not Linux, or not allowed
         Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak() -> int:
-    """The most bytes of this process that lay in memory at a time."""
+    """Return the peak resident bytes of this process."""
     if STATUS.exists():
-        found = re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text())
-        if found:
-            return 1024 * int(found[1])
+        match = re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text())
+        if match:
+            return 1024 * int(match[1])
     if sys.platform == "win32":
         return int(psutil.Process().memory_info().peak_wset)
     import resource
@@ -56,46 +56,46 @@ def peak() -> int:
 
 
 def check(limit_gb: float | None, accelerator: str) -> None:
-    """Whether a limit can be kept.
+    """Check that a memory limit can be enforced.
 
     Raises:
-        InputError: not on this device, or by this system.
+        InputError: the device or the operating system does not support it.
     """
     if limit_gb is not None and (accelerator != "cpu" or sys.platform != "linux"):
         raise InputError(
-            f"memory_limit_gb={limit_gb}: can be kept on the CPU alone, by Linux; allowed: null, and smaller "
-            "batch_sizes"
+            f"memory_limit_gb={limit_gb}: can be enforced only for the CPU on Linux; allowed: null, with "
+            "smaller batch_sizes"
         )
 
 
 def free() -> int:
-    """Bytes that a process may still take on this machine, or in this container."""
-    found = int(psutil.virtual_memory().available)
+    """Return the bytes that a process may still allocate on this machine or in this container."""
+    available = int(psutil.virtual_memory().available)
     try:
         limit = (CGROUP / "memory.max").read_text().strip()
         if limit.isdigit():
-            found = min(found, int(limit) - int((CGROUP / "memory.current").read_text()))
+            available = min(available, int(limit) - int((CGROUP / "memory.current").read_text()))
     except OSError:
-        pass  # no container, or one of another kind
-    return int(SHARE * found)
+        pass  # no container, or one without cgroup v2
+    return int(SHARE * available)
 
 
 def confine(most: int) -> None:
-    """Let this process take no more than `most` bytes besides what it has: it is told no, and not killed.
+    """Limit this process to `most` bytes beyond what it has, so that an allocation fails instead of a kill.
 
-    Without it Linux promises what there is not, and ends some process when the memory is used.
+    Linux otherwise overcommits, and kills some process once the memory is used.
     """
     if sys.platform != "linux":
         return
     import resource
 
-    found = re.search(r"VmData:\s+(\d+) kB", STATUS.read_text())
-    has = 1024 * int(found[1]) if found else 0
-    resource.setrlimit(resource.RLIMIT_DATA, (has + most, resource.RLIM_INFINITY))
+    match = re.search(r"VmData:\s+(\d+) kB", STATUS.read_text())
+    current = 1024 * int(match[1]) if match else 0
+    resource.setrlimit(resource.RLIMIT_DATA, (current + most, resource.RLIM_INFINITY))
 
 
 def exhausted(error: BaseException) -> bool:
-    """Whether an error says that there was no more memory."""
+    """Return whether an error reports that memory ran out."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return bool(EXHAUSTED.search(str(error).lower()))

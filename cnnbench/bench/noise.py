@@ -1,4 +1,4 @@
-"""Whether a machine was quiet enough for what was measured on it. Needs no torch."""
+"""Noise of a measurement: load from other processes, and spread between rounds. Needs no torch."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ from collections.abc import Mapping
 from typing import Any
 
 BUSY = 0.1
-"""Share of the cores that others may use, and of the median that rounds may differ by."""
+"""Tolerated load of other processes, as a fraction of the cores, and spread of rounds, of their median."""
 
 
 def spread(summary: Mapping[str, Any]) -> float:
-    """By how much the rounds of a measurement differed: the most of what it measured."""
+    """Return the largest relative spread between the rounds of a measurement."""
     return max(
         (v for k, v in summary.items() if k.startswith("noise/") and k.endswith("spread")), default=0.0
     )
 
 
 def others(summary: Mapping[str, Any]) -> float:
-    """The share of the cores that other processes used meanwhile."""
+    """Return the fraction of the cores that other processes used during the measurement."""
     return float(summary.get("noise/others_cpu", 0.0))
 
 
 def warnings(summary: Mapping[str, Any]) -> list[str]:
-    """Why the figures of a run are not to be trusted to the last percent; nothing if they are."""
-    found = []
+    """Return a warning for each kind of noise above `BUSY`."""
+    messages = []
     if (share := others(summary)) > BUSY:
-        found.append(f"noisy: other processes used {100 * share:.0f} % of the cores meanwhile")
+        messages.append(f"noisy: other processes used {100 * share:.0f} % of the cores while it was measured")
     if (share := spread(summary)) > BUSY:
-        found.append(f"noisy: rounds differed by {100 * share:.0f} %; smaller differences mean nothing")
-    return found
+        messages.append(f"noisy: rounds differed by {100 * share:.0f} %; smaller differences mean nothing")
+    return messages

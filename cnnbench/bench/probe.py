@@ -1,7 +1,7 @@
-"""One measurement, in a process that does nothing else.
+"""One measurement, in a process of its own.
 
-Gets a `Spec` on standard input, and says what it finds on standard output, a JSON object a line: `said` is
-what goes on, `found` the end. Ends when standard input does: with whoever started it.
+Reads a `Spec` from standard input and writes JSON objects to standard output, one a line: `phase` for
+progress, `result` at the end. It exits when standard input closes, which is when its parent ends.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from typing import Any
 
 from cnnbench.bench import backends, memory
 from cnnbench.bench.spec import Spec
-from cnnbench.bench.timing import Call, Company, Durations, in_turn
+from cnnbench.bench.timing import Call, Durations, OtherProcesses, in_turn
 
 PREFIX = "cnnbench-bench "
-"""Before each line: libraries print, too."""
+"""Prefix of each line, since libraries print, too."""
 
 MB = 1e6
 OUT_OF_MEMORY = "out of memory"
 
 
 def main() -> None:
-    """Measure what standard input asks for."""
+    """Read a `Spec` from standard input, measure, and write the result."""
     spec: Spec = pickle.load(sys.stdin.buffer)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _prepare(spec)
@@ -38,7 +38,7 @@ def main() -> None:
         "memory": _memory,
         "training_memory": _memory,
     }
-    _tell("found", tasks[spec.task](spec))
+    _write("result", tasks[spec.task](spec))
 
 
 def _end_with_parent() -> None:
@@ -46,24 +46,24 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _tell(kind: str, what: Any) -> None:
-    print(PREFIX + json.dumps({kind: what}), flush=True)
+def _write(kind: str, value: Any) -> None:
+    print(PREFIX + json.dumps({kind: value}), flush=True)
 
 
-def _say(what: str) -> None:
-    _tell("said", what)
+def _report(phase: str) -> None:
+    _write("phase", phase)
 
 
 def _prepare(spec: Spec) -> None:
-    """Import what the backend needs, before anything is timed; take no more memory than allowed."""
+    """Import the backend before anything is timed, and limit the memory of this process."""
     if spec.settings.backend == "onnxruntime" and spec.task == "memory":
-        import onnxruntime  # noqa: F401 - without torch: as it would be deployed
+        import onnxruntime  # noqa: F401 - without torch, as in deployment
     elif spec.settings.backend == "openvino" and spec.task == "memory":
         backends.openvino()
     else:
         import torch
 
-        from cnnbench.training import model as training_model  # noqa: F401 - with what it imports
+        import cnnbench.training.model  # noqa: F401 - with all that it imports
 
         torch.set_num_threads(int(spec.device["threads"]))
     if spec.device["accelerator"] == "cpu" and "memory" in spec.task:
@@ -78,35 +78,35 @@ def _load(spec: Spec) -> backends.Loaded:
 
 
 def _time(spec: Spec) -> dict[str, Any]:
-    """Durations of batches of each size and, of inference, of what the device can do at most, in turn."""
+    """Time batches of each size and, for inference, the device's peaks, all in turn."""
     from cnnbench.bench import ceilings
 
-    _say("loading")
+    _report("loading")
     settings = spec.settings
     try:
         model = _load(spec)
         calls: dict[str, Call] = {str(size): model.prepare(size) for size in spec.batch_sizes}
-        most: dict[str, tuple[Call, float]] = {}
+        peaks: dict[str, tuple[Call, float]] = {}
         if spec.task == "time":
-            most = {
+            peaks = {
                 "matmul": ceilings.matmul(spec.device),
                 "convolution": ceilings.convolution(spec.device),
                 "copy": ceilings.copy(spec.device),
             }
-        company = Company()
+        others = OtherProcesses()
         durations = in_turn(
-            calls | {name: call for name, (call, _) in most.items()},
+            calls | {name: call for name, (call, _) in peaks.items()},
             settings.rounds,
             settings.round_s,
-            lambda name: _say(f"{spec.task}: batch {name}" if name[0].isdigit() else f"ceiling: {name}"),
+            lambda name: _report(f"{spec.task}: batch {name}" if name[0].isdigit() else f"ceiling: {name}"),
         )
     except Exception as error:
         if not memory.exhausted(error):
             raise
         return {"error": OUT_OF_MEMORY}
     return {
-        "others_cpu": company.share(),
-        "ceilings": {name: work / durations[name].best for name, (_, work) in most.items()},
+        "others_cpu": others.share(),
+        "ceilings": {name: work / durations[name].best for name, (_, work) in peaks.items()},
         "rows": [_row(size, durations[str(size)]) for size in spec.batch_sizes],
     }
 
@@ -130,7 +130,7 @@ def _row(size: int, durations: Durations) -> dict[str, Any]:
 
 
 def _tune(spec: Spec) -> dict[str, Any]:
-    """Training steps in both memory formats, in turn; at the largest batch size that was asked for."""
+    """Time training steps in both memory formats, in turn, at the largest of the batch sizes."""
     from dataclasses import replace
 
     size = spec.batch_sizes[-1]
@@ -138,12 +138,12 @@ def _tune(spec: Spec) -> dict[str, Any]:
         layout: backends.training(replace(spec, device=spec.device | {"memory_format": layout})).prepare(size)
         for layout in ("contiguous", "channels_last")
     }
-    company = Company()
-    found = in_turn(calls, spec.settings.rounds, spec.settings.round_s, _say)
+    others = OtherProcesses()
+    durations = in_turn(calls, spec.settings.rounds, spec.settings.round_s, _report)
     return {
-        "others_cpu": company.share(),
+        "others_cpu": others.share(),
         "batch": size,
-        **{layout: {"seconds": some.typical, "spread": some.spread} for layout, some in found.items()},
+        **{layout: {"seconds": d.typical, "spread": d.spread} for layout, d in durations.items()},
     }
 
 
@@ -151,21 +151,21 @@ def _tune(spec: Spec) -> dict[str, Any]:
 
 
 def _memory(spec: Spec) -> dict[str, Any]:
-    """Peaks of one batch size, in a process that has done nothing else, and how long it takes to get there.
+    """Measure peak memory at one batch size in this fresh process, and the times to load and to call.
 
-    The first of these processes finds an empty compiler's cache: its `first_call_s` is what compiling takes.
+    The first such process finds the compiler's cache empty, so its `first_call_s` includes compilation.
     """
     (size,) = spec.batch_sizes
-    _say(f"{spec.task}: batch {size}")
+    _report(f"{spec.task}: batch {size}")
     try:
         begin = time.perf_counter()
         model = _load(spec)
         load_s = time.perf_counter() - begin
         if spec.device["accelerator"] != "cpu":
-            return {"load_s": load_s, **_elsewhere(spec.device["accelerator"], model.prepare(size))}
-        first_call_s, most = 0.0, 0
-        if spec.settings.backend == "compile":  # what the compiler takes is not what the model takes
-            first_call_s, most = _seconds(model.prepare(size)), memory.peak()
+            return {"load_s": load_s, **_on_accelerator(spec.device["accelerator"], model.prepare(size))}
+        first_call_s, peak = 0.0, 0
+        if spec.settings.backend == "compile":  # the compiler's memory is not the model's
+            first_call_s, peak = _seconds(model.prepare(size)), memory.peak()
             model.forget()
         loaded = memory.resident()
         memory.forget_peak()
@@ -181,20 +181,20 @@ def _memory(spec: Spec) -> dict[str, Any]:
         "first_call_s": first_call_s,
         "seconds": seconds,
         "activations_mb": max(0, memory.peak() - loaded) / MB,
-        "process_mb": max(most, memory.peak()) / MB,
+        "process_mb": max(peak, memory.peak()) / MB,
     }
 
 
-def _elsewhere(accelerator: str, call: Call) -> dict[str, Any]:
-    """On a GPU what torch's allocator had at most; on MPS, which keeps no peak, durations alone."""
+def _on_accelerator(accelerator: str, call: Call) -> dict[str, Any]:
+    """Measure the peaks of torch's allocator on a GPU; on MPS, which keeps no peak, durations only."""
     import torch
 
     gpu = accelerator == "gpu"
     loaded = torch.cuda.memory_allocated() if gpu else 0
     if gpu:
         torch.cuda.reset_peak_memory_stats()
-    found = {"first_call_s": _seconds(call), "seconds": _seconds(call)}
+    result = {"first_call_s": _seconds(call), "seconds": _seconds(call)}
     if gpu:
-        found["activations_mb"] = (torch.cuda.max_memory_allocated() - loaded) / MB
-        found["process_mb"] = torch.cuda.max_memory_reserved() / MB
-    return found
+        result["activations_mb"] = (torch.cuda.max_memory_allocated() - loaded) / MB
+        result["process_mb"] = torch.cuda.max_memory_reserved() / MB
+    return result

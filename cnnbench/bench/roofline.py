@@ -1,4 +1,4 @@
-"""How many bytes a model's layers read and write, and what that allows a device to reach."""
+"""Memory traffic of a model's layers, for the roofline model."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ from cnnbench.models import complexity
 
 
 def traffic(model: nn.Module, shape: complexity.Shape) -> tuple[int, int]:
-    """Numbers that pass between layers and memory if each layer reads its inputs and writes its output once.
+    """Count the numbers moved to and from memory if each layer reads its inputs and writes its output once.
 
-    What a compiler fuses, or a cache keeps, passes less often: the true figure is lower.
+    Fused layers and caches move less, so this is an upper bound.
+
+    Args:
+        model: its layers are the modules without children.
+        shape: (C, H, W) of an image.
 
     Returns:
-        Those of one image, and those of the weights, which a batch of any size reads once.
+        The count for one image, and the number of weights, which a batch of any size reads once.
     """
     moved = 0
 
@@ -47,5 +51,5 @@ def _tensors(value: Any) -> list[Tensor]:
 
 
 def itemsize(precision: str) -> int:
-    """Bytes of a number as it passes between layers."""
+    """Return the bytes of one activation in a precision."""
     return {"bf16-mixed": 2, "16-mixed": 2, "64-true": 8}.get(precision, torch.float32.itemsize)

@@ -1,4 +1,4 @@
-"""What is measured, as it is told to the process that measures it. Needs no torch."""
+"""The description of a measurement that is sent to the process that makes it. Needs no torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from cnnbench.settings.bench import Bench
 
 TORCH = ("eager", "compile")
-"""Backends that run the module itself; the others run a file that was exported from it."""
+"""Backends that run the module itself; the others run a file exported from it."""
 
 
 @dataclass(frozen=True)
@@ -18,13 +18,13 @@ class Spec:
 
     Attributes:
         task: `time`, `training`, `memory`, `training_memory` or `tune`.
-        device: what the device settings became.
+        device: the resolved device settings.
         shape: (C, H, W) of the images.
         classes: K.
-        weights: the file of the module's state_dict.
-        exported: the ONNX file, for the backends that want one.
-        batch_sizes: images at a time, rising.
-        memory_bytes: what the process may take, besides what it starts with.
+        weights: file with the module's state_dict.
+        exported: ONNX file, for the backends that need one.
+        batch_sizes: in increasing order; empty for `auto`.
+        memory_bytes: limit of what the process may allocate beyond what it starts with.
     """
 
     task: str

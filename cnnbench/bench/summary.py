@@ -1,4 +1,4 @@
-"""From what the processes measured to the figures of summary.json and the rows of metrics.csv."""
+"""The metrics of summary.json and the rows of metrics.csv, from what the processes measured."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ NAN = float("nan")
 Peaks = dict[str, dict[int, dict[str, Any]]]
 
 
-def figures(
+def summarise(
     spec: Spec,
     facts: dict[str, Any],
     numbers: int,
     weights: int,
-    found: dict[str, dict[str, Any]],
+    results: dict[str, dict[str, Any]],
     peaks: Peaks,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The summary and the rows, one a batch size.
+    """Build the summary, and the rows, one for each batch size.
 
     Args:
-        spec: what was measured.
+        spec: the measurement.
         facts: `params` and `macs` of the model.
-        numbers: that pass between layers and memory, for one image; see `roofline.traffic`.
-        weights: how many there are.
-        found: what `time` and `training` came to.
+        numbers: moved between layers and memory for one image; see `roofline.traffic`.
+        weights: number of weights.
+        results: of the tasks `time` and `training`; a task that failed is absent.
         peaks: of memory, by task and batch size.
     """
-    timed, trained = found.get("time", {}), found.get("training", {})
+    timed, trained = results.get("time", {}), results.get("training", {})
     summary: dict[str, Any] = {"memory/weights_mb": weights * itemsize(_stored(spec)) / 1e6}
     if first := next((peak for peak in peaks.get("memory", {}).values() if "error" not in peak), None):
         summary |= {"time/load_s": first["load_s"], "time/first_call_s": first["first_call_s"]}
@@ -51,7 +51,7 @@ def figures(
             "noise/inference_spread": best["spread"],
         }
         if facts["macs"]:
-            summary |= _placed(spec, facts, numbers, weights, timed, best)
+            summary |= _roofline(spec, facts, numbers, weights, timed, best)
     if trained:
         best = max(trained["rows"], key=_speed)
         summary |= {
@@ -67,64 +67,64 @@ def _speed(row: dict[str, Any]) -> float:
 
 
 def _peak(timed: dict[str, Any]) -> float:
-    """FLOP/s that the device reaches at most: by a product of matrices or by a convolution."""
+    """Return the device's peak FLOP/s: the faster of matrix product and convolution."""
     return float(max(timed["ceilings"]["matmul"], timed["ceilings"]["convolution"]))
 
 
 def _stored(spec: Spec) -> str:
-    """Mixed precision keeps the weights in float32."""
+    """Return the precision of the stored weights: mixed precision keeps them in float32."""
     return "64-true" if spec.device["precision"] == "64-true" else "32-true"
 
 
-def _placed(
+def _roofline(
     spec: Spec, facts: dict[str, Any], numbers: int, weights: int, timed: dict[str, Any], best: dict[str, Any]
 ) -> dict[str, Any]:
-    """Where the model lies under the roofline at its best batch size."""
+    """Relate the model at its best batch size to the device's peaks and to the roofline."""
     flops = 2.0 * facts["macs"] * best["images_per_s"]
     batch = best["batch"]
     moved = numbers * batch * itemsize(spec.device["precision"]) + weights * itemsize(_stored(spec))
     intensity = 2.0 * facts["macs"] * batch / moved
-    peak, copied = _peak(timed), timed["ceilings"]["copy"]
-    allowed = min(peak, intensity * copied)
+    peak, bandwidth = _peak(timed), timed["ceilings"]["copy"]
+    roof = min(peak, intensity * bandwidth)
     return {
         "time/flops": flops,
         "time/share_of_matmul": flops / timed["ceilings"]["matmul"],
-        "time/share_of_roofline": flops / allowed,
+        "time/share_of_roofline": flops / roof,
         "roofline/flop_per_byte": intensity,
-        "roofline/bound": "compute" if allowed == peak else "memory",
+        "roofline/bound": "compute" if roof == peak else "memory",
     }
 
 
 def _memory(spec: Spec, peaks: Peaks) -> dict[str, Any]:
-    """Of the largest batch that was asked for: if it does not fit, no smaller one takes its place.
+    """Return the peaks of the largest of `batch_sizes`, or nothing if that one does not fit.
 
-    Of `batch_sizes=auto` the largest that was measured.
+    With `batch_sizes=auto` it is the largest that was measured.
     """
-    found: dict[str, Any] = {}
+    summary: dict[str, Any] = {}
     for task, prefix in (("memory", "memory/"), ("training_memory", "memory/training_")):
-        fine = {size: peak for size, peak in peaks.get(task, {}).items() if "error" not in peak}
-        size = max(spec.batch_sizes or fine, default=0)
-        if size in fine:
-            found[f"{prefix}batch"] = size
-            keys = [key for key in ("activations_mb", "process_mb") if key in fine[size]]  # none on MPS
-            found |= {f"{prefix}{key}": fine[size][key] for key in keys}
-    return found
+        fitting = {size: peak for size, peak in peaks.get(task, {}).items() if "error" not in peak}
+        size = max(spec.batch_sizes or fitting, default=0)
+        if size in fitting:
+            summary[f"{prefix}batch"] = size
+            keys = [key for key in ("activations_mb", "process_mb") if key in fitting[size]]  # none on MPS
+            summary |= {f"{prefix}{key}": fitting[size][key] for key in keys}
+    return summary
 
 
 def _rows(timed: dict[str, Any], trained: dict[str, Any], peaks: Peaks) -> list[dict[str, Any]]:
-    """A row a batch size; what was not measured, or did not fit, is NaN."""
+    """Build a row for each batch size; values that were not measured or did not fit are NaN."""
     rows: dict[int, dict[str, Any]] = {}
-    parts = (
+    sources = (
         (timed, "", ("p50_ms", "p95_ms", "p99_ms", "images_per_s", "spread", "calls")),
         (trained, "training_", ("images_per_s", "spread")),
     )
-    for part, prefix, columns in parts:
-        for row in part.get("rows", []):
-            one = rows.setdefault(row["batch"], {"batch": row["batch"]})
-            one |= {f"{prefix}{key}": row[key] for key in columns}
+    for source, prefix, columns in sources:
+        for measured in source.get("rows", []):
+            row = rows.setdefault(measured["batch"], {"batch": measured["batch"]})
+            row |= {f"{prefix}{key}": measured[key] for key in columns}
     for task, prefix in (("memory", ""), ("training_memory", "training_")):
         for size, peak in peaks.get(task, {}).items():
-            one = rows.setdefault(size, {"batch": size})
-            one |= {f"{prefix}{key}": peak.get(key, NAN) for key in ("activations_mb", "process_mb")}
+            row = rows.setdefault(size, {"batch": size})
+            row |= {f"{prefix}{key}": peak.get(key, NAN) for key in ("activations_mb", "process_mb")}
     keys = dict.fromkeys(key for row in rows.values() for key in row)
     return [{key: rows[size].get(key, NAN) for key in keys} for size in sorted(rows)]

@@ -1,4 +1,4 @@
-"""A measurement as people read it. Needs no torch."""
+"""Terminal output of a measurement. Needs no torch."""
 
 from __future__ import annotations
 
@@ -30,75 +30,76 @@ COLUMNS = {
 
 
 def lines(run: Run) -> Iterator[tuple[str, str | Text]]:
-    """What the figures of a run say, in words."""
-    found = run.summary()
-    if not run.config().get("parity"):  # which has its conditions in a table
-        yield "measured", _way(run)
-    if "time/latency_p50_ms" in found:
-        p50, p95, p99 = (found[f"time/latency_{p}_ms"] for p in ("p50", "p95", "p99"))
+    """Yield labels and texts for the metrics of a run."""
+    summary = run.summary()
+    if not run.config().get("parity"):  # its conditions are in a table
+        yield "measured", _setup(run)
+    if "time/latency_p50_ms" in summary:
+        p50, p95, p99 = (summary[f"time/latency_{p}_ms"] for p in ("p50", "p95", "p99"))
         yield "latency", f"{p50:.3g} ms   (one image; p95 {p95:.3g}, p99 {p99:.3g} ms)"
-    if "time/inference_images_per_s" in found:
-        speed, batch = found["time/inference_images_per_s"], found["time/inference_batch"]
+    if "time/inference_images_per_s" in summary:
+        speed, batch = summary["time/inference_images_per_s"], summary["time/inference_batch"]
         yield "inference", f"{console.count(speed)} images/s   (batch {batch})"
-    if "time/share_of_matmul" in found:
-        yield "of the device", _ceilings(found)
-    if "time/training_images_per_s" in found:
-        speed, batch = found["time/training_images_per_s"], found["time/training_batch"]
+    if "time/share_of_matmul" in summary:
+        yield "utilisation", _utilisation(summary)
+    if "time/training_images_per_s" in summary:
+        speed, batch = summary["time/training_images_per_s"], summary["time/training_batch"]
         yield "training", f"{console.count(speed)} images/s   (batch {batch})"
-    if "memory/process_mb" in found:
-        yield "memory", _memory(found)
-    if "time/first_call_s" in found:
+    if "memory/process_mb" in summary:
+        yield "memory", _memory(summary)
+    if "time/first_call_s" in summary:
         yield (
-            "start",
-            f"loaded in {console.duration(found['time/load_s'])}, "
-            f"first call {found['time/first_call_s']:.2g} s",
+            "start-up",
+            f"loaded in {console.duration(summary['time/load_s'])}, "
+            f"first call {summary['time/first_call_s']:.2g} s",
         )
-    if "tune/layout" in found:
+    if "tune/layout" in summary:
         accelerator = run.status().get("device", {}).get("accelerator", "cpu")
-        yield "tune", _tuned(found, str(accelerator))
-    if "stopped" in found:
-        yield "no larger batch", str(found["stopped"])
-    for warning in noise.warnings(found):
+        yield "tune", _tuned(summary, str(accelerator))
+    if "stopped" in summary:
+        yield "stopped at", str(summary["stopped"])
+    for warning in noise.warnings(summary):
         yield "", Text(warning, "yellow")
 
 
-def _way(run: Run) -> str:
-    """`eager on cpu 32-true channels_last 2 threads`; an exported model has no memory format."""
+def _setup(run: Run) -> str:
+    """Return `eager on cpu 32-true channels_last 2 threads`; an exported model has no memory format."""
     config, device = run.config(), run.status().get("device", {})
-    both = config.get("tune") or config.get("backend") in RUNTIMES
-    keys = ("accelerator", "precision", *(() if both else ("memory_format",)), "threads")
-    said = " ".join(str(device[key]) for key in keys if key in device)
-    return f"{config.get('backend', '')} on {said} thread{'s' * (device.get('threads') != 1)}"
+    without_format = config.get("tune") or config.get("backend") in RUNTIMES  # tune measures both formats
+    keys = ("accelerator", "precision", *(() if without_format else ("memory_format",)), "threads")
+    values = " ".join(str(device[key]) for key in keys if key in device)
+    return f"{config.get('backend', '')} on {values} thread{'s' * (device.get('threads') != 1)}"
 
 
-def _ceilings(found: Mapping[str, Any]) -> str:
-    share, roof = found["time/share_of_matmul"], found["time/share_of_roofline"]
+def _utilisation(summary: Mapping[str, Any]) -> str:
+    share, roof = summary["time/share_of_matmul"], summary["time/share_of_roofline"]
     return (
-        f"{100 * share:.0f} % of its matrix products ({console.count(found['time/matmul_flops'])}FLOP/s), "
-        f"{100 * roof:.0f} % of its roofline ({found['roofline/bound']}-bound)"
+        f"{100 * share:.0f} % of matmul peak ({console.count(summary['time/matmul_flops'])}FLOP/s), "
+        f"{100 * roof:.0f} % of the roofline ({summary['roofline/bound']}-bound)"
     )
 
 
-def _memory(found: Mapping[str, Any]) -> str:
-    text = f"weights {found['memory/weights_mb']:.3g} MB, activations {found['memory/activations_mb']:.3g} MB"
-    text += f", process {found['memory/process_mb']:.4g} MB   (batch {found['memory/batch']}"
-    if "memory/training_activations_mb" in found:
-        text += f"; training {found['memory/training_activations_mb']:.4g} MB"
-        if (batch := found["memory/training_batch"]) != found["memory/batch"]:
+def _memory(summary: Mapping[str, Any]) -> str:
+    weights, activations = summary["memory/weights_mb"], summary["memory/activations_mb"]
+    text = f"weights {weights:.3g} MB, activations {activations:.3g} MB"
+    text += f", process {summary['memory/process_mb']:.4g} MB   (batch {summary['memory/batch']}"
+    if "memory/training_activations_mb" in summary:
+        text += f"; training {summary['memory/training_activations_mb']:.4g} MB"
+        if (batch := summary["memory/training_batch"]) != summary["memory/batch"]:
             text += f" at batch {batch}"
     return text + ")"
 
 
-def _tuned(found: Mapping[str, Any], accelerator: str) -> str:
-    ratio = found["tune/channels_last_speedup"]
+def _tuned(summary: Mapping[str, Any], accelerator: str) -> str:
+    ratio = summary["tune/channels_last_speedup"]
     return (
-        f"layout: {{{accelerator}: {found['tune/layout']}}}   (channels_last trains {ratio:.2f} times as "
-        f"fast as contiguous at batch {found['tune/batch']})"
+        f"layout: {{{accelerator}: {summary['tune/layout']}}}   (channels_last trains {ratio:.2f} times as "
+        f"fast as contiguous at batch {summary['tune/batch']})"
     )
 
 
 def batches(run: Run) -> Table | None:
-    """A row a batch size; None if there is only one, or nothing."""
+    """Build a table with a row for each batch size; None if there are fewer than two."""
     rows = run.rows()
     if len(rows) < 2:
         return None
@@ -114,21 +115,21 @@ def batches(run: Run) -> Table | None:
 
 
 def errors(run: Run) -> Table | None:
-    """A row a condition of a parity run: relative errors against float64 on the CPU; None if it is none."""
-    found = _parity(run)
-    if not found:
+    """Build a table of relative errors, a row for each condition; None if it is not a parity run."""
+    conditions = _parity(run)
+    if not conditions:
         return None
     table = Table(title=PARITY, box=box.SIMPLE_HEAD, title_justify="left")
     table.add_column("computed by")
     for quantity in QUANTITIES:
         table.add_column(quantity, justify="right")
-    for condition, values in found.items():
+    for condition, values in conditions.items():
         table.add_row(condition, *(_error(values.get(quantity)) for quantity in QUANTITIES))
     return table
 
 
 def findings(runs: Sequence[Run]) -> Iterator[Table]:
-    """What the runs of a sweep say together: errors by family, and the memory format of each architecture."""
+    """Yield tables over a sweep: memory format by architecture, parity errors by family."""
     families: dict[str, dict[str, dict[str, float]]] = {}
     tuned = Table("conf/arch", "line", "channels_last against contiguous", box=box.SIMPLE_HEAD)
     for run in runs:
@@ -145,7 +146,7 @@ def findings(runs: Sequence[Run]) -> Iterator[Table]:
         yield tuned
     if not families:
         return
-    table = Table(title=f"{PARITY}, the worst of each family", box=box.SIMPLE_HEAD, title_justify="left")
+    table = Table(title=f"{PARITY}, worst in each family", box=box.SIMPLE_HEAD, title_justify="left")
     table.add_column("family")
     table.add_column("computed by")
     for quantity in QUANTITIES:
@@ -157,13 +158,13 @@ def findings(runs: Sequence[Run]) -> Iterator[Table]:
 
 
 def _parity(run: Run) -> dict[str, dict[str, float]]:
-    """By condition and quantity."""
-    found: dict[str, dict[str, float]] = {}
+    """Return relative errors by condition and quantity."""
+    conditions: dict[str, dict[str, float]] = {}
     for key, value in run.summary().items():
         if key.startswith("parity/") and key.count("/") == 2:
             _, condition, quantity = key.split("/")
-            found.setdefault(condition, {})[quantity] = value
-    return found
+            conditions.setdefault(condition, {})[quantity] = value
+    return conditions
 
 
 def _error(value: float | None) -> str:

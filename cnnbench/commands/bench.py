@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from cnnbench.commands.train import main as carry_out
+from cnnbench.commands.train import main as run_verb
 
 
 def main(arguments: list[str]) -> int:
-    """Measure, and return the exit code: the worst of a sweep's runs."""
-    return carry_out(arguments, "bench")
+    """Measure, and return the exit code, in a sweep that of its worst run."""
+    return run_verb(arguments, "bench")

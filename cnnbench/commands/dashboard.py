@@ -16,7 +16,7 @@ from cnnbench import console
 from cnnbench.comparison.comparison import Comparison, compare
 from cnnbench.comparison.metrics import DEFAULT, VAL
 from cnnbench.comparison.records import read
-from cnnbench.errors import InputError
+from cnnbench.errors import InputError, reason
 from cnnbench.run_store.files import write_where_asked
 from cnnbench.run_store.find import outputs, sorted_words
 from cnnbench.tracking import wandb_run
@@ -123,8 +123,7 @@ def lay_out(found: Comparison, groups: Sequence[str], name: str, project: str, e
             ),
         )
     except ValidationError as error:
-        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise InputError(f"--name {name}: {reason}") from None
+        raise InputError(f"--name {name}: {reason(error.errors()[0])}") from None
 
 
 def _quoted(text: str) -> str:

@@ -1,4 +1,4 @@
-"""`cnnbench evaluate RUN`: the command line."""
+"""Command line of `cnnbench evaluate RUN`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from rich.text import Text
 from cnnbench import console
 from cnnbench.processes import signals
 from cnnbench.processes.logs import quiet
-from cnnbench.run_store import files as run_store_files
-from cnnbench.run_store import finished
+from cnnbench.run_store.files import check_spared, check_targets, writing
+from cnnbench.run_store.finished import finished, own_files
 from cnnbench.run_store.run import Run
 
 if TYPE_CHECKING:
@@ -21,64 +21,76 @@ if TYPE_CHECKING:
     from cnnbench.inference.trained_model import Trained
 
 SAME, OTHER = 1e-4, 1e-2
-"""How far a loss may be from the recorded one, relative: in the same arithmetic, and in another."""
+"""Largest relative difference from the recorded loss: in the same arithmetic, and in another."""
 
 
 def main(arguments: list[str]) -> int:
-    """Evaluate a run; 1 if its own images do not give what its training recorded."""
-    asked = _parser().parse_intermixed_args(arguments)
-    run = finished.finished(Path(asked.run))
-    run_store_files.check_targets(json=asked.json, csv=asked.csv)
-    run_store_files.check_spared([("--json", asked.json), ("--csv", asked.csv)], finished.own_files(run))
+    """Evaluate a run, and return the exit code: 1 if its own images give other metrics than recorded."""
+    args = _parser().parse_intermixed_args(arguments)
+    run = finished(Path(args.run))
+    check_targets(json=args.json, csv=args.csv)
+    check_spared([("--json", args.json), ("--csv", args.csv)], own_files(run))
     with quiet():
-        return signals.until_interrupted(lambda: _evaluate(run, asked))
+        return signals.until_interrupted(lambda: _evaluate(run, args))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "cnnbench evaluate",
-        usage="cnnbench evaluate RUN [--part test|val] [data=… data.SETTING=… device.SETTING=…] [OPTION …]",
-        description="How good a finished run is: accuracy with an interval, loss, each class, confusions, "
-        "calibration; on its own test set, or on another set of images with the same classes.",
+        usage="cnnbench evaluate RUN [--split test|val] [data=… data.SETTING=… device.SETTING=…] [OPTION …]",
+        description="Evaluate a finished run: accuracy with a confidence interval, loss, metrics of each "
+        "class, confusions and calibration, on its own test split or on another data set with the same "
+        "classes.",
         epilog="example: cnnbench evaluate outputs/default/basic-digits-s0-… --json - ; "
         "cnnbench evaluate RUN data=imagefolder data.root=photos",
     )
-    parser.add_argument("run", metavar="RUN", help="the folder of a finished run, or its best.ckpt")
-    parser.add_argument("words", nargs="*", default=[], metavar="SETTING=VALUE", help="of data and of device")
-    parser.add_argument("--part", choices=("test", "val"), default="test", help="(default: test)")
-    parser.add_argument("--json", metavar="FILE", help="write everything; - for standard output")
-    parser.add_argument("--csv", metavar="FILE", help="write a row an image, with its probabilities; -")
+    parser.add_argument("run", metavar="RUN", help="folder of a finished run, or its best.ckpt")
     parser.add_argument(
-        "--trust-code", action="store_true", help="call an architecture that is not cnnbench's own"
+        "overrides", nargs="*", default=[], metavar="SETTING=VALUE", help="settings of data and device"
+    )
+    splits = ("test", "val")
+    parser.add_argument("--split", choices=splits, default="test", help="split to evaluate (default: test)")
+    # The former name of --split.
+    parser.add_argument(
+        "--part", dest="split", choices=splits, default=argparse.SUPPRESS, help=argparse.SUPPRESS
+    )
+    parser.add_argument("--json", metavar="FILE", help="write all results; - for standard output")
+    parser.add_argument(
+        "--csv", metavar="FILE", help="write one row per image, with probabilities; - for standard output"
+    )
+    parser.add_argument(
+        "--trust-code", action="store_true", help="run the code of an architecture that is not cnnbench's own"
     )
     return parser
 
 
-def _evaluate(run: Run, asked: argparse.Namespace) -> int:
+def _evaluate(run: Run, args: argparse.Namespace) -> int:
     with console.console.status("starting"):  # torch and Lightning take seconds to import
         from cnnbench.data.prefetch import labelled
-        from cnnbench.inference import trained_model as using
+        from cnnbench.inference import trained_model
         from cnnbench.inference.evaluate import files, images, terminal
         from cnnbench.inference.evaluate.metrics import evaluate
-    settings = images.settings(asked.words)
-    device = images.device(using.settings(run).device, settings["device"])
-    trained = using.load(run, using.where(run, device), trust_code=asked.trust_code)
-    chosen = images.choose(trained, asked.part, settings["data"])
+    changes = images.settings(args.overrides)
+    requested = images.device(trained_model.settings(run).device, changes["device"])
+    device = trained_model.device_for(run, requested)
+    trained = trained_model.load(run, device, trust_code=args.trust_code)
+    chosen = images.choose(trained, args.split, changes["data"])
     count = -(-len(chosen.images.labels) // chosen.batch_size)
     batches: Iterator[Any] = labelled(trained.preparation, chosen.images, chosen.batch_size)
-    found = evaluate(trained, console.progress(batches, "evaluating", count))
+    evaluation = evaluate(trained, console.progress(batches, "evaluating", count))
     for note in chosen.notes:
         console.console.print(note, style="yellow", highlight=False, markup=False, soft_wrap=True)
-    agreement = compare(trained, found, chosen.recorded) if chosen.recorded else None
-    with run_store_files.writing(asked.json) as file:
+    agreement = compare(trained, evaluation, chosen.recorded) if chosen.recorded else None
+    with writing(args.json) as file:
         if file is not None:
-            file.write(files.to_json(trained, chosen, found, agreement).encode("utf-8", "surrogateescape"))
-    with run_store_files.writing(asked.csv) as file:
+            report = files.to_json(trained, chosen, evaluation, agreement)
+            file.write(report.encode("utf-8", "surrogateescape"))
+    with writing(args.csv) as file:
         if file is not None:
-            file.write(files.to_csv(chosen, found).encode("utf-8", "surrogateescape"))
-    if "-" not in (asked.json, asked.csv):
-        said = None if agreement is None else Text(agreement["said"], "green" if agreement["same"] else "red")
-        console.out.print(terminal.picture(trained, chosen, found, said), highlight=False)
+            file.write(files.to_csv(chosen, evaluation).encode("utf-8", "surrogateescape"))
+    if "-" not in (args.json, args.csv):
+        text = None if agreement is None else Text(agreement["said"], "green" if agreement["same"] else "red")
+        console.out.print(terminal.picture(trained, chosen, evaluation, text), highlight=False)
     if agreement is not None and not agreement["same"]:
         console.console.print(
             f"error: {run.path}: {agreement['said']}", style="red", markup=False, soft_wrap=True
@@ -87,28 +99,33 @@ def _evaluate(run: Run, asked: argparse.Namespace) -> int:
     return 0
 
 
-def compare(trained: Trained, found: Evaluation, keys: tuple[str, ...]) -> dict[str, Any] | None:
-    """Whether accuracy and loss are what the training recorded for the same images.
+def compare(trained: Trained, evaluation: Evaluation, keys: tuple[str, ...]) -> dict[str, Any] | None:
+    """Compare accuracy and loss with what the training recorded for the same images.
+
+    Args:
+        trained: the model.
+        evaluation: its result.
+        keys: of accuracy and loss in summary.json.
 
     Returns:
-        `accuracy` and `loss` as recorded, whether they are the `same`, and that in words; None if nothing
-        was recorded.
+        The recorded `accuracy` and `loss`, whether they are the `same`, and a sentence about it, `said`; None
+        if nothing was recorded.
     """
     summary = trained.run.summary()
     if not all(isinstance(summary.get(key), (int, float)) for key in keys):
         return None
     accuracy, loss = (float(summary[key]) for key in keys)
-    before = trained.run.status().get("device", {})
-    alike = all(before.get(key) == trained.device[key] for key in ("accelerator", "precision"))
-    # Sums in another order differ in their last bits, which may turn an image whose two classes tie.
-    share = max(1.5 / len(found.labels), 0.0 if alike else 2e-3)
-    near = abs(loss - found.loss) <= (SAME if alike else OTHER) * max(1.0, abs(loss))
-    same = near and abs(accuracy - found.accuracy) <= share
-    figures = f"accuracy {console.percent(accuracy)}, loss {loss:.4f}"
+    device = trained.run.status().get("device", {})
+    same_device = all(device.get(key) == trained.device[key] for key in ("accelerator", "precision"))
+    # Another order of summation changes the last bits, which may flip an image whose top two classes tie.
+    tolerance = max(1.5 / len(evaluation.labels), 0.0 if same_device else 2e-3)
+    same_loss = abs(loss - evaluation.loss) <= (SAME if same_device else OTHER) * max(1.0, abs(loss))
+    same = same_loss and abs(accuracy - evaluation.accuracy) <= tolerance
+    metrics = f"accuracy {console.percent(accuracy)}, loss {loss:.4f}"
     if not same:
-        said = f"not what was recorded: {figures}; are images, weights or libraries others than then?"
-    elif alike:
-        said = f"the same ({figures})"
+        text = f"differs from the recorded {metrics}; have images, weights or libraries changed?"
+    elif same_device:
+        text = f"the same ({metrics})"
     else:
-        said = f"the same within the rounding of another device or precision ({figures})"
-    return {"accuracy": accuracy, "loss": loss, "same": same, "said": said}
+        text = f"the same within the rounding of another device or precision ({metrics})"
+    return {"accuracy": accuracy, "loss": loss, "same": same, "said": text}

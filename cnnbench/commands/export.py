@@ -1,4 +1,4 @@
-"""`cnnbench export RUN`: the command line."""
+"""Command line of `cnnbench export RUN`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from cnnbench.errors import InputError
 from cnnbench.processes import signals
 from cnnbench.processes.cores import cpu_cores
 from cnnbench.processes.logs import quiet
-from cnnbench.run_store import files, finished
+from cnnbench.run_store.files import check_spared, check_target, writing
+from cnnbench.run_store.finished import finished, own_files
 from cnnbench.run_store.run import Run
 
 if TYPE_CHECKING:
@@ -22,92 +23,93 @@ if TYPE_CHECKING:
 
     from cnnbench.inference.export.verify import Difference, Sample
 
-ENDINGS = {"onnx": ".onnx", "torch": ".pt2"}
+SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
 
 
 def main(arguments: list[str]) -> int:
-    """Write a run as a file for other programs, if that file computes what the run's model does."""
-    asked = _parser().parse_args(arguments)
-    run = finished.finished(Path(asked.run))
-    target = asked.output if asked.output is not None else f"{run.path.name}{ENDINGS[asked.to]}"
-    ending = Path(target).suffix
-    if ending in ENDINGS.values() and ending != ENDINGS[asked.to]:
+    """Export a run for other programs, and return the exit code: 1 if the file differs from the model."""
+    args = _parser().parse_args(arguments)
+    run = finished(Path(args.run))
+    target = args.output if args.output is not None else f"{run.path.name}{SUFFIXES[args.to]}"
+    suffix = Path(target).suffix
+    if suffix in SUFFIXES.values() and suffix != SUFFIXES[args.to]:
         raise InputError(
-            f"--output {target}: another format's ending; allowed with --to {asked.to}: {ENDINGS[asked.to]}"
+            f"--output {target}: has the suffix of another format; allowed with --to {args.to}: "
+            f"{SUFFIXES[args.to]}"
         )
-    files.check_target("--output", target, stream=False)
-    files.check_spared([("--output", target)], finished.own_files(run))
+    check_target("--output", target, stream=False)
+    check_spared([("--output", target)], own_files(run))
     with quiet():
-        return signals.until_interrupted(lambda: _export(run, asked, target))
+        return signals.until_interrupted(lambda: _export(run, args, target))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "cnnbench export",
         usage="cnnbench export RUN [--to onnx|torch] [--input pixels|normalised] [--output FILE]",
-        description="Write a finished run as an ONNX model or as an archive of torch.export, with class "
-        "names and all that its input needs inside, for any batch size. The file is compared with the "
-        "checkpoint on test images first, and not written if it computes something else.",
+        description="Export a finished run as an ONNX model or a torch.export archive, for any batch size, "
+        "with class names and preprocessing in its metadata. The result is compared with the checkpoint on "
+        "test images first, and not written if it differs.",
         epilog="example: cnnbench export outputs/default/basic-digits-s0-… --output digits.onnx",
     )
-    parser.add_argument("run", metavar="RUN", help="the folder of a finished run, or its best.ckpt")
-    parser.add_argument("--to", choices=tuple(ENDINGS), default="onnx", help="(default: onnx)")
+    parser.add_argument("run", metavar="RUN", help="folder of a finished run, or its best.ckpt")
+    parser.add_argument("--to", choices=tuple(SUFFIXES), default="onnx", help="format (default: onnx)")
     parser.add_argument(
         "--input",
         choices=("pixels", "normalised"),
         default="pixels",
-        help="what the file takes: uint8 pixels, which it normalises itself (default), or normalised floats",
+        help="input of the exported model: uint8 pixels, which it normalises (default), or normalised floats",
     )
-    parser.add_argument("--output", metavar="FILE", help="(default: the run's name in this folder)")
+    parser.add_argument("--output", metavar="FILE", help="(default: the run's name, in this folder)")
     parser.add_argument(
-        "--trust-code", action="store_true", help="call an architecture that is not cnnbench's own"
+        "--trust-code", action="store_true", help="run the code of an architecture that is not cnnbench's own"
     )
     return parser
 
 
-def _export(run: Run, asked: argparse.Namespace, target: str) -> int:
+def _export(run: Run, args: argparse.Namespace, target: str) -> int:
     with console.console.status("starting"):  # torch and Lightning take seconds to import
-        from cnnbench.inference import trained_model as using
+        from cnnbench.inference import trained_model
         from cnnbench.inference.export import formats, graph, verify
-    if asked.to == "onnx":
+    if args.to == "onnx":
         formats.check_onnx()
-    cpu = using.CPU | {"threads": cpu_cores()}
-    trained = using.load(run, cpu, trust_code=asked.trust_code)
+    cpu = trained_model.CPU | {"threads": cpu_cores()}
+    trained = trained_model.load(run, cpu, trust_code=args.trust_code)
     sample = verify.sample(trained)
-    make = formats.to_onnx if asked.to == "onnx" else formats.to_torch
-    metadata = graph.metadata(trained, asked.input)
-    what = f"{run.path}: {trained.asked.arch.name} --to {asked.to}"
+    make = formats.to_onnx if args.to == "onnx" else formats.to_torch
+    metadata = graph.metadata(trained, args.input)
+    subject = f"{run.path}: {trained.settings.arch.name} --to {args.to}"
     with console.console.status("exporting and comparing"), formats.silent():
         try:
-            module = graph.Deployed(trained, asked.input).eval()
-            written = make(module, graph.fed(trained, asked.input, sample.pixels[:2]), metadata)
-            found = verify.differences(trained, written.run, asked.input, sample.pixels)
-        except Exception as error:  # of exporters and runtimes, for operations that they do not know
-            said = " ".join(str(error).split())[:400] or type(error).__name__
-            raise InputError(f"{what}: cannot be exported ({type(error).__name__}: {said})") from error
-    if bad := [one for one in found if not one.fine]:
-        said = f"{what}: the file computes something else: {_said(bad[0])}; nothing is written"
-        console.console.print(f"error: {said}", style="red", markup=False, highlight=False, soft_wrap=True)
+            module = graph.Deployed(trained, args.input).eval()
+            written = make(module, graph.fed(trained, args.input, sample.pixels[:2]), metadata)
+            differences = verify.differences(trained, written.forward, args.input, sample.pixels)
+        except Exception as error:  # from exporters and runtimes, for operations that they do not support
+            reason = " ".join(str(error).split())[:400] or type(error).__name__
+            raise InputError(f"{subject}: cannot be exported ({type(error).__name__}: {reason})") from error
+    if bad := [difference for difference in differences if not difference.fine]:
+        message = f"{subject}: the exported model differs: {_text(bad[0])}; nothing is written"
+        console.console.print(f"error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
         return 1
-    assert dict(written.metadata) == dict(metadata), "what is in the file is what was put there"
-    with files.writing(target) as file:
+    assert dict(written.metadata) == dict(metadata), "the file has the metadata that it was given"
+    with writing(target) as file:
         assert file is not None
         file.write(written.data)
-    console.out.print(_table(target, len(written.data), metadata, sample, found), highlight=False)
+    console.out.print(_table(target, len(written.data), metadata, sample, differences), highlight=False)
     return 0
 
 
-def _said(one: Difference) -> str:
+def _text(difference: Difference) -> str:
     return (
-        f"batch {one.batch}: logits differ by {one.logits:.1e} at most, probabilities by "
-        f"{one.probabilities:.1e} (allowed: {one.allowed:.1e} and 1e-04)"
+        f"batch {difference.batch}: logits differ by {difference.logits:.1e} at most, probabilities by "
+        f"{difference.probabilities:.1e} (allowed: {difference.allowed:.1e} and 1e-04)"
     )
 
 
 def _table(
-    target: str, size: int, metadata: Mapping[str, str], sample: Sample, found: list[Difference]
+    target: str, size: int, metadata: Mapping[str, str], sample: Sample, differences: list[Difference]
 ) -> Table:
-    """What was written, and how it was compared."""
+    """Build the table of the written file and of its comparison with the model."""
     table = Table(
         title=Text(console.legible(target, 200), "bold"),
         show_header=False,
@@ -119,13 +121,13 @@ def _table(
     rows = {
         "size": f"{console.count(size)}B",
         "input": f"images ({metadata['input_shape']}), {metadata['colours']}; {metadata['input_values']}",
-        "an image": metadata["resize"],
+        "preprocessing": metadata["resize"],
         "outputs": "logits (N,K), probabilities (N,K)",
         "metadata": ", ".join(metadata),
         "compared on": sample.title,
     }
     for key, text in rows.items():
         table.add_row(key, Text(text, "yellow" if "RANDOM" in text else ""))
-    for one in found:
-        table.add_row("", Text(_said(one)))
+    for difference in differences:
+        table.add_row("", Text(_text(difference)))
     return table

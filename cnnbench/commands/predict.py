@@ -1,4 +1,4 @@
-"""`cnnbench predict RUN IMAGE…`: the command line."""
+"""Command line of `cnnbench predict RUN IMAGE…`."""
 
 from __future__ import annotations
 
@@ -12,85 +12,84 @@ from cnnbench.errors import InputError
 from cnnbench.inference.predict.files import listed
 from cnnbench.processes import signals
 from cnnbench.processes.logs import quiet
-from cnnbench.run_store import files as run_store_files
-from cnnbench.run_store import finished
+from cnnbench.run_store.files import check_spared, check_targets, writing
+from cnnbench.run_store.finished import finished, own_files
 from cnnbench.run_store.run import Run
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from cnnbench.inference.predict.predictions import Answers
+    from cnnbench.inference.predict.predictions import Predictions
     from cnnbench.inference.trained_model import Trained
 
 BATCH = 32
-"""Images that the model sees at a time, and that wait for it at most twice over."""
+"""Batch size; at most two batches of decoded images wait for the model."""
 
 
 def main(arguments: list[str]) -> int:
-    """Predict the class of image files; 1 if some of them could not be looked at."""
-    asked = _parser().parse_intermixed_args(arguments)
-    run = finished.finished(Path(asked.run))
-    if asked.top < 1:
-        raise InputError(f"--top={asked.top}: allowed: 1 or more")
-    run_store_files.check_targets(json=asked.json, csv=asked.csv)
-    files, faults = listed(asked.images)
-    run_store_files.check_spared(
-        [("--json", asked.json), ("--csv", asked.csv)], [*finished.own_files(run), *files]
-    )
+    """Predict the class of image files, and return the exit code: 1 if some of them could not be read."""
+    args = _parser().parse_intermixed_args(arguments)
+    run = finished(Path(args.run))
+    if args.top < 1:
+        raise InputError(f"--top={args.top}: allowed: 1 or more")
+    check_targets(json=args.json, csv=args.csv)
+    files, faults = listed(args.images)
+    check_spared([("--json", args.json), ("--csv", args.csv)], [*own_files(run), *files])
     with quiet():
-        return signals.until_interrupted(lambda: _predict(run, asked, files, faults))
+        return signals.until_interrupted(lambda: _predict(run, args, files, faults))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "cnnbench predict",
         usage="cnnbench predict RUN IMAGE … [--top K] [--json FILE] [--csv FILE] [--device D]",
-        description="What a finished run takes images for: files, folders (with those below), quoted "
-        "patterns, or - for paths on standard input, one a line. An image that cannot be read is named, and "
-        "the others are predicted.",
+        description="Classify image files with a finished run: files, folders (with their subfolders), "
+        "quoted patterns, or - for paths on standard input, one per line. An image that cannot be read is "
+        "reported, and the others are predicted.",
         epilog="example: cnnbench predict outputs/default/basic-digits-s0-… photos 'more/**/*.png' --json -",
     )
-    parser.add_argument("run", metavar="RUN", help="the folder of a finished run, or its best.ckpt")
+    parser.add_argument("run", metavar="RUN", help="folder of a finished run, or its best.ckpt")
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="files, folders, patterns, or -")
-    parser.add_argument("--top", type=int, default=5, metavar="K", help="classes an image (default: 5)")
+    parser.add_argument("--top", type=int, default=5, metavar="K", help="classes per image (default: 5)")
     parser.add_argument("--json", metavar="FILE", help="write JSON; - for standard output")
-    parser.add_argument("--csv", metavar="FILE", help="write a row an image; -")
+    parser.add_argument("--csv", metavar="FILE", help="write one row per image; - for standard output")
     parser.add_argument(
         "--device",
         choices=("auto", "cpu", "gpu", "mps"),
-        help="(default: what the run was trained on, if it is here)",
+        help="(default: that of the training, if available)",
     )
     parser.add_argument(
-        "--trust-code", action="store_true", help="call an architecture that is not cnnbench's own"
+        "--trust-code", action="store_true", help="run the code of an architecture that is not cnnbench's own"
     )
     return parser
 
 
-def _predict(run: Run, asked: argparse.Namespace, files: list[Path], faults: list[tuple[str, str]]) -> int:
+def _predict(run: Run, args: argparse.Namespace, files: list[Path], faults: list[tuple[str, str]]) -> int:
     with console.console.status("starting"):  # torch and Lightning take seconds to import
         from cnnbench.data.prefetch import opened
-        from cnnbench.inference import trained_model as using
-        from cnnbench.inference.predict.predictions import Answers
-    device = asked.device and using.moved(using.settings(run).device, asked.device)
-    trained = using.load(run, using.where(run, device), trust_code=asked.trust_code)
+        from cnnbench.inference import trained_model
+        from cnnbench.inference.predict.predictions import Predictions
+    requested = args.device and trained_model.on_accelerator(trained_model.settings(run).device, args.device)
+    device = trained_model.device_for(run, requested)
+    trained = trained_model.load(run, device, trust_code=args.trust_code)
     prepared = trained.preparation
     failed = 0
-    with run_store_files.writing(asked.json) as as_json, run_store_files.writing(asked.csv) as as_csv:
-        answers = Answers(trained, min(asked.top, len(prepared.classes)), as_json, as_csv)
+    with writing(args.json) as as_json, writing(args.csv) as as_csv:
+        predictions = Predictions(trained, min(args.top, len(prepared.classes)), as_json, as_csv)
         for word, why in faults:
-            failed += _fail(answers, word, why)
-        looked_at = console.progress(opened(prepared, files, 2 * BATCH), "predicting", len(files))
-        for batch in _batches(looked_at):
-            failed += _answer(trained, answers, batch)
-        answers.finish()
+            failed += _fail(predictions, word, why)
+        images = console.progress(opened(prepared, files, 2 * BATCH), "predicting", len(files))
+        for batch in _batches(images):
+            failed += _predict_batch(trained, predictions, batch)
+        predictions.finish()
     return 1 if failed else 0
 
 
-def _batches(looked_at: Iterable[tuple[Path, Tensor | str]]) -> Iterator[list[tuple[Path, Tensor | str]]]:
-    """So many files at a time, those that cannot be read among them."""
+def _batches(images: Iterable[tuple[Path, Tensor | str]]) -> Iterator[list[tuple[Path, Tensor | str]]]:
+    """Yield batches of files, including those that cannot be read."""
     batch: list[tuple[Path, Tensor | str]] = []
-    for one in looked_at:
-        batch.append(one)
+    for image in images:
+        batch.append(image)
         if len(batch) == BATCH:
             yield batch
             batch = []
@@ -98,36 +97,36 @@ def _batches(looked_at: Iterable[tuple[Path, Tensor | str]]) -> Iterator[list[tu
         yield batch
 
 
-def _fail(answers: Answers, path: str, why: str) -> int:
-    """Name a file that could not be looked at."""
+def _fail(predictions: Predictions, path: str, why: str) -> int:
+    """Report a file that could not be read; return 1, the number of failures."""
     console.console.print(
         f"error: {console.legible(path, 1000)}: {console.legible(why, 300)}",
         markup=False,
         highlight=False,
         soft_wrap=True,
     )
-    answers.fail(path, why)
+    predictions.fail(path, why)
     return 1
 
 
-def _answer(trained: Trained, answers: Answers, batch: list[tuple[Path, Tensor | str]]) -> int:
-    """Predict images of one size together, and answer in the order of the files; how many cannot be read."""
+def _predict_batch(trained: Trained, predictions: Predictions, batch: list[tuple[Path, Tensor | str]]) -> int:
+    """Predict a batch, in the order of its files; return the number of files that cannot be read."""
     import torch
 
     from cnnbench.inference.predict.predictions import Guess
 
     names, failed = trained.preparation.classes, 0
-    images = [found for _, found in batch if not isinstance(found, str)]
+    images = [image for _, image in batch if not isinstance(image, str)]
     guesses: Iterator[list[Guess]] = iter(())
     if images:
-        shares, order = trained.logits(torch.stack(images)).softmax(1).topk(answers.top)
+        shares, order = trained.logits(torch.stack(images)).softmax(1).topk(predictions.top)
         guesses = (
-            [Guess(names[k], p) for k, p in zip(indices, some, strict=True)]
-            for indices, some in zip(order.tolist(), shares.tolist(), strict=True)
+            [Guess(names[k], p) for k, p in zip(indices, probabilities, strict=True)]
+            for indices, probabilities in zip(order.tolist(), shares.tolist(), strict=True)
         )
-    for path, found in batch:
-        if isinstance(found, str):
-            failed += _fail(answers, str(path), found)
+    for path, image in batch:
+        if isinstance(image, str):
+            failed += _fail(predictions, str(path), image)
         else:
-            answers.add(path, next(guesses))
+            predictions.add(path, next(guesses))
     return failed

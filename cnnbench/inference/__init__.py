@@ -1,1 +1,1 @@
-"""Use of trained runs: evaluate, predict, export."""
+"""Use of trained runs: evaluation, prediction, export."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 from omegaconf import OmegaConf
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from cnnbench.errors import InputError
+from cnnbench.errors import InputError, reason
 
 
 class _Free:
@@ -112,8 +112,7 @@ def options(kind: type[SomeSection], given: Mapping[str, Any], where: str) -> So
     except ValidationError as error:
         item = error.errors()[0]
         key = ".".join(map(str, item["loc"]))
-        message = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
-        raise InputError(f"{where}.{key}={shown(item['input'])}: {message}") from None
+        raise InputError(f"{where}.{key}={shown(item['input'])}: {reason(item)}") from None
 
 
 def shown(value: Any) -> str:

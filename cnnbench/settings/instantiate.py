@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
-from cnnbench.errors import InputError, suggest
+from cnnbench.errors import InputError, reason, suggest
 from cnnbench.settings.base import Component, shown
 from cnnbench.settings.code import forget_stale
 
@@ -101,4 +101,4 @@ def _typed(key: str, value: Any, hint: Any) -> Any:
     try:
         return adapter.validate_python(value)
     except ValidationError as error:
-        raise InputError(f"{key}={shown(value)}: {error.errors()[0]['msg'].removeprefix('Input ')}") from None
+        raise InputError(f"{key}={shown(value)}: {reason(error.errors()[0])}") from None

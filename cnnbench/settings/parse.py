@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
-from cnnbench.errors import InputError, OpsError, suggest
+from cnnbench.errors import InputError, OpsError, reason, suggest
 from cnnbench.settings.base import shown
 from cnnbench.settings.bench import Bench
 from cnnbench.settings.measured_model import with_model
@@ -46,8 +46,8 @@ def parse(plain: Any) -> Settings:
         raise InputError("; ".join(_sentence(item, plain) for item in error.errors())) from None
     for axis, value in settings.ops.model_dump().items():
         if value != "native" and axis not in settings.resolved_ops():
-            reason = "foreign" if settings.arch.native is None else "absent"
-            raise OpsError(reason, f"ops.{axis}={value} with arch={settings.arch.name}")
+            without = "foreign" if settings.arch.native is None else "absent"
+            raise OpsError(without, f"ops.{axis}={value} with arch={settings.arch.name}")
     return settings
 
 
@@ -64,7 +64,7 @@ def _sentence(item: Any, plain: Any) -> str:
         return f"{key}: no such setting; {suggest(path[-1], known)}"
     if item["type"] == "missing":
         return f"{key}: is missing from the configuration"
-    message = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    message = reason(item)
     if item["type"] == "string_pattern_mismatch":
         message = "allowed: letters, digits, '.', '_' and '-', a letter or digit first, 100 at most"
     elif item["type"] == "string_too_short":

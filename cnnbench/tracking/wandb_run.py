@@ -15,7 +15,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from cnnbench.console import console
-from cnnbench.errors import InputError
+from cnnbench.errors import InputError, reason
 from cnnbench.run_store.files import write_atomic
 from cnnbench.settings.wandb_names import TAG_LENGTH, bad_name
 
@@ -197,15 +197,19 @@ def check_url() -> None:
 
 def _bad_url(given: str) -> str:
     import wandb
+    from pydantic import ValidationError
 
     try:
         parts = urlsplit(given)
         if parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0):
             wandb.Settings(base_url=given)  # knows more, such as that the cloud's begins with `api.`
             return ""
-    except ValueError as error:
-        if "base_url" in str(error):
-            return " ".join(str(error).split("Value error, ")[-1].split("[type=")[0].split())
+    except ValidationError as error:
+        for item in error.errors():
+            if "base_url" in item["loc"]:
+                return " ".join(reason(item).split())
+    except ValueError:
+        pass  # no URL, or no number for a port
     return "no address of a server; allowed: http://… or https://…, or none at all for W&B's own"
 
 

@@ -1,4 +1,4 @@
-"""`cnnbench bench`: what it measures, what it says about it, and what it refuses."""
+"""`cnnbench bench`: measurements, their output, and refused settings."""
 
 import json
 import math
@@ -10,7 +10,7 @@ import torch
 from running import runs
 from torch import nn
 
-from cnnbench.bench import memory, roofline
+from cnnbench.bench import roofline
 from cnnbench.bench.timing import LEAST, WARM_UP, Durations, in_turn
 from cnnbench.run_store.run import Run
 
@@ -65,17 +65,21 @@ def test_a_measurement_is_a_run(cli):
     code, out, err = cli("bench", *BASIC, "batch_sizes=[1,4]")
     assert code == 0, err
     (path,) = runs()
-    run, found = Run(path), Run(path).summary()
+    run, summary = Run(path), Run(path).summary()
     assert path.name.startswith("basic-digits-eager-s0-")
     assert (run.state, run.verb) == ("finished", "bench")
-    assert found["time/latency_p50_ms"] <= found["time/latency_p95_ms"] <= found["time/latency_p99_ms"]
-    assert found["params"] == json.loads(cli("inspect", "--json", *BASIC[:3])[1])["params"]
-    assert found["memory/weights_mb"] == pytest.approx(4 * found["params"] / 1e6)
-    assert found["time/flops"] == pytest.approx(2 * found["macs"] * found["time/inference_images_per_s"])
-    assert 0 < found["time/matmul_flops"] <= found["time/ceiling_flops"]
-    assert found["time/share_of_matmul"] == pytest.approx(found["time/flops"] / found["time/matmul_flops"])
-    assert found["time/share_of_roofline"] >= found["time/flops"] / found["time/ceiling_flops"]
-    assert 0 <= found["noise/others_cpu"] <= 1
+    assert summary["time/latency_p50_ms"] <= summary["time/latency_p95_ms"] <= summary["time/latency_p99_ms"]
+    assert summary["params"] == json.loads(cli("inspect", "--json", *BASIC[:3])[1])["params"]
+    assert summary["memory/weights_mb"] == pytest.approx(4 * summary["params"] / 1e6)
+    assert summary["time/flops"] == pytest.approx(
+        2 * summary["macs"] * summary["time/inference_images_per_s"]
+    )
+    assert 0 < summary["time/matmul_flops"] <= summary["time/ceiling_flops"]
+    assert summary["time/share_of_matmul"] == pytest.approx(
+        summary["time/flops"] / summary["time/matmul_flops"]
+    )
+    assert summary["time/share_of_roofline"] >= summary["time/flops"] / summary["time/ceiling_flops"]
+    assert 0 <= summary["noise/others_cpu"] <= 1
     rows = run.rows()
     assert [row["batch"] for row in rows] == [1, 4]
     for row in rows:
@@ -87,25 +91,25 @@ def test_a_measurement_is_a_run(cli):
     assert "latency" in out
     assert "images/s" in out
 
-    again, _, said = cli("bench", *BASIC, "batch_sizes=[1,4]", "rounds=5")
-    assert again == 0
-    assert "already finished" in said
-    assert "force=true measures it again" in said
-    assert "it was measured with rounds=2\n" in said
-    again, _, said = cli("bench", "-m", *BASIC, "batch_sizes=[1,4]", "rounds=5")
-    assert again == 0
-    assert "1 run: 1 done; 1 of those done with rounds=2\n" in said
+    code, _, err = cli("bench", *BASIC, "batch_sizes=[1,4]", "rounds=5")
+    assert code == 0
+    assert "already finished" in err
+    assert "force=true measures it again" in err
+    assert "it was measured with rounds=2\n" in err
+    code, _, err = cli("bench", "-m", *BASIC, "batch_sizes=[1,4]", "rounds=5")
+    assert code == 0
+    assert "1 run: 1 done; 1 of those done with rounds=2\n" in err
     assert len(runs()) == 1
 
     code, out, _ = cli("compare", "outputs", "--json", "-")
     (row,) = json.loads(out)["rows"]
     assert code == 0
-    assert row["score"]["mean"] == found["time/latency_p50_ms"]
+    assert row["score"]["mean"] == summary["time/latency_p50_ms"]
     assert row["command"].startswith("cnnbench bench ")
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("overrides", "message"),
     [
         (["backend=tensorrt"], "backend=tensorrt: should be 'eager'"),
         (["batch_sizes=[8,1]"], "batch_sizes=[8, 1]: allowed: auto, or whole numbers in rising order"),
@@ -134,20 +138,22 @@ def test_a_measurement_is_a_run(cli):
         (["ops.norm=batch"], "ops.norm=batch with arch=mlp"),
     ],
 )
-def test_wrong_settings_end_before_anything_is_measured(cli, monkeypatch, asked, said):
-    if torch.cuda.is_available() and asked == ["device=gpu"]:
+def test_wrong_settings_end_before_anything_is_measured(cli, monkeypatch, overrides, message):
+    if torch.cuda.is_available() and overrides == ["device=gpu"]:
         pytest.skip("there is one")
-    code, _, err = cli("bench", *QUICK, *asked)
+    code, _, err = cli("bench", *QUICK, *overrides)
     assert code == 2
-    assert said in err
+    assert message in err
     assert not runs()
 
 
 def test_a_batch_that_does_not_fit_is_named_and_no_smaller_one_takes_its_place(cli):
     code, _, err = cli("bench", *BASIC, "batch_sizes=[1,2000000]", "memory_limit_gb=0.5")
     assert code == 1
-    said = "out of memory with 2000000, in training with 2000000; allowed: what fits memory_limit_gb=0.5"
-    assert f"error: batch_sizes=[1, 2000000]: {said}\n" in err
+    message = (
+        "out of memory at 2000000, in training at 2000000; allowed: batches that fit memory_limit_gb=0.5"
+    )
+    assert f"error: batch_sizes=[1, 2000000]: {message}\n" in err
     (path,) = runs()
     assert Run(path).state == "failed"
     rows = Run(path).rows()
@@ -173,43 +179,33 @@ def test_peak_memory_of_a_model_whose_memory_is_known(cli, own):
     code, _, err = cli("bench", *own(KNOWN, "known"), *QUICK[2:], "batch_sizes=[1]")
     assert code == 0, err
     (path,) = runs()
-    found = Run(path).summary()
-    assert found["memory/activations_mb"] == pytest.approx(96 * 2**20 / 1e6, rel=0.05)
-    assert found["memory/weights_mb"] == pytest.approx(32 * 2**20 / 1e6, rel=0.01)
+    summary = Run(path).summary()
+    assert summary["memory/activations_mb"] == pytest.approx(96 * 2**20 / 1e6, rel=0.05)
+    assert summary["memory/weights_mb"] == pytest.approx(32 * 2**20 / 1e6, rel=0.01)
 
 
 def test_memory_is_refused_rather_than_promised():
-    """What `confine` and `exhausted` are for; in a process of its own, which is confined for good."""
+    """`confine` and `exhausted` together, in a process of its own, since its limit cannot be lifted again."""
     from cnnbench.processes.forked import Child
 
-    assert Child("test_bench:_too_much", captured=False).answer() == (True, True)
-
-
-def _too_much():
-    memory.confine(200_000_000)
-    small = torch.zeros(10_000_000)
-    try:
-        torch.zeros(1_000_000_000)
-    except RuntimeError as error:
-        return memory.exhausted(error), bool((small == 0).all())
-    return False, False
+    assert Child("bench_fixtures:allocate_too_much", captured=False).answer() == (True, True)
 
 
 def test_calls_are_measured_in_turn():
     done = []
     calls = {name: (lambda name=name: done.append(name)) for name in ("a", "b")}
-    found = in_turn(calls, rounds=3, round_s=0)
+    durations = in_turn(calls, rounds=3, round_s=0)
     assert done == [*"a" * WARM_UP, *"b" * WARM_UP, *(["a"] * LEAST + ["b"] * LEAST) * 3]
-    assert [len(some) for some in found["a"].rounds] == [LEAST] * 3
+    assert [len(seconds) for seconds in durations["a"].rounds] == [LEAST] * 3
 
 
 def test_durations():
-    found = Durations([[1.0, 2.0, 9.0], [2.0, 2.0, 2.0], [4.0, 4.0, 4.0]])
-    assert found.typical == 2.0
-    assert found.best == 2.0
-    assert found.percentile(99) == 9.0
-    assert found.percentile(50) == median(found.all)
-    assert found.spread == pytest.approx((3 - 2) / 2)
+    durations = Durations([[1.0, 2.0, 9.0], [2.0, 2.0, 2.0], [4.0, 4.0, 4.0]])
+    assert durations.typical == 2.0
+    assert durations.best == 2.0
+    assert durations.percentile(99) == 9.0
+    assert durations.percentile(50) == median(durations.all)
+    assert durations.spread == pytest.approx((3 - 2) / 2)
     hundred = Durations([[float(i) for i in range(1, 101)]])
     assert [hundred.percentile(p) for p in (50, 95, 99)] == [50, 95, 99]
     assert hundred.spread == 0
@@ -227,12 +223,12 @@ def test_what_passes_between_layers_and_memory():
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_openvino_tells_nobody_and_ends(cli, monkeypatch, tmp_path):
-    """Its telemetry left a process that held the pipe open: a measurement that was over waited for ever."""
+    """Its telemetry left a process that held the pipe open; a finished measurement waited for ever."""
     pytest.importorskip("openvino")
     monkeypatch.setenv("HOME", str(tmp_path))
     code, _, err = cli("bench", *BASIC, "backend=openvino", "batch_sizes=[1]")
     assert code == 0, err
-    assert not (tmp_path / "intel").exists(), "that is where it keeps who it tells about"
+    assert not (tmp_path / "intel").exists(), "its telemetry keeps an id there"
 
 
 @pytest.mark.slow
@@ -254,15 +250,14 @@ def test_a_trained_run_is_measured_with_its_weights_and_named(cli):
     assert "arch=mlp: of=" in err
 
     code, out, _ = cli("compare", "outputs", "--json", "-")
-    said = json.loads(out)
-    (row,) = said["rows"]
+    (row,) = json.loads(out)["rows"]
     assert row["score"]["mean"] == Run(trained).summary()["test/acc"], "accuracy meets latency"
     assert row["figures"]["latency_p50_ms"] == Run(path).summary()["time/latency_p50_ms"]
 
     (trained / "checkpoints/best.ckpt").write_bytes(b"no checkpoint")
     code, _, err = cli("bench", f"of={trained}", *BASIC[3:], "batch_sizes=[2]")
     assert code == 2
-    assert "best.ckpt: is no checkpoint, or cut short" in err
+    assert "best.ckpt: is not a checkpoint, is truncated" in err
 
 
 @pytest.mark.slow
@@ -270,11 +265,11 @@ def test_parity(cli):
     code, out, err = cli("bench", *BASIC, "parity=true")
     assert code == 0, err
     (path,) = runs()
-    found = Run(path).summary()
-    assert 0 < found["parity/cpu eager 32-true channels_last/gradient"] < 1e-2
-    assert found["parity/cpu eager 64-true channels_last/logits"] < 1e-12
-    assert found["parity/cpu onnxruntime 32-true/logits"] < 1e-5
-    assert found["parity/cpu eager bf16-mixed channels_last/logits"] > 1e-4, "another arithmetic"
+    summary = Run(path).summary()
+    assert 0 < summary["parity/cpu eager 32-true channels_last/gradient"] < 1e-2
+    assert summary["parity/cpu eager 64-true channels_last/logits"] < 1e-12
+    assert summary["parity/cpu onnxruntime 32-true/logits"] < 1e-5
+    assert summary["parity/cpu eager bf16-mixed channels_last/logits"] > 1e-4, "another arithmetic"
     assert "cpu openvino 32-true" in out
 
 
@@ -293,17 +288,17 @@ def test_tune_says_which_line_belongs_into_the_file_of_the_architecture(cli):
     code, out, err = cli("bench", *BASIC, "tune=true", "batch_sizes=[4]")
     assert code == 0, err
     (path,) = runs()
-    found = Run(path).summary()
-    assert found["tune/layout"] in ("contiguous", "channels_last")
-    assert f"layout: {{cpu: {found['tune/layout']}}}" in out
+    summary = Run(path).summary()
+    assert summary["tune/layout"] in ("contiguous", "channels_last")
+    assert f"layout: {{cpu: {summary['tune/layout']}}}" in out
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_a_sweep_over_backends_measures_in_turn_and_compares(cli):
     pytest.importorskip("openvino")
-    asked = ["-m", *BASIC, "backend=eager,compile,onnxruntime,openvino", "batch_sizes=[1]", "seed=0,1"]
-    code, out, err = cli("bench", *asked)
+    overrides = ["-m", *BASIC, "backend=eager,compile,onnxruntime,openvino", "batch_sizes=[1]", "seed=0,1"]
+    code, out, err = cli("bench", *overrides)
     assert code == 0, err
     assert [Run(path).state for path in runs()] == ["finished"] * 8
     assert "backend: latency p50 ms against eager" in out
@@ -312,5 +307,5 @@ def test_a_sweep_over_backends_measures_in_turn_and_compares(cli):
     compiled, eager = (Run(path).summary() for path in (compiled, eager))
     assert compiled["time/first_call_s"] > 10 * eager["time/first_call_s"], "compiling starts from nothing"
     more = compiled["memory/activations_mb"] - eager["memory/activations_mb"]
-    assert more < 10, "what the compiler takes is not what the model takes"
+    assert more < 10, "the compiler's memory is not the model's"
     assert Path("outputs/bench/compare.html").is_file()

@@ -1,4 +1,4 @@
-"""What a measurement must not get wrong: durations, memory, whose machine it was, what counts as equal."""
+"""`cnnbench bench`: durations, out of memory, the machine of a measurement, its identity, and parity."""
 
 import json
 import shutil
@@ -21,8 +21,8 @@ from cnnbench.run_store.run import Run
 from cnnbench.settings.compose import CONF
 from cnnbench.settings.identity import locate
 from cnnbench.settings.parse import parse, plain
-from cnnbench.training import model as training_model
 from cnnbench.training.device import resolve
+from cnnbench.training.model import sketch
 
 pytest_plugins = ["bench_fixtures"]
 
@@ -96,20 +96,20 @@ def measured():
 
 
 def test_durations_are_those_of_the_model(cli, own):
-    """It sleeps 20 ms, whatever the batch: no time is in another unit, halved or counted twice."""
+    """A model that sleeps 20 ms, whatever the batch: no time is in another unit, halved or counted twice."""
     code, _, err = cli("bench", *own(SLEEPER, "sleeper"), *ONE, "batch_sizes=[1,4]")
     assert code == 0, err
-    found = measured()
-    assert 20 <= found["time/latency_p50_ms"] < 2000
-    assert 4 / 2 < found["time/inference_images_per_s"] <= 4 / 0.02
-    assert 4 / 2 < found["time/training_images_per_s"] <= 4 / 0.02
-    assert found["time/inference_batch"] == found["time/training_batch"] == 4
+    summary = measured()
+    assert 20 <= summary["time/latency_p50_ms"] < 2000
+    assert 4 / 2 < summary["time/inference_images_per_s"] <= 4 / 0.02
+    assert 4 / 2 < summary["time/training_images_per_s"] <= 4 / 0.02
+    assert summary["time/inference_batch"] == summary["time/training_batch"] == 4
 
 
 def test_weights_stay_float32_in_mixed_precision(cli):
     code, _, err = cli("bench", "arch=mlp", *ONE, "batch_sizes=[2]", "device.precision=bf16")
     assert code == 0, err
-    model, shape, _, facts = training_model.sketch(settings("arch=mlp"))
+    model, shape, _, facts = sketch(settings("arch=mlp"))
     numbers, weights = roofline.traffic(model, shape)
     expected = 2 * 2 * facts["macs"] / (2 * 2 * numbers + 4 * weights)
     assert measured()["roofline/flop_per_byte"] == pytest.approx(expected)
@@ -123,8 +123,8 @@ def test_training_memory_counts_the_same_for_each_backend(cli, own):
         code, _, err = cli("bench", *group, *ONE, "batch_sizes=[2]", f"backend={backend}")
         assert code == 0, err
     for path in runs():
-        found = Run(path).summary()["memory/training_activations_mb"]
-        assert found > 0.95 * 2 * 32 * 2**20 / 1e6, path
+        activations_mb = Run(path).summary()["memory/training_activations_mb"]
+        assert activations_mb > 0.95 * 2 * 32 * 2**20 / 1e6, path
 
 
 # --- memory that is not there -------------------------------------------------------------------
@@ -133,25 +133,23 @@ def test_training_memory_counts_the_same_for_each_backend(cli, own):
 def test_auto_that_fits_nowhere_is_no_measurement(cli):
     code, _, err = cli("bench", *BASIC, "batch_sizes=auto", "data.size=96", "memory_limit_gb=0.001")
     assert code == 1
-    said = (
-        "batch_sizes=auto: out of memory with 1, in training with 4; allowed: what fits memory_limit_gb=0.001"
-    )
-    assert f"error: {said}\n" in err
+    message = "batch_sizes=auto: out of memory at 1, in training at 4"
+    assert f"error: {message}; allowed: batches that fit memory_limit_gb=0.001\n" in err
     (path,) = runs()
     assert Run(path).state == "failed"
 
 
 @pytest.mark.parametrize(
-    "said", ["CUDA error: CUBLAS_STATUS_ALLOC_FAILED", "CUDA out of memory", "bad_alloc"]
+    "message", ["CUDA error: CUBLAS_STATUS_ALLOC_FAILED", "CUDA out of memory", "bad_alloc"]
 )
-def test_what_libraries_say_of_memory(said):
-    assert memory.exhausted(RuntimeError(said))
+def test_what_libraries_say_of_memory(message):
+    assert memory.exhausted(RuntimeError(message))
     assert not memory.exhausted(RuntimeError("CUBLAS_STATUS_NOT_SUPPORTED"))
 
 
 def test_a_limit_that_cannot_be_kept_is_refused():
     memory.check(None, "gpu")
-    with pytest.raises(InputError, match=r"memory_limit_gb=1.0: can be kept on the CPU alone"):
+    with pytest.raises(InputError, match=r"memory_limit_gb=1.0: can be enforced only for the CPU on Linux"):
         memory.check(1.0, "gpu")
 
 
@@ -159,7 +157,7 @@ def test_a_limit_that_cannot_be_kept_is_refused():
 
 
 def test_machines_are_told_apart(cli):
-    """In one table they are an axis; the same command on another machine says where its figures come from."""
+    """Machines are an axis of a table; rerun on another one, the command names that of the stored result."""
     assert cli("bench", *BASIC, "batch_sizes=[1]")[0] == 0
     (here,) = runs()
     model = Run(here).status()["device"]["model"]
@@ -171,8 +169,8 @@ def test_machines_are_told_apart(cli):
     Run(there).write_status(status | {"device": status["device"] | {"model": "a slow one"}})
     code, out, _ = cli("compare", "outputs", "elsewhere", "--json", "-")
     assert code == 0
-    found = [row["settings"]["device.model"] for row in json.loads(out)["rows"]]
-    assert sorted(found) == sorted([model, "a slow one"])
+    models = [row["settings"]["device.model"] for row in json.loads(out)["rows"]]
+    assert sorted(models) == sorted([model, "a slow one"])
     Run(here).write_status(status | {"host": "laptop"})
     code, _, err = cli("bench", *BASIC, "batch_sizes=[1]")
     assert code == 0
@@ -180,7 +178,7 @@ def test_machines_are_told_apart(cli):
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("overrides", "message"),
     [
         (["arch.weights=imagenet"], "arch.weights=imagenet: bench measures weights as they are initialised"),
         (["trainer.max_epochs=3"], "trainer.max_epochs=3: bench does not use it"),
@@ -188,16 +186,16 @@ def test_machines_are_told_apart(cli):
         (["data=cifar10", "arch.in_channels=1"], "arch.in_channels=1: the images of cifar10 have 3"),
     ],
 )
-def test_what_would_be_ignored_is_refused(cli, asked, said):
-    code, _, err = cli("bench", *BASIC, *asked)
+def test_what_would_be_ignored_is_refused(cli, overrides, message):
+    code, _, err = cli("bench", *BASIC, *overrides)
     assert code == 2
-    assert said in err
+    assert message in err
     assert not runs()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="where there is a GPU, nothing is refused")
 def test_a_sweep_is_refused_before_its_first_measurement(cli):
-    """Half of the runs could not be made: that is not found out half-way."""
+    """Half of the runs are impossible here; the preflight reports it, not the first that fails."""
     code, _, err = cli("bench", "-m", *BASIC, "device=cpu,gpu", "batch_sizes=[1]")
     assert code == 2
     assert "device.accelerator=gpu: not here; there are: cpu" in err
@@ -207,9 +205,9 @@ def test_a_sweep_is_refused_before_its_first_measurement(cli):
 
 @pytest.mark.slow
 def test_a_run_on_folders_is_measured_without_its_images(cli):
-    for part in ("train", "test"):
+    for split in ("train", "test"):
         for name in ("ape", "bee", "cow"):
-            folder = Path("photos", part, name)
+            folder = Path("photos", split, name)
             folder.mkdir(parents=True)
             for i in range(20):
                 Image.new("RGB", (12, 12), (i, 9 * i, 99)).save(folder / f"{i}.png")
@@ -231,12 +229,12 @@ def test_of_a_folder_the_number_of_classes_counts(tmp_path):
         for name in names:
             (tmp_path / root / name).mkdir(parents=True)
             Image.new("RGB", (8, 8)).save(tmp_path / root / name / "1.png")
-    found = {
+    paths = {
         root: locate(settings("data=imagefolder", f"data.root={tmp_path / root}", "data.size=16"))
         for root in ("two", "three", "others")
     }
-    assert found["two"] != found["three"], "another last layer"
-    assert found["two"] == found["others"]
+    assert paths["two"] != paths["three"], "another last layer"
+    assert paths["two"] == paths["others"]
     with pytest.raises(InputError, match=r"data\.root=nowhere: no such folder"):
         settings("data=imagefolder", "data.root=nowhere")
 
@@ -268,15 +266,15 @@ def test_an_axis_that_changes_nothing_is_refused(cli):
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGABRT])
 def test_a_process_that_the_system_ends_while_it_times_is_out_of_memory(monkeypatch, number):
-    """What was measured before is kept then."""
+    """So that results of earlier batch sizes are kept."""
 
-    def killed(spec, said):
+    def killed(spec, report):
         raise Killed("time: batch 4096", number)
 
-    monkeypatch.setattr("cnnbench.bench.launch.measure", killed)
+    monkeypatch.setattr("cnnbench.bench.run.measure", killed)
     assert _or_exhausted(None, print) == {"error": "out of memory"}
-    monkeypatch.setattr("cnnbench.bench.launch.measure", lambda spec, said: {"found": 1})
-    assert _or_exhausted(None, print) == {"found": 1}
+    monkeypatch.setattr("cnnbench.bench.run.measure", lambda spec, report: {"batch": 1})
+    assert _or_exhausted(None, print) == {"batch": 1}
 
 
 # --- what counts as equal -----------------------------------------------------------------------
@@ -284,10 +282,10 @@ def test_a_process_that_the_system_ends_while_it_times_is_out_of_memory(monkeypa
 
 @pytest.mark.slow
 def test_no_gradient_is_not_the_same(cli, own):
-    """Zero is only 1 away from any gradient, nearer than bfloat16's error may be."""
+    """The relative error of a zero gradient is 1, within the tolerance of bfloat16."""
     code, _, err = cli("bench", *own(STUCK, "stuck"), "parity=true", "logger=none")
     assert code == 1
-    assert "cpu eager bf16-mixed channels_last: gradient points elsewhere (cosine 0.00)" in err
+    assert "cpu eager bf16-mixed channels_last: gradient has another direction (cosine 0.00)" in err
     assert "32-true contiguous" not in err
 
 
@@ -300,20 +298,20 @@ def test_cosine():
 
 @pytest.mark.slow
 def test_parity_of_a_run_for_a_gpu(tmp_path):
-    """All is compared with the CPU, whatever device is asked for, also where that has no float64."""
-    asked = settings("arch=basic", "arch.width=0.25", "arch.blocks=2", "parity=true")
+    """The reference is on the CPU whatever the device, also for one without float64."""
+    bench = settings("arch=basic", "arch.width=0.25", "arch.blocks=2", "parity=true")
     shape, classes = (1, 8, 8), 10
-    here = _spec(asked, resolve(asked.device), shape, classes, tmp_path)
+    here = _spec(bench, resolve(bench.device), shape, classes, tmp_path)
     other = replace(here, device=here.device | {"accelerator": "gpu", "precision": "16-mixed"})
-    summary, _, problem = parity.parity(other, lambda what: None)
+    summary, _, problem = parity.parity(other, lambda phase: None)
     assert problem is None
-    named = {key.split("/")[1] for key in summary if key.count("/") == 2}
-    assert {"cpu eager 32-true contiguous", "cpu compile 32-true channels_last"} <= named
-    assert "cpu onnxruntime 32-true" in named
+    conditions = {key.split("/")[1] for key in summary if key.count("/") == 2}
+    assert {"cpu eager 32-true contiguous", "cpu compile 32-true channels_last"} <= conditions
+    assert "cpu onnxruntime 32-true" in conditions
 
 
-def settings(*asked):
-    """Those of `cnnbench bench`."""
+def settings(*overrides):
+    """The settings of `cnnbench bench` with overrides."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(CONF, version_base="1.3"):
-        return parse(plain(compose("bench", list(asked))))
+        return parse(plain(compose("bench", list(overrides))))

@@ -1,4 +1,4 @@
-"""`cnnbench evaluate`: the figures against their definitions, the images that are meant, bad input."""
+"""`cnnbench evaluate`: metrics against their definitions, selection of images, bad input."""
 
 import csv
 import io
@@ -29,7 +29,7 @@ def evaluated(cli, *arguments):
 def truth(digits):
     """Probabilities and labels of the digits run's test set, computed here."""
     model = trained_model.load(digits)
-    data = make_data(model.asked.data, model.asked.arch, model.asked.seed)
+    data = make_data(model.settings.data, model.settings.arch, model.settings.seed)
     mean, std = data.mean[0], data.std[0]
     images = (data.test.pixels.double() / 255 - mean) / std
     with torch.no_grad():
@@ -46,11 +46,20 @@ def test_its_own_test_set_gives_what_training_recorded(digits, photos, cli):
         assert found["loss"] == pytest.approx(summary["test/loss"], rel=1e-6)
         assert found["training"]["same"] is True
         assert found["images"] == summary["data/test"]
-        code, found, _ = evaluated(cli, run.path, "--part", "val")
+        code, found, _ = evaluated(cli, run.path, "--split", "val")
         assert code == 0
         assert found["accuracy"] == pytest.approx(summary["best/val_acc"], abs=1e-7)
         assert found["loss"] == pytest.approx(summary["best/val_loss"], rel=1e-6)
-        assert "flattering" in found["data"]
+        assert "optimistic" in found["data"]
+
+
+def test_part_is_the_former_name_of_split(digits, cli, capfd):
+    assert evaluated(cli, digits.path, "--part", "val") == evaluated(cli, digits.path, "--split", "val")
+    with pytest.raises(SystemExit, match="0"):
+        cli("evaluate", "--help")
+    usage = capfd.readouterr().out
+    assert "--split {test,val}" in usage
+    assert "--part" not in usage
 
 
 def test_figures_follow_their_definitions(digits, truth, cli):
@@ -82,14 +91,14 @@ def test_figures_follow_their_definitions(digits, truth, cli):
 
 @pytest.mark.parametrize(("right", "n"), [(0, 10), (10, 10), (7, 10), (9_800, 10_000)])
 def test_wilson(right, n):
-    """The shares p for which |right/n - p| = z sqrt(p (1 - p) / n): a quadratic equation."""
+    """The bounds are the shares p with |right/n - p| = z sqrt(p (1 - p) / n), a quadratic equation."""
     z = 1.959963984540054
     for p in wilson(right, n):
         assert abs(right / n - p) == pytest.approx(z * math.sqrt(p * (1 - p) / n), abs=1e-9)
 
 
 def test_calibration_counts_a_probability_of_one_with_those_below_it():
-    """float32 rounds many to 1: half of the images at 1, half at 0.97, of both 99 % right."""
+    """Half of the images have confidence 1, as float32 rounds, half 0.97; of both 99 % are right."""
     n = 200
     confidence = np.repeat(np.array([1.0, 0.97], np.float32), n // 2)
     labels = np.zeros(n, int)
@@ -107,8 +116,10 @@ def test_what_nothing_tells_is_not_zero():
 def test_the_terminal(digits, cli):
     code, out, err = cli("evaluate", digits.path)
     assert (code, err) == (0, "")
-    for shown in ("its own test set of digits", "best.ckpt", "best on val", "the same (accuracy", "precision",
-                  "rows) and predicted class", "Wilson", "arXiv:1706.04599"):  # fmt: skip
+    for shown in (
+        "the run's own test split of digits", "best.ckpt", "best epoch on val", "the same (accuracy",
+        "precision", "rows) and predicted class", "Wilson", "arXiv:1706.04599",
+    ):  # fmt: skip
         assert shown in " ".join(out.split()), shown
 
 
@@ -128,14 +139,14 @@ def test_the_csv_has_each_image(digits, truth, cli):
 
 
 def test_another_folder_by_the_names_of_its_classes(photos, cli, tmp_path):
-    """In another order on disk, and one of them missing: names decide."""
+    """Classes match by name, whatever their order on disk, also when one is missing."""
     own = evaluated(cli, photos.path, f"data.root={photos.config()['data']['root']}")[1]
-    assert own["data"] == "its own test set of imagefolder"
+    assert own["data"] == "the run's own test split of imagefolder"
     write_photos(tmp_path / "all", ["ape", "bee", "cow"], 6, seed=1)
     code, all_three, err = evaluated(cli, photos.path, "data=imagefolder", f"data.root={tmp_path / 'all'}")
     assert code == 0
     assert (all_three["images"], all_three["training"]) == (18, None)
-    assert "is not known to cnnbench" in err
+    assert "cannot tell whether the run was trained on some of these images" in err
     (tmp_path / "all" / "ape").rename(tmp_path / "ape")
     code, two, err = evaluated(cli, photos.path, "data=imagefolder", f"data.root={tmp_path / 'all'}")
     assert code == 0
@@ -148,21 +159,21 @@ def test_other_names_are_warned_about(photos, cli, tmp_path):
     write_photos(tmp_path / "x", ["ant", "bee", "cat"], 4)
     code, found, err = evaluated(cli, photos.path, "data=imagefolder", f"data.root={tmp_path / 'x'}")
     assert code == 0
-    assert "matched by their order: ant counts as ape, cat counts as cow" in err
+    assert "matched by order: ant counts as ape, cat counts as cow" in err
     assert [one["name"] for one in found["classes"]] == ["ape", "bee", "cow"]
 
 
 def test_the_same_names_in_another_order_are_refused(photos, cli, tmp_path):
-    """By their order bees would count as apes."""
+    """Matched by order, bees would count as apes."""
     write_photos(tmp_path / "shifted", ["bee", "cow", "dog"], 2)
     code, _, err = cli("evaluate", photos.path, "data=imagefolder", f"data.root={tmp_path / 'shifted'}")
     assert code == 2
-    assert "data: dog: no class of the run, which has ape; allowed: classes of the same names" in err
+    assert "data: dog: not a class of the run, which has ape; allowed: classes with the same names" in err
     assert "bee would count as ape" in err
 
 
 def test_the_same_set_by_name_is_its_own_test_set(digits, cli):
-    """All of digits would be mostly what it was trained on."""
+    """All of digits would mostly be images that it was trained on."""
     _, found, _ = evaluated(cli, digits.path, "data=digits")
     assert found["images"] == 360
     assert found["training"]["same"] is True
@@ -173,7 +184,7 @@ def test_the_same_set_by_name_is_its_own_test_set(digits, cli):
 def test_files_for_a_model_of_arrays(digits, truth, cli, tmp_path):
     """The test set of digits as files, in classes whose names are in another order."""
     model = trained_model.load(digits)
-    test = make_data(model.asked.data, model.asked.arch, model.asked.seed).test
+    test = make_data(model.settings.data, model.settings.arch, model.settings.seed).test
     for i, (pixels, label) in enumerate(zip(test.pixels, test.labels, strict=True)):
         (tmp_path / "x" / str(label)).mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels[0].numpy()).save(tmp_path / "x" / str(label) / f"{i:03}.png")
@@ -184,8 +195,8 @@ def test_files_for_a_model_of_arrays(digits, truth, cli, tmp_path):
 
 
 def test_colour_arrays_for_a_grey_model_of_ten_classes(digits, cli):
-    asked = ["data=synthetic", "data.num_classes=10", "data.limit_test=40"]
-    code, found, err = evaluated(cli, digits.path, *asked)
+    overrides = ["data=synthetic", "data.num_classes=10", "data.limit_test=40"]
+    code, found, err = evaluated(cli, digits.path, *overrides)
     assert code == 0
     assert found["images"] == 40
     assert "pattern 0 counts as 0" in err
@@ -203,21 +214,22 @@ def test_other_weights_than_recorded_are_loud(digits, copied, cli):
     torch.save(found, run.checkpoints / "best.ckpt")
     code, out, err = cli("evaluate", run.path)
     assert code == 1
-    assert "not what was recorded" in err
-    assert "not what was recorded" in out
+    assert "differs from the recorded accuracy" in err
+    assert "differs from the recorded accuracy" in " ".join(out.split())
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("arguments", "message"),
     [
-        (["seed=3"], "seed=3: allowed after the run: data=NAME"),
-        (["other"], "other: allowed after the run"),
+        (["seed=3"], "seed=3: not a setting of an evaluation; allowed: data=NAME"),
+        (["other"], "other: not a setting of an evaluation"),
         (["data=cifra10"], "did you mean cifar10?"),
         (["data=imagefolder", "data.root=nowhere"], "no such folder"),
         (["data=imagefolder"], "data.root=null"),
         (["data.split_seed=1"], "data.split_seed: not a setting of an evaluation; "),
         (["data=synthetic", "data.num_classes=3"], "data: 3 classes (pattern 0, pattern 1, pattern 2)"),
-        (["data=synthetic", "data.num_classes=10", "--part", "val"], "--part val: synthetic has no such"),
+        (["data=synthetic", "data.num_classes=10", "--split", "val"], "--split val: synthetic has no val"),
+        (["data.limit_test=50", "--split", "val"], "data.limit_test=50: has no effect on --split val"),
         (["data.limit_test=0"], "data.limit_test=0"),
         (["data.batch_size=x"], "data.batch_size=x"),
         (["data.batch_size=[1"], "data.batch_size=[1: cannot be read; allowed: a number"),
@@ -234,11 +246,11 @@ def test_other_weights_than_recorded_are_loud(digits, copied, cli):
         (["--csv", "-", "--json", "-"], "the same place as"),
     ],
 )  # fmt: skip
-def test_bad_input_is_one_line(digits, cli, asked, said):
-    code, out, err = cli("evaluate", digits.path, *asked)
+def test_bad_input_is_one_line(digits, cli, arguments, message):
+    code, out, err = cli("evaluate", digits.path, *arguments)
     assert (code, out) == (2, "")
     (line,) = [line for line in err.splitlines() if line.strip()]
-    assert said in line
+    assert message in line
     assert list(Path().iterdir()) == []
 
 
@@ -261,13 +273,13 @@ def test_a_run_of_a_gpu_is_computed_on_what_is_here(digits, copied, cli):
 
 
 def test_a_run_of_another_precision_and_compiled_is_evaluated_here(digits, copied, cli):
-    """What its training had and this device has not becomes plain float32."""
+    """A precision that this device does not support becomes float32."""
     run = copied(digits)
     config = run.config()
     config["device"] |= {"accelerator": "gpu", "precision": "16-mixed", "compile": True}
     (run.path / "config.yaml").write_text(json.dumps(config))
-    for asked in (["device.accelerator=cpu"], ["device=cpu"]):
-        code, found, err = evaluated(cli, run.path, *asked)
+    for override in ("device.accelerator=cpu", "device=cpu"):
+        code, found, err = evaluated(cli, run.path, override)
         assert code == 0, err
         assert found["device"]["precision"] == "32-true"
         assert not found["device"].get("compile")

@@ -1,4 +1,4 @@
-"""`cnnbench export`: what lies in the files, for programs without cnnbench, and what they compute."""
+"""`cnnbench export`: content of the files, for programs without cnnbench, and their outputs."""
 
 import json
 import sys
@@ -28,7 +28,7 @@ def session(path):
 
 
 def answers(cli, run, *files):
-    """What `cnnbench predict` says: probabilities (N, K) in the order of the classes."""
+    """Predict with `cnnbench predict`: probabilities (N, K) in the order of the classes."""
     code, out, err = cli("predict", run.path, *files, "--top", "99", "--json", "-")
     assert code == 0, err
     found = json.loads(out)
@@ -41,7 +41,7 @@ def files(photos):
 
 
 def opened(path, side, centre):
-    """What the metadata says in words, by Pillow alone."""
+    """Follow the metadata's description of preprocessing with Pillow alone."""
     with Image.open(path) as image:
         width, height = image.size
         shorter = round(side / centre)
@@ -146,7 +146,7 @@ def test_without_its_data_set_the_images_are_said_to_be_random(photos, copied, c
 
 @pytest.mark.parametrize("kind", ["onnx", "torch"])
 def test_a_file_that_computes_something_else_is_not_written(kind, digits, cli, monkeypatch):
-    """Off by a hundredth of a pixel's range."""
+    """The mean is off by a hundredth of a pixel's range."""
     Path("x").write_text("before")
     honest = graph.Deployed.__init__
 
@@ -157,7 +157,7 @@ def test_a_file_that_computes_something_else_is_not_written(kind, digits, cli, m
     monkeypatch.setattr(graph.Deployed, "__init__", shifted)
     code, out, err = cli("export", digits.path, "--to", kind, "--output", "x")
     assert (code, out) == (1, "")
-    assert "computes something else: batch 1: logits differ by" in err
+    assert "the exported model differs: batch 1: logits differ by" in err
     assert "nothing is written" in err
     assert Path("x").read_text() == "before"
     assert not list(Path().glob(".x*"))
@@ -181,25 +181,28 @@ def test_what_is_not_installed_is_named(digits, cli, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("arguments", "message"),
     [
         (["--output", "nowhere/x.onnx"], "--output nowhere/x.onnx: its folder does not exist"),
         (["--output", "."], "--output .: is a folder"),
-        (["--to", "torch", "--output", "x.onnx"], "--output x.onnx: another format's ending; allowed with"),
+        (
+            ["--to", "torch", "--output", "x.onnx"],
+            "--output x.onnx: has the suffix of another format; allowed with",
+        ),
         (["--output", "-"], "--output -: no name of a file"),
         (["--output", "/dev/full"], "/dev/full: cannot be written (No space left on device)"),
     ],
 )
-def test_bad_input_is_one_line(digits, cli, asked, said):
-    code, out, err = cli("export", digits.path, *asked)
+def test_bad_input_is_one_line(digits, cli, arguments, message):
+    code, out, err = cli("export", digits.path, *arguments)
     assert (code, out) == (2, "")
     (line,) = err.splitlines()
-    assert said in line
+    assert message in line
     assert list(Path().iterdir()) == []
 
 
 def test_what_an_exporter_does_not_know_is_one_line(digits, copied, cli, tmp_path):
-    """A model of one's own whose way depends on its input."""
+    """A user's own model whose control flow depends on its input."""
     (tmp_path / "mynet.py").write_text(
         "from cnnbench.models.basic import basic as original\n"
         "def basic(*, ops, in_channels: int, num_classes: int, image_size: int, width: float = 1.0,\n"
@@ -227,7 +230,7 @@ def test_what_an_exporter_does_not_know_is_one_line(digits, copied, cli, tmp_pat
 
 
 def made(arch, ops=None, size=32, colours=3):
-    """A run's model with statistics that training would leave, without the training."""
+    """Return a run's model with the batch statistics of random images, without training it."""
     model, _ = make(arch, size=size, ops=ops, width=0.125)
     with torch.no_grad():
         for _ in range(3):
@@ -247,7 +250,7 @@ def far(model, make_file):
     written = make_file(module, pixels[:2], about)
     if make_file is formats.to_onnx:
         assert {entry.version for entry in onnx.load_from_string(written.data).opset_import} == {18}
-    found = verify.differences(model, written.run, "pixels", pixels)
+    found = verify.differences(model, written.forward, "pixels", pixels)
     assert [one.batch for one in found] == [1, 7, 24]
     return [one for one in found if not one.fine]
 
@@ -275,5 +278,5 @@ def test_every_family(arch):
 @pytest.mark.slow
 @pytest.mark.parametrize("arch", ["googlenet", "mobilenet_v2"])
 def test_archives(arch):
-    """Of a network that concatenates, and one that adds."""
+    """One network that concatenates, one that adds."""
     assert far(made(arch), formats.to_torch) == []

@@ -1,4 +1,4 @@
-"""`cnnbench predict`: files of every kind, good and bad, and what is written about them."""
+"""`cnnbench predict`: files of every kind, readable or not, and the output about them."""
 
 import csv
 import errno
@@ -47,7 +47,7 @@ def test_the_probabilities_are_those_of_the_evaluation(photos, cli, monkeypatch)
 
 def test_an_array_that_was_saved_as_a_file_is_the_same_image(digits, cli, tmp_path):
     model = trained_model.load(digits)
-    test = make_data(model.asked.data, model.asked.arch, model.asked.seed).test
+    test = make_data(model.settings.data, model.settings.arch, model.settings.seed).test
     expected = model.logits(test.pixels[:40]).softmax(1)
     for i, pixels in enumerate(test.pixels[:40]):
         Image.fromarray(pixels[0].numpy()).save(tmp_path / f"{i:02}.png")
@@ -64,7 +64,7 @@ def test_an_array_that_was_saved_as_a_file_is_the_same_image(digits, cli, tmp_pa
 
 
 def save_all(folder):
-    """The same picture in each way in which a file can hold it, and others that are odd."""
+    """Save the same picture in every file format and mode, and some unusual pictures."""
     folder.mkdir()
     flat = Image.fromarray(np.kron(noise(4, 6, 3), np.ones((10, 10, 1), np.uint8)))
     flat.save(folder / "rgb.png")
@@ -125,7 +125,7 @@ def test_files_that_cannot_be_read_are_named_and_the_others_predicted(digits, cl
         cli, digits.path, folder, "empty", "nowhere.png", "none*.png", folder / "notes.txt"
     )
     assert code == 1
-    for name, said in {
+    for name, message in {
         folder / "cut.jpg": "truncated", folder / "zero.png": "empty file",
         folder / "text.png": "not an image", folder / "bomb.png": "178956970 pixels",
         folder / "float.tiff": "32 bits", folder / "notes.txt": "not an image",
@@ -133,21 +133,21 @@ def test_files_that_cannot_be_read_are_named_and_the_others_predicted(digits, cl
         "nowhere.png": "No such file", "none*.png": "no file matches",
     }.items():  # fmt: skip
         (line,) = [line for line in err.splitlines() if line.startswith(f"error: {name}: ")]
-        assert said in line
-        assert said in found[str(name)]["error"]
+        assert message in line
+        assert message in found[str(name)]["error"]
     assert len(err.splitlines()) == 9
     assert [name for name, entry in found.items() if "guesses" in entry] == [str(folder / "good.jpg")]
 
 
 @pytest.mark.timeout(60, method="thread")
 def test_pipes_and_devices_are_no_images(digits, cli, tmp_path):
-    """To open a pipe would wait for somebody to write into it, and could not be interrupted."""
+    """Opening a pipe would wait for a writer, and could not be interrupted."""
     (tmp_path / "x").mkdir()
     Image.new("L", (8, 8)).save("x/good.png")
     os.mkfifo("x/pipe.png")
     Path("x/link.png").symlink_to("good.png")
-    for asked in (["x"], ["x/*"], ["x/good.png", "x/link.png", "x/pipe.png"]):
-        code, found, err = predicted(cli, digits.path, *asked, "/dev/zero")
+    for images in (["x"], ["x/*"], ["x/good.png", "x/link.png", "x/pipe.png"]):
+        code, found, err = predicted(cli, digits.path, *images, "/dev/zero")
         assert code == 1
         assert sorted(err.splitlines()) == [
             f"error: {name}: a folder, a pipe or a device; allowed: a file"
@@ -173,18 +173,18 @@ def test_paths_that_cannot_be_asked_about(digits, cli, monkeypatch):
     }
     code, found, err = predicted(cli, digits.path, *bad, "good.png")
     assert code == 1
-    assert sorted(err.splitlines()) == sorted(f"error: {name}: {said}" for name, said in bad.items())
+    assert sorted(err.splitlines()) == sorted(f"error: {name}: {message}" for name, message in bad.items())
     assert "guesses" in found["good.png"]
 
 
 def test_a_file_that_is_never_read_to_its_end_is_left_behind():
-    """As on a network that is gone: neither the end of the reading nor that of the process waits for it."""
+    """Neither closing the iterator nor exiting waits for a read that hangs, as on a dead network."""
     code = (
         "import threading\n"
-        "from cnnbench.data import stream\n"
-        "stream.PATIENCE_S = 0.1\n"
+        "from cnnbench.data import prefetch\n"
+        "prefetch.PATIENCE_S = 0.1\n"
         "read = lambda path: path if path == 'a' else threading.Event().wait()\n"
-        "found = stream._ahead(read, ['a', 'b', 'c', 'd'], 2)\n"
+        "found = prefetch._ahead(read, ['a', 'b', 'c', 'd'], 2)\n"
         "assert next(found) == ('a', 'a')\n"
         "found.close()\n"
     )
@@ -195,14 +195,14 @@ def test_paths_from_standard_input_folders_and_patterns(digits, cli, tmp_path, m
     (tmp_path / "a" / "b").mkdir(parents=True)
     for name in ("z.png", "a/2.png", "a/10.png", "a/b/c.PNG"):
         Image.new("L", (8, 8)).save(tmp_path / name)
-    monkeypatch.setattr("sys.stdin", said(b"z.png\n\na\r\n"))
+    monkeypatch.setattr("sys.stdin", standard_input(b"z.png\n\na\r\n"))
     assert list(predicted(cli, digits.path, "-")[1]) == ["z.png", "a/10.png", "a/2.png", "a/b/c.PNG"]
     assert list(predicted(cli, digits.path, "**/*.png")[1]) == ["a/10.png", "a/2.png", "z.png"]
     assert list(predicted(cli, digits.path, "a/*")[1]) == ["a/10.png", "a/2.png", "a/b/c.PNG"]
     assert list(predicted(cli, digits.path, "a/**")[1]) == ["a/10.png", "a/2.png", "a/b/c.PNG"], "each once"
 
 
-def said(text):
+def standard_input(text):
     return io.TextIOWrapper(io.BytesIO(text), encoding="utf-8")
 
 
@@ -210,9 +210,9 @@ def test_odd_lists_on_standard_input(digits, cli, monkeypatch):
     names = [os.fsdecode(b"\xff.png"), "a\x0cb\u2028c.png"]
     for name in names:
         Image.new("L", (8, 8)).save(name)
-    monkeypatch.setattr("sys.stdin", said("\n".join(names).encode("utf-8", "surrogateescape")))
+    monkeypatch.setattr("sys.stdin", standard_input("\n".join(names).encode("utf-8", "surrogateescape")))
     assert list(predicted(cli, digits.path, "-")[1]) == names
-    for nothing in (said(b"\n"), None):
+    for nothing in (standard_input(b"\n"), None):
         monkeypatch.setattr("sys.stdin", nothing)
         code, _, err = predicted(cli, digits.path, "-")
         assert code == 1
@@ -254,13 +254,13 @@ def test_what_is_read_is_not_replaced(digits, copied, cli):
     run = copied(digits)
     Image.new("L", (8, 8)).save("a.png")
     before = Path("a.png").read_bytes()
-    for verb, *asked in (
+    for verb, *arguments in (
         ("predict", "a.png", "--csv", "./a.png"),
         ("predict", "a.png", "--json", run.path / "status.json"),
         ("evaluate", "--json", run.path / "summary.json"),
         ("export", "--output", run.checkpoints / "best.ckpt"),
     ):
-        code, _, err = cli(verb, run.path, *asked)
+        code, _, err = cli(verb, run.path, *arguments)
         assert code == 2
         assert "would replace a file that is read; allowed: another file" in err
     assert Path("a.png").read_bytes() == before
@@ -276,7 +276,7 @@ def test_what_a_run_has_logged_is_not_meant(digits, cli):
         Image.new("L", (8, 8)).save(name)
     assert list(predicted(cli, digits.path, ".")[1]) == ["photo.png"]
     media = Path(name).parent
-    assert list(predicted(cli, digits.path, media)[1]) == [name], "unless it is asked for"
+    assert list(predicted(cli, digits.path, media)[1]) == [name], "unless it is named"
 
 
 def test_the_table(photos, cli, tmp_path):
@@ -300,18 +300,18 @@ def test_a_name_that_is_no_text(digits, cli):
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("arguments", "message"),
     [
         (["--top", "0"], "--top=0: allowed: 1 or more"),
         (["--json", "nowhere/x"], "its folder does not exist"),
         (["--device", "gpu"], "device.accelerator=gpu: not here"),
     ],
 )
-def test_bad_input_is_one_line(digits, cli, asked, said):
-    code, out, err = cli("predict", digits.path, "x.png", *asked)
+def test_bad_input_is_one_line(digits, cli, arguments, message):
+    code, out, err = cli("predict", digits.path, "x.png", *arguments)
     assert (code, out) == (2, "")
     (line,) = err.splitlines()
-    assert said in line
+    assert message in line
 
 
 def test_an_interruption_leaves_no_half_of_a_file(digits, tmp_path):

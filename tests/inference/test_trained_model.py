@@ -1,4 +1,4 @@
-"""A finished run as a model: what its checkpoint carries, what is trusted, what is refused."""
+"""A finished run as a model: content of its checkpoint, trust, damaged runs."""
 
 import json
 import math
@@ -66,7 +66,7 @@ def test_the_model_computes_what_the_test_of_its_training_did(name, request):
     run = request.getfixturevalue(name)
     model = trained_model.load(run)
     assert not model.model.training
-    data = make_data(model.asked.data, model.asked.arch, model.asked.seed)
+    data = make_data(model.settings.data, model.settings.arch, model.settings.seed)
     right = 0
     for pixels, labels, _ in data.test_dataloader():
         right += int((model.logits(pixels).argmax(1) == labels).sum())
@@ -102,7 +102,7 @@ def test_a_run_of_before_without_its_data_set(photos, copied):
     config = run.config()
     config["data"]["root"] = "/nowhere/at/all"
     (run.path / "config.yaml").write_text(yaml.safe_dump(config))
-    with pytest.raises(InputError, match=r"before checkpoints carried class names .*/nowhere/at/all"):
+    with pytest.raises(InputError, match=r"before checkpoints stored class names .*/nowhere/at/all"):
         trained_model.load(run)
 
 
@@ -186,12 +186,19 @@ def test_a_strip_is_cut_before_it_is_resized():
 
 @pytest.mark.parametrize(
     "target",
-    ["os.system", "subprocess.call", "cnnbench.data.datasets.shutil.rmtree",
-     "cnnbench.processes.forked.Child", "torch.load", "cnnbench.models.basic.torch.load", None],
-)  # fmt: skip
+    [
+        "os.system",
+        "subprocess.call",
+        "cnnbench.data.datasets.shutil.rmtree",
+        "cnnbench.processes.forked.Child",
+        "torch.load",
+        "cnnbench.models.basic.torch.load",
+        None,
+    ],
+)
 def test_only_architectures_of_cnnbench_are_called(digits, copied, target):
     run = configured(copied(digits), _target_=target)
-    with pytest.raises(InputError, match=r"no architecture of cnnbench.*--trust-code"):
+    with pytest.raises(InputError, match=r"not an architecture of cnnbench.*--trust-code"):
         trained_model.load(run)
 
 
@@ -237,34 +244,34 @@ def cut_short(run):
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "message"),
     [
-        (cut_short, "cut short"),
-        (lambda run: (run.checkpoints / "best.ckpt").unlink(), "is not there"),
-        (lambda run: torch.save([1, 2], run.checkpoints / "best.ckpt"), "holds no weights"),
-        (lambda run: torch.save({"state_dict": {"a": 1}}, run.checkpoints / "best.ckpt"), "holds no weights"),
-        (lambda run: changed(run, lambda c: c["state_dict"].update({1: torch.ones(1)})), "holds no weights"),
-        (not_finite, ".weight holds values that are not finite"),
-        (lambda run: changed(run, lambda c: c["state_dict"].popitem()), "does not fit basic"),
-        (lambda run: configured(run, width=0.5), "does not fit basic"),
+        (cut_short, "is truncated"),
+        (lambda run: (run.checkpoints / "best.ckpt").unlink(), "best.ckpt: does not exist"),
+        (lambda run: torch.save([1, 2], run.checkpoints / "best.ckpt"), "no weights"),
+        (lambda run: torch.save({"state_dict": {"a": 1}}, run.checkpoints / "best.ckpt"), "no weights"),
+        (lambda run: changed(run, lambda c: c["state_dict"].update({1: torch.ones(1)})), "no weights"),
+        (not_finite, ".weight contains values that are not finite"),
+        (lambda run: changed(run, lambda c: c["state_dict"].popitem()), "does not match basic"),
+        (lambda run: configured(run, width=0.5), "does not match basic"),
         (lambda run: configured(run, wdith=0.5), "arch.wdith"),
         (lambda run: changed(run, lambda c: c["ImageData"].update(size="8")), "not as expected (size"),
         (lambda run: changed(run, lambda c: c["ImageData"].update(std=[0.0])), "not as expected (std"),
-        (lambda run: changed(run, lambda c: c["ImageData"]["classes"].pop()), "does not fit basic"),
-        (lambda run: (run.path / "config.yaml").unlink(), "config.yaml: is not there"),
+        (lambda run: changed(run, lambda c: c["ImageData"]["classes"].pop()), "does not match basic"),
+        (lambda run: (run.path / "config.yaml").unlink(), "config.yaml: does not exist"),
         (lambda run: (run.path / "config.yaml").write_text("arch: [1"), "config.yaml: is not readable"),
-        (lambda run: (run.path / "config.yaml").write_text("a: 1"), "is not that of a run (seed: Field"),
+        (lambda run: (run.path / "config.yaml").write_text("a: 1"), "not the config of a run (seed: Field"),
         (lambda run: configured(run, width=-1), "config.yaml: arch.width=-1"),
     ],
 )  # fmt: skip
-def test_a_damaged_run_is_one_line(digits, copied, cli, damage, said):
+def test_a_damaged_run_is_one_line(digits, copied, cli, damage, message):
     run = copied(digits)
     damage(run)
     code, out, err = cli("predict", run.path, "x.png")
     assert (code, out) == (2, "")
     (line,) = [line for line in err.splitlines() if line.strip()]
     assert line.startswith("error: ")
-    assert said in line
+    assert message in line
 
 
 def plain_pickle(run):
@@ -280,14 +287,16 @@ def sparse(run):
 
 
 @pytest.mark.filterwarnings("ignore")  # those of torch here, not those of the other process
-@pytest.mark.parametrize(("damage", "said"), [(plain_pickle, "is no checkpoint"), (sparse, "does not fit")])
-def test_what_torch_warns_of_is_said_once(digits, copied, damage, said):
+@pytest.mark.parametrize(
+    ("damage", "message"), [(plain_pickle, "is not a checkpoint"), (sparse, "does not match")]
+)
+def test_what_torch_warns_of_is_said_once(digits, copied, damage, message):
     run = copied(digits)
     damage(run)
     done = subprocess.run(command("evaluate", run.path), check=False, capture_output=True, text=True)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
-    assert line.startswith(f"error: {run.checkpoints / 'best.ckpt'}: {said}")
+    assert line.startswith(f"error: {run.checkpoints / 'best.ckpt'}: {message}")
 
 
 @pytest.mark.parametrize("verb", ["evaluate", "predict"])
@@ -296,7 +305,7 @@ def test_weights_that_are_finite_but_huge(digits, copied, cli, verb):
     run = changed(copied(digits), lambda c: [t.mul_(1e30) for t in c["state_dict"].values() if t.dim() > 1])
     code, out, err = cli(verb, run.path, *["x.png"] * (verb == "predict"), "--json", "x.json")
     assert (code, out) == (2, "")
-    assert err == f"error: {run.path}: its model gives values that are not finite; allowed: another run\n"
+    assert err == f"error: {run.path}: its model's outputs are not finite; allowed: another run\n"
     assert not Path("x.json").exists()
 
 
@@ -316,18 +325,18 @@ def test_a_run_from_within_its_folder(digits, monkeypatch):
     assert finished(Path("..")).path.name == digits.path.name
 
 
-def state(run, said):
-    status = run.status() | {"state": said}
+def set_state(run, state):
+    status = run.status() | {"state": state}
     (run.path / "status.json").write_text(json.dumps(status))
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "message"),
     [
-        (lambda run: state(run, "diverged"), "has diverged"),
-        (lambda run: state(run, "failed"), "is failed"),
-        (lambda run: state(run, "running"), "is interrupted"),
-        (lambda run: state(run, "pruned"), "is pruned"),
+        (lambda run: set_state(run, "diverged"), "has diverged"),
+        (lambda run: set_state(run, "failed"), "is failed"),
+        (lambda run: set_state(run, "running"), "is interrupted"),
+        (lambda run: set_state(run, "pruned"), "is pruned"),
         (
             lambda run: (run.path / "summary.json").unlink(),
             "summary.json, its figures, is missing or damaged",
@@ -336,19 +345,19 @@ def state(run, said):
     ],
 )
 @pytest.mark.parametrize("verb", ["evaluate", "export", "predict"])
-def test_only_finished_runs_are_used(digits, copied, cli, verb, damage, said):
+def test_only_finished_runs_are_used(digits, copied, cli, verb, damage, message):
     run = copied(digits)
     damage(run)
     code, out, err = cli(verb, run.path, *(["x.png"] if verb == "predict" else []))
     assert (code, out) == (2, "")
     (line,) = err.splitlines()
-    assert said in line
+    assert message in line
     assert "a finished run" in line
 
 
 def test_what_is_no_run(digits, copied, cli, tmp_path):
     a, b = copied(digits, "a"), copied(digits, "b")
-    for path, said in (
+    for path, message in (
         ("nowhere", "no such folder"),
         (tmp_path / "empty", "no run here"),
         (a.path.parent, f"holds 2 runs; allowed: one of {a.path.name}, {b.path.name}"),
@@ -357,4 +366,4 @@ def test_what_is_no_run(digits, copied, cli, tmp_path):
         (tmp_path / "empty").mkdir(exist_ok=True)
         code, _, err = cli("evaluate", path)
         assert code == 2
-        assert said in err
+        assert message in err

@@ -1,8 +1,11 @@
-"""A user's own architecture, for measurements."""
+"""A user's own architecture, for measurements, and a process that allocates too much."""
 
 from pathlib import Path
 
 import pytest
+import torch
+
+from cnnbench.bench import memory
 
 
 @pytest.fixture
@@ -18,3 +21,14 @@ def own(cli, monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     return make
+
+
+def allocate_too_much():
+    """Allocate more than the limit of this process: (recognised as out of memory, earlier tensor intact)."""
+    memory.confine(200_000_000)
+    small = torch.zeros(10_000_000)
+    try:
+        torch.zeros(1_000_000_000)
+    except RuntimeError as error:
+        return memory.exhausted(error), bool((small == 0).all())
+    return False, False

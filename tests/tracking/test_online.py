@@ -215,6 +215,15 @@ def test_an_address_that_is_none(monkeypatch, capfd, url):
     assert logged(the_run()).exit_code == 0
 
 
+def test_an_address_that_wandb_refuses(monkeypatch, capfd):
+    """The line has W&B's reason, without pydantic's frame around it."""
+    monkeypatch.setenv("WANDB_BASE_URL", "http://a b")
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    assert main([*BASIC, ONLINE]) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("error: WANDB_BASE_URL=http://a b: should be a valid URL")
+
+
 @pytest.mark.parametrize("key", [None, "too-short"])
 def test_online_needs_a_key(server, monkeypatch, capfd, key):
     monkeypatch.delenv("WANDB_API_KEY")

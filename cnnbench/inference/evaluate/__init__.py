@@ -1,4 +1,4 @@
-"""`cnnbench evaluate`: how good a finished run is, in detail, on its own images or on others.
+"""`cnnbench evaluate`: detailed evaluation of a finished run, on its own images or on others.
 
-`images` finds them, `metrics` computes, `terminal` and `files` show it.
+`images` selects the images, `metrics` computes, `terminal` and `files` present the result.
 """

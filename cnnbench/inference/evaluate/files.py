@@ -1,4 +1,4 @@
-"""An evaluation as files for other programs: JSON of everything, CSV of each image."""
+"""An evaluation as files for other programs: all of it as JSON, the images as CSV."""
 
 from __future__ import annotations
 
@@ -15,49 +15,58 @@ from cnnbench.inference.evaluate.metrics import METHODS, Evaluation
 from cnnbench.inference.trained_model import CHECKPOINT, Trained
 
 ALL = 100
-"""Classes up to which the CSV has the probability of each; of more, the five most probable."""
+"""Most classes for which the CSV has every probability; with more, it has the five highest."""
 
 
-def to_json(trained: Trained, chosen: Chosen, found: Evaluation, agreement: dict[str, Any] | None) -> str:
-    """Figures, classes and confusions; shares between 0 and 1, null for what nothing tells."""
-    said = {
+def to_json(
+    trained: Trained, chosen: Chosen, evaluation: Evaluation, agreement: dict[str, Any] | None
+) -> str:
+    """Format metrics, classes and confusions as JSON; shares are between 0 and 1, null if undefined.
+
+    Args:
+        trained: the model.
+        chosen: the images that it was evaluated on.
+        evaluation: the result.
+        agreement: comparison with the training, as `cnnbench.commands.evaluate.compare` returns it.
+    """
+    report = {
         "run": trained.run.path.name,
         "checkpoint": CHECKPOINT,
         "cnnbench": __version__,
         "device": dict(trained.device),
         "data": chosen.title,
         "notes": list(chosen.notes),
-        "images": len(found.labels),
-        "accuracy": found.accuracy,
-        "accuracy_interval": list(found.interval),
-        "top5": found.top5,
-        "loss": found.loss,
-        "ece": found.ece,
+        "images": len(evaluation.labels),
+        "accuracy": evaluation.accuracy,
+        "accuracy_interval": list(evaluation.interval),
+        "top5": evaluation.top5,
+        "loss": evaluation.loss,
+        "ece": evaluation.ece,
         "training": agreement,
-        "classes": [asdict(one) for one in found.classes],
-        "confusion": found.confusion.tolist(),
+        "classes": [asdict(row) for row in evaluation.classes],
+        "confusion": evaluation.confusion.tolist(),
         "methods": list(METHODS),
     }
-    return json.dumps(said, indent=1, allow_nan=False) + "\n"
+    return json.dumps(report, indent=1, allow_nan=False) + "\n"
 
 
-def to_csv(chosen: Chosen, found: Evaluation) -> str:
-    """A row an image: its path or its place in the set, true and predicted class, probabilities."""
-    names = [one.name for one in found.classes]
+def to_csv(chosen: Chosen, evaluation: Evaluation) -> str:
+    """Format a row for each image: its path or index, true and predicted class, probabilities."""
+    names = [row.name for row in evaluation.classes]
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
     few = len(names) <= ALL
     more = [f"p({name})" for name in names] if few else [f"{key}_{k}" for k in range(1, 6) for key in "cp"]
     writer.writerow(["image", "true", "predicted", "probability", *more])
-    for i, (label, p) in enumerate(zip(found.labels, found.probabilities, strict=True)):
+    for i, (label, p) in enumerate(zip(evaluation.labels, evaluation.probabilities, strict=True)):
         image = chosen.images.pixels[i]
         order = (-p).argsort(kind="stable")
         best = int(order[0])
         cells: list[Any] = [_p(value) for value in p]
         if not few:
             cells = [cell for k in order[:5] for cell in (names[k], _p(p[k]))]
-        where = str(image) if isinstance(image, Path) else i
-        writer.writerow([where, names[label], names[best], _p(p[best]), *cells])
+        name = str(image) if isinstance(image, Path) else i
+        writer.writerow([name, names[label], names[best], _p(p[best]), *cells])
     return text.getvalue()
 
 

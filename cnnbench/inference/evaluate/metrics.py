@@ -1,4 +1,4 @@
-"""What an evaluation finds out: accuracy with an interval, each class, confusions, calibration."""
+"""Metrics of an evaluation: accuracy with a confidence interval, classes, confusions, calibration."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ BINS = 15
 CONFIDENCE = 0.95
 
 METHODS = (
-    "interval: 95 %, Wilson's, about other images of the same kind; other seeds of the training vary besides",
-    f"ECE: |accuracy - mean confidence| in {BINS} bins of equal width by the probability of the predicted "
-    "class, weighted by their images (arXiv:1706.04599)",
+    "interval: 95 % (Wilson), for other images of the same kind; variation between seeds adds to it",
+    f"ECE: |accuracy - mean confidence| in {BINS} equal-width bins of the predicted class's probability, "
+    "weighted by number of images (arXiv:1706.04599)",
 )
 
 
 @dataclass(frozen=True)
 class PerClass:
-    """One class; a share is None where nothing tells it (no such image, or none taken for it)."""
+    """Metrics of one class; None where undefined, as no image has this class or is predicted as it."""
 
     name: str
     precision: float | None
@@ -39,11 +39,15 @@ class PerClass:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What came out, shares between 0 and 1.
+    """Result of an evaluation; shares are between 0 and 1.
 
     Attributes:
-        interval: of the accuracy, 95 %.
+        accuracy: share of images whose most probable class is right.
+        interval: 95 % confidence interval of the accuracy.
+        top5: share of images whose class is among the five most probable.
+        loss: mean cross-entropy.
         ece: expected calibration error.
+        classes: metrics of each class.
         confusion: (K, K), true classes by predicted ones.
         probabilities: (N, K), in the order of the images.
         labels: (N,).
@@ -61,21 +65,21 @@ class Evaluation:
 
 
 def evaluate(trained: Trained, batches: Iterable[tuple[Tensor, Tensor]]) -> Evaluation:
-    """Run a model over batches of uint8 pixels (N, colours, size, size) with labels (N,).
+    """Evaluate a model on batches of uint8 pixels (N, colours, size, size) with labels (N,).
 
-    Accuracy, top-5 and loss are computed as the test of a training computes them.
+    Accuracy, top-5 and loss are computed as at the end of a training.
     """
     names = trained.preparation.classes
     counts = metrics("", len(names))
-    found: list[Tensor] = []
-    truth: list[Tensor] = []
+    outputs: list[Tensor] = []
+    targets: list[Tensor] = []
     for pixels, labels in batches:
         logits = trained.logits(pixels)
         update(counts, logits, labels)
-        found.append(logits.softmax(1))
-        truth.append(labels)
+        outputs.append(logits.softmax(1))
+        targets.append(labels)
     values = {key: float(value) for key, value in counts.compute().items()}
-    probabilities, labels = torch.cat(found), torch.cat(truth)
+    probabilities, labels = torch.cat(outputs), torch.cat(targets)
     y, predicted = labels.numpy(), probabilities.argmax(1).numpy()
     return Evaluation(
         accuracy=values["acc"],
@@ -91,48 +95,51 @@ def evaluate(trained: Trained, batches: Iterable[tuple[Tensor, Tensor]]) -> Eval
 
 
 def calibration_error(probabilities: NDArray[np.float32], labels: Indices) -> float:
-    """Expected calibration error over bins (0, 1/15], …, (14/15, 1] (arXiv:1706.04599), between 0 and 1.
+    """Compute the expected calibration error over bins (0, 1/15], …, (14/15, 1] (arXiv:1706.04599).
 
-    torchmetrics 1.9 gives a probability of 1, which float32 has often, a bin of its own.
+    torchmetrics 1.9 puts a probability of exactly 1, which is frequent in float32, into a bin of its own.
 
     Args:
-        probabilities: (N, K), in rows that sum to 1.
+        probabilities: (N, K); rows sum to 1.
         labels: (N,).
+
+    Returns:
+        The error, between 0 and 1.
     """
     confidence = probabilities.max(1).astype(np.float64)
     right = probabilities.argmax(1) == labels
     bins = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
-    # Of a bin with n of N images, n / N |accuracy - mean confidence| is the sum of the differences over N.
+    # For a bin with n of N images, n / N |accuracy - mean confidence| is the sum of the differences over N.
     gaps = np.bincount(bins, weights=right - confidence, minlength=BINS)
     return float(np.abs(gaps).sum() / len(labels))
 
 
 def wilson(right: int, n: int) -> tuple[float, float]:
-    """The 95 % interval of a share (Journal of the American Statistical Association 22, 1927, p. 209)."""
+    """Compute Wilson's 95 % interval of a share (J. Amer. Statist. Assoc. 22, 1927, p. 209)."""
     from scipy.stats import binomtest
 
-    found = binomtest(right, n).proportion_ci(CONFIDENCE, method="wilson")
-    return float(found.low), float(found.high)
+    interval = binomtest(right, n).proportion_ci(CONFIDENCE, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def per_class(labels: Indices, predicted: Indices, names: list[str]) -> list[PerClass]:
-    """Precision, recall and F1 of each class, as scikit-learn computes them."""
+    """Compute precision, recall and F1 of each class with scikit-learn."""
     columns: Any = precision_recall_fscore_support(
         labels, predicted, labels=np.arange(len(names)), zero_division=np.nan
     )
     return [
-        PerClass(name, _known(precision), _known(recall), _known(f1), int(images))
+        PerClass(name, _defined(precision), _defined(recall), _defined(f1), int(images))
         for name, precision, recall, f1, images in zip(names, *columns, strict=True)
     ]
 
 
-def _known(share: float) -> float | None:
+def _defined(share: float) -> float | None:
     return None if np.isnan(share) else float(share)
 
 
-def confused(found: Evaluation, most: int) -> list[tuple[int, int, int]]:
-    """(true class, taken for, images), what is confused most often first."""
-    wrong = found.confusion.copy()
+def confused(evaluation: Evaluation, most: int) -> list[tuple[int, int, int]]:
+    """Return up to `most` confusions as (true class, predicted class, images), the most frequent first."""
+    wrong = evaluation.confusion.copy()
     np.fill_diagonal(wrong, 0)
     order = np.argsort(-wrong, axis=None, kind="stable")[:most]
     pairs = zip(*np.unravel_index(order, wrong.shape), strict=True)

@@ -1,4 +1,4 @@
-"""An evaluation as people see it in the terminal."""
+"""Terminal output of an evaluation."""
 
 from __future__ import annotations
 
@@ -15,23 +15,26 @@ from cnnbench.inference.evaluate.metrics import METHODS, Evaluation, confused
 from cnnbench.inference.trained_model import CHECKPOINT, Trained
 
 HEAT = 20
-"""Classes that a table of all confusions is shown for; of more, the pairs that are confused most."""
+"""Most classes for which the full confusion matrix is shown; with more, its largest entries are listed."""
 
 PAIRS = 15
+"""Number of confusions that are listed."""
 
 
-def picture(trained: Trained, chosen: Chosen, found: Evaluation, agreement: Text | None) -> RenderableType:
-    """Everything that is shown."""
-    few = len(found.classes) <= HEAT
-    heat = heat_table(found) if few else None
+def picture(
+    trained: Trained, chosen: Chosen, evaluation: Evaluation, agreement: Text | None
+) -> RenderableType:
+    """Build all that is shown: summary, classes, confusions and methods."""
+    few = len(evaluation.classes) <= HEAT
+    heat = heat_table(evaluation) if few else None
     if heat is None or not console.fits(heat):
-        heat = pairs_table(found)
-    parts = [summary_table(trained, chosen, found, agreement), class_table(found), heat]
-    return Group(*parts, *(Text(text, "dim") for text in METHODS))
+        heat = pairs_table(evaluation)
+    tables = [summary_table(trained, chosen, evaluation, agreement), class_table(evaluation), heat]
+    return Group(*tables, *(Text(text, "dim") for text in METHODS))
 
 
-def summary_table(trained: Trained, chosen: Chosen, found: Evaluation, agreement: Text | None) -> Table:
-    """Accuracy, loss and calibration, and what they are of."""
+def summary_table(trained: Trained, chosen: Chosen, evaluation: Evaluation, agreement: Text | None) -> Table:
+    """Build the table of accuracy, loss and calibration, with images and weights."""
     table = Table(
         title=Text(console.legible(trained.run.path.name, 200)),
         show_header=False,
@@ -40,65 +43,67 @@ def summary_table(trained: Trained, chosen: Chosen, found: Evaluation, agreement
     )
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    low, high = found.interval
+    low, high = evaluation.interval
     epoch = trained.run.summary().get("best/epoch")
-    of = f" (epoch {epoch + 1})" if isinstance(epoch, int) else ""
-    table.add_row("images", Text(f"{len(found.labels):,}: {console.legible(chosen.title, 300)}"))
-    table.add_row("weights", f"{CHECKPOINT}, of the epoch that was best on val{of}")
-    table.add_row("accuracy", f"{console.percent(found.accuracy)}   ({100 * low:.2f} to {100 * high:.2f} %)")
-    if len(found.classes) > 5:
-        table.add_row("top-5", console.percent(found.top5))
-    table.add_row("loss", f"{found.loss:.4f}")
-    table.add_row("ECE", console.percent(found.ece))
+    number = f" (epoch {epoch + 1})" if isinstance(epoch, int) else ""
+    table.add_row("images", Text(f"{len(evaluation.labels):,}: {console.legible(chosen.title, 300)}"))
+    table.add_row("weights", f"{CHECKPOINT}, from the best epoch on val{number}")
+    interval = f"({100 * low:.2f} to {100 * high:.2f} %)"
+    table.add_row("accuracy", f"{console.percent(evaluation.accuracy)}   {interval}")
+    if len(evaluation.classes) > 5:
+        table.add_row("top-5", console.percent(evaluation.top5))
+    table.add_row("loss", f"{evaluation.loss:.4f}")
+    table.add_row("ECE", console.percent(evaluation.ece))
     if agreement is not None:
-        table.add_row("training said", agreement)
+        table.add_row("training recorded", agreement)
     return table
 
 
-def class_table(found: Evaluation) -> Table:
-    """Precision, recall and F1 of each class."""
+def class_table(evaluation: Evaluation) -> Table:
+    """Build the table of precision, recall and F1 of each class."""
     rows = [
         [
-            one.name,
-            *(console.percent(share) for share in (one.precision, one.recall, one.f1)),
-            f"{one.images:,}",
+            row.name,
+            *(console.percent(share) for share in (row.precision, row.recall, row.f1)),
+            f"{row.images:,}",
         ]
-        for one in found.classes
+        for row in evaluation.classes
     ]
     return console.fitting(("class", "precision", "recall", "F1", "images"), rows, labels=1)
 
 
-def heat_table(found: Evaluation) -> Table:
-    """True classes by predicted ones, with the share of its row as the depth of a cell's colour."""
+def heat_table(evaluation: Evaluation) -> Table:
+    """Build the confusion matrix; the intensity of a cell's colour is its share of the row."""
     table = _table("images by true class (rows) and predicted class (columns)")
     table.add_column("true")
-    for k in range(len(found.classes)):
+    for k in range(len(evaluation.classes)):
         table.add_column(str(k), justify="right", header_style="dim", no_wrap=True)
-    for k, (one, row) in enumerate(zip(found.classes, found.confusion.tolist(), strict=True)):
+    rows = zip(evaluation.classes, evaluation.confusion.tolist(), strict=True)
+    for k, (true, counts) in enumerate(rows):
         cells: Iterable[Text] = (
-            _cell(count, one.images, right=k == column) for column, count in enumerate(row)
+            _cell(count, true.images, right=k == column) for column, count in enumerate(counts)
         )
-        table.add_row(Text(f"{k} {console.legible(one.name, 20)}"), *cells)
+        table.add_row(Text(f"{k} {console.legible(true.name, 20)}"), *cells)
     return table
 
 
-def _cell(count: int, of: int, *, right: bool) -> Text:
+def _cell(count: int, total: int, *, right: bool) -> Text:
     if not count:
         return Text("·", "dim")
-    depth = round(40 + 150 * count / of)
+    depth = round(40 + 150 * count / total)
     colour = f"rgb(0,{depth},60)" if right else f"rgb({depth},30,30)"
     return Text(str(count), f"white on {colour}")
 
 
-def pairs_table(found: Evaluation) -> Table:
-    """What is taken for what, the most frequent first."""
-    pairs = confused(found, PAIRS)
+def pairs_table(evaluation: Evaluation) -> Table:
+    """Build the list of confusions, the most frequent first."""
+    classes = evaluation.classes
     rows = [
-        [found.classes[i].name, found.classes[j].name, f"{n:,}", console.percent(n / found.classes[i].images)]
-        for i, j, n in pairs
+        [classes[i].name, classes[j].name, f"{n:,}", console.percent(n / classes[i].images)]
+        for i, j, n in confused(evaluation, PAIRS)
     ]
     return console.fitting(
-        ("true", "taken for", "images", "of the class"), rows, labels=2, title="confused most"
+        ("true", "predicted", "images", "of true class"), rows, labels=2, title="most frequent confusions"
     )
 
 

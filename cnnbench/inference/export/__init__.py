@@ -1,1 +1,1 @@
-"""`cnnbench export`: a finished run as a file for other programs, ONNX or an archive of torch.export."""
+"""`cnnbench export`: a finished run as a file for other programs, ONNX or a torch.export archive."""

@@ -1,4 +1,4 @@
-"""The two kinds of file: each is made as bytes, and read back as a function to compare with the model."""
+"""The two file formats: each is created as bytes, and loaded again to compare it with the model."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ from cnnbench.inference.export.graph import OUTPUTS
 from cnnbench.processes.cores import cpu_cores
 
 OPSET = 18
-"""Of ONNX's operators: what torch's exporter writes by itself, read by ONNX Runtime from 1.14 (2023) on."""
+"""Version of ONNX's operators: the default of torch's exporter, in ONNX Runtime since 1.14 (2023)."""
 
 FILE = "cnnbench.json"
-"""The name of the metadata in an archive of torch.export."""
+"""Name of the metadata in a torch.export archive."""
 
 SHAPES: Any = ({0: torch.export.Dim("batch")},)
-"""Any number of images."""
+"""Dynamic shapes: any batch size."""
 
-Run = Callable[[Tensor], tuple[Tensor, ...]]
+Forward = Callable[[Tensor], tuple[Tensor, ...]]
 """Images (N, …) -> logits and probabilities (N, K)."""
 
 
 class Written(NamedTuple):
-    """A file before it is written, and what was read back out of it."""
+    """The content of a file, and the forward pass and metadata as loaded from it."""
 
     data: bytes
-    run: Run
+    forward: Forward
     metadata: Mapping[str, str]
 
 
 def check_onnx() -> None:
-    """Whether what `to_onnx` needs is installed.
+    """Check that the packages for `to_onnx` are installed.
 
     Raises:
-        InputError: it is not.
+        InputError: one of them is not.
     """
     try:
         for name in ("onnx", "onnxruntime", "onnxscript"):
@@ -51,20 +51,20 @@ def check_onnx() -> None:
     except ImportError as error:
         raise InputError(
             f"cnnbench export --to onnx: {error.name} is not installed; run `pip install 'cnnbench[export]'` "
-            "(--to torch needs nothing more)"
+            "(--to torch needs no extra packages)"
         ) from None
 
 
 def to_onnx(module: nn.Module, example: Tensor, metadata: Mapping[str, str]) -> Written:
-    """An ONNX model with any batch size, and ONNX Runtime's view of it.
+    """Export to ONNX for any batch size, and load the result in ONNX Runtime.
 
     Args:
         module: images -> logits and probabilities, in eval mode.
-        example: images that it takes, two or more.
-        metadata: kept in the file.
+        example: two or more input images.
+        metadata: stored in the file.
 
     Raises:
-        Exception: of the exporter, the checker or the runtime, for what they do not know.
+        Exception: the exporter, the checker or the runtime does not support an operation.
     """
     import onnx
     import onnxruntime
@@ -79,15 +79,15 @@ def to_onnx(module: nn.Module, example: Tensor, metadata: Mapping[str, str]) -> 
     options.intra_op_num_threads = cpu_cores()
     session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
-    def run(images: Tensor) -> tuple[Tensor, ...]:
-        found = session.run(list(OUTPUTS), {"images": images.numpy()})
-        return tuple(torch.from_numpy(array) for array in found)
+    def forward(images: Tensor) -> tuple[Tensor, ...]:
+        arrays = session.run(list(OUTPUTS), {"images": images.numpy()})
+        return tuple(torch.from_numpy(array) for array in arrays)
 
-    return Written(data, run, session.get_modelmeta().custom_metadata_map)
+    return Written(data, forward, session.get_modelmeta().custom_metadata_map)
 
 
 def onnx_model(module: nn.Module, example: Tensor, outputs: Sequence[str]) -> Any:
-    """A module as an `onnx.ModelProto`, for any number of images; see `to_onnx`."""
+    """Convert a module to an `onnx.ModelProto` for any batch size; see `to_onnx`."""
     program = torch.onnx.export(
         _traced(module, example),
         dynamo=True,
@@ -95,7 +95,7 @@ def onnx_model(module: nn.Module, example: Tensor, outputs: Sequence[str]) -> An
         opset_version=OPSET,
         input_names=["images"],
         output_names=list(outputs),
-        dynamic_shapes=SHAPES,  # only for the name
+        dynamic_shapes=SHAPES,  # names the dimension
     )
     assert program is not None
     return program.model_proto
@@ -103,7 +103,7 @@ def onnx_model(module: nn.Module, example: Tensor, outputs: Sequence[str]) -> An
 
 @contextmanager
 def silent() -> Iterator[None]:
-    """What torch's exporter logs and prints, whole graphs at times, is for those who work on it."""
+    """Suppress what torch's exporter logs and prints for its own developers."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -114,19 +114,19 @@ def silent() -> Iterator[None]:
 
 
 def to_torch(module: nn.Module, example: Tensor, metadata: Mapping[str, str]) -> Written:
-    """An archive of torch.export with any batch size, and what torch loads from it; see `to_onnx`."""
+    """Export to a torch.export archive for any batch size, and load it again; see `to_onnx`."""
     program = _traced(module, example)
     file = io.BytesIO()
     torch.export.save(program, file, extra_files={FILE: json.dumps(dict(metadata))})
     extra: dict[str, Any] = {FILE: ""}
-    found = torch.export.load(io.BytesIO(file.getvalue()), extra_files=extra).module()
-    return Written(file.getvalue(), lambda images: tuple(found(images)), json.loads(extra[FILE]))
+    loaded = torch.export.load(io.BytesIO(file.getvalue()), extra_files=extra).module()
+    return Written(file.getvalue(), lambda images: tuple(loaded(images)), json.loads(extra[FILE]))
 
 
 def _traced(module: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
-    """What a module computes, for any number of images; without the paths of this machine's source files."""
+    """Trace a module for any batch size, and remove the paths of this machine's source files."""
     program = torch.export.export(module, (example,), dynamic_shapes=SHAPES)
-    for part in program.graph_module.modules():
-        for node in part.graph.nodes if isinstance(part, torch.fx.GraphModule) else ():
+    for submodule in program.graph_module.modules():
+        for node in submodule.graph.nodes if isinstance(submodule, torch.fx.GraphModule) else ():
             node.meta.pop("stack_trace", None)
     return program

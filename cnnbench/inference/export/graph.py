@@ -1,4 +1,4 @@
-"""The module that is written: the model with what stands before and behind it."""
+"""The exported module: the model with normalisation before it and softmax after it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cnnbench.inference.trained_model import CHECKPOINT, Trained
 
 Input = Literal["pixels", "normalised"]
 OUTPUTS = ("logits", "probabilities")
-"""What the module gives, (N, K) each: a plain tuple, since torch.export saves no named one."""
+"""The module's outputs, (N, K) each, as a plain tuple: torch.export cannot save a named one."""
 
 
 class Deployed(nn.Module):
@@ -22,8 +22,8 @@ class Deployed(nn.Module):
 
     Args:
         trained: in float32 on the CPU.
-        kind: `pixels`: takes uint8 (N, colours, size, size) as they are in an image and normalises them
-            itself; `normalised`: takes float32 (N, C, size, size).
+        kind: `pixels` takes uint8 (N, colours, size, size) and normalises them; `normalised` takes float32
+            (N, C, size, size).
     """
 
     mean: Tensor
@@ -38,7 +38,7 @@ class Deployed(nn.Module):
             self.register_buffer(name, values)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Images as `kind` says -> logits and probabilities, float32 (N, K)."""
+        """Map images as in `kind` to logits and probabilities, float32 (N, K)."""
         if self.kind == "pixels":
             images = (images.float() - self.mean) / self.std
             if images.shape[1] != self.channels:
@@ -48,30 +48,30 @@ class Deployed(nn.Module):
 
 
 def fed(trained: Trained, kind: Input, pixels: Tensor) -> Tensor:
-    """What `Deployed` takes for uint8 (N, colours, size, size) pixels."""
+    """Return the input of `Deployed` for uint8 (N, colours, size, size) pixels."""
     return pixels if kind == "pixels" else trained.preparation.normalise(pixels)
 
 
 def metadata(trained: Trained, kind: Input) -> Mapping[str, str]:
-    """What travels inside the file, so that it can be used without anything else; lists are JSON."""
+    """Build the file's metadata, with which it can be used on its own; lists are JSON."""
     prepared, summary = trained.preparation, trained.run.summary()
     channels = prepared.colours if kind == "pixels" else prepared.channels
-    takes = {
-        "pixels": "uint8, 0 to 255, as in the image: normalised inside",
+    values = {
+        "pixels": "uint8, 0 to 255, as in the image; the model normalises them",
         "normalised": "float32: (pixel / 255 - mean) / std for each channel",
     }
     return {
         "classes": json.dumps(prepared.classes),
         "input": kind,
-        "input_values": takes[kind],
+        "input_values": values[kind],
         "input_shape": f"N,{channels},{prepared.size},{prepared.size}",
         "input_layout": "NCHW",
         "colours": "RGB" if prepared.colours == 3 else "grey",
         "mean": json.dumps(prepared.mean),
         "std": json.dumps(prepared.std),
         "resize": prepared.resizing,
-        "arch": trained.asked.arch.name,
-        "data": trained.asked.data.name,
+        "arch": trained.settings.arch.name,
+        "data": trained.settings.data.name,
         "run": trained.run.path.name,
         "checkpoint": CHECKPOINT,
         "val_accuracy": str(summary.get("best/val_acc", "")),

@@ -1,4 +1,4 @@
-"""Whether a written file computes what the model does, on real images if they are to be had."""
+"""Comparison of an exported file with the model, on test images where they are available."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from cnnbench.data import download
 from cnnbench.data.prefetch import labelled
 from cnnbench.errors import InputError
 from cnnbench.inference.evaluate import images
-from cnnbench.inference.export.formats import Run
+from cnnbench.inference.export.formats import Forward
 from cnnbench.inference.export.graph import Input, fed
 from cnnbench.inference.trained_model import Trained
 
 BATCHES = (1, 7, 24)
-"""Images at a time: one alone, and numbers that the file was not made with."""
+"""Batch sizes of the comparison: a single image, and sizes other than that of the example."""
 
 TOLERANCE = 1e-4
-"""How far an output may be off: so much, and so much of the greatest output besides."""
+"""Absolute tolerance of an output, and relative tolerance with respect to the largest one."""
 
 
 class Sample(NamedTuple):
-    """uint8 pixels (N, colours, size, size), and where they come from."""
+    """uint8 pixels (N, colours, size, size), and a description of their origin."""
 
     pixels: Tensor
     title: str
@@ -33,7 +33,13 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True)
 class Difference:
-    """The greatest difference found for batches of one size, and what is allowed."""
+    """The largest difference between file and model at one batch size.
+
+    Attributes:
+        batch: batch size.
+        logits, probabilities: largest absolute differences.
+        greatest: largest absolute logit of the model.
+    """
 
     batch: int
     logits: float
@@ -42,46 +48,53 @@ class Difference:
 
     @property
     def allowed(self) -> float:
-        """Of the logits."""
+        """Largest accepted difference of the logits."""
         return TOLERANCE + TOLERANCE * self.greatest
 
     @property
     def fine(self) -> bool:
-        """Also false for what is not a number."""
+        """True if both differences are within their tolerances; false for NaN."""
         return self.logits <= self.allowed and self.probabilities <= TOLERANCE
 
 
 def sample(trained: Trained) -> Sample:
-    """Images of the run's own test set, spread over it; where it cannot be had, random ones."""
+    """Return images spread over the run's test split, or random ones where it is not available."""
     count, prepared = sum(BATCHES), trained.preparation
     try:
         with download.without_download():
             chosen = images.choose(trained, "test", {})
-        indices = np.linspace(0, len(chosen.images.labels) - 1, count).astype(np.int64)  # again, of a few
+        # Of a small split some images are taken more than once.
+        indices = np.linspace(0, len(chosen.images.labels) - 1, count).astype(np.int64)
         ((pixels, _),) = labelled(prepared, chosen.images[indices], count)
-        return Sample(pixels, f"{len(np.unique(indices))} test images of {trained.asked.data.name}")
+        return Sample(pixels, f"{len(np.unique(indices))} test images of {trained.settings.data.name}")
     except InputError as error:
         shape = (count, prepared.colours, prepared.size, prepared.size)
         drawn = torch.randint(256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-        return Sample(drawn, f"{count} RANDOM images: the run's own cannot be had ({error})")
+        return Sample(drawn, f"{count} RANDOM images: the run's own are not available ({error})")
 
 
-def differences(trained: Trained, run: Run, kind: Input, pixels: Tensor) -> list[Difference]:
-    """How far the file's outputs are from those of the checkpoint's model, for each size of batch.
+def differences(trained: Trained, forward: Forward, kind: Input, pixels: Tensor) -> list[Difference]:
+    """Compare the file's outputs with those of the checkpoint's model, for each of `BATCHES`.
+
+    Args:
+        trained: the model, in float32 on the CPU.
+        forward: forward pass of the file.
+        kind: input of the file.
+        pixels: uint8 (sum of `BATCHES`, colours, size, size).
 
     Raises:
-        Exception: of the runtime, for a batch that it cannot compute.
+        Exception: the runtime cannot compute a batch.
     """
-    found = []
-    for batch, part in zip(BATCHES, torch.split(pixels, list(BATCHES)), strict=True):
-        expected = trained.logits(part)
-        logits, probabilities = run(fed(trained, kind, part))
+    result = []
+    for size, batch in zip(BATCHES, torch.split(pixels, list(BATCHES)), strict=True):
+        expected = trained.logits(batch)
+        logits, probabilities = forward(fed(trained, kind, batch))
         if logits.shape != expected.shape or probabilities.shape != expected.shape:
-            raise ValueError(f"gives {tuple(logits.shape)} for {tuple(expected.shape)}")
-        off = _far(probabilities, expected.softmax(1))
-        found.append(Difference(batch, _far(logits, expected), off, float(expected.abs().max())))
-    return found
+            raise ValueError(f"logits of shape {tuple(logits.shape)}, expected {tuple(expected.shape)}")
+        off = _distance(probabilities, expected.softmax(1))
+        result.append(Difference(size, _distance(logits, expected), off, float(expected.abs().max())))
+    return result
 
 
-def _far(found: Tensor, expected: Tensor) -> float:
-    return float((found - expected).abs().max())
+def _distance(values: Tensor, expected: Tensor) -> float:
+    return float((values - expected).abs().max())

@@ -1,1 +1,1 @@
-"""`cnnbench predict`: what a finished run takes image files for."""
+"""`cnnbench predict`: classification of image files by a finished run."""

@@ -1,4 +1,4 @@
-"""What was predicted, as a table, JSON or CSV; files are written while images are still being looked at."""
+"""Predictions as a table, JSON or CSV; the files are written while later images are still being predicted."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class Guess(NamedTuple):
     probability: float
 
 
-class Answers:
-    """Collects rows for the terminal, or writes them to the files that were asked for.
+class Predictions:
+    """Collects rows for the terminal, or writes them to files.
 
     Args:
-        trained: what predicts.
-        top: guesses an image.
+        trained: the model.
+        top: number of guesses per image.
         as_json, as_csv: files to write, or None.
     """
 
@@ -48,10 +48,10 @@ class Answers:
             as_csv.write(_csv(["image", "class", "probability", *more]))
 
     def add(self, path: Path, guesses: list[Guess]) -> None:
-        """An image and its guesses, the most probable first."""
+        """Add an image with its guesses, the most probable first."""
         if self.json is not None:
-            found = [{"class": name, "probability": round(p, 8)} for name, p in guesses]
-            self._entry({"image": str(path), "guesses": found})
+            entries = [{"class": name, "probability": round(p, 8)} for name, p in guesses]
+            self._entry({"image": str(path), "guesses": entries})
         if self.csv is not None:
             cells = [cell for name, p in guesses for cell in (name, f"{p:.6g}")]
             self.csv.write(_csv([str(path), *cells]))
@@ -61,11 +61,11 @@ class Answers:
             )
 
     def fail(self, path: str, why: str) -> None:
-        """An image that could not be looked at; in a CSV it is absent."""
+        """Add an image that could not be read; a CSV leaves it out."""
         self._entry({"image": path, "error": why})
 
     def finish(self) -> None:
-        """End the JSON, or show the table."""
+        """Close the JSON, or print the table."""
         if self.json is not None:
             self.json.write(b"\n]}\n")
         if self.listed and self.rows:
