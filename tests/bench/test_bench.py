@@ -94,7 +94,7 @@ def test_a_measurement_is_a_run(cli):
     assert "it was measured with rounds=2\n" in said
     again, _, said = cli("bench", "-m", *BASIC, "batch_sizes=[1,4]", "rounds=5")
     assert again == 0
-    assert "1 run: 1 done; 1 of those done with rounds=2\n" in said
+    assert "1 run: 1 done; 1 of those measured with rounds=2\n" in said
     assert len(runs()) == 1
 
     code, out, _ = cli("compare", "outputs", "--json", "-")
