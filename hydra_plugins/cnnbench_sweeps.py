@@ -1,6 +1,7 @@
-"""What Hydra finds nowhere else: launchers whose sweeps never lose a run, and sweepers for them.
+"""Hydra's plugins: launchers whose sweeps never lose a run, and sweepers for them.
 
-Hydra imports this module at every start, so it imports nothing heavy.
+Hydra discovers plugins in `hydra_plugins` only, and imports this module at every start: nothing heavy may be
+imported at the top.
 """
 
 from __future__ import annotations
@@ -24,13 +25,16 @@ if TYPE_CHECKING:
 
 
 class Grid(BasicSweeper):
-    """Every combination of the values that are asked for; the launcher checks all of them at once."""
+    """Sweeper over all combinations of the swept values (`hydra/sweeper=grid`)."""
 
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
-        """Launch all combinations.
+        """Launch all combinations together, so that the launcher checks all before it starts the first.
 
-        The launcher looks at all of them before it starts one; Hydra's own sweeper composes each beforehand,
-        which takes minutes for thousands, and writes files when it does not know yet whether they can be run.
+        Hydra's own sweeper composes each one beforehand, which takes minutes for thousands, and writes files
+        before their settings have been checked.
+
+        Raises:
+            InputError: an interval, which only a search can sample.
         """
         assert self.hydra_context is not None
         assert self.launcher is not None
@@ -41,7 +45,7 @@ class Grid(BasicSweeper):
         for override in overrides:
             if override.is_interval_sweep():
                 raise InputError(
-                    f"{override.input_line}: an interval is for hydra/sweeper=optuna; allowed: a list"
+                    f"{override.input_line}: intervals need hydra/sweeper=optuna; allowed: a list"
                 )
         returns: list[Sequence[JobReturn]] = []
         for batch in self.split_arguments(overrides, self.max_batch_size):
@@ -50,28 +54,33 @@ class Grid(BasicSweeper):
 
 
 class Optuna(Sweeper):
-    """Values that Optuna proposes."""
+    """Sweeper over values that Optuna proposes (`hydra/sweeper=optuna`)."""
 
     def __init__(self, max_batch_size: int | None = None, **options: Any) -> None:
-        self.options = options  # the one of the grid is left over where an experiment asks for a search
+        self.options = options  # max_batch_size: of the grid, still set if an experiment selects a search
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Keep what is needed to compose the runs."""
+        """Store what is needed to compose the runs."""
         self.hydra_context, self.config = hydra_context, config
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
     def sweep(self, arguments: list[str]) -> None:
-        """Launch trials until there are as many as were asked for."""
+        """Launch trials until the study has `n_trials` of them.
+
+        Raises:
+            InputError: nothing to search, or a launcher of Hydra's own.
+        """
         from cnnbench.errors import InputError
         from cnnbench.run_store.run import Run
         from cnnbench.settings.base import options
-        from cnnbench.sweeps.optuna_search import Options, Search, space
+        from cnnbench.sweeps.optuna_search import OptunaOptions, Search
+        from cnnbench.sweeps.search_space import space
 
-        asked = options(Options, self.options, "hydra.sweeper")
+        search_options = options(OptunaOptions, self.options, "hydra.sweeper")
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        texts = [*(f"{key}={value}" for key, value in asked.params.items()), *arguments]
+        texts = [*(f"{key}={value}" for key, value in search_options.params.items()), *arguments]
         searched, fixed = space(parser.parse_overrides(texts))
         if not searched:
             raise InputError("hydra/sweeper=optuna: nothing to search; give a list, a range or an interval")
@@ -79,52 +88,56 @@ class Optuna(Sweeper):
             raise InputError("hydra/launcher: hydra/sweeper=optuna works with local, slurm and ray")
         folder = Path(self.config.hydra.sweep.dir)
         base = self._base(searched, fixed)
-        search = Search(asked, searched, fixed, base, folder, self.config.sweep.jobs)
+        search = Search(search_options, searched, fixed, base, folder, self.config.sweep.jobs)
         self.launcher.watch, self.launcher.batch = search.watch, search.at_once
 
         def launch(points: list[list[str]], index: int) -> list[Run | None]:
             returns = self.launcher.launch(points, initial_job_idx=index)
-            return [Run(Path(one.working_dir)) if one.working_dir else None for one in returns]
+            return [Run(Path(job.working_dir)) if job.working_dir else None for job in returns]
 
         search.run(launch)
         for name in search.names():
             self.launcher.session.recall(Run(folder / name))
 
     def _base(self, searched: dict[str, Any], fixed: list[str]) -> dict[str, str]:
-        """What decides the result of every trial, told from one of them."""
+        """Return the settings that decide a result and are not searched, taken from one trial."""
         from cnnbench.run_store.find import flat
         from cnnbench.settings.identity import describe
         from cnnbench.settings.parse import parse
         from cnnbench.sweeps.composer import Composer
-        from cnnbench.sweeps.optuna_search import first, texts
+        from cnnbench.sweeps.search_space import first, texts
 
         composer = Composer(self.hydra_context.config_loader, self.config)
         settings = parse(composer([*fixed, *texts(first(searched))]))
         sections = {"arch": ("arch.", "ops.")}
-        left_out = tuple(p for key in searched for p in (f"{key}.", *sections.get(key, ())))
-        return {k: v for k, v in flat(describe(settings, {})).items() if not f"{k}.".startswith(left_out)}
+        varied = tuple(prefix for key in searched for prefix in (f"{key}.", *sections.get(key, ())))
+        return {k: v for k, v in flat(describe(settings, {})).items() if not f"{k}.".startswith(varied)}
 
 
 class Sweeping(Launcher):
-    """Hands the runs of a sweep to cnnbench, which plans them, and to a pool, which carries them out."""
+    """Base of the launchers: the session plans the runs of a sweep, and a pool trains them.
+
+    Attributes:
+        watch: called repeatedly with the current state of the runs.
+        batch: the most runs that a sweeper launches together.
+    """
 
     watch: Callable[[Any], None] | None = None
     batch: int | None = None
-    """Runs that a sweeper hands over at a time, at most."""
 
     def __init__(self, **options: Any) -> None:
         self.options = options
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Keep what is needed to compose the runs."""
+        """Store what is needed to compose the runs."""
         self.loader, self.session, self.config = hydra_context.config_loader, task_function, config
 
     def pool(self, plan: Plan) -> Pool:
-        """What carries the runs out."""
+        """Return the pool that trains the runs."""
         raise NotImplementedError
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run a batch; the value of each run is its best val accuracy, NaN where there is none."""
+        """Train a batch of runs; return their best val accuracies, NaN for runs without one."""
         from cnnbench.commands.sweep_report import SweepSession
 
         assert isinstance(self.session, SweepSession)
@@ -141,30 +154,30 @@ class Sweeping(Launcher):
 
 
 class Slurm(Sweeping):
-    """Each run a job of a SLURM cluster."""
+    """Launcher on a SLURM cluster (`hydra/launcher=slurm`)."""
 
     def pool(self, plan: Plan) -> Any:
-        """Jobs, by submitit."""
-        from cnnbench.sweeps.slurm import Slurm
+        """Return a pool of SLURM jobs."""
+        from cnnbench.sweeps.slurm import SlurmPool
 
-        return Slurm(plan, self.options)
+        return SlurmPool(plan, self.options)
 
 
 class Ray(Sweeping):
-    """Runs on a Ray cluster."""
+    """Launcher on a Ray cluster (`hydra/launcher=ray`)."""
 
     def pool(self, plan: Plan) -> Any:
-        """Ray tasks."""
-        from cnnbench.sweeps.ray import Ray
+        """Return a pool of Ray tasks."""
+        from cnnbench.sweeps.ray import RayPool
 
-        return Ray(plan, self.options)
+        return RayPool(plan, self.options)
 
 
 class Local(Sweeping):
-    """Runs side by side on this machine."""
+    """Launcher on this machine, runs side by side (`hydra/launcher=local`)."""
 
     def pool(self, plan: Plan) -> Any:
-        """Processes that start warm."""
-        from cnnbench.sweeps.local import Local
+        """Return a pool of processes that start warm."""
+        from cnnbench.sweeps.local import LocalPool
 
-        return Local(plan, self.batch)
+        return LocalPool(plan, self.batch)

@@ -1,7 +1,7 @@
-"""`cnnbench completion bash|zsh`: the script that a shell evaluates to complete verbs, groups and values.
+"""`cnnbench completion bash|zsh`: print the script that completes verbs, config groups and values.
 
-The script asks `cnnbench completion query LINE`, where LINE is the command up to the cursor; the
-configuration groups, their choices and the settings come from Hydra's own completion.
+The script calls `cnnbench completion query LINE`, where LINE is the command up to the cursor. Config groups,
+their choices and settings come from Hydra's own completion.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _cnnbench() {
     word="${line##*[[:space:]]}"
     mapfile -t choices < <(cnnbench completion query "$line" 2>/dev/null)
     COMPREPLY=("${choices[@]}")
-    # bash takes "=" as the start of a word: leave out what stands before it already
+    # bash starts a new word at "=": remove what precedes it
     if [[ "$word" == *=* && "$COMP_WORDBREAKS" == *=* ]]; then
         COMPREPLY=("${choices[@]#"${word%"${word##*=}"}"}")
     fi
@@ -48,29 +48,33 @@ SCRIPTS = {"bash": BASH, "zsh": ZSH}
 
 
 def main(arguments: list[str]) -> int:
-    """Print a shell's script, or with `query LINE` the choices for the last word of LINE."""
+    """Print a shell's completion script, or for `query LINE` the completions of the last word of LINE.
+
+    Raises:
+        InputError: an unknown shell.
+    """
     match arguments:
         case ["query", line]:
             print("\n".join(choices(line)))
         case [shell] if shell in SCRIPTS:
             print(SCRIPTS[shell].strip())
         case _:
-            given = arguments[0] if arguments else ""
-            raise InputError(f"cnnbench completion {given}: {suggest(given, SCRIPTS)}")
+            shell = arguments[0] if arguments else ""
+            raise InputError(f"cnnbench completion {shell}: {suggest(shell, SCRIPTS)}")
     return 0
 
 
 def choices(line: str) -> list[str]:
-    """What the last word of `line` can become; nothing where a path is to be completed."""
+    """Return the completions of the last word of `line`; none where a path is expected."""
     words = line.split()
     if line[-1:].isspace():
         words.append("")
     if len(words) <= 2:
         return [verb for verb in VERBS if verb.startswith(words[-1] if len(words) == 2 else "")]
     if words[1] in ("train", "inspect", "bench"):
-        axis, given, start = words[-1].partition("=")
-        if given and axis.startswith("ops.") and (field := Ops.model_fields.get(axis[4:])):
-            return [f"{axis}={value}" for value in get_args(field.annotation) if value.startswith(start)]
+        key, equals, start = words[-1].partition("=")
+        if equals and key.startswith("ops.") and (field := Ops.model_fields.get(key[4:])):
+            return [f"{key}={value}" for value in get_args(field.annotation) if value.startswith(start)]
         return _hydra("bench" if words[1] == "bench" else "train", " ".join(words[2:]))
     if words[1] == "evaluate" and words[-1].startswith(("data", "device")):
         return _hydra("train", words[-1])
@@ -78,14 +82,14 @@ def choices(line: str) -> list[str]:
 
 
 def _hydra(config_name: str, line: str) -> list[str]:
-    """Hydra's own completion, by way of the query that its shell scripts make."""
+    """Return Hydra's completions, with the query that its own shell scripts send."""
     from contextlib import redirect_stdout
     from io import StringIO
 
     def never(config: DictConfig) -> None:
-        raise AssertionError("a query composes, it does not run")
+        raise AssertionError("a completion query must not run a job")
 
     os.environ["COMP_LINE"] = f"cnnbench {line}"
-    with redirect_stdout(StringIO()) as answer:
+    with redirect_stdout(StringIO()) as output:
         compose.run(never, config_name, ["-sc", "query=bash"])
-    return answer.getvalue().split()
+    return output.getvalue().split()

@@ -1,10 +1,10 @@
-"""`cnnbench sync [PATH …] [KEY=VALUE …]`: uploads to W&B what was logged offline."""
+"""`cnnbench sync [PATH …] [KEY=VALUE …]`: upload to W&B what was logged offline."""
 
 from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -18,149 +18,154 @@ from cnnbench.run_store.find import outputs, sorted_words
 from cnnbench.tracking import wandb_run
 from cnnbench.tracking.wandb_run import near
 from cnnbench.wandb_sync.cli_process import RETRIES
-from cnnbench.wandb_sync.search import Found, search
-from cnnbench.wandb_sync.upload import Logged, Upload
+from cnnbench.wandb_sync.search import SearchResult, search
+from cnnbench.wandb_sync.upload import Upload, WandbLog
 
 LOCK = ".sync"
-"""In the folder of an experiment, while what lies in it is being uploaded."""
+"""File in an experiment's folder that is locked while its logs are being uploaded."""
 
 NAMED = 10
-"""Runs that are named one by one where nothing is to be done about them."""
+"""Runs with nothing to upload that are listed one by one."""
 
 
 def main(arguments: list[str]) -> int:
-    """Upload what was logged offline below some folders; 1 if some of it could not be."""
+    """Run `cnnbench sync`; return 1 if an upload failed."""
     parser = argparse.ArgumentParser(
         "cnnbench sync",
         usage="cnnbench sync [PATH …] [KEY=VALUE …] [--force] [--project P] [--entity E]",
-        description="Upload to W&B what was logged offline: runs, and what `cnnbench compare --wandb` "
-        "logged. What is there already is not sent again; a run that is being trained is left alone.",
+        description="Upload to W&B what was logged offline: runs, and comparisons by `cnnbench compare "
+        "--wandb`. Data that W&B already has is not uploaded again; runs that are being trained are skipped.",
         epilog="example: cnnbench sync outputs/ablation_norm",
     )
     parser.add_argument(
         "words",
         nargs="*",
         metavar="PATH or KEY=VALUE",
-        help=f"folders of runs, or runs (default: {outputs()}); and conditions, as in `cnnbench runs`",
+        help=f"run folders or folders above them (default: {outputs()}), and filters as in `cnnbench runs`",
     )
-    parser.add_argument("--force", action="store_true", help="also what was sent before")
+    parser.add_argument("--force", action="store_true", help="also upload what was uploaded before")
     parser.add_argument("--project", metavar="P", help="instead of the project that it was logged for")
     parser.add_argument("--entity", metavar="E", help="instead of the user or team that it was logged for")
-    asked = parser.parse_intermixed_args(arguments)
-    paths, conditions = sorted_words(asked.words)
-    wanted = dict(word.split("=", 1) for word in conditions)
-    wandb_run.check_place(asked.project, asked.entity)
-    found = search(paths, wanted)
-    _tell(found)
-    if not found.logged and not found.busy and not found.lost:
-        what = " ".join([*map(str, paths), *(f"{key}={value}" for key, value in wanted.items())])
-        raise InputError(f"{what}: nothing here was logged with W&B; logger=wandb does so")
+    options = parser.parse_intermixed_args(arguments)
+    paths, conditions = sorted_words(options.words)
+    filters = dict(word.split("=", 1) for word in conditions)
+    wandb_run.check_place(options.project, options.entity)
+    result = search(paths, filters)
+    _report_skipped(result)
+    if not result.logs and not result.training and not result.missing:
+        words = " ".join([*map(str, paths), *(f"{key}={value}" for key, value in filters.items())])
+        raise InputError(f"{words}: no runs that were logged with W&B; train with logger=wandb")
     with ExitStack() as stack:
-        free, held = _alone(stack, found.logged)
-        return _upload(found, free, held, asked)
+        free, locked = _lock(stack, result.logs)
+        return _upload(result, free, locked, options)
 
 
-def _upload(found: Found, ours: Sequence[Logged], held: Sequence[Logged], asked: argparse.Namespace) -> int:
-    wanted = [one for one in ours if asked.force or not one.sent]
+def _upload(
+    result: SearchResult, free: Sequence[WandbLog], locked: Sequence[WandbLog], options: argparse.Namespace
+) -> int:
+    """Upload logs and report the outcome; return the exit code."""
+    pending = [log for log in free if options.force or not log.uploaded]
     counts = {
         "uploaded": 0,
-        "there already": len(ours) - len(wanted),
+        "already uploaded": len(free) - len(pending),
         "failed": 0,
-        "being trained": len(found.busy),
-        "being uploaded": len(held),
-        "with nothing to send": len(found.lost),
-        "not logged with W&B": len(found.elsewhere),
+        "being trained": len(result.training),
+        "being uploaded": len(locked),
+        "with nothing to upload": len(result.missing),
+        "not logged with W&B": len(result.not_logged),
     }
-    if not wanted:
+    if not pending:
         console.out.print(_summary(counts), highlight=False)
         return 0
-    for name, times in RETRIES.items():  # also for what W&B's client asks in this process
+    for name, times in RETRIES.items():  # also for W&B's client in this process
         os.environ.setdefault(name, times)
     wandb_run.check_url()
     if reason := wandb_run.unreachable():
         raise InputError(f"cnnbench sync: {reason}")
     wandb_run.check_key("cnnbench sync", verify=True)
     code = 0
-    with _bar(len(wanted)) as beat:
-        upload = Upload(asked.project, asked.entity, beat)
+    with _progress_bar(len(pending)) as progress:
+        upload = Upload(options.project, options.entity, progress)
         try:
             with interruptible():
-                upload.send(wanted)
+                upload.send(pending)
         except Interrupted as error:
             code = 128 + error.signum
-    for one, why in upload.failed.items():
-        _say(f"failed: {near(one.home)}: {why}", "red")
-    for one, what in upload.lacking.items():
-        if one in upload.done:
-            _say(f"sent incomplete: {near(one.home)}: {what}")
+    for log, reason in upload.failed.items():
+        _print(f"failed: {near(log.home)}: {reason}", "red")
+    for log, message in upload.incomplete.items():
+        if log in upload.done:
+            _print(f"uploaded incompletely: {near(log.home)}: {message}")
     counts |= {"uploaded": len(upload.done), "failed": len(upload.failed)}
-    counts["not reached"] = len(wanted) - len(upload.done) - len(upload.failed)
+    counts["not attempted"] = len(pending) - len(upload.done) - len(upload.failed)
     console.out.print(_summary(counts), highlight=False)
-    for project in dict.fromkeys(filter(None, map(_project, upload.done))):
-        console.out.print(project, highlight=False, soft_wrap=True)
+    for page in dict.fromkeys(filter(None, map(_project_page, upload.done))):
+        console.out.print(page, highlight=False, soft_wrap=True)
     if code:
-        _say("interrupted; the same command goes on where this one was")
+        _print("interrupted; rerun the same command to resume")
     return code or int(bool(upload.failed))
 
 
-def _alone(stack: ExitStack, found: Sequence[Logged]) -> tuple[list[Logged], list[Logged]]:
-    """What nobody else uploads right now, as long as the stack is open; and what somebody does.
+def _lock(stack: ExitStack, logs: Sequence[WandbLog]) -> tuple[list[WandbLog], list[WandbLog]]:
+    """Lock logs until the stack is closed; return those that are free and those that others upload.
 
-    Two who send one run at the same time both find that the server has nothing of it.
+    Without the lock, two simultaneous uploads of a run would both find that the server has none of its rows.
     """
-    free: list[Logged] = []
-    held: list[Logged] = []
-    homes: dict[Path, list[Logged]] = {}
-    for one in found:
-        home = one.home.resolve()  # a link to a run lies in another folder than the run
-        homes.setdefault(home.parent if (home / "status.json").exists() else home, []).append(one)
-    beat = lease.LEASE_S / 6
-    for home, runs in sorted(homes.items()):
-        lock = SoftFileLease(home / LOCK, lease_duration=lease.LEASE_S, heartbeat_interval=beat, timeout=0)
+    free: list[WandbLog] = []
+    locked: list[WandbLog] = []
+    logs_of: dict[Path, list[WandbLog]] = {}
+    for log in logs:
+        home = log.home.resolve()  # a link to a run may be in another folder than the run
+        logs_of.setdefault(home.parent if (home / "status.json").exists() else home, []).append(log)
+    heartbeat_s = lease.LEASE_S / 6
+    for folder, group in sorted(logs_of.items()):
+        lock = SoftFileLease(
+            folder / LOCK, lease_duration=lease.LEASE_S, heartbeat_interval=heartbeat_s, timeout=0
+        )
         try:
             stack.enter_context(lock)
         except (Timeout, LeaseSettingsMismatch):
-            _say(f"left alone: another `cnnbench sync` uploads {near(home)}")
-            held += runs
-        except OSError:  # it may only be read: nobody can hold it, and its runs say for themselves
-            free += runs
+            _print(f"skipped: another `cnnbench sync` is uploading {near(folder)}")
+            locked += group
+        except OSError:  # a read-only folder: nobody can lock it, and each of its runs will report it
+            free += group
         else:
-            free += runs
-    return free, held
+            free += group
+    return free, locked
 
 
-def _tell(found: Found) -> None:
-    """Name what is not sent."""
-    for text in found.unread:
-        _say(text)
-    for run in found.busy:
-        _say(f"left alone: {run.path} is being trained")
-    for path, why in list(found.lost.items())[:NAMED]:
-        _say(f"nothing to send: {path}: {why}")
-    if len(found.lost) > NAMED:
-        _say(f"nothing to send: {len(found.lost) - NAMED} more runs")
+def _report_skipped(result: SearchResult) -> None:
+    """Print what is not uploaded, and why."""
+    for text in result.unreadable:
+        _print(text)
+    for run in result.training:
+        _print(f"skipped: {run.path} is still being trained")
+    for path, reason in list(result.missing.items())[:NAMED]:
+        _print(f"nothing to upload: {path}: {reason}")
+    if len(result.missing) > NAMED:
+        _print(f"nothing to upload: {len(result.missing) - NAMED} more runs")
 
 
-def _summary(counts: dict[str, int]) -> str:
-    """`12 uploaded, 3 there already, 1 failed`."""
-    return ", ".join(f"{n} {what}" for what, n in counts.items() if n or what == "uploaded")
+def _summary(counts: Mapping[str, int]) -> str:
+    """Return `12 uploaded, 3 already uploaded, 1 failed`."""
+    return ", ".join(f"{n} {outcome}" for outcome, n in counts.items() if n or outcome == "uploaded")
 
 
-def _project(one: Logged) -> str:
-    """The page of the project that a run was sent to."""
+def _project_page(log: WandbLog) -> str:
+    """Return the page of the project that a run was uploaded to; empty if it is not known."""
     try:
-        return (one.home / "wandb" / "url.txt").read_text(encoding="utf-8").strip().rpartition("/runs/")[0]
+        return (log.home / "wandb" / "url.txt").read_text(encoding="utf-8").strip().rpartition("/runs/")[0]
     except (OSError, ValueError):
         return ""
 
 
-def _say(text: str, style: str = "yellow") -> None:
+def _print(text: str, style: str = "yellow") -> None:
     console.console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager
-def _bar(total: int) -> Iterator[Callable[[int], None]]:
-    """A bar in a terminal that goes away at the end."""
+def _progress_bar(total: int) -> Iterator[Callable[[int], None]]:
+    """Yield a function that moves a progress bar, shown in a terminal only and removed at the end."""
     from rich.progress import Progress
 
     with Progress(

@@ -1,1 +1,1 @@
-"""Processes, their signals, their logs and the cores that they may use."""
+"""Processes of one machine: calls in processes of their own, signals, logs and CPU cores."""

@@ -1,4 +1,4 @@
-"""How many cores this process may use."""
+"""CPU cores available to this process."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from contextlib import suppress
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
-"""Where Linux says what a container may use."""
+"""Where Linux mounts the resource limits of a container."""
 
 
 def cpu_cores() -> int:
-    """The cores that this process may use: of those of the machine, as much as its container has."""
+    """Return how many cores this process may use, by its CPU affinity and its container's quota."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with suppress(OSError, ValueError):  # no container, one of another kind, or one without a limit
+    with suppress(OSError, ValueError):  # no container, another kind of container, or no limit
         microseconds, period = map(int, (CGROUP / "cpu.max").read_text().split())
         cores = min(cores, max(1, microseconds // period))
     return cores

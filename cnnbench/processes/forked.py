@@ -1,8 +1,8 @@
-"""Calls in processes of their own that start warm, cannot harm each other, and never outlive who asked.
+"""Function calls in processes of their own: they start warm, are isolated, and never outlive their parent.
 
-A server process imports torch, Lightning and the rest once; each call runs in a fork of it, so it starts
-within a few hundredths of a second and leaves nothing behind, whatever becomes of it. There is no pool of
-workers to share a pipe or a lock that one of them could take along when it is killed.
+A server process imports torch, Lightning and the rest once. Each call runs in a fork of the server, which
+starts within a few hundredths of a second and leaves nothing behind, however it ends. There is no pool of
+workers, in which a killed worker could corrupt a shared pipe or keep a lock.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from cnnbench.processes import logs
 
 CONTEXT = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
 GRACE_S = 20.0
-"""How long a process may take to end once it is told to: a run writes its state, W&B its last rows."""
+"""Time for a process to end after SIGTERM, in which a run writes its state and W&B its last rows."""
 
 
-class Died(Exception):  # noqa: N818 - what happened to it, and no fault of this code
-    """The process ended without an answer."""
+class Died(Exception):  # noqa: N818 - not an error of this code
+    """The process ended without returning a result."""
 
     def __init__(self, exit_code: int | None) -> None:
         reason = f"its process ended with exit code {exit_code}"
@@ -42,20 +42,20 @@ class Died(Exception):  # noqa: N818 - what happened to it, and no fault of this
 
 
 class Child:
-    """A call that has been started.
+    """A function call running in a process of its own.
 
     Args:
-        function: `module:name` of a function, so that only the new process has to import it.
-        args: what it is called with; has to be picklable, as what it returns.
-        environment: what to change in the environment variables of this process.
-        captured: what it prints goes into the log of its run; else to where this process prints.
+        function: `module:name`, so that only the new process imports it.
+        args: its arguments, picklable like its result.
+        environment: environment variables to add or change.
+        captured: what the process prints goes to its run's log instead of this process's output.
     """
 
     def __init__(
         self, function: str, *args: Any, environment: Mapping[str, str] | None = None, captured: bool = True
     ) -> None:
         if os.name == "posix":
-            _serve()
+            _start_server()
         self.answers, sender = CONTEXT.Pipe(duplex=False)
         variables = {**os.environ, **(environment or {})}
         self.process = CONTEXT.Process(  # type: ignore[attr-defined]  # typeshed has it in each context
@@ -66,18 +66,18 @@ class Child:
 
     @property
     def ended(self) -> bool:
-        """Whether there is an answer, or will never be one."""
+        """True once there is a result, or the process has ended without one."""
         return self.answers.poll() or not self.process.is_alive()
 
     def answer(self) -> Any:
-        """What the function returned; waits for it.
+        """Wait for the result of the function and return it.
 
         Raises:
-            Died: the process was killed, or crashed.
-            Exception: what the function raised.
+            Died: the process was killed or crashed.
+            Exception: the exception of the function.
         """
         try:
-            fine, found = self.answers.recv()
+            succeeded, result = self.answers.recv()
         except (EOFError, OSError):
             self.process.join()
             raise Died(self.process.exitcode) from None
@@ -85,52 +85,52 @@ class Child:
             self.answers.close()
         self.process.join()
         self.process.close()
-        if not fine:
-            raise found
-        return found
+        if not succeeded:
+            raise result
+        return result
 
     def terminate(self) -> None:
-        """Ask it to end."""
+        """Send SIGTERM."""
         self.process.terminate()
 
     def kill_after(self, deadline: float) -> None:
-        """Wait until `deadline` (of `time.monotonic`) for it to end, then end it."""
+        """Wait until `deadline` (of `time.monotonic`) for the process to end, then kill it."""
         self.process.join(max(0.0, deadline - time.monotonic()))
         if self.process.is_alive():
             self.process.kill()
             self.process.join()
 
 
-def _serve() -> None:
-    """Start the server, unless it runs."""
+def _start_server() -> None:
+    """Start the server, unless it is running."""
     from multiprocessing import forkserver, resource_tracker
 
     CONTEXT.set_forkserver_preload(["cnnbench.sweeps.preload"])
     with imports_as_here():
-        resource_tracker.ensure_running()  # it would let Ctrl-C through again
-        with _without_interruption():
-            forkserver.ensure_running()  # which keeps these signals blocked
+        resource_tracker.ensure_running()  # before the block below, since its start unblocks SIGINT
+        with _blocked_interruptions():
+            forkserver.ensure_running()  # inherits the blocked signals
 
 
 @contextmanager
 def imports_as_here() -> Iterator[None]:
-    """Have the server take cnnbench, and all else, from where this process does.
+    """Make processes started in the block import from the same folders as this process.
 
-    Python would put the working folder first, with whatever `cnnbench` or `secrets.py` lies there.
+    Otherwise Python would search the working folder first, with any `cnnbench` or `secrets.py` in it.
     """
     root = str(Path(cnnbench.__file__).parent.parent)
-    first = [root] if sys.path[:1] == [root] else []  # `python -m cnnbench` in a checkout
-    given = os.environ.get("PYTHONPATH")
-    wanted = {
+    checkout = [root] if sys.path[:1] == [root] else []  # `python -m cnnbench` in a checkout
+    python_path = os.environ.get("PYTHONPATH")
+    variables = {
         "PYTHONSAFEPATH": "1",
-        "PYTHONPATH": os.pathsep.join([*first, *([given] if given else [])]),
+        "PYTHONPATH": os.pathsep.join([*checkout, *([python_path] if python_path else [])]),
     }
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
+    previous = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:
-        for name, value in before.items():
+        for name, value in previous.items():
             if value is None:
                 del os.environ[name]
             else:
@@ -138,47 +138,47 @@ def imports_as_here() -> Iterator[None]:
 
 
 INTERRUPTIONS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-"""What a terminal, `timeout`, a service manager or a cluster sends to all processes of a command at once."""
+"""Signals that a terminal, `timeout`, a service manager or a cluster sends to all processes of a command."""
 
 
 @contextmanager
-def _without_interruption() -> Iterator[None]:
-    """They are for who starts the server, not for the server: only it can tell when its forks have ended."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTIONS)
+def _blocked_interruptions() -> Iterator[None]:
+    """Block these signals: the server must survive them, since only it can report how its forks ended."""
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTIONS)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
 
 
 def _main(sender: Any, environment: Mapping[str, str], captured: bool, function: str, args: Any) -> None:
-    """The life of a child."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who started it, who then says what to do
+    """Run the function in the new process and send its result."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and decides about its children
     if os.name == "posix":
         signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTIONS)
-    # Workers that read images are started as in any other process, and not each by a server of its own.
+    # Start workers that read images as any other process does, and not each with a server of its own.
     multiprocessing.set_start_method(None, force=True)
     os.environ.clear()
     os.environ.update(environment)
-    threading.Thread(target=_follow_parent, daemon=True).start()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     if captured:
         logs.capture()
     try:
         answer = True, pkgutil.resolve_name(function)(*args)
-    except Exception as error:  # travels to who asked
+    except Exception as error:  # is raised in the parent
         error.add_note(f"In another process:\n{traceback.format_exc()}")
         answer = False, error
-    with suppress(BrokenPipeError):  # who asked has gone
+    with suppress(BrokenPipeError):  # the parent is gone
         sender.send(answer)
     sender.close()
 
 
-def _follow_parent() -> None:
-    """End when who started this process has ended, however that happened."""
+def _end_with_parent() -> None:
+    """Wait for the end of the parent process, for whatever reason, and then end this one."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     connection.wait([parent.sentinel])
-    os.kill(os.getpid(), signal.SIGTERM)  # the run writes that it was interrupted
+    os.kill(os.getpid(), signal.SIGTERM)  # the run records that it was interrupted
     time.sleep(GRACE_S)
     faulthandler.dump_traceback()
     os._exit(1)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as an exception."""
+"""Ctrl-C, SIGTERM and SIGHUP as an exception."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from cnnbench.errors import Interrupted
 
 
 def until_interrupted(work: Callable[[], int]) -> int:
-    """The exit code of `work`, also when Ctrl-C or SIGTERM ends it; what it was writing is taken away."""
+    """Return the exit code of `work`, or 128 + the signal's number if a signal interrupts it.
+
+    Files that were being written are removed on the way out.
+    """
     try:
         with interruptible():
             return work()
@@ -25,46 +28,47 @@ def until_interrupted(work: Callable[[], int]) -> int:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Raise `Interrupted` on Ctrl-C, SIGTERM and a closed terminal; afterwards as it was before.
+    """Raise `Interrupted` on Ctrl-C, SIGTERM and a closed terminal; restore the handlers afterwards.
 
-    A signal that is ignored stays so: what was started with `nohup` outlives its terminal, and a worker
-    leaves Ctrl-C to the process that started it.
+    A signal that is ignored stays ignored: a command started with `nohup` outlives its terminal, and a worker
+    leaves Ctrl-C to its parent process.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def interrupt(signum: int, frame: FrameType | None) -> None:
-        for number in before:
-            signal.signal(number, signal.SIG_IGN)  # the clean-up is short: it is not interrupted too
-        if _unbroken:
-            _unbroken.append(signum)
+        for number in previous:
+            signal.signal(number, signal.SIG_IGN)  # a second signal must not break the short clean-up
+        if _deferred:
+            _deferred.append(signum)
         else:
             raise Interrupted(signum)
 
-    before: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
+    previous: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)  # Windows has no SIGHUP
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-            before[number] = signal.signal(number, interrupt)
+            previous[number] = signal.signal(number, interrupt)
     try:
         yield
     finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
-_unbroken: list[int] = []
+_deferred: list[int] = []
+"""Empty outside `unbroken`; inside, 0 and then the signal that arrived meanwhile."""
 
 
 @contextmanager
 def unbroken() -> Iterator[None]:
-    """Let an interruption wait until what is being written is whole."""
-    _unbroken.append(0)
+    """Defer an interruption until the end of the block, so that what it writes is complete."""
+    _deferred.append(0)
     try:
         yield
     finally:
-        asked = _unbroken[-1]
-        _unbroken.clear()
-        if asked:
-            raise Interrupted(asked)
+        signum = _deferred[-1]
+        _deferred.clear()
+        if signum:
+            raise Interrupted(signum)

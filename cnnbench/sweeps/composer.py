@@ -1,8 +1,8 @@
-"""From the overrides of a sweep's runs to their configurations, thousands in seconds.
+"""Composition of a sweep's configs from the overrides of its runs: thousands in seconds.
 
-Hydra takes some 80 ms to compose one configuration. What takes the time are the groups (`arch=…`), of
-which a sweep has few combinations: each is composed once, and settings (`seed=…`, `optimizer.lr=…`) are
-put into copies. Anything less simple is left to Hydra.
+Hydra takes about 80 ms to compose one config, mostly for its groups (`arch=…`), of which a sweep has few
+combinations. Each combination is composed once, and plain settings (`seed=…`, `optimizer.lr=…`) are set in
+copies of it. Anything less simple is left to Hydra.
 """
 
 from __future__ import annotations
@@ -18,69 +18,71 @@ from omegaconf import DictConfig, OmegaConf
 
 from cnnbench.settings.parse import plain
 
-Found = TypeVar("Found")
+T = TypeVar("T")
 MISSING = "???"
 
 
 @dataclass(frozen=True)
 class Setting:
-    """`key=value` for a value that is no group's choice and no section."""
+    """An override `key=value` that is neither the choice of a group nor a section."""
 
     key: str
     value: str | int | float | bool | None
 
 
 class Composer:
-    """Composes the runs of one sweep.
+    """Composer of the configs of one sweep.
 
     Args:
-        loader: Hydra's.
-        master: the configuration of the sweep itself.
+        loader: Hydra's config loader.
+        master: the sweep's own config.
     """
 
     def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
         self.loader, self.master = loader, master
         self.parser = OverridesParser.create(config_loader=loader)
-        self.known: dict[Hashable, Any] = {}
+        self.results: dict[Hashable, Any] = {}
 
     def __call__(self, overrides: Sequence[str]) -> dict[str, Any]:
-        """The configuration of one run without Hydra's own part, as plain values.
+        """Return the config of one run as plain values, without Hydra's own section.
 
         Raises:
             HydraException, OmegaConfBaseException, InputError: it cannot be composed.
         """
-        parsed = [self._once(text, partial(self._setting, text)) for text in overrides]
-        settings = [found for found in parsed if isinstance(found, Setting)]
+        parsed = [self._once(text, partial(self._parse, text)) for text in overrides]
+        settings = [override for override in parsed if isinstance(override, Setting)]
         others = tuple(
-            text for text, found in zip(overrides, parsed, strict=True) if not isinstance(found, Setting)
+            text
+            for text, override in zip(overrides, parsed, strict=True)
+            if not isinstance(override, Setting)
         )
         base = self._once(others, partial(self._base, others))
         keys = {setting.key for setting in settings}
-        touched = [key for key in parsed if isinstance(key, str)]
+        changed_by_hydra = [key for key in parsed if isinstance(key, str)]
         if (
             base is None
-            or not all(_holds_value(base, key) for key in keys)
-            or any(_overlap(key, other) for key in keys for other in touched)
+            or not all(_is_value(base, key) for key in keys)
+            or any(_overlap(key, other) for key in keys for other in changed_by_hydra)
         ):
             return self._hydra(overrides)
         for setting in settings:
-            base = _with(base, setting.key.split("."), setting.value)
-        return self._hydra(overrides) if _missing(base) else base
+            base = _replace(base, setting.key.split("."), setting.value)
+        return self._hydra(overrides) if _has_missing(base) else base
 
-    def _once(self, key: Hashable, make: Callable[[], Found]) -> Found:
-        """What `make` returns or raises, made once for each key."""
-        if key not in self.known:
+    def _once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return or raise what `make` did at the first call with this key."""
+        if key not in self.results:
             try:
-                self.known[key] = make()
-            except Exception as error:  # Hydra and OmegaConf raise many kinds; the same again next time
-                self.known[key] = error
-        found = self.known[key]
-        if isinstance(found, Exception):
-            raise found
-        return found  # type: ignore[no-any-return]
+                self.results[key] = make()
+            except Exception as error:  # of the many kinds that Hydra and OmegaConf raise
+                self.results[key] = error
+        result = self.results[key]
+        if isinstance(result, Exception):
+            raise result
+        return result  # type: ignore[no-any-return]
 
-    def _setting(self, text: str) -> Setting | str | None:
-        """A plain setting; None for a group's choice; the key of what else Hydra has to look at."""
+    def _parse(self, text: str) -> Setting | str | None:
+        """Return a plain setting, None for a group's choice, or the key of any other override."""
         (override,) = self.parser.parse_overrides([text])
         key = override.key_or_group
         if self.loader.get_group_options(key):
@@ -93,9 +95,9 @@ class Composer:
         return key
 
     def _base(self, overrides: Sequence[str]) -> dict[str, Any] | None:
-        """What Hydra composes, as plain values; None if values in it follow from others."""
+        """Return Hydra's config as plain values; None if any of them depends on another one."""
         config = self._composed(overrides)
-        if _refers(OmegaConf.to_container(config, resolve=False)):
+        if _has_references(OmegaConf.to_container(config, resolve=False)):
             return None
         return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
 
@@ -111,37 +113,37 @@ def _is_plain(value: Any) -> bool:
     return isinstance(value, str) and "${" not in value and value != MISSING
 
 
-def _refers(raw: Any) -> bool:
-    """Whether a value is taken from another one (not: from the environment)."""
-    if isinstance(raw, dict):
-        return any(map(_refers, raw.values()))
-    if isinstance(raw, list):
-        return any(map(_refers, raw))
-    return isinstance(raw, str) and "${" in raw.replace("${oc.env:", "")
+def _has_references(node: Any) -> bool:
+    """Return whether any value refers to another one; references to the environment do not count."""
+    if isinstance(node, dict):
+        return any(map(_has_references, node.values()))
+    if isinstance(node, list):
+        return any(map(_has_references, node))
+    return isinstance(node, str) and "${" in node.replace("${oc.env:", "")
 
 
-def _missing(found: Any) -> bool:
-    """Whether a value that must be given is not."""
-    if isinstance(found, dict):
-        return any(map(_missing, found.values()))
-    return isinstance(found, str) and found == MISSING
+def _has_missing(node: Any) -> bool:
+    """Return whether a mandatory value is missing."""
+    if isinstance(node, dict):
+        return any(map(_has_missing, node.values()))
+    return isinstance(node, str) and node == MISSING
 
 
-def _holds_value(base: dict[str, Any], key: str) -> bool:
-    """Whether there is such a setting, and it is no section."""
-    found: Any = base
-    for step in key.split("."):
-        if not isinstance(found, dict) or step not in found:
+def _is_value(base: dict[str, Any], key: str) -> bool:
+    """Return whether a key exists and is not a section."""
+    node: Any = base
+    for name in key.split("."):
+        if not isinstance(node, dict) or name not in node:
             return False
-        found = found[step]
-    return not isinstance(found, dict)
+        node = node[name]
+    return not isinstance(node, dict)
 
 
 def _overlap(key: str, other: str) -> bool:
     return f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}.")
 
 
-def _with(base: dict[str, Any], path: Sequence[str], value: Any) -> dict[str, Any]:
-    """A copy of `base` with one value changed; what is not on the way to it is shared."""
+def _replace(base: dict[str, Any], path: Sequence[str], value: Any) -> dict[str, Any]:
+    """Return a copy of `base` with one value replaced; sections off its path are shared, not copied."""
     first, *rest = path
-    return base | {first: _with(base[first], rest, value) if rest else value}
+    return base | {first: _replace(base[first], rest, value) if rest else value}

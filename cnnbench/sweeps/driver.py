@@ -1,4 +1,4 @@
-"""The course of a sweep: start what there is room for, see how it ends, try again, give up."""
+"""The driver of a sweep: start runs as there is room, observe how they end, retry, give up."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from cnnbench.sweeps.plan import Cell, Plan
 from cnnbench.sweeps.pool import Outcome, Pool
 
 LOOK_S = 0.03
-"""Between looks at what has ended."""
+"""Interval of checking for runs that have ended."""
 
 ELSEWHERE_S = 2.0
-"""Between looks at runs that other processes train."""
+"""Interval of checking runs that other processes train."""
 
 RETRIED = ("failed", "died", "interrupted")
 
 
 @dataclass
 class Course:
-    """Where the runs of a sweep stand.
+    """The current state of a sweep's runs.
 
     Attributes:
-        waiting: not started, or to be tried again.
-        running: with the time at which they were started, of `time.monotonic`.
-        elsewhere: trained by other processes, with the leases that show when these are gone.
-        results: how the others ended.
+        waiting: runs to start or to retry.
+        running: the time of `time.monotonic` at which each was started.
+        elsewhere: runs that other processes train, with the leases by which the end of these is detected.
+        results: the outcomes of all other runs.
     """
 
     waiting: deque[Cell]
@@ -40,7 +40,7 @@ class Course:
     results: dict[Cell, Outcome] = field(default_factory=dict)
 
     def failed(self) -> bool:
-        """Whether a run has failed for good."""
+        """Return whether a run has failed for good."""
         return any(outcome.kind != "ended" for outcome in self.results.values())
 
 
@@ -50,16 +50,16 @@ def drive(
     watchers: Sequence[Callable[[Course], None]] = (),
     on_end: Callable[[Course, Cell, Outcome], None] = lambda course, cell, outcome: None,
 ) -> Course:
-    """Carry a sweep out.
+    """Train the pending runs of a sweep.
 
     Args:
-        plan: what is to be done.
-        pool: where.
-        watchers: called again and again.
-        on_end: called with each attempt that has ended, here or elsewhere.
+        plan: the sweep.
+        pool: trains the runs.
+        watchers: called in every iteration, some 30 times a second.
+        on_end: called for each attempt that has ended, here or elsewhere.
 
     Returns:
-        How each pending run ended; those that were not started are `waiting`.
+        The outcome of each pending run; runs that were never started remain in `waiting`.
     """
     course = Course(deque())
     for cell in plan.pending:
@@ -67,7 +67,7 @@ def drive(
             course.elsewhere[cell] = lease.of(cell.run.path)
         else:
             course.waiting.append(cell)
-    looked = time.monotonic()
+    last_check = time.monotonic()
     while course.waiting or course.running or course.elsewhere:
         stopped = plan.sweep.on_failure == "stop" and course.failed()
         if stopped and not course.running:
@@ -84,9 +84,9 @@ def drive(
             else:
                 course.results[cell] = outcome
             on_end(course, cell, outcome)
-        if time.monotonic() - looked > ELSEWHERE_S:
-            looked = time.monotonic()
-            for cell, outcome in _freed(course):
+        if time.monotonic() - last_check > ELSEWHERE_S:
+            last_check = time.monotonic()
+            for cell, outcome in _released(course):
                 on_end(course, cell, outcome)
         for watch in watchers:
             watch(course)
@@ -95,10 +95,10 @@ def drive(
 
 
 def _start(course: Course, pool: Pool) -> None:
-    """Start what there is room for; a run that needs more of it waits, and lets others pass."""
+    """Start runs as long as there is room; smaller runs may overtake one that needs more of it."""
     for cell in list(course.waiting):
         if cell.tries == 0 and not cell.settings.force and cell.run.state in DONE:
-            # Since the sweep was planned, by what an earlier driver has left behind on a cluster.
+            # Finished since the sweep was planned, by a job that an earlier driver left on a cluster.
             course.waiting.remove(cell)
             course.elsewhere[cell] = lease.of(cell.run.path)
         elif pool.start(cell):
@@ -109,17 +109,17 @@ def _start(course: Course, pool: Pool) -> None:
     pool.submit()
 
 
-def _freed(course: Course) -> list[tuple[Cell, Outcome]]:
-    """Take note of runs that other processes have finished, or let go of."""
-    found = []
-    for cell, held in list(course.elsewhere.items()):
-        if not lease.frees(held):
+def _released(course: Course) -> list[tuple[Cell, Outcome]]:
+    """Return the runs that other processes have finished or abandoned, and record them in the course."""
+    outcomes = []
+    for cell, run_lease in list(course.elsewhere.items()):
+        if not lease.frees(run_lease):
             continue
         del course.elsewhere[cell]
         if cell.run.state in DONE:
             outcome = course.results[cell] = Outcome("ended")
         else:
-            outcome = Outcome("interrupted", "the process that trained it has gone")
+            outcome = Outcome("interrupted", "the process that trained it is gone")
             course.waiting.append(cell)
-        found.append((cell, outcome))
-    return found
+        outcomes.append((cell, outcome))
+    return outcomes

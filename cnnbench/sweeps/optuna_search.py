@@ -1,7 +1,7 @@
-"""Search by Optuna: a study that proposes runs, learns from them, and goes on when it is launched again.
+"""Search by Optuna: a study that proposes runs, learns from their results, and continues when launched again.
 
-Its trials are kept beside the runs (`study.log`, for optuna-dashboard too), so that it does not matter when
-its process ends; what a trial has trained lies in its run's folder, as always.
+Its trials are stored beside the runs (`study.log`, which optuna-dashboard reads, too), so that its process
+may end at any time. The training of a trial is an ordinary run in its own folder.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep, Transformer
 from pydantic import Field
 
 from cnnbench import console
@@ -21,19 +20,20 @@ from cnnbench.run_store.run import STOP, Run
 from cnnbench.seeds import mix
 from cnnbench.settings.base import Count, Section
 from cnnbench.sweeps.driver import Course
+from cnnbench.sweeps.search_space import texts
 
 Launch = Callable[[list[list[str]], int], Sequence[Run | None]]
 Point = tuple[str, ...]
 
 SHOWN = 3
-"""Differences that are named."""
+"""Differences between studies that are listed."""
 
 LOOK_S = 0.5
-"""Between looks at the epochs of trials that may be pruned."""
+"""Interval of reading the epochs of trials that may be pruned."""
 
 
-class Options(Section):
-    """`hydra.sweeper` of `hydra/sweeper=optuna`; its file says what they mean."""
+class OptunaOptions(Section):
+    """Settings of `hydra/sweeper=optuna` (`hydra.sweeper`), which its file documents."""
 
     n_trials: Count
     metric: Literal["best/val_acc", "best/val_loss"]
@@ -45,84 +45,28 @@ class Options(Section):
 
     @property
     def direction(self) -> str:
-        """Whether more of it is better."""
+        """`minimize` for a loss, `maximize` otherwise."""
         return "minimize" if self.metric == "best/val_loss" else "maximize"
-
-
-def space(overrides: Sequence[Override]) -> tuple[dict[str, Any], list[str]]:
-    """What is searched, as Optuna's distributions, and the overrides that are the same for all trials.
-
-    Raises:
-        InputError: a range that is none.
-    """
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-    searched: dict[str, Any] = {}
-    fixed: dict[str, str] = {}
-    for override in overrides:
-        key = override.get_key_element()
-        value = override.value()
-        fixed.pop(key, None)
-        searched.pop(key, None)
-        try:
-            if not override.is_sweep_override():
-                fixed[key] = f"{key}={override.get_value_element_as_str()}"
-            elif isinstance(value, IntervalSweep):
-                low, high = value.start, value.end
-                assert low is not None
-                assert high is not None
-                whole = isinstance(low, int) and isinstance(high, int)
-                kind: Any = IntDistribution if whole else FloatDistribution
-                searched[key] = kind(low, high, log="log" in value.tags)
-            elif isinstance(value, RangeSweep):
-                assert value.start is not None
-                assert value.stop is not None
-                if all(isinstance(part, int) for part in (value.start, value.stop, value.step)):
-                    last = range(int(value.start), int(value.stop), int(value.step))[-1]
-                    searched[key] = IntDistribution(int(value.start), last, step=int(value.step))
-                else:
-                    searched[key] = FloatDistribution(value.start, value.stop, step=value.step)
-            else:
-                assert isinstance(value, ChoiceSweep)
-                # As they are written on the command line: Optuna keeps words, Hydra reads them.
-                words = list(override.sweep_iterator(transformer=Transformer.encode))
-                searched[key] = CategoricalDistribution([str(word) for word in words])
-        except (ValueError, IndexError) as error:
-            raise InputError(f"{override.input_line}: {error}") from None
-    return searched, list(fixed.values())
-
-
-def texts(params: Mapping[str, Any]) -> list[str]:
-    """A proposal as overrides; of fractions four digits, which is all that can matter."""
-    return [
-        f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}"
-        for key, value in params.items()
-    ]
-
-
-def first(searched: Mapping[str, Any]) -> dict[str, Any]:
-    """One point of the space."""
-    return {key: kind.choices[0] if hasattr(kind, "choices") else kind.low for key, kind in searched.items()}
 
 
 class Search:
     """One launch of a study.
 
     Args:
-        options: what is asked for.
-        searched: what is searched, as Optuna's distributions.
-        fixed: the overrides of all trials.
-        base: what decides the result of a trial besides what is searched.
-        folder: where the study is kept.
+        options: settings of the search.
+        searched: Optuna's distributions by key.
+        fixed: the overrides that all trials share.
+        base: the settings of all trials, besides those that are searched, that decide a result.
+        folder: of the study.
         jobs: `sweep.jobs`.
 
     Raises:
-        InputError: the folder cannot be written, or holds a study of something else.
+        InputError: the folder cannot be written, or contains a study with other settings.
     """
 
     def __init__(
         self,
-        options: Options,
+        options: OptunaOptions,
         searched: Mapping[str, Any],
         fixed: Sequence[str],
         base: Mapping[str, str],
@@ -150,31 +94,35 @@ class Search:
             "median": optuna.pruners.MedianPruner,
             "hyperband": optuna.pruners.HyperbandPruner,
         }[options.pruner]()
-        self.open: dict[Point, Any] = {}  # the trials that are being trained
-        self.reported: dict[Point, int] = {}
-        self.looked = time.monotonic()
+        self.training: dict[Point, Any] = {}  # trials by the overrides of their runs
+        self.reported: dict[Point, int] = {}  # epochs that Optuna knows
+        self.last_look = time.monotonic()
 
     def _check_same(self, base: dict[str, str]) -> None:
-        """Refuse to go on with other settings than those of the trials that there are."""
-        now = {**base, "hydra.sweeper.metric": self.options.metric, "searched": ", ".join(self.searched)}
-        before = self.study.user_attrs.get("asked")
-        if before is None or not self.study.trials:
-            self.study.set_user_attr("asked", now)
+        """Check that the existing trials of the study have the same settings.
+
+        Raises:
+            InputError: they have others.
+        """
+        new = {**base, "hydra.sweeper.metric": self.options.metric, "searched": ", ".join(self.searched)}
+        old = self.study.user_attrs.get("asked")
+        if old is None or not self.study.trials:
+            self.study.set_user_attr("asked", new)
             return
-        differ = [key for key in {**before, **now} if before.get(key) != now.get(key)]
-        if differ:
-            said = "; ".join(
-                f"{key} was {before.get(key, 'not there')} and is {now.get(key, 'not there')}"
-                for key in differ[:SHOWN]
+        changed = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+        if changed:
+            changes = "; ".join(
+                f"{key} was {old.get(key, 'absent')} and is {new.get(key, 'absent')}"
+                for key in changed[:SHOWN]
             )
-            more = f"; and {len(differ) - SHOWN} more" if len(differ) > SHOWN else ""
+            more = f"; and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
             raise InputError(
-                f"name={self.study.study_name}: holds a study of other runs ({said}{more}); "
+                f"name={self.study.study_name}: contains a study with other settings ({changes}{more}); "
                 "allowed: its own settings, or another name"
             )
 
     def _sampler(self, optuna: Any) -> Any:
-        # A study that goes on must not draw again what it drew at first.
+        # The seed depends on the trials so far, or a resumed study would repeat its first draws.
         seed = mix("study", self.options.seed, len(self.study.trials)) % 2**32
         make = {
             "tpe": lambda: optuna.samplers.TPESampler(seed=seed, constant_liar=True),
@@ -186,37 +134,40 @@ class Search:
         return make[self.options.sampler]()
 
     def run(self, launch: Launch) -> None:
-        """Propose, train and learn, until there are as many trials as were asked for.
+        """Propose runs, launch them and learn from their results, until the study has `n_trials` trials.
+
+        Args:
+            launch: trains a batch of runs, given their overrides and the number of trials so far.
 
         Raises:
-            InputError: none of the proposed runs can be made.
+            InputError: none of the proposed runs is possible.
         """
-        self._take_up()
-        while (left := self.options.n_trials - len(self._ended())) > 0:
+        self._resume()
+        while (left := self.options.n_trials - len(self._counted())) > 0:
             trials = [self.study.ask(self.searched) for _ in range(min(self.at_once, left))]
             first, last = self.options.n_trials - left + 1, self.options.n_trials - left + len(trials)
-            which = f"trials {first} to {last}" if last > first else f"trial {first}"
-            console.console.print(f"{which} of {self.options.n_trials}", style="bold", highlight=False)
+            numbers = f"trials {first} to {last}" if last > first else f"trial {first}"
+            console.console.print(f"{numbers} of {self.options.n_trials}", style="bold", highlight=False)
             points = [(*self.fixed, *texts(trial.params)) for trial in trials]
-            self.open = dict(zip(points, trials, strict=True))  # the same proposal twice is one run
+            self.training = dict(zip(points, trials, strict=True))  # equal proposals are one run
             try:
-                found = launch([list(point) for point in self.open], len(self._ended()))
+                results = launch([list(point) for point in self.training], len(self._counted()))
             except InputError:
                 for trial in trials:
                     self._tell(trial, None)
                 raise
-            runs = dict(zip(self.open, found, strict=True))
+            runs = dict(zip(self.training, results, strict=True))
             for trial, point in zip(trials, points, strict=True):
                 self._tell(trial, runs[point])
         self._report()
 
     def watch(self, course: Course) -> None:
-        """Have trials ended that fall behind."""
-        if self.options.pruner == "none" or time.monotonic() - self.looked < LOOK_S:
+        """Report the epochs of running trials to the pruner, and stop those that it prunes."""
+        if self.options.pruner == "none" or time.monotonic() - self.last_look < LOOK_S:
             return
-        self.looked = time.monotonic()
+        self.last_look = time.monotonic()
         for cell in course.running:
-            trial = self.open.get(cell.overrides)
+            trial = self.training.get(cell.overrides)
             if trial is None:
                 continue
             rows = cell.run.rows()
@@ -226,33 +177,33 @@ class Search:
             if rows and trial.should_prune():
                 (cell.run.path / STOP).touch()
 
-    def _take_up(self) -> None:
-        """Put trials that an earlier launch has left behind first in the queue: their runs go on."""
-        ended = self._ended()
-        if len(ended) >= self.options.n_trials:
+    def _resume(self) -> None:
+        """Announce the state of the study, and enqueue the trials that an earlier launch left unfinished."""
+        counted = self._counted()
+        if len(counted) >= self.options.n_trials:
             console.console.print(
-                f"the study has {len(ended)} trials: hydra.sweeper.n_trials={len(ended) + 10} adds ten"
+                f"the study has {len(counted)} trials: hydra.sweeper.n_trials={len(counted) + 10} adds ten"
             )
-        elif ended:
+        elif counted:
             console.console.print(
-                f"the study goes on: {len(ended)} of {self.options.n_trials} trials are done"
+                f"resuming the study: {len(counted)} of {self.options.n_trials} trials are done"
             )
         for frozen in self.study.get_trials(states=[self.states.RUNNING]):
             self.study.tell(frozen.number, state=self.states.FAIL)
             self.study.enqueue_trial(frozen.params)
 
     def names(self) -> list[str]:
-        """The folders of the study's runs."""
-        return list(dict.fromkeys(t.user_attrs["run"] for t in self._ended() if "run" in t.user_attrs))
+        """Return the names of the study's run folders."""
+        return list(dict.fromkeys(t.user_attrs["run"] for t in self._counted() if "run" in t.user_attrs))
 
-    def _ended(self) -> list[Any]:
-        """Trials that count; those that an interruption has ended do not."""
+    def _counted(self) -> list[Any]:
+        """Return the ended trials that count, which excludes interrupted ones."""
         ended = (self.states.COMPLETE, self.states.PRUNED, self.states.FAIL)
         trials = self.study.get_trials(deepcopy=False, states=ended)
         return [t for t in trials if t.state != self.states.FAIL or "failed" in t.user_attrs]
 
     def _tell(self, trial: Any, run: Run | None) -> None:
-        """What became of a trial: a run that failed or diverged does not end the study."""
+        """Record the result of a trial; a run that failed or diverged does not end the study."""
         state = run.state if run is not None else "refused"
         if run is not None:
             trial.set_user_attr("run", run.path.name)
@@ -265,14 +216,15 @@ class Search:
             self.study.tell(trial, state=self.states.FAIL)
 
     def _report(self) -> None:
-        done = self.study.get_trials(deepcopy=False, states=[self.states.COMPLETE])
-        if not done:
+        """Print the best trial."""
+        finished = self.study.get_trials(deepcopy=False, states=[self.states.COMPLETE])
+        if not finished:
             console.console.print("no trial has finished", style="yellow")
             return
         best = self.study.best_trial
         settings = " ".join(texts(best.params))
         console.out.print(
-            f"best of {len(done)} finished trials: {self.options.metric} {best.value:.4f} with {settings}"
+            f"best of {len(finished)} finished trials: {self.options.metric} {best.value:.4f} with {settings}"
             f" ({best.user_attrs['run']})",
             highlight=False,
             soft_wrap=True,
@@ -280,6 +232,11 @@ class Search:
 
 
 def _optuna() -> Any:
+    """Import Optuna.
+
+    Raises:
+        InputError: it is not installed.
+    """
     try:
         import optuna
     except ImportError:

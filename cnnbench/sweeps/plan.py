@@ -1,4 +1,4 @@
-"""What a sweep is to do: its runs, where each stands, and what cannot be done, before anything is trained."""
+"""The plan of a sweep, before anything is trained: its runs, the state of each, and invalid overrides."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cnnbench.settings.run import Settings, Sweep
 from cnnbench.sweeps.composer import Composer
 
 SHOWN = 8
-"""Refusals that are listed one by one."""
+"""Reasons for refused runs that are listed one by one."""
 
 Overrides = tuple[str, ...]
 
@@ -31,10 +31,12 @@ class Cell:
     """One run of a sweep.
 
     Attributes:
-        overrides: of the first point of the sweep that is this run.
-        state: when the sweep was planned; see `Run.state`.
-        tries: how many attempts this sweep has made at it.
-        estimate_s: how long what is left of it should take; None if there is nothing to tell it from.
+        overrides: of the first point of the sweep that gives this run.
+        settings: of the run.
+        run: its folder.
+        state: `Run.state` when the sweep was planned.
+        tries: attempts of this sweep so far.
+        estimate_s: seconds that the rest of the run should take; None if there is no estimate.
     """
 
     overrides: Overrides
@@ -46,7 +48,7 @@ class Cell:
 
     @property
     def pending(self) -> bool:
-        """Whether there is anything to do."""
+        """True unless the run is done."""
         return self.state not in DONE or self.settings.force
 
 
@@ -55,8 +57,9 @@ class Plan:
     """All runs of a sweep.
 
     Attributes:
-        points: for each of the overrides that were asked for, its run; None where it was refused.
-        refused: what cannot be run, and why.
+        points: the run of each point of the sweep; None if it was refused.
+        sweep: settings of the sweep itself.
+        refused: why a point cannot be run, by its overrides.
     """
 
     points: Sequence[Cell | None]
@@ -65,7 +68,7 @@ class Plan:
 
     @property
     def cells(self) -> list[Cell]:
-        """The runs, each once."""
+        """The distinct runs."""
         return list(dict.fromkeys(cell for cell in self.points if cell is not None))
 
     @property
@@ -80,24 +83,23 @@ def plan(
     master: DictConfig,
     locate: Callable[[Settings], Run],
 ) -> Plan:
-    """Find out what is to be done.
+    """Plan a sweep: compose and check the settings of its runs, and look up their states.
 
     Args:
-        points: the overrides of each run.
-        loader: Hydra's.
-        master: the configuration of the sweep itself.
-        locate: from settings to the run's folder.
+        points: the overrides of each point of the sweep.
+        loader: Hydra's config loader.
+        master: the sweep's own config.
+        locate: returns the run of given settings.
 
     Raises:
-        InputError: no run can be made, or an axis that does not change the run. Runs that are refused
-            among others that are not are in the plan.
+        InputError: no point is valid, or the sweep repeats a run; see `check_axes`.
     """
     composer = Composer(loader, master)
     config_name = str(master.hydra.job.config_name)
-    found: list[Cell | None] = []
+    planned: list[Cell | None] = []
     cells: dict[Path, Cell] = {}
     refused: dict[Overrides, str] = {}
-    for overrides in console.progress(map(tuple, points), "reading the sweep", len(points)):
+    for overrides in console.progress(map(tuple, points), "composing the sweep", len(points)):
         try:
             try:
                 command = compose.command(overrides, master.hydra)
@@ -105,30 +107,34 @@ def plan(
                 run = locate(settings)
             except InputError:
                 raise
-            except Exception as error:  # Hydra, OmegaConf and YAML raise many kinds for what was typed
+            except Exception as error:  # Hydra, OmegaConf and YAML raise many kinds for invalid overrides
                 raise InputError(compose.explain(error, config_name, list(overrides))) from error
         except InputError as error:
             refused[overrides] = str(error)
-            found.append(None)
+            planned.append(None)
             continue
         if run.path not in cells:
             cells[run.path] = Cell(overrides, settings, run, run.state)
-        found.append(cells[run.path])
-    check_axes([tuple(overrides) for overrides in points], found)
+        planned.append(cells[run.path])
+    check_axes([tuple(overrides) for overrides in points], planned)
     if not cells:
         raise InputError(refusal(refused, len(points)))
-    return Plan(found, next(iter(cells.values())).settings.sweep, refused)
+    return Plan(planned, next(iter(cells.values())).settings.sweep, refused)
 
 
-def check_axes(points: Sequence[Overrides], found: Sequence[Cell | None]) -> None:
-    """Refuse what would make the sweep look larger than it is.
+def check_axes(points: Sequence[Overrides], cells: Sequence[Cell | None]) -> None:
+    """Check that the sweep is as large as it looks.
+
+    Args:
+        points: the overrides of each point of the sweep.
+        cells: the run of each point; None if it was refused.
 
     Raises:
-        InputError: a point that is asked for twice, or an axis whose values are all the same run.
+        InputError: a point occurs twice, or all values of an axis give the same run.
     """
-    twice = [overrides for overrides, n in Counter(points).items() if n > 1]
-    if twice:
-        raise InputError(f"a run is asked for twice in one sweep: {' '.join(twice[0])}")
+    repeated = [overrides for overrides, n in Counter(points).items() if n > 1]
+    if repeated:
+        raise InputError(f"the sweep contains a run twice: {' '.join(repeated[0])}")
     values: dict[str, dict[str, None]] = defaultdict(dict)
     for overrides in points:
         for text in overrides:
@@ -137,54 +143,59 @@ def check_axes(points: Sequence[Overrides], found: Sequence[Cell | None]) -> Non
         if len(texts) < 2:
             continue
         groups: dict[Overrides, list[Cell | None]] = defaultdict(list)
-        for overrides, cell in zip(points, found, strict=True):
+        for overrides, cell in zip(points, cells, strict=True):
             groups[tuple(text for text in overrides if text.partition("=")[0] != axis)].append(cell)
         compared = [group for group in groups.values() if len(group) > 1 and None not in group]
         if compared and all(len(set(group)) == 1 for group in compared):
             swept = ",".join(text.partition("=")[2] for text in texts)
             raise InputError(
-                f"{axis}={swept}: does not change the run: with each of these values it is one and the same; "
+                f"{axis}={swept}: does not change the run: all these values give the same one; "
                 "allowed: values that differ"
             )
 
 
 def refusal(refused: dict[Overrides, str], total: int) -> str:
-    """What is wrong with the runs that are refused, each reason once."""
-    reasons: dict[str, list[Overrides]] = defaultdict(list)
+    """Return a message with the reasons for refused runs, each reason once.
+
+    Args:
+        refused: reasons by overrides.
+        total: number of points of the sweep.
+    """
+    overrides_of: dict[str, list[Overrides]] = defaultdict(list)
     for overrides, reason in refused.items():
-        reasons[reason].append(overrides)
-    if len(reasons) == 1 and len(refused) == total:
-        return next(iter(reasons))
+        overrides_of[reason].append(overrides)
+    if len(overrides_of) == 1 and len(refused) == total:
+        return next(iter(overrides_of))
     common = set.intersection(*(set(overrides) for overrides in refused)) if len(refused) > 1 else set()
-    lines = [f"{len(refused)} of {total} runs cannot be made"]
-    for reason, where in list(reasons.items())[:SHOWN]:
-        example = " ".join(text for text in where[0] if text not in common)
-        more = f" and {len(where) - 1} more" if len(where) > 1 else ""
+    lines = [f"{len(refused)} of {total} runs are not possible"]
+    for reason, affected in list(overrides_of.items())[:SHOWN]:
+        example = " ".join(text for text in affected[0] if text not in common)
+        more = f" and {len(affected) - 1} more" if len(affected) > 1 else ""
         lines.append(f"  {reason}\n    ({example}{more})")
-    if len(reasons) > SHOWN:
-        lines.append(f"  and {len(reasons) - SHOWN} more reasons")
+    if len(overrides_of) > SHOWN:
+        lines.append(f"  and {len(overrides_of) - SHOWN} more reasons")
     return "\n".join(lines)
 
 
 def announcement(plan: Plan) -> str:
-    """`24 runs: 10 done, 2 to resume, 1 failed, 11 new`."""
+    """Return `24 runs: 10 done, 2 to resume, 1 failed, 11 new`, and notes on duplicates, if any."""
     states = Counter("done" if not cell.pending else cell.state for cell in plan.cells)
-    words = {"interrupted": "to resume", "running": "running elsewhere"}
+    labels = {"interrupted": "to resume", "running": "running elsewhere"}
     order = ("done", "interrupted", "pruned", "failed", "damaged", "running", "new", *DONE)
-    parts = [f"{states[state]} {words.get(state, state)}" for state in order if states[state]]
+    counts = [f"{states[state]} {labels.get(state, state)}" for state in order if states[state]]
     if plan.refused:
-        parts.append(f"{len(plan.refused)} left out")
+        counts.append(f"{len(plan.refused)} skipped")
     runs = len(plan.cells)
-    text = f"{runs} run{'s' * (runs != 1)}: {', '.join(parts)}"
-    shared = sum(cell is not None for cell in plan.points) - runs
-    if shared:
-        text += f" (combinations that come to the same run: {shared})"
-    otherwise = Counter(cell.settings.made_otherwise(cell.run) for cell in plan.cells if not cell.pending)
-    del otherwise[""]
-    notes = [f"; {count} of those done {how}" for how, count in otherwise.items()]
+    text = f"{runs} run{'s' * (runs != 1)}: {', '.join(counts)}"
+    duplicates = sum(cell is not None for cell in plan.points) - runs
+    if duplicates:
+        text += f" (combinations that give the same run as another: {duplicates})"
+    differing = Counter(cell.settings.made_otherwise(cell.run) for cell in plan.cells if not cell.pending)
+    del differing[""]
+    notes = [f"; {count} of those measured {how}" for how, count in differing.items()]
     edited = sum(bool(other_code(cell.settings, cell.run)) for cell in plan.cells if not cell.pending)
     notes += [f"; {edited} of those done by other code of cnnbench"] if edited else []
-    labels = {(cell.run.path.parent, cell.settings.label) for cell in plan.cells}
-    earlier = sum(len(of_format_1(folder, label)) for folder, label in sorted(labels))
-    notes += [f"; {earlier} of format 1 beside them, which are not reused"] if earlier else []
+    prefixes = {(cell.run.path.parent, cell.settings.label) for cell in plan.cells}
+    earlier = sum(len(of_format_1(folder, prefix)) for folder, prefix in sorted(prefixes))
+    notes += [f"; {earlier} runs of format 1 beside them, which are not reused"] if earlier else []
     return text + "".join(notes)

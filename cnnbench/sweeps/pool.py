@@ -1,4 +1,4 @@
-"""What carries out the runs of a sweep, and what is said between the two. Needs no torch."""
+"""The interface between the driver of a sweep and the pool that trains its runs. Needs no torch."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from cnnbench.sweeps.plan import Cell
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker is told.
+    """A run to train, as it is sent to a worker. Queued SLURM and Ray jobs pickle it.
 
     Attributes:
+        settings: of the run.
         path: the run's folder.
-        cores: how many of the machine's cores each of the run's processes may use; None: its share of all.
-        planned: see `Run`.
+        cores: CPU cores for each of the run's processes; None for an equal share of the machine's.
+        planned: its choice, see `Run`.
     """
 
     settings: Settings
@@ -32,23 +33,23 @@ class Job:
 
     @classmethod
     def of(cls, cell: Cell, cores: int | None = None) -> Self:
-        """The job of a cell; `force` is for the first attempt at it, the next one goes on."""
+        """Return the job of a cell; only its first attempt is subject to `force`."""
         job = cls(cell.settings, cell.run.path.absolute(), cores, cell.run.planned)
         return job.again() if cell.tries else job
 
     def again(self) -> Self:
-        """The job of a later attempt."""
+        """Return the job of a later attempt, which resumes the run."""
         return replace(self, settings=self.settings.model_copy(update={"force": False}))
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one attempt at a run ended.
+    """The end of one attempt at a run.
 
     Attributes:
-        kind: `ended` (the run's folder says how), `busy` (another process trains it), `refused` (bad input),
-            `failed`, `interrupted` or `died` (its process was killed).
-        reason: one line; empty for what ended well.
+        kind: `ended` (the state is in the run's folder), `busy` (another process trains the run), `refused`
+            (invalid input), `failed`, `interrupted`, or `died` (its process was killed).
+        reason: one line; empty for `ended`.
     """
 
     kind: str
@@ -56,14 +57,14 @@ class Outcome:
 
 
 @dataclass
-class Report:
-    """What trying the models, the data and the recipes of runs has shown.
+class PreflightReport:
+    """Result of the preflight of several runs.
 
     Attributes:
-        errors: by index of the run, why it cannot be made.
-        epoch_s: by index, seconds that an epoch should take; absent where it cannot be told.
-        gpus: how many there are.
-        mps: whether Apple's GPU is there.
+        errors: why a run is impossible, by its index.
+        epoch_s: estimated seconds for an epoch, by index; absent if there is no estimate.
+        gpus: number of GPUs of this machine.
+        mps: True if this machine has Apple's GPU.
     """
 
     errors: dict[int, str] = field(default_factory=dict)
@@ -73,48 +74,51 @@ class Report:
 
 
 class Pool(Protocol):
-    """Where runs are trained: processes of this machine, a cluster."""
+    """A place to train runs: processes of this machine, or a cluster."""
 
     @property
     def at_once(self) -> int:
-        """How many runs are carried out at a time; 0 if that is not known."""
+        """Number of runs that are trained at a time; 0 if unknown."""
 
     def describe(self) -> str:
-        """How the runs are carried out, in half a line: `2 at a time, 1 thread each`."""
+        """Return how runs are trained, for the announcement: `2 at a time, 1 thread each`."""
 
     def refused(self) -> Mapping[Cell, str]:
-        """The pending runs that cannot be made, and why: tried before any is started."""
+        """Return the pending runs that the preflight found impossible, with the reason."""
 
     def start(self, cell: Cell) -> bool:
-        """Start a run; False: there is no room now."""
+        """Start a run; return False if there is no room for it now."""
 
     def submit(self) -> None:
-        """Called after one or several starts."""
+        """Submit the runs started since the last call, if the pool submits several together."""
 
     def ended(self) -> list[tuple[Cell, Outcome]]:
-        """The runs that ended since this was last asked."""
+        """Return the runs that have ended since the last call."""
 
     def close(self) -> None:
-        """Let go of everything; a run that is going on here ends, and goes on when it is asked for again."""
+        """Release everything. A run on this machine is interrupted, and resumes when it is launched again."""
 
 
-def examined(cells: Sequence[Cell], cores: int, *, here: bool) -> Report:
-    """Try the models, the data and the recipes of runs, in a process of their own.
+def run_preflight(cells: Sequence[Cell], cores: int, *, here: bool) -> PreflightReport:
+    """Test the models, data and training recipes of runs, in a separate process.
 
     Args:
         cells: the runs.
-        cores: how many each of them will have.
-        here: they will be trained on this machine, with its devices and its data.
+        cores: CPU cores for each run.
+        here: True if they will be trained on this machine, so that its devices and data are tested, too.
+
+    Raises:
+        Interrupted: a signal arrived meanwhile.
     """
     settings = [cell.settings for cell in cells]
     child = Child("cnnbench.sweeps.preflight:check", settings, cores, here, captured=False)
     try:
-        found: Report = child.answer()
-    except Died as death:  # of one of the models, perhaps: its run will show it
-        console.console.print(f"models and data could not be tried beforehand: {death}", style="yellow")
-        return Report()
+        report: PreflightReport = child.answer()
+    except Died as death:  # perhaps because of one of the models, whose own run will then show it
+        console.console.print(f"the preflight of models and data did not finish: {death}", style="yellow")
+        return PreflightReport()
     except Interrupted:
         child.terminate()
         child.kill_after(time.monotonic() + 1)
         raise
-    return found
+    return report

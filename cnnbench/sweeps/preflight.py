@@ -1,7 +1,7 @@
-"""Whether the runs of a sweep can be made, and how long they should take; asked before the first one starts.
+"""Preflight of a sweep: tests of whether its runs are possible, and estimates of how long they take.
 
-Settings alone do not tell whether a model fits the images or whether the images are there. Each model, data
-set and recipe of the sweep is tried once, whatever the number of runs.
+Settings alone do not show whether a model accepts the image size or whether the images exist. Each distinct
+model, data set and training recipe of the sweep is tested once, however many runs share it.
 """
 
 from __future__ import annotations
@@ -20,63 +20,70 @@ from cnnbench.bench.check import check_possible
 from cnnbench.errors import InputError
 from cnnbench.settings.bench import Bench
 from cnnbench.settings.run import Settings
-from cnnbench.sweeps.pool import Report
+from cnnbench.sweeps.pool import PreflightReport
 from cnnbench.training import model as training_model
 from cnnbench.training.build import make_classifier, make_data
 from cnnbench.training.device import DEVICE_TYPES, place, resolve
 from cnnbench.training.rank import Rank
 
 MEASURED_MACS = 20e9
-"""Training steps of fewer multiply-accumulates are tried, to see how long they take."""
+"""Training steps with fewer multiply-accumulates are timed; longer ones are estimated."""
 
 
 GUESSED_S = 2e-11
-"""Seconds for a multiply-accumulate, forwards and backwards, where none was measured."""
+"""Seconds for a multiply-accumulate, forward and backward pass, if none was timed."""
 
 
-def check(asked: Sequence[Settings], cores: int, here: bool) -> Report:
-    """Try the models, the data and the recipes of runs.
+def check(runs: Sequence[Settings], cores: int, here: bool) -> PreflightReport:
+    """Test the models, data and training recipes of runs.
 
     Args:
-        asked: the runs.
-        cores: how many each of them will have.
-        here: they will be trained on this machine: its devices and data sets are looked at, too.
+        runs: their settings.
+        cores: CPU cores for each run.
+        here: True if they will be trained on this machine, so that its devices and data are tested, too.
     """
-    found = Report(gpus=torch.cuda.device_count(), mps=torch.backends.mps.is_available())
+    report = PreflightReport(gpus=torch.cuda.device_count(), mps=torch.backends.mps.is_available())
     once = _Once()
     rates: list[float] = []
-    for i, settings in enumerate(asked):
+    for i, settings in enumerate(runs):
         try:
             if isinstance(settings, Bench):
                 if here:
                     device = resolve(settings.device, None, cores, settings.arch.layout)
                     check_possible(settings, device["accelerator"])
-                once(_key(settings, "arch", "ops", "data"), partial(_sketch, settings))
+                once(_key(settings, "arch", "ops", "data"), partial(_training_step, settings))
                 continue
-            once(_key(settings, "optimizer", "scheduler", "trainer"), partial(_recipe, settings))
-            images, val = 0, 0
+            once(_key(settings, "optimizer", "scheduler", "trainer"), partial(_check_recipe, settings))
+            train_images, val_images = 0, 0
             if here:
                 settings.device.check_one_machine()
                 device = resolve(settings.device, None, cores, settings.arch.layout)
-                looked_at = (*_key(settings, "data", "device"), settings.arch.in_channels)
-                images, val = once(looked_at, partial(_count, settings))
-            model = _key(settings, "arch", "ops", "device") + _key(settings, "data")
-            step = once(model, partial(_sketch, settings))
+                data_key = (*_key(settings, "data", "device"), settings.arch.in_channels)
+                train_images, val_images = once(data_key, partial(_count_images, settings))
+            model_key = _key(settings, "arch", "ops", "device") + _key(settings, "data")
+            step = once(model_key, partial(_training_step, settings))
             if here:
                 macs = step.macs * step.batch
                 if step.seconds is None and macs < MEASURED_MACS:
                     step.seconds = _measure(step, device)
                     rates.append(step.seconds / macs)
                 seconds = step.seconds or macs * (rates[-1] if rates else GUESSED_S)
-                found.epoch_s[i] = seconds / step.batch * (images + val / 3) / settings.device.devices
+                images = train_images + val_images / 3  # a forward pass takes a third of a training step
+                report.epoch_s[i] = seconds / step.batch * images / settings.device.devices
         except InputError as error:
-            found.errors[i] = str(error)
-    return found
+            report.errors[i] = str(error)
+    return report
 
 
 @dataclass
 class _Step:
-    """A training step of a model: `macs` of one image, forwards; `seconds` once it was measured."""
+    """A training step of a model.
+
+    Attributes:
+        shape: of an image, (C, H, W).
+        macs: multiply-accumulates of a forward pass of one image.
+        seconds: of the step, once measured.
+    """
 
     model: nn.Module
     shape: tuple[int, int, int]
@@ -86,21 +93,21 @@ class _Step:
 
 
 class _Once:
-    """Remembers what was made, or why it cannot be made."""
+    """Cache of results and of InputErrors, by key."""
 
     def __init__(self) -> None:
-        self.known: dict[Hashable, Any] = {}
+        self.results: dict[Hashable, Any] = {}
 
     def __call__(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        if key not in self.known:
+        if key not in self.results:
             try:
-                self.known[key] = make()
+                self.results[key] = make()
             except InputError as error:
-                self.known[key] = error
-        found = self.known[key]
-        if isinstance(found, InputError):
-            raise found
-        return found
+                self.results[key] = error
+        result = self.results[key]
+        if isinstance(result, InputError):
+            raise result
+        return result
 
 
 def _key(settings: Settings, *sections: str) -> tuple[str, ...]:
@@ -108,43 +115,44 @@ def _key(settings: Settings, *sections: str) -> tuple[str, ...]:
     return tuple(json.dumps(choice[name], sort_keys=True) for name in (*sections, "root"))
 
 
-def _recipe(settings: Settings) -> None:
+def _check_recipe(settings: Settings) -> None:
     make_classifier(settings, nn.Identity(), num_classes=10, batches=100, frozen=[])
 
 
-def _count(settings: Settings) -> tuple[int, int]:
-    """Images for training and for val; they are downloaded, once, if they have to be."""
-    found = settings.data.model_copy(update={"in_memory": False})  # files are listed, not decoded
+def _count_images(settings: Settings) -> tuple[int, int]:
+    """Return the numbers of train and val images, after downloading the data set if necessary."""
+    listed = settings.data.model_copy(update={"in_memory": False})  # files are listed, not decoded
     rank = Rank(world=settings.device.devices * settings.device.nodes)
-    data = make_data(found, settings.arch, settings.seed, rank, settings.device.least_images)
+    data = make_data(listed, settings.arch, settings.seed, rank, settings.device.least_images)
     return len(data.train.labels), len(data.val.labels)
 
 
-def _sketch(settings: Settings) -> _Step:
+def _training_step(settings: Settings) -> _Step:
     model, shape, _, facts = training_model.sketch(settings)
     return _Step(model, shape, min(settings.data.batch_size, 64), facts["macs"])
 
 
 def _measure(step: _Step, device: dict[str, Any]) -> float:
-    """Seconds of a training step: the second one, as the first also sets things up.
+    """Return the seconds of a training step.
 
-    A model that does not survive it is left to its run, which has a log.
+    A model that fails here gets an estimate; the failure will show in its own run, which has a log.
     """
     try:
-        return _step_s(step, device)
-    except Exception:  # of any model's code
+        return _time_step(step, device)
+    except Exception:  # any failure of a model's code
         return step.macs * step.batch * GUESSED_S
     finally:
-        step.model = nn.Identity()  # let go of the memory
+        step.model = nn.Identity()  # release the memory
 
 
-def _step_s(step: _Step, device: dict[str, Any]) -> float:
-    where = DEVICE_TYPES[device["accelerator"]]
-    model = place(step.model.to_empty(device=where), device | {"compile": False}).train()
+def _time_step(step: _Step, device: dict[str, Any]) -> float:
+    """Time the second of two training steps, since the first includes initialisation."""
+    device_type = DEVICE_TYPES[device["accelerator"]]
+    model = place(step.model.to_empty(device=device_type), device | {"compile": False}).train()
     with torch.no_grad():
         for tensor in (*model.parameters(), *model.buffers()):
-            tensor.fill_(0.01)  # empty memory may hold numbers that are slow to compute with
-    images = torch.rand(step.batch, *step.shape, device=where, dtype=next(model.parameters()).dtype)
+            tensor.fill_(0.01)  # uninitialised memory may hold denormals, which are slow
+    images = torch.rand(step.batch, *step.shape, device=device_type, dtype=next(model.parameters()).dtype)
     seconds = 0.0
     for _ in range(2):
         start = time.perf_counter()

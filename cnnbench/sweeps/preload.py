@@ -1,4 +1,4 @@
-"""What the server of `processes.forked` imports before it forks: everything that a run would import."""
+"""Imports of the server of `processes.forked`: all that a run imports, so that its forks start warm."""
 
 import wandb  # noqa: F401
 

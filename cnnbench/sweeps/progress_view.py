@@ -1,4 +1,4 @@
-"""A sweep while it goes on: in a terminal one picture of all runs, elsewhere a line for each that ends."""
+"""Progress of a sweep: in a terminal one live table of all runs, elsewhere a line for each run that ends."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from cnnbench.sweeps.pool import Outcome
 
 REFRESH_S = 0.5
 LATE = 10
-"""A run that has spent its estimate should need a tenth of what it took once more."""
+"""A run that has used up its estimate is expected to need another tenth of the time spent so far."""
 
 ROWS = 20
 """Running runs that are shown; a cluster may have more."""
 
 
-class View:
-    """Shows a sweep to people, from the folders of its runs.
+class ProgressView:
+    """Display of a sweep's progress, read from the folders of its runs.
 
     Args:
         plan: the sweep.
-        at_once: how many runs are carried out at a time; 0 if that is not known.
+        at_once: number of runs that are trained at a time; 0 if unknown.
     """
 
     def __init__(self, plan: Plan, at_once: int) -> None:
@@ -41,9 +41,9 @@ class View:
         self.total = len(plan.pending)
         self.began = self.shown = time.monotonic()
         self.live = Live(console=console.console, auto_refresh=False, transient=True)
-        self.seconds: list[tuple[float, float | None]] = []
+        self.durations: list[tuple[float, float | None]] = []  # of runs that ended: actual, estimated seconds
         self.started: dict[Cell, float] = {}
-        self.most = 1  # runs that were seen at work at the same time
+        self.most_at_once = 1
 
     def __enter__(self) -> Self:
         if console.console.is_terminal:
@@ -56,29 +56,29 @@ class View:
         self.live.stop()
 
     def changed(self, course: Course) -> None:
-        """Show how things stand."""
+        """Update the display if it is older than `REFRESH_S`."""
         now = time.monotonic()
-        at_work = list(course.running) if self.at_once else self._at_work(course)
-        self.most = max(self.most, len(at_work))
-        for cell in at_work:
+        training = list(course.running) if self.at_once else self._training(course)
+        self.most_at_once = max(self.most_at_once, len(training))
+        for cell in training:
             self.started.setdefault(cell, now)
         if now - self.shown > REFRESH_S:
             self._show(course)
 
     def ended(self, course: Course, cell: Cell, outcome: Outcome) -> None:
-        """An attempt that has ended: `[3/24] basic-digits-s0-…  finished  val 97.20 %  ETA 2:10 min`."""
+        """Print an ended attempt: `[3/24] basic-digits-s0-…  finished  val 97.20 %  ETA 2:10 min`."""
         began = self.started.pop(cell, None)
         if began is not None and cell in course.results:
-            self.seconds.append((time.monotonic() - began, cell.estimate_s))
+            self.durations.append((time.monotonic() - began, cell.estimate_s))
         text = Text(f"[{len(course.results)}/{self.total}] {cell.run.path.name}  ")
         if cell in course.elsewhere:
             state = "trained elsewhere"
         elif cell in course.waiting:
-            state = "to be tried again"
+            state = "will be retried"
         else:
             state = cell.run.state
             if outcome.kind != "ended" and state != "interrupted":
-                state = "failed"  # also where nothing could be written
+                state = "failed"  # even if its folder could not be written
         text.append(state, run_store_table.COLOURS.get(state, "yellow"))
         if state == "finished":
             text.append(f"  {run_store_table.outcome(cell.run)}")
@@ -92,20 +92,20 @@ class View:
     def _show(self, course: Course) -> None:
         if self.live.is_started:
             self.shown = time.monotonic()
-            self.live.update(self._picture(course), refresh=True)
+            self.live.update(self._table(course), refresh=True)
 
-    def _at_work(self, course: Course) -> list[Cell]:
-        """The runs that are being trained: of those that were handed to a cluster, many may be waiting."""
+    def _training(self, course: Course) -> list[Cell]:
+        """Return the runs that are being trained; on a cluster, many running jobs may still be queued."""
         return [cell for cell in course.running if (cell.run.path / lease.NAME).exists()]
 
-    def _picture(self, course: Course) -> RenderableType:
-        done, at_work = len(course.results), self._at_work(course)
-        kinds = Counter(outcome.kind == "ended" for outcome in course.results.values())
-        counts = f"{done}/{self.total} runs, {len(at_work)} running"
+    def _table(self, course: Course) -> RenderableType:
+        done, training = len(course.results), self._training(course)
+        succeeded = Counter(outcome.kind == "ended" for outcome in course.results.values())
+        counts = f"{done}/{self.total} runs, {len(training)} running"
         if course.elsewhere:
             counts += f", {len(course.elsewhere)} elsewhere"
-        if kinds[False]:
-            counts += f", {kinds[False]} gone wrong"
+        if succeeded[False]:
+            counts += f", {succeeded[False]} failed"
         eta = self._eta(course)
         head = Table.grid(padding=(0, 2))
         head.add_row(
@@ -115,39 +115,38 @@ class View:
             f"ETA {console.duration(eta)}" if eta is not None else "",
         )
         table = Table.grid(padding=(0, 2))
-        for cell in at_work[:ROWS]:
-            since = console.duration(time.monotonic() - self.started.get(cell, time.monotonic()))
-            table.add_row(Text(cell.run.path.name, "bold"), *_progress(cell), since)
-        if len(at_work) > ROWS:
-            table.add_row(f"and {len(at_work) - ROWS} more")
+        for cell in training[:ROWS]:
+            elapsed = console.duration(time.monotonic() - self.started.get(cell, time.monotonic()))
+            table.add_row(Text(cell.run.path.name, "bold"), *_progress(cell), elapsed)
+        if len(training) > ROWS:
+            table.add_row(f"and {len(training) - ROWS} more")
         return Group(head, table)
 
     def _eta(self, course: Course) -> float | None:
-        """Seconds to go: what the runs should take, corrected by what those that ended did take."""
-        known = [seconds for cell in self.plan.pending if (seconds := cell.estimate_s) is not None]
-        guess = sum(known) / len(known) if known else None
-        ended = sum(seconds for seconds, _ in self.seconds)
-        expected = sum(estimate or guess or 0 for _, estimate in self.seconds)
-        if guess is None:
-            if not self.seconds:
+        """Return the seconds left: the runs' estimates, scaled by how long those that ended took instead."""
+        estimates = [seconds for cell in self.plan.pending if (seconds := cell.estimate_s) is not None]
+        default = sum(estimates) / len(estimates) if estimates else None
+        actual = sum(seconds for seconds, _ in self.durations)
+        expected = sum(estimate or default or 0 for _, estimate in self.durations)
+        if default is None:
+            if not self.durations:
                 return None
-            guess, factor = ended / len(self.seconds), 1.0
+            default, factor = actual / len(self.durations), 1.0
         else:
-            factor = ended / expected if expected else 1.0
+            factor = actual / expected if expected else 1.0
         now = time.monotonic()
-        left = sum(factor * (cell.estimate_s or guess) for cell in course.waiting)
+        left = sum(factor * (cell.estimate_s or default) for cell in course.waiting)
         for cell in course.running:
             spent = now - self.started.get(cell, now)
-            # One that takes longer than it should is not done at once.
-            left += max(spent / LATE, factor * (cell.estimate_s or guess) - spent)
+            left += max(spent / LATE, factor * (cell.estimate_s or default) - spent)
         runs = len(course.waiting) + len(course.running)
-        return left / max(1, min(self.at_once or self.most, runs))
+        return left / max(1, min(self.at_once or self.most_at_once, runs))
 
 
 def _progress(cell: Cell) -> tuple[RenderableType, str, str]:
-    """How far a run is: its epochs; a measurement has none."""
+    """Return a run's progress bar, epoch and last val accuracy; a measurement has no epochs."""
     if cell.settings.verb == "bench":
         return "", "measuring", ""
     rows, epochs = cell.run.rows(), cell.settings.trainer.max_epochs
-    last = f"val {console.percent(rows[-1].get('val/acc'))}" if rows else ""
-    return ProgressBar(total=epochs, completed=len(rows), width=20), f"epoch {len(rows)}/{epochs}", last
+    accuracy = f"val {console.percent(rows[-1].get('val/acc'))}" if rows else ""
+    return ProgressBar(total=epochs, completed=len(rows), width=20), f"epoch {len(rows)}/{epochs}", accuracy

@@ -1,4 +1,4 @@
-"""A sweep from its overrides to the values of its runs."""
+"""One sweep from start to end: plan, preflight, announcement, training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cnnbench.settings.run import Settings
 from cnnbench.sweeps.driver import Course, drive
 from cnnbench.sweeps.plan import Cell, Plan, announcement, plan, refusal
 from cnnbench.sweeps.pool import Pool
-from cnnbench.sweeps.progress_view import View
+from cnnbench.sweeps.progress_view import ProgressView
 
 
 def sweep(
@@ -28,73 +28,82 @@ def sweep(
     note: Callable[[Cell, str], None],
     watch: Callable[[Course], None] | None = None,
 ) -> Plan:
-    """Carry a sweep out, as far as it is not done already.
+    """Train the runs of a sweep that are not done.
 
     Args:
-        points: the overrides of each run.
-        loader: Hydra's.
-        master: the configuration of the sweep itself.
-        locate: from settings to the run's folder.
-        pool_for: makes what trains the runs; only called if there is something to be done.
-        note: is told of each run, and told again, with the reason, of those that failed.
-        watch: is shown again and again how things stand.
+        points: the overrides of each point of the sweep.
+        loader: Hydra's config loader.
+        master: the sweep's own config.
+        locate: returns the run of given settings.
+        pool_for: returns the pool that trains the runs; called only if any run is pending.
+        note: called for each run with an empty reason, and again at the end with the reason of its failure.
+        watch: called some 30 times a second with the current state of the runs.
+
+    Returns:
+        The plan, without the runs that the preflight found impossible.
 
     Raises:
         InputError: before anything is trained.
-        Interrupted: what was running goes on when it is asked for again.
+        Interrupted: runs on this machine were interrupted; they resume when they are launched again.
     """
-    found = plan(points, loader, master, locate)
-    _refuse(found)
-    if not found.pending:
-        console.console.print(announcement(found), highlight=False)
-        for cell in found.cells:
+    planned = plan(points, loader, master, locate)
+    _check_refused(planned)
+    if not planned.pending:
+        console.console.print(announcement(planned), highlight=False)
+        for cell in planned.cells:
             note(cell, "")
-        return found
-    with console.console.status("starting: trying models and data"):
-        pool = pool_for(found)
+        return planned
+    with console.console.status("preflight: testing models and data"):
+        pool = pool_for(planned)
     try:
         if refused := pool.refused():
-            found = _without(found, refused)
-            _refuse(replace(found, refused={cell.overrides: reason for cell, reason in refused.items()}))
-        _keep(master, found)
-        console.console.print(_opening(found, pool), highlight=False)
-        for cell in found.cells:
+            planned = _without(planned, refused)
+            _check_refused(
+                replace(planned, refused={cell.overrides: reason for cell, reason in refused.items()})
+            )
+        _write_config(master, planned)
+        console.console.print(_opening(planned, pool), highlight=False)
+        for cell in planned.cells:
             note(cell, "")
-        with View(found, pool.at_once) as view:
+        with ProgressView(planned, pool.at_once) as view:
             watchers = [view.changed, *([watch] if watch else [])]
-            course = drive(found, pool, watchers, view.ended)
+            course = drive(planned, pool, watchers, view.ended)
         for cell, outcome in course.results.items():
             note(cell, outcome.reason)
         for cell in course.waiting:
             note(cell, "not started: another run failed")
-        return found
+        return planned
     finally:
         pool.close()
 
 
-def _refuse(found: Plan) -> None:
-    """Stop, or say what is left out."""
-    if not found.refused:
+def _check_refused(planned: Plan) -> None:
+    """Raise an InputError for refused runs, or print which ones are skipped if `sweep.on_refused=skip`."""
+    if not planned.refused:
         return
-    said = refusal(found.refused, len(found.points))
-    if not found.cells:
-        raise InputError(said)
-    if found.sweep.on_refused == "stop":
-        raise InputError(f"{said}\n  nothing was started; sweep.on_refused=skip goes on with the others")
-    console.console.print(f"left out: {said}", style="yellow", highlight=False, soft_wrap=True)
+    message = refusal(planned.refused, len(planned.points))
+    if not planned.cells:
+        raise InputError(message)
+    if planned.sweep.on_refused == "stop":
+        raise InputError(f"{message}\n  nothing was started; sweep.on_refused=skip runs the others")
+    console.console.print(f"skipped: {message}", style="yellow", highlight=False, soft_wrap=True)
 
 
-def _without(found: Plan, refused: Mapping[Cell, str]) -> Plan:
+def _without(planned: Plan, refused: Mapping[Cell, str]) -> Plan:
     return replace(
-        found,
-        points=[None if cell in refused else cell for cell in found.points],
-        refused=found.refused | {cell.overrides: reason for cell, reason in refused.items()},
+        planned,
+        points=[None if cell in refused else cell for cell in planned.points],
+        refused=planned.refused | {cell.overrides: reason for cell, reason in refused.items()},
     )
 
 
-def _keep(master: DictConfig, found: Plan) -> None:
-    """Write down what was asked for, beside the runs."""
-    folder = found.cells[0].run.path.parent
+def _write_config(master: DictConfig, planned: Plan) -> None:
+    """Write the sweep's own config beside its runs.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    folder = planned.cells[0].run.path.parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomic(folder / "multirun.yaml", OmegaConf.to_yaml(master))
@@ -102,10 +111,11 @@ def _keep(master: DictConfig, found: Plan) -> None:
         raise InputError(f"output_dir: {folder} cannot be written ({error.strerror})") from None
 
 
-def _opening(found: Plan, pool: Pool) -> str:
-    text = f"{announcement(found)}; {pool.describe()}"
-    known = [cell.estimate_s for cell in found.pending if cell.estimate_s is not None]
-    if known:
-        seconds = sum(known) / len(known) * len(found.pending) / max(1, pool.at_once)
-        text += f"; about {console.duration(seconds)}"
+def _opening(planned: Plan, pool: Pool) -> str:
+    """Return the announcement of the runs, how they are trained, and how long they should take."""
+    text = f"{announcement(planned)}; {pool.describe()}"
+    estimates = [cell.estimate_s for cell in planned.pending if cell.estimate_s is not None]
+    if estimates:
+        mean_s = sum(estimates) / len(estimates)
+        text += f"; about {console.duration(mean_s * len(planned.pending) / max(1, pool.at_once))}"
     return text

@@ -1,4 +1,4 @@
-"""Runs as jobs of a SLURM cluster, by submitit. The driver only watches: jobs outlive it."""
+"""Runs as jobs of a SLURM cluster, by submitit. The driver only observes them: jobs outlive it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cnnbench.run_store.run import DONE
 from cnnbench.settings.base import Count, NonNegative, Rate, Section, options
 from cnnbench.settings.device import Device
 from cnnbench.sweeps.plan import Cell, Plan
-from cnnbench.sweeps.pool import Job, Outcome, examined
+from cnnbench.sweeps.pool import Job, Outcome, run_preflight
 
 if TYPE_CHECKING:
     from cnnbench.training.rank import Rank
@@ -29,13 +29,13 @@ ARRAY = 1000
 """Jobs in one array: SLURM's default MaxArraySize allows one more."""
 
 LEFT_S = 30
-"""Seconds after the end of one of a run's tasks at which SLURM ends the others."""
+"""Seconds after which SLURM ends the other tasks of a run when one of them has ended."""
 
 LIVING = ("PENDING", "RUNNING", "REQUEUED", "COMPLETING", "PREEMPTED", "CONFIGURING", "SUSPENDED", "RESIZING")
 
 
-class Options(Section):
-    """`hydra.launcher` of `hydra/launcher=slurm`; its file says what they mean."""
+class SlurmOptions(Section):
+    """Settings of `hydra/launcher=slurm` (`hydra.launcher`), which its file documents."""
 
     partition: str | None
     account: str | None
@@ -54,34 +54,37 @@ class Options(Section):
 
 
 class Work:
-    """What a job runs. A job that meets its time limit is queued again with what `checkpoint` returns."""
+    """The function of a job, which submitit pickles.
+
+    At its time limit, a job is requeued with what `checkpoint` returns.
+    """
 
     def __call__(self, job: Job) -> Outcome:
-        """Train the run, in as many tasks as it is to have; SLURM's signals are submitit's business."""
+        """Train the run, in as many tasks as it has processes; submitit handles SLURM's signals."""
         from cnnbench.sweeps.worker import train
 
         return train(job, _rank())
 
     def checkpoint(self, job: Job) -> Any:
-        """The run goes on from its last checkpoint, and is not forced anew."""
+        """Return the submission that resumes the run from its last checkpoint, without `force`."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self, job.again())
 
 
-class Slurm:
-    """A job for each run.
+class SlurmPool:
+    """A SLURM job for each run.
 
     Args:
         plan: the sweep.
         given: `hydra.launcher`.
 
     Raises:
-        InputError: there is no SLURM here, or not what is asked for.
+        InputError: no SLURM on this machine, an invalid setting, or no such partition.
     """
 
     def __init__(self, plan: Plan, given: Mapping[str, Any]) -> None:
-        self.options = options(Options, given, "hydra.launcher")
+        self.options = options(SlurmOptions, given, "hydra.launcher")
         submitit = _submitit()
         check_partition(self.options.partition)
         self.limit = plan.sweep.jobs
@@ -93,16 +96,17 @@ class Slurm:
         )
         submitit.SlurmJob.watcher._delay_s = self.options.poll_s
         logging.getLogger("submitit").setLevel(logging.ERROR)
-        self.job_of = submitit.SlurmJob
-        self.asked: list[Cell] = []
+        self.job_class = submitit.SlurmJob
+        self.started: list[Cell] = []  # but not submitted yet
         self.jobs: dict[Cell, Any] = {}
-        self.known = self._known()
-        # Its devices and its data need not be those of this machine.
-        self.report = examined(self.pending, cores=1, here=False)
+        self.job_ids = self._read_job_ids()
+        # The devices and the data of the cluster need not be those of this machine.
+        self.report = run_preflight(self.pending, cores=1, here=False)
 
     def _parameters(self, device: Device) -> dict[str, Any]:
+        """Return submitit's parameters of a job for a run with these device settings."""
         o, tasks = self.options, device.nodes * device.devices
-        asked = {
+        parameters = {
             "job_name": f"cnnbench-{self.name}",
             "partition": o.partition,
             "qos": o.qos,
@@ -116,17 +120,17 @@ class Slurm:
             "mem": f"{round(o.mem_gb * 1024)}M" if o.mem_gb else None,
             "nodes": device.nodes,
             "ntasks_per_node": device.devices,
-            # Of a run's tasks none may wait for one that has gone.
+            # No task of a run may wait for another one that has ended.
             "srun_args": ["--kill-on-bad-exit=1", f"--wait={LEFT_S}"] if tasks > 1 else None,
-            # As on this machine: nothing is imported from the working folder in place of what is installed.
+            # As on this machine: modules in the working folder do not shadow installed ones.
             "setup": ["export PYTHONSAFEPATH=1", *o.setup],
             "array_parallelism": self.limit or 256,
             "additional_parameters": o.sbatch or None,
         }
-        return {key: value for key, value in asked.items() if value is not None}
+        return {key: value for key, value in parameters.items() if value is not None}
 
-    def _known(self) -> dict[str, str]:
-        """Jobs that an earlier driver has submitted, by run."""
+    def _read_job_ids(self) -> dict[str, str]:
+        """Read the ids of jobs that an earlier driver has submitted, by run."""
         try:
             return dict(json.loads((self.folder / "jobs.json").read_text()))
         except (OSError, ValueError):
@@ -134,109 +138,118 @@ class Slurm:
 
     @property
     def at_once(self) -> int:
-        """Unknown: the cluster decides."""
+        """0 for unknown: the cluster decides."""
         return 0
 
     def describe(self) -> str:
-        """`as SLURM jobs in partition gpu`."""
-        where = f" in partition {self.options.partition}" if self.options.partition else ""
-        return f"as SLURM jobs{where}" + (f", {self.limit} at a time" if self.limit else "")
+        """Return `as SLURM jobs in partition gpu`."""
+        partition = f" in partition {self.options.partition}" if self.options.partition else ""
+        return f"as SLURM jobs{partition}" + (f", {self.limit} at a time" if self.limit else "")
 
     def refused(self) -> Mapping[Cell, str]:
-        """The pending runs that cannot be made, and why."""
+        """Return the pending runs that the preflight found impossible, with the reason."""
         return {self.pending[i]: error for i, error in self.report.errors.items()}
 
     def start(self, cell: Cell) -> bool:
-        """Take up the job that an earlier driver has submitted, or put the run into the next array."""
-        if cell.tries == 0 and (found := self._living(cell)) is not None:
-            self.jobs[cell] = found
+        """Adopt the job that an earlier driver has submitted, or put the run into the next array."""
+        if cell.tries == 0 and (job := self._earlier_job(cell)) is not None:
+            self.jobs[cell] = job
         else:
-            self.asked.append(cell)
+            self.started.append(cell)
         return True
 
-    def _living(self, cell: Cell) -> Any:
-        """The job that an earlier driver has submitted, if it still runs or has finished its run."""
-        number = self.known.get(cell.run.path.name)
-        if number is None:
+    def _earlier_job(self, cell: Cell) -> Any:
+        """Return the job that an earlier driver has submitted, if it is living or has finished its run."""
+        job_id = self.job_ids.get(cell.run.path.name)
+        if job_id is None:
             return None
-        job = self.job_of(folder=self.folder / "%j", job_id=number)
-        living = job.watcher.get_state(number, mode="force").split()[0] in LIVING
+        job = self.job_class(folder=self.folder / "%j", job_id=job_id)
+        living = job.watcher.get_state(job_id, mode="force").split()[0] in LIVING
         return job if living or (cell.run.state in DONE and not cell.settings.force) else None
 
     def submit(self) -> None:
-        """Hand what was started to the cluster: an array of those that want the same of it."""
-        while self.asked:
-            wanted = self._parameters(self.asked[0].settings.device)
-            alike = [cell for cell in self.asked if self._parameters(cell.settings.device) == wanted]
-            part = alike[:ARRAY]
-            self.asked = [cell for cell in self.asked if cell not in part]
-            jobs = [Job.of(cell, self.options.cpus_per_task) for cell in part]
+        """Submit the started runs, those with equal parameters as one array.
+
+        Raises:
+            InputError: SLURM rejects a job.
+        """
+        while self.started:
+            parameters = self._parameters(self.started[0].settings.device)
+            alike = [cell for cell in self.started if self._parameters(cell.settings.device) == parameters]
+            array = alike[:ARRAY]
+            self.started = [cell for cell in self.started if cell not in array]
+            jobs = [Job.of(cell, self.options.cpus_per_task) for cell in array]
             try:
-                self.executor.update_parameters(**wanted)
+                self.executor.update_parameters(**parameters)
                 submitted = self.executor.map_array(Work(), jobs)
-            except Exception as error:  # submitit has no error of its own for what sbatch says
-                said = " ".join(str(error).split())
-                raise InputError(f"hydra/launcher=slurm: the job was not accepted: {said[-400:]}") from error
-            self.jobs |= {cell: job.task(0) for cell, job in zip(part, submitted, strict=True)}
-            self.known |= {cell.run.path.name: self.jobs[cell].job_id for cell in part}
-            write_atomic(self.folder / "jobs.json", json.dumps(self.known, indent=0))
+            except Exception as error:  # submitit has no class of its own for errors of sbatch
+                message = " ".join(str(error).split())
+                raise InputError(f"hydra/launcher=slurm: SLURM rejected the job: {message[-400:]}") from error
+            self.jobs |= {cell: job.task(0) for cell, job in zip(array, submitted, strict=True)}
+            self.job_ids |= {cell.run.path.name: self.jobs[cell].job_id for cell in array}
+            write_atomic(self.folder / "jobs.json", json.dumps(self.job_ids, indent=0))
 
     def ended(self) -> list[tuple[Cell, Outcome]]:
-        """The runs that ended since this was last asked."""
-        found = []
+        """Return the runs that have ended since the last call."""
+        outcomes = []
         for cell in [cell for cell, job in self.jobs.items() if job.done()]:
-            found.append((cell, _outcome(self.jobs.pop(cell))))
-            self.known.pop(cell.run.path.name, None)
-        return found
+            outcomes.append((cell, _outcome(self.jobs.pop(cell))))
+            self.job_ids.pop(cell.run.path.name, None)
+        return outcomes
 
     def close(self) -> None:
-        """Leave the jobs to the cluster: the same command takes them up again."""
+        """Leave the jobs to the cluster and report how to cancel them; the same command adopts them."""
         if self.jobs:
             numbers = sorted({job.job_id.partition("_")[0] for job in self.jobs.values()})
             console.console.print(
-                f"{len(self.jobs)} runs stay with SLURM (`scancel {' '.join(numbers)}` ends them)",
+                f"{len(self.jobs)} runs stay with SLURM (`scancel {' '.join(numbers)}` cancels them)",
                 style="yellow",
                 highlight=False,
             )
 
 
 def _outcome(job: Any) -> Outcome:
-    """How a job ended: what it returned, or what SLURM says of it."""
-    path = Path(job.paths.stderr)
+    """Return the outcome of a job: its result, or how SLURM ended it."""
+    log = Path(job.paths.stderr)
     try:
-        found = job.result()
-    except Exception as error:  # of submitit, or of what ran before the run began
+        result = job.result()
+    except Exception as error:  # of submitit, or of the job before the run began
         if job.paths.result_pickle.exists():
-            said = str(error).strip().splitlines()[-1:] or [repr(error)]
-        else:  # it was killed, or did not come to say anything
-            said = [job.watcher.get_state(job.job_id, mode="force")]
-            said += path.read_text(errors="replace").strip().splitlines()[-1:] if path.exists() else []
-        return Outcome("died", f"SLURM job {job.job_id} ended: {', '.join(said)}; see {path}")
-    return found if isinstance(found, Outcome) else Outcome("failed", f"it returned {found!r}")
+            reasons = str(error).strip().splitlines()[-1:] or [repr(error)]
+        else:  # it ended without a result: killed, or failed to start
+            reasons = [job.watcher.get_state(job.job_id, mode="force")]
+            reasons += log.read_text(errors="replace").strip().splitlines()[-1:] if log.exists() else []
+        return Outcome("died", f"SLURM job {job.job_id} ended: {', '.join(reasons)}; see {log}")
+    return result if isinstance(result, Outcome) else Outcome("failed", f"the job returned {result!r}")
 
 
 def _rank() -> Rank | None:
-    """Which of its run's tasks this process is; None if it is the only one."""
+    """Return the rank of this task among those of its run; None if it is the only one."""
     from submitit import JobEnvironment
 
     from cnnbench.training.rank import Rank
 
-    here = JobEnvironment()
-    if here.num_tasks == 1:
+    job = JobEnvironment()
+    if job.num_tasks == 1:
         return None
     return Rank(
-        here.global_rank,
-        here.num_tasks,
-        here.local_rank,
-        here.node,
-        os.environ.get("MASTER_ADDR") or here.hostnames[0],
+        job.global_rank,
+        job.num_tasks,
+        job.local_rank,
+        job.node,
+        os.environ.get("MASTER_ADDR") or job.hostnames[0],
         int(os.environ.get("MASTER_PORT") or 20000 + int(os.environ["SLURM_JOB_ID"]) % 20000),
     )
 
 
 def _submitit() -> Any:
+    """Import submitit.
+
+    Raises:
+        InputError: it is not installed, or SLURM is not.
+    """
     if shutil.which("sbatch") is None:
-        raise InputError("hydra/launcher=slurm: there is no SLURM here (no `sbatch` in PATH)")
+        raise InputError("hydra/launcher=slurm: no SLURM on this machine (`sbatch` is not in PATH)")
     try:
         import submitit
     except ImportError:
@@ -246,20 +259,23 @@ def _submitit() -> Any:
     return submitit
 
 
-def check_partition(asked: str | None) -> None:
-    """Refuse a partition that there is not, and a cluster that does not answer.
+def check_partition(partitions: str | None) -> None:
+    """Check that the cluster answers and has the partitions.
+
+    Args:
+        partitions: names separated by commas; None for the cluster's default.
 
     Raises:
-        InputError: as above.
+        InputError: it does not answer, or has no such partition.
     """
     try:
         done = subprocess.run(["sinfo", "-h", "-o", "%R"], capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise InputError(f"hydra/launcher=slurm: sinfo does not answer ({error})") from None
     if done.returncode:
-        said = done.stderr.strip().splitlines()[-1:] or ["no reason given"]
-        raise InputError(f"hydra/launcher=slurm: the cluster does not answer ({said[0]})")
-    there = sorted(set(done.stdout.split()))
-    for name in (asked or "").split(","):
-        if name and name not in there:
-            raise InputError(f"hydra.launcher.partition={name}: no such partition; {suggest(name, there)}")
+        lines = done.stderr.strip().splitlines()[-1:] or ["no reason given"]
+        raise InputError(f"hydra/launcher=slurm: the cluster does not answer ({lines[0]})")
+    known = sorted(set(done.stdout.split()))
+    for name in (partitions or "").split(","):
+        if name and name not in known:
+            raise InputError(f"hydra.launcher.partition={name}: no such partition; {suggest(name, known)}")

@@ -12,7 +12,7 @@ from cnnbench.training.rank import Rank
 
 
 def work(job: Job) -> Outcome:
-    """Train a run to its end, from where it stands, or until it is told to end."""
+    """Train a run from its last checkpoint to its end, or until a signal interrupts it."""
     try:
         with interruptible():
             return train(job)
@@ -21,11 +21,14 @@ def work(job: Job) -> Outcome:
 
 
 def train(job: Job, rank: Rank | None = None) -> Outcome:
-    """Train a run to its end, from where it stands; what goes wrong is in the outcome.
+    """Train a run from its last checkpoint to its end; return its failure, if any, as the outcome.
 
     Args:
-        job: what to do.
-        rank: which of the run's processes this is, if a cluster has started them.
+        job: the run.
+        rank: rank of this process if a cluster started several for the run.
+
+    Raises:
+        Interrupted: a signal ended the attempt.
     """
     try:
         pkgutil.resolve_name(job.settings.work)(job.settings, Run(job.path, job.planned), job.cores, rank)
@@ -35,7 +38,7 @@ def train(job: Job, rank: Rank | None = None) -> Outcome:
         return Outcome("busy", str(error))
     except (InputError, Finding) as error:
         return Outcome("refused", str(error))
-    except Exception as error:  # of a model, a disk, a device: recorded in the run's folder
-        said = str(error).strip().splitlines()
-        return Outcome("failed", f"{type(error).__name__}: {said[0]}" if said else type(error).__name__)
+    except Exception as error:  # any failure of a model, disk or device; its traceback is in the run's folder
+        lines = str(error).strip().splitlines()
+        return Outcome("failed", f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__)
     return Outcome("ended")

@@ -1,1 +1,1 @@
-"""Loggers: what is told of a run besides its folder."""
+"""Loggers: what is recorded of a run outside its folder's own files (W&B, TensorBoard, CSV)."""

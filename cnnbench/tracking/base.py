@@ -1,4 +1,8 @@
-"""What a tracker is told, and one that keeps nothing."""
+"""The interface of a tracker, and what training passes to it.
+
+`track` opens the tracker that `logger=…` names; its implementations are `wandb_tracker`, `lightning_tracker`
+and, for `logger=none`, `NullTracker` below.
+"""
 
 from __future__ import annotations
 
@@ -15,47 +19,47 @@ Row = Mapping[str, float]
 
 
 STEPS = {"train": "epoch", "bench": "batch"}
-"""What the rows of metrics.csv count, by verb."""
+"""The column of metrics.csv that numbers its rows, by verb."""
+
+
+def step_of(row: Row) -> int:
+    """Return the epoch of a training's row, or the batch size of a measurement's row."""
+    return int(next(row[key] for key in STEPS.values() if key in row))
 
 
 @dataclass(frozen=True)
 class TestResult:
-    """What the test set showed: probabilities (N, K), labels (N,), and a way to see an image."""
+    """Predictions on the test split, with access to its images.
 
-    __test__ = False  # not a test of pytest's
+    Attributes:
+        probabilities: (N, K), float32.
+        labels: (N,), int64.
+        classes: the K class names.
+        image: returns the image at an index, (H, W, C), uint8.
+    """
+
+    __test__ = False  # the name would make pytest collect it
 
     probabilities: NDArray[np.float32]
     labels: NDArray[np.int64]
     classes: list[str]
-    image: Callable[[int], NDArray[np.uint8]]  # index -> (H, W, C)
+    image: Callable[[int], NDArray[np.uint8]]
 
     def worst(self, count: int) -> NDArray[np.int64]:
-        """Indices of wrong predictions, those with the least probability for the truth first."""
+        """Return indices of wrong predictions, lowest probability of the true class first."""
         wrong = np.flatnonzero(self.probabilities.argmax(1) != self.labels)
-        truth = self.probabilities[wrong, self.labels[wrong]]
-        return wrong[np.argsort(truth, kind="stable")][:count]
-
-
-class Tracker(Protocol):
-    """What training tells a tracker."""
-
-    def log(self, row: Row) -> None:
-        """One epoch, or one batch size. Epochs that it already has are passed over."""
-
-    def finish(self, summary: Mapping[str, Any], test: TestResult | None) -> None:
-        """The final figures."""
-
-    def close(self, end: End) -> None:
-        """The end, whatever it is."""
+        true_probability = self.probabilities[wrong, self.labels[wrong]]
+        return wrong[np.argsort(true_probability, kind="stable")][:count]
 
 
 @dataclass(frozen=True)
 class End:
-    """How an attempt ended.
+    """The end of an attempt.
 
     Attributes:
+        exit_code: 0 for a finished run and for a result such as divergence.
         state: as in status.json.
-        error: what ended it, if it was not its last epoch.
+        error: message of the exception that ended the attempt; empty if it finished.
     """
 
     exit_code: int = 0
@@ -64,8 +68,8 @@ class End:
 
     @classmethod
     def by(cls, error: BaseException) -> End:
-        """The end that an exception brings."""
-        said = f"{type(error).__name__}: {error}"
+        """Return the end that an exception causes."""
+        message = f"{type(error).__name__}: {error}"
         match error:
             case Diverged():
                 return cls(0, "diverged", str(error))
@@ -74,23 +78,31 @@ class End:
             case Interrupted():
                 return cls(128 + error.signum, "interrupted", str(error))
             case KeyboardInterrupt() | SystemExit():
-                return cls(1, "interrupted", said)
-        return cls(1, "failed", said)
+                return cls(1, "interrupted", message)
+        return cls(1, "failed", message)
 
 
-class Nowhere:
-    """`logger=none`."""
+class Tracker(Protocol):
+    """Receiver of the metrics of one attempt."""
 
     def log(self, row: Row) -> None:
-        """Nothing to do."""
+        """Log one epoch or one batch size; skip an epoch that an earlier attempt has logged."""
 
     def finish(self, summary: Mapping[str, Any], test: TestResult | None) -> None:
-        """Nothing to do."""
+        """Log the final metrics and, if there are any, the predictions on the test split."""
 
     def close(self, end: End) -> None:
-        """Nothing to do."""
+        """Close the log. Called once for every attempt, however it ended."""
 
 
-def step_of(row: Row) -> int:
-    """The epoch of a training's row, the batch size of a measurement's."""
-    return int(next(row[key] for key in STEPS.values() if key in row))
+class NullTracker:
+    """Tracker of `logger=none`, which logs nothing."""
+
+    def log(self, row: Row) -> None:
+        """Do nothing."""
+
+    def finish(self, summary: Mapping[str, Any], test: TestResult | None) -> None:
+        """Do nothing."""
+
+    def close(self, end: End) -> None:
+        """Do nothing."""

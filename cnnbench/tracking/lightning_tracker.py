@@ -1,7 +1,8 @@
-"""Lightning's loggers as trackers."""
+"""Tracker for any of Lightning's loggers: TensorBoard, CSV, or a user's own."""
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,51 +15,55 @@ from cnnbench.settings.run import Settings
 from cnnbench.tracking.base import STEPS, End, Row, TestResult, step_of
 
 
-class Lightning:
-    """Any Lightning logger, writing below the run's folder if it writes files.
+class LightningTracker:
+    """A Lightning logger that writes its files, if any, to `<run>/<logger's name>/`.
 
-    A later attempt writes the earlier epochs anew, in place of the earlier attempt's files.
+    A later attempt replaces the files of the earlier one and logs the earlier epochs again.
     """
 
     def __init__(self, logger: Component, settings: Settings, run: Run) -> None:
         shutil.rmtree(run.path / logger.name, ignore_errors=True)
-        self.logger = lightning_logger(logger, run)()
-        self.logger.log_hyperparams(flattened(settings.choice()))
+        self.logger = _constructor(logger, str(run.path))()
+        self.logger.log_hyperparams(_flatten(settings.choice()))
 
     def log(self, row: Row) -> None:
-        """One epoch."""
+        """Log one epoch."""
         step = step_of(row)
         self.logger.log_metrics({k: v for k, v in row.items() if k not in STEPS.values()}, step=step)
         self.logger.save()
 
     def finish(self, summary: Mapping[str, Any], test: TestResult | None) -> None:
-        """The final figures, as metrics of the last epoch."""
+        """Log the final metrics as those of the last epoch."""
         numbers = {key: value for key, value in summary.items() if isinstance(value, int | float)}
         self.logger.log_metrics(numbers, step=int(summary.get("epochs", 0)))
         self.logger.save()
 
     def close(self, end: End) -> None:
-        """Flush."""
+        """Flush and close the logger."""
         self.logger.finalize("success" if end.exit_code == 0 else "failed")
 
 
-def lightning_logger(logger: Component, run: Run | None) -> Callable[[], Any]:
-    """The logger's constructor, with a place in the run's folder where it asks for one."""
-    place = {"save_dir": str(run.path) if run else "", "name": logger.name, "version": ""}
-    make = factory(logger, "logger", **place)
-    if logger.name == "tensorboard" and run is None:
-        import importlib.util
+def check(logger: Component) -> None:
+    """Check before training that the logger can be constructed.
 
-        if not importlib.util.find_spec("tensorboard"):
-            raise InputError("logger=tensorboard: not installed; run `pip install 'cnnbench[tensorboard]'`")
-    return make
+    Raises:
+        InputError: it does not exist, does not accept its settings, or its package is not installed.
+    """
+    _constructor(logger, "")
+    if logger.name == "tensorboard" and not importlib.util.find_spec("tensorboard"):
+        raise InputError("logger=tensorboard: not installed; run `pip install 'cnnbench[tensorboard]'`")
 
 
-def flattened(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} as {"a/b": 1}."""
+def _constructor(logger: Component, save_dir: str) -> Callable[[], Any]:
+    """Return the logger's constructor, bound to a folder if the logger takes one."""
+    return factory(logger, "logger", save_dir=save_dir, name=logger.name, version="")
+
+
+def _flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return {"a": {"b": 1}} as {"a/b": 1}."""
     flat: dict[str, Any] = {}
     for key, value in nested.items():
         flat |= (
-            flattened(value, f"{prefix}{key}/") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+            _flatten(value, f"{prefix}{key}/") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
         )
     return flat

@@ -1,7 +1,7 @@
-"""Where metrics go besides the run's folder: W&B, or any Lightning logger.
+"""Entry points of tracking: `check` before a run, `track` around it, `answer_agent` in place of it.
 
-A tracker belongs to one attempt of one run and is always closed with the attempt's exit code.
-Nothing that a tracker does may cost the run: what fails here is reported, and training goes on.
+A tracker belongs to one attempt of one run and is always closed with the attempt's exit code. No failure of a
+tracker may end the run: it is reported once, and training continues.
 """
 
 from __future__ import annotations
@@ -14,20 +14,42 @@ from cnnbench.console import console
 from cnnbench.run_store.run import Run
 from cnnbench.settings.logger import WandbLogger
 from cnnbench.settings.run import Settings
-from cnnbench.tracking import wandb_run
-from cnnbench.tracking.base import End, Nowhere, Row, TestResult, Tracker
-from cnnbench.tracking.lightning_tracker import Lightning, lightning_logger
-from cnnbench.tracking.wandb_tracker import Wandb, under_agent
+from cnnbench.tracking import lightning_tracker, wandb_run
+from cnnbench.tracking.base import End, NullTracker, Row, TestResult, Tracker
+from cnnbench.tracking.lightning_tracker import LightningTracker
+from cnnbench.tracking.wandb_tracker import WandbTracker, under_agent
+
+
+def check(settings: Settings) -> None:
+    """Check before training that the tracker can work at all.
+
+    Raises:
+        InputError: no API key for W&B's online mode, or a logger whose package is not installed.
+    """
+    logger = settings.logger
+    if isinstance(logger, WandbLogger):
+        if logger.mode == "online":
+            # Not verified: an unreachable server is no reason not to train.
+            wandb_run.check_key("logger.mode=online")
+    elif logger.target is not None:
+        lightning_tracker.check(logger)
 
 
 @contextmanager
 def track(settings: Settings, run: Run, repeats: int, rows: Sequence[Row]) -> Iterator[Tracker]:
-    """A tracker for one attempt, that has the `rows` of earlier attempts already."""
+    """Yield the tracker of one attempt, and close it with the attempt's end.
+
+    Args:
+        settings: of the run; `logger` selects the tracker.
+        run: the run.
+        repeats: how often `force=true` has replaced the run.
+        rows: epochs of earlier attempts, logged first.
+    """
     try:
-        tracker = _Guarded(_open(settings, run, repeats))
-    except Exception as error:  # of any logger and any server: none may cost the run
+        tracker = _GuardedTracker(_open(settings, run, repeats))
+    except Exception as error:  # loggers and servers raise anything; none of it may end the run
         _report(error)
-        tracker = _Guarded(Nowhere())
+        tracker = _GuardedTracker(NullTracker())
     end = End()
     try:
         for row in rows:
@@ -40,66 +62,54 @@ def track(settings: Settings, run: Run, repeats: int, rows: Sequence[Row]) -> It
         tracker.close(end)
 
 
-def check(settings: Settings) -> None:
-    """Find out before training what would stop a tracker from working at all.
-
-    Raises:
-        InputError: no API key for W&B's online mode, or a logger whose package is not installed.
-    """
-    logger = settings.logger
-    if isinstance(logger, WandbLogger):
-        if logger.mode == "online":
-            # Not verified: a server out of reach is no reason not to train.
-            wandb_run.check_key("logger.mode=online")
-    elif logger.target is not None:
-        lightning_logger(logger, None)
-
-
 def answer_agent(settings: Settings, run: Run) -> None:
-    """Tell W&B's sweep what a run gave that it asks for and that is done already."""
+    """Log the stored metrics of a finished run to the W&B sweep whose agent requested it.
+
+    Does nothing outside a W&B sweep.
+    """
     if not under_agent() or not isinstance(settings.logger, WandbLogger):
         return
     check(settings)
     try:
-        tracker = Wandb(settings.logger, settings, run, 0)
+        tracker = WandbTracker(settings.logger, settings, run, 0)
         for row in run.rows():
             tracker.log(row)
         tracker.run.summary.update(run.summary())
         tracker.close(End(0, run.state, str(run.status().get("error", {}).get("message", ""))))
-    except Exception as error:  # as above
+    except Exception as error:  # as in `track`
         _report(error)
 
 
 def _open(settings: Settings, run: Run, repeats: int) -> Tracker:
     logger = settings.logger
     if isinstance(logger, WandbLogger):
-        return Wandb(logger, settings, run, repeats)
+        return WandbTracker(logger, settings, run, repeats)
     if logger.target is None:
-        return Nowhere()
-    return Lightning(logger, settings, run)
+        return NullTracker()
+    return LightningTracker(logger, settings, run)
 
 
 def _report(error: Exception) -> None:
     console.print(
-        f"logging failed ({type(error).__name__}: {error}); the run goes on, complete in its folder",
+        f"logging failed ({type(error).__name__}: {error}); the run continues, and its folder stays complete",
         style="yellow",
         highlight=False,
     )
 
 
-class _Guarded:
-    """Passes everything on until something fails; says so once, and is silent from then on."""
+class _GuardedTracker:
+    """A tracker that reports its first failure and logs nothing after it."""
 
     def __init__(self, tracker: Tracker) -> None:
         self.tracker = tracker
         self.broken = False
 
-    def _try(self, what: str, *args: Any) -> None:
-        if self.broken and what != "close":
+    def _try(self, method: str, *args: Any) -> None:
+        if self.broken and method != "close":
             return
         try:
-            getattr(self.tracker, what)(*args)
-        except Exception as error:  # as above
+            getattr(self.tracker, method)(*args)
+        except Exception as error:  # as in `track`
             self.broken = True
             _report(error)
 

@@ -1,6 +1,7 @@
-"""One W&B run and its folder: how it is started, ended and found again. Training and comparing share it.
+"""W&B without training: start, end and mark a W&B run in its folder; check names, address and key beforehand.
 
-W&B writes to `<folder>/wandb/`; beside its own files lies `url.txt`, the run's page, once there is one.
+Training (`wandb_tracker`), `cnnbench compare --wandb`, `cnnbench dashboard` and `cnnbench sync` share it.
+W&B writes to `<folder>/wandb/`. cnnbench adds `url.txt` there, the address of the run's page, once known.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ Mode = Literal["online", "offline"]
 
 
 ERROR_LENGTH = 1000
-"""Letters of an error message that are logged."""
+"""Characters of an error message that are logged."""
 
 
 INIT_TIMEOUT_S = 15.0
@@ -32,7 +33,7 @@ FINISH_TIMEOUT_S = 60.0
 
 
 COMPARE = "compare-"
-"""What the id of a comparison begins with: it lies among the runs of an experiment, where others may log."""
+"""Prefix of a comparison's run id, which sets it apart from others' logs in the experiment's folder."""
 
 
 def start(
@@ -42,28 +43,29 @@ def start(
     finish_timeout_s: float = FINISH_TIMEOUT_S,
     **options: Any,
 ) -> Any:
-    """A W&B run below a folder; offline if the server cannot be reached in time, which is said.
+    """Start a W&B run; report and log offline if the server cannot be reached in time.
 
     Args:
-        folder: that `wandb/` lies in.
-        options: of `wandb.init`; `resume` counts online alone, where there is something to resume.
+        folder: the parent of `wandb/`.
+        mode: `online` or `offline`.
+        init_timeout_s: seconds to wait for the server at the start.
+        finish_timeout_s: seconds to wait for the upload at the end.
+        options: for `wandb.init`; `resume` is used online only, where there is a run to resume.
 
     Raises:
-        wandb.Error: W&B does not take the options.
+        wandb.Error: W&B rejects the options.
     """
     import wandb
 
-    if mode == "offline" and (given := os.environ.get("WANDB_BASE_URL")) is not None and _bad_url(given):
-        # It is not asked, and yet W&B would not start.
-        console.print(
-            f"WANDB_BASE_URL={given}: {_bad_url(given)}; passed over", style="yellow", highlight=False
-        )
+    if mode == "offline" and (url := os.environ.get("WANDB_BASE_URL")) is not None and _bad_url(url):
+        # Offline the server is not contacted, and yet W&B would refuse to start.
+        console.print(f"WANDB_BASE_URL={url}: {_bad_url(url)}; ignored", style="yellow", highlight=False)
         del os.environ["WANDB_BASE_URL"]
         wandb.teardown()
     options = {**options, "tags": tags(options.get("tags") or ())}
     try:
         run = wandb.init(
-            # Its service keeps the working folder that it was started in, and outlives a change of ours.
+            # Absolute, since W&B's service keeps the working folder that it was started in.
             dir=str(folder.absolute()),
             mode=mode,
             reinit="create_new",
@@ -83,7 +85,7 @@ def start(
             raise
         reason = str(error).partition("\n")[0]
         console.print(f"W&B did not start ({reason}): logging offline", style="yellow", highlight=False)
-        wandb.teardown()  # or the service goes on holding the id for the run that did not start
+        wandb.teardown()  # or the service would keep the id reserved for the run that failed to start
         return start(
             folder,
             "offline",
@@ -97,112 +99,113 @@ def start(
 
 
 def tags(wanted: Iterable[str]) -> list[str]:
-    """Each once, and cut to what W&B takes: `arch:<a long name>` must not cost a run its log."""
+    """Return distinct tags, cut to W&B's limit: a long `arch:<name>` must not cost a run its log."""
     return list(dict.fromkeys(tag[:TAG_LENGTH] for tag in wanted if tag))
 
 
 def end(run: Any, state: str, error: str = "") -> None:
-    """Say at W&B how a run ended, which tells finished, failed and crashed apart, and no more than that.
+    """Record a run's state and error at W&B, which itself only knows finished, failed and crashed.
 
-    A tag is there to be filtered by, of what is not finished; a resumed run loses that of the attempt before.
+    A run that is not finished also gets a tag to filter by; a resumed run loses the earlier attempt's tag.
     """
     run.summary.update({"state": state, "error": error[:ERROR_LENGTH]})
-    before = list(run.tags or ())
-    now = [tag for tag in before if not tag.startswith("state:")]
+    old_tags = list(run.tags or ())
+    new_tags = [tag for tag in old_tags if not tag.startswith("state:")]
     if state != "finished":
-        now.append(f"state:{state}")
-    if now != before:
-        run.tags = now
+        new_tags.append(f"state:{state}")
+    if new_tags != old_tags:
+        run.tags = new_tags
 
 
-def finish(run: Any, folder: Path, exit_code: int, *, whole: bool = True) -> None:
-    """End a W&B run, then drop what it replaces: the files of earlier runs with its id.
+def finish(run: Any, folder: Path, exit_code: int, *, complete: bool = True) -> None:
+    """Finish a W&B run, then delete the files of earlier runs with its id, which it replaces.
 
-    What the server did not get stays to be sent by `cnnbench sync`, which is said.
+    If the server did not receive everything, report that `cnnbench sync` can upload the rest.
 
     Args:
         run: the W&B run.
-        folder: that `wandb/` lies in.
-        exit_code: 0 if all went well.
-        whole: nothing could not even be logged.
+        folder: the parent of `wandb/`.
+        exit_code: 0 for success.
+        complete: False if something could not even be logged.
     """
-    own = Path(run.dir).parent
+    own_folder = Path(run.dir).parent
     online = not run.offline
     try:
         run.finish(exit_code=exit_code)
     except TimeoutError:
-        whole = False
+        complete = False
     else:
-        if online and whole:
-            mark_synced(own, run.id)
-    if online and not whole:
+        if online and complete:
+            mark_synced(own_folder, run.id)
+    if online and not complete:
         console.print(
-            f"W&B did not get everything: its copy may lack epochs, tables and pictures, and final figures; "
-            f"later: cnnbench sync {near(folder)}",
+            f"W&B did not receive everything: its copy may lack epochs, tables, images and final metrics; "
+            f"upload them later: cnnbench sync {near(folder)}",
             style="yellow",
             highlight=False,
             soft_wrap=True,
         )
     for other in (folder / "wandb").glob(f"*run-*-{run.id}*"):
-        if other.name != own.name:
+        if other.name != own_folder.name:
             shutil.rmtree(other, ignore_errors=True)
 
 
 def mark_synced(folder: Path, identity: str) -> None:
-    """Leave the sign by which `wandb sync` knows, too, that everything in a folder of W&B's was sent."""
+    """Mark one of W&B's folders as uploaded, with the marker that `wandb sync` uses, too."""
     marker(folder, identity).touch()
 
 
 def marker(folder: Path, identity: str) -> Path:
-    """The file that says that a folder of W&B's was sent."""
+    """Return the file whose existence marks one of W&B's folders as uploaded."""
     return folder / f"run-{identity}.wandb.synced"
 
 
 def write_url(folder: Path, url: str) -> None:
-    """Leave the address of a run's page where `cnnbench compare` finds it."""
+    """Write the address of a run's page to `wandb/url.txt`, where `cnnbench compare` reads it."""
     if url.startswith(("https://", "http://")):
         write_atomic(folder / "wandb" / "url.txt", url + "\n")
 
 
 def near(path: Path) -> Path:
-    """A path as one would type it here: below the working folder without that."""
+    """Return a path as one would type it: relative to the working folder if it is inside it."""
     path, here = path.absolute(), Path.cwd()
-    for one in (path, path.resolve()):
-        if one.is_relative_to(here):
-            return one.relative_to(here)
+    for candidate in (path, path.resolve()):
+        if candidate.is_relative_to(here):
+            return candidate.relative_to(here)
     return path
 
 
 def check_place(project: str | None, entity: str | None) -> None:
-    """Find out whether W&B takes the names of a project, and of a user or team; None is its own choice.
+    """Check that W&B accepts the names of a project and of an entity; None stands for W&B's default.
 
     Raises:
-        InputError: naming the option that is wrong.
+        InputError: a name is not valid.
     """
     for option, value in (("--project", project), ("--entity", entity)):
-        if value is not None and (why := bad_name(value)):
-            raise InputError(f"{option} {value}: {why}")
+        if value is not None and (reason := bad_name(value)):
+            raise InputError(f"{option} {value}: {reason}")
 
 
 def check_url() -> None:
-    """Find out whether the address of W&B's server, if the environment gives one, is an address.
+    """Check that WANDB_BASE_URL, if set, is the address of a server.
 
     Raises:
         InputError: it is not.
     """
-    given = os.environ.get("WANDB_BASE_URL")
-    if given is not None and (why := _bad_url(given)):
-        raise InputError(f"WANDB_BASE_URL={given}: {why}")
+    url = os.environ.get("WANDB_BASE_URL")
+    if url is not None and (reason := _bad_url(url)):
+        raise InputError(f"WANDB_BASE_URL={url}: {reason}")
 
 
-def _bad_url(given: str) -> str:
+def _bad_url(url: str) -> str:
+    """Return why a text is not the address of a W&B server; empty if it is."""
     import wandb
     from pydantic import ValidationError
 
     try:
-        parts = urlsplit(given)
+        parts = urlsplit(url)
         if parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0):
-            wandb.Settings(base_url=given)  # knows more, such as that the cloud's begins with `api.`
+            wandb.Settings(base_url=url)  # checks more, such as that the cloud's address begins with `api.`
             return ""
     except ValidationError as error:
         for item in error.errors():
@@ -210,39 +213,39 @@ def _bad_url(given: str) -> str:
                 return " ".join(reason(item).split())
     except ValueError:
         pass  # no URL, or no number for a port
-    return "no address of a server; allowed: http://… or https://…, or none at all for W&B's own"
+    return "not the address of a server; allowed: http://… or https://…, or unset for W&B's own server"
 
 
 def check_key(what: str, *, verify: bool = False) -> None:
-    """Find out whether there is an API key; asks for one if there is a person to ask.
+    """Check that there is an API key; prompt for one in an interactive session.
 
     Args:
         what: the setting or command that needs it, for the message.
-        verify: also ask the server whether it takes the key. A server out of reach is no reason not to train.
+        verify: also let the server check the key.
 
     Raises:
-        InputError: there is none, or it is not taken.
+        InputError: there is no key, the key is not valid, or the server to verify it does not answer.
     """
     import wandb
 
     check_url()
-    if os.environ.pop("WANDB_MODE", None):  # which would keep it from looking for one; our modes are options
+    if os.environ.pop("WANDB_MODE", None):  # `offline` would keep it from looking for a key; ours are options
         wandb.teardown()
     try:
-        with contextlib.redirect_stderr(io.StringIO()):  # it says at length where it found the key
-            found = wandb.login(verify=verify, prompt=False)  # from the environment or ~/.netrc
-        if not found:
-            wandb.login(verify=verify)  # asks
+        with contextlib.redirect_stderr(io.StringIO()):  # W&B reports at length where it read the key
+            logged_in = wandb.login(verify=verify, prompt=False)  # from the environment or ~/.netrc
+        if not logged_in:
+            wandb.login(verify=verify)  # prompts
     except wandb.errors.UsageError:
         raise InputError(f"{what}: no API key; run `wandb login`, or set WANDB_API_KEY") from None
-    except (wandb.errors.Error, OSError) as error:  # not taken, or nobody answers
+    except (wandb.errors.Error, OSError) as error:
         raise InputError(f"{what}: {' '.join(str(error).split())}") from None
 
 
 def unreachable() -> str:
-    """Why W&B's server does not answer; empty if it does.
+    """Return why W&B's server does not answer; empty if it does.
 
-    The client itself would try again and again, for minutes.
+    Asked before the client is used, which would retry for minutes.
     """
     import ssl
     import urllib.error
@@ -252,12 +255,13 @@ def unreachable() -> str:
 
     url = str(wandb.setup().settings.base_url)
     try:
-        urllib.request.build_opener().open(url, timeout=10).close()  # urlopen keeps its first call's proxies
+        # Not urlopen, which keeps the proxies of its first call.
+        urllib.request.build_opener().open(url, timeout=10).close()
     except urllib.error.HTTPError:
-        return ""  # an answer, whatever it is
+        return ""  # an answer, if only an error
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         if isinstance(reason, ssl.SSLError):
-            return ""  # somebody is there; whom the client trusts, it knows itself
+            return ""  # a server answers; whether to trust it is the client's decision
         return f"{url} cannot be reached ({reason})"
     return ""

@@ -1,4 +1,4 @@
-"""W&B as a tracker."""
+"""Tracker for Weights & Biases: one W&B run for each run of cnnbench, online or offline."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from cnnbench.tracking.base import STEPS, End, Row, TestResult, step_of
 
 
 def under_agent() -> bool:
-    """Whether an agent of a W&B sweep has started this process, for one run of the sweep."""
+    """Return whether the agent of a W&B sweep started this process, for one run of that sweep."""
     return bool(os.environ.get("WANDB_SWEEP_ID") and os.environ.get("WANDB_RUN_ID"))
 
 
-class Wandb:
-    """One W&B run, owned by one attempt.
+class WandbTracker:
+    """The W&B run of one attempt.
 
-    Its id follows from the run, so that a resumed run is one run. Offline, W&B cannot append: a
-    later attempt writes everything anew and takes the place of the earlier attempt's files.
+    Its id is derived from the run, so that all attempts belong to one W&B run. W&B cannot append to an
+    offline log: a later attempt logs all epochs again and replaces the earlier attempt's files.
     """
 
     def __init__(self, logger: WandbLogger, settings: Settings, run: Run, repeats: int) -> None:
@@ -36,6 +36,7 @@ class Wandb:
         (self.folder / "wandb").mkdir(exist_ok=True)
         self.rows: list[Row] = []
         self.missed: tuple[Mapping[str, Any], TestResult | None] | None = None
+        """Arguments of a `finish` that could not be logged online."""
         self.run = self._start(logger.mode)
 
     def _start(self, mode: wandb_run.Mode) -> Any:
@@ -45,7 +46,7 @@ class Wandb:
             mode,
             logger.init_timeout_s,
             logger.finish_timeout_s,
-            # An agent of a W&B sweep has put the sweep's own into the environment.
+            # The agent of a W&B sweep sets the sweep's project and entity in the environment.
             project=None if under_agent() else logger.project,
             entity=None if under_agent() else logger.entity,
             job_type=settings.verb,
@@ -71,17 +72,17 @@ class Wandb:
         return run
 
     def log(self, row: Row) -> None:
-        """One epoch; where the server's run goes on tells which it already has."""
+        """Log one epoch, unless the server's copy of a resumed run has it."""
         self.rows.append(row)
         step = step_of(row)
         if step >= self.run.starting_step:
             self.run.log(dict(row), step=step, commit=True)
 
     def finish(self, summary: Mapping[str, Any], test: TestResult | None) -> None:
-        """Final figures, confusion matrix and worst mistakes."""
+        """Log final metrics, confusion matrix and worst mistakes."""
         try:
             self._finish(summary, test)
-        except Exception:  # online, a table asks the server, which may be gone; see `close`
+        except Exception:  # online, logging a table needs the server, which may be gone; see `close`
             if self.run.offline:
                 raise
             self.missed = summary, test
@@ -93,16 +94,16 @@ class Wandb:
         if test is None:
             return
         predicted = test.probabilities.argmax(1)
-        pictures = [
+        mistakes = [
             wandb.Image(
                 test.image(i).squeeze(),
-                caption=f"{test.classes[test.labels[i]]}, taken for {test.classes[predicted[i]]} "
+                caption=f"{test.classes[test.labels[i]]}, classified as {test.classes[predicted[i]]} "
                 f"(p = {test.probabilities[i].max():.2f})",
             )
             for i in test.worst(self.logger.images)
         ]
         last = {"epoch": int(summary["epochs"]) - 1}
-        self.run.log(last | ({"test/worst_mistakes": pictures} if pictures else {}), commit=False)
+        self.run.log(last | ({"test/worst_mistakes": mistakes} if mistakes else {}), commit=False)
         confusion = wandb.plot.confusion_matrix(
             y_true=test.labels.tolist(),
             preds=predicted.tolist(),
@@ -112,10 +113,10 @@ class Wandb:
         self.run.log({"test/confusion": confusion})
 
     def close(self, end: End) -> None:
-        """Finish the W&B run, then drop what it replaces.
+        """Finish the W&B run, then delete the files that it replaces.
 
-        What could not even be logged, as the server was gone, is logged offline, with all that there was
-        before: `cnnbench sync` then sends what W&B's copy lacks.
+        If `finish` could not be logged because the server was gone, log the whole run again offline, so that
+        `cnnbench sync` can complete W&B's copy.
         """
         self._end(end)
         if self.missed is not None:
@@ -128,4 +129,4 @@ class Wandb:
 
     def _end(self, end: End) -> None:
         wandb_run.end(self.run, end.state, end.error)
-        wandb_run.finish(self.run, self.folder, end.exit_code, whole=self.missed is None)
+        wandb_run.finish(self.run, self.folder, end.exit_code, complete=self.missed is None)

@@ -1,1 +1,1 @@
-"""Upload of what was logged offline."""
+"""Upload of W&B runs that were logged offline."""

@@ -1,8 +1,8 @@
-"""One process of the real `wandb sync`, and what it says about each run that it was given.
+"""One process of the real `wandb sync`, and what its output says about each run.
 
-It takes many runs, but its exit code is 0 whatever happens: one unreadable file ends it before all others, a
-run whose rows were refused is marked as synced, and of files that were refused not even a word is printed:
-they are in its log alone.
+`wandb sync` accepts many runs, but neither its exit code nor its marks can be trusted. The exit code is 0 for
+every outcome; one unreadable file ends it before the others are sent; a run whose rows the server rejected is
+marked as synced; and rejected files appear in its log only.
 """
 
 from __future__ import annotations
@@ -22,55 +22,57 @@ RETRIES = {
     "WANDB_X_FILE_STREAM_RETRY_MAX": "5",
     "WANDB_X_FILE_TRANSFER_RETRY_MAX": "5",
 }
-"""About a minute; W&B's own defaults wait for a server for many. The environment may say otherwise."""
+"""About a minute of retries, unless the environment sets others. W&B's defaults wait many minutes."""
 
 FINISHED = re.compile(r"(\[.*\] )?Finished syncing ")
 PAGE = re.compile(r"\[.*\] View run .*?(https?://\S+/runs/([^/\s?]+))$")
 ERROR = re.compile(r"(?:ERROR|Error:) (?:\[(?P<label>\S+)\] )?(?P<text>(?!Find detailed error logs).*)")
 QUOTED = re.compile(r'"([^"]+)"')
 ADVICE = re.compile(r"\s*[^.;:]*`wandb sync`[^.;]*[.;]?")
-"""`Use `wandb sync` …`: it is what has just been done."""
+"""Advice such as `Use `wandb sync` to …`, pointless after a `wandb sync`."""
 CONSEQUENCES = ("api: HTTP error", "runsync: didn't print run URL")
-"""Errors in its log that another one explains."""
+"""Errors in the log that follow from another one."""
 
 
 @dataclass
-class Said:
-    """What one process said.
+class SyncOutput:
+    """The output of one process.
 
     Attributes:
-        pages: by id, the address of a run's page.
-        named: by file, the errors that are about it.
-        errors: those that are about none.
+        pages: address of a run's page, by run id.
+        file_errors: errors about one file, by file.
+        errors: errors about no particular file.
     """
 
     pages: dict[str, str] = field(default_factory=dict)
-    named: dict[Path, list[str]] = field(default_factory=dict)
+    file_errors: dict[Path, list[str]] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
 
 
-def line(errors: Sequence[str]) -> str:
-    """Several errors as one line, without what W&B advises to do about them."""
+def one_line(errors: Sequence[str]) -> str:
+    """Join several errors in one line, without W&B's advice to run `wandb sync`."""
     texts = (ADVICE.sub("", " ".join(error.split())).strip() or error for error in dict.fromkeys(errors))
     return " ".join(" ".join(texts).split())
 
 
-def sync(files: Sequence[Path], options: Sequence[str], said: Said, finished: Callable[[], None]) -> None:
-    """Give files to `wandb sync` and wait for its end.
+def sync(
+    files: Sequence[Path], options: Sequence[str], output: SyncOutput, finished: Callable[[], None]
+) -> None:
+    """Pass files to `wandb sync` and wait until it ends.
 
     Args:
-        files: `…/run-<id>.wandb`, without links on the way; of each id one.
-        options: for its command line.
-        said: filled as it goes, so that it is known also when this is interrupted.
-        finished: called for each run that is through.
+        files: `…/run-<id>.wandb`, as resolved paths; each id once.
+        options: for the command line of `wandb sync`.
+        output: filled line by line, so that it is usable after an interruption, too.
+        finished: called for each run that has been processed.
     """
-    with tempfile.TemporaryDirectory() as place:  # its own logs would lie in the working folder
+    with tempfile.TemporaryDirectory() as log_folder:  # its logs would land in the working folder
         command = [sys.executable, "-m", "wandb", "sync", "--include-online", *options, *map(str, files)]
-        ours = {"WANDB_DIR": place, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
+        overrides = {"WANDB_DIR": log_folder, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
         try:
             with subprocess.Popen(
                 command,
-                env=RETRIES | os.environ | ours,
+                env=RETRIES | os.environ | overrides,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -79,54 +81,55 @@ def sync(files: Sequence[Path], options: Sequence[str], said: Said, finished: Ca
             ) as process:
                 assert process.stdout is not None
                 try:
-                    for printed in process.stdout:
-                        text = printed.strip().removeprefix("wandb: ")
-                        _hear(text, files, said)
+                    for line in process.stdout:
+                        text = line.strip().removeprefix("wandb: ")
+                        _parse(text, files, output)
                         if FINISHED.match(text):
                             finished()
                 except BaseException:
                     process.terminate()
                     raise
         finally:
-            for file, text in _logged(Path(place)):
-                said.named.setdefault(file, []).append(text)
+            for file, text in _logged_errors(Path(log_folder)):
+                output.file_errors.setdefault(file, []).append(text)
 
 
-def _hear(printed: str, files: Sequence[Path], said: Said) -> None:
-    if found := PAGE.match(printed):
-        said.pages[found[2]] = found[1]
-    elif found := ERROR.match(printed):
-        about = _about(found["label"], found["text"], files)
-        for file in about:
-            said.named.setdefault(file, []).append(found["text"].replace(str(file), file.name))
-        if not about:
-            said.errors.append(found["text"])
+def _parse(line: str, files: Sequence[Path], output: SyncOutput) -> None:
+    """Add one printed line to the output, if it is a page's address or an error."""
+    if page := PAGE.match(line):
+        output.pages[page[2]] = page[1]
+    elif error := ERROR.match(line):
+        concerned = _concerned(error["label"], error["text"], files)
+        for file in concerned:
+            output.file_errors.setdefault(file, []).append(error["text"].replace(str(file), file.name))
+        if not concerned:
+            output.errors.append(error["text"])
 
 
-def _about(label: str | None, text: str, files: Sequence[Path]) -> list[Path]:
-    """The files that a message is about: it names them by id, or by the path of the file or its folder."""
+def _concerned(label: str | None, text: str, files: Sequence[Path]) -> list[Path]:
+    """Return the files that a message names by run id, or by the path of the file or its folder."""
     if label:
         return [file for file in files if file.name == f"run-{label.rpartition('/')[2]}.wandb"]
     paths = {Path(quoted).absolute() for quoted in QUOTED.findall(text)}
     return [file for file in files if paths & {file.parent, file}]
 
 
-def _logged(place: Path) -> Iterator[tuple[Path, str]]:
-    """The errors of its log: of each file, what kept others from being uploaded, once for each reason.
+def _logged_errors(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Yield (file, reason) for each failed upload in the process's logs, each reason once for a file.
 
-    Whether something was lost by one answer of the server another line says.
+    A single HTTP error proves no loss, since it is retried; a loss has its own message.
     """
     seen = set()
-    for log in place.rglob("debug-sync*.log"):
-        for text in log.read_text(encoding="utf-8", errors="replace").splitlines():
+    for log in folder.rglob("debug-sync*.log"):
+        for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                told = json.loads(text)
-                level, message, file = told["level"], str(told["msg"]), Path(told["sync_path"])
+                entry = json.loads(line)
+                level, message, file = entry["level"], str(entry["msg"]), Path(entry["sync_path"])
             except (ValueError, KeyError, TypeError):
-                continue  # no message, or one that is about no run
+                continue  # not a message, or not about a run
             if level != "ERROR" or message.startswith(CONSEQUENCES):
                 continue
-            detail = str(told.get("error", ""))
+            detail = str(entry.get("error", ""))
             detail = "; ".join(re.findall(r'"message": *"([^"]+)"', detail)) or detail
             reason = re.sub(r"^(PUT|POST) \S+ |\bPut \"\S+\": |\nwhile retrying: .*", "", message)
             reason = f"{reason}: {detail}" if detail else reason

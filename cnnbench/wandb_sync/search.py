@@ -1,4 +1,4 @@
-"""What is meant by the paths and conditions of `cnnbench sync`: what can be sent, and what is not there."""
+"""Resolution of the paths and filters of `cnnbench sync`: what can be uploaded, and what cannot."""
 
 from __future__ import annotations
 
@@ -11,68 +11,69 @@ from cnnbench.run_store.find import WANDB, below, check_folder
 from cnnbench.run_store.run import Run
 from cnnbench.run_store.select import chosen, judged
 from cnnbench.tracking import wandb_run
-from cnnbench.wandb_sync.upload import Logged, logged
+from cnnbench.wandb_sync.upload import WandbLog, wandb_logs
 
 
 @dataclass
-class Found:
-    """What lies below some paths.
+class SearchResult:
+    """The runs below some paths, by what can be done with their logs.
 
     Attributes:
-        logged: what can be sent.
-        busy: runs that are being trained.
-        lost: runs that were logged, and whose log is not there any more; with the reason.
-        elsewhere: runs that were not logged with W&B.
-        unread: a sentence for each folder that cannot be read.
+        logs: to upload.
+        training: runs that are still being trained.
+        missing: runs that were logged but have no log any more, with the reason.
+        not_logged: runs that were not logged with W&B.
+        unreadable: a message for each folder that cannot be read.
     """
 
-    logged: list[Logged] = field(default_factory=list)
-    busy: list[Run] = field(default_factory=list)
-    lost: dict[Path, str] = field(default_factory=dict)
-    elsewhere: list[Run] = field(default_factory=list)
-    unread: list[str] = field(default_factory=list)
+    logs: list[WandbLog] = field(default_factory=list)
+    training: list[Run] = field(default_factory=list)
+    missing: dict[Path, str] = field(default_factory=dict)
+    not_logged: list[Run] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
 
 
-def search(paths: Sequence[Path], wanted: Mapping[str, str]) -> Found:
-    """What lies below the paths; with conditions, of the runs that meet them alone.
+def search(paths: Sequence[Path], filters: Mapping[str, str]) -> SearchResult:
+    """Find the W&B logs of the runs below some paths, and of the comparisons of their experiments.
 
-    A `wandb` folder stands for what was logged in it: that of an experiment for its comparisons.
+    Args:
+        paths: run folders, folders above them, or `wandb` folders: an experiment's holds its comparisons.
+        filters: settings that a run must have; comparisons are left out if there are any.
 
     Raises:
-        InputError: no such folder, or a condition on what none of the runs has.
+        InputError: no such folder, or a filter on a setting that none of the runs has.
     """
-    found = Found()
-    places = [_place(path) for path in paths]
-    own = [place for place, within in places if within and not (place / "status.json").is_file()]
-    paths = [place for place, _ in places if place not in own]
-    runs = below(paths, found.unread.append)
+    result = SearchResult()
+    resolved = [_resolve(path) for path in paths]
+    homes = [folder for folder, in_wandb in resolved if in_wandb and not (folder / "status.json").is_file()]
+    paths = [folder for folder, _ in resolved if folder not in homes]
+    runs = below(paths, result.unreadable.append)
     states = judged(runs)
-    taken = chosen(runs, states, wanted)
-    for run in taken:
+    for run in chosen(runs, states, filters):
         if states[run] == "running":
-            found.busy.append(run)
-        elif ours := logged(run.path):
-            found.logged += ours
+            result.training.append(run)
+        elif logs := wandb_logs(run.path):
+            result.logs += logs
         elif run.config().get("logger", {}).get("name") == "wandb":
-            found.lost[run.path] = "its W&B log is gone"
+            result.missing[run.path] = "its W&B log is missing"
         else:
-            found.elsewhere.append(run)
-    if not wanted:
-        found.lost |= dict.fromkeys(_unknown(paths), "has a W&B log but no status.json")
-        own += experiments(paths, runs)
-    found.logged += [one for home in dict.fromkeys(own) for one in logged(home, wandb_run.COMPARE)]
-    return found
+            result.not_logged.append(run)
+    if not filters:
+        result.missing |= dict.fromkeys(_without_status(paths), "has a W&B log but no status.json")
+        homes += _experiments(paths, runs)
+    result.logs += [log for home in dict.fromkeys(homes) for log in wandb_logs(home, wandb_run.COMPARE)]
+    return result
 
 
-def experiments(paths: Sequence[Path], runs: Sequence[Run]) -> list[Path]:
-    """The folders of experiments that were asked for: at or below a path, with runs in them."""
+def _experiments(paths: Sequence[Path], runs: Sequence[Run]) -> list[Path]:
+    """Return the folders of experiments at or below the paths that contain any of the runs."""
     roots = [path.resolve() for path in paths]
     homes = dict.fromkeys(run.path.parent for run in runs)
     return [home for home in homes if any(home.resolve().is_relative_to(root) for root in roots)]
 
 
-def _place(path: Path) -> tuple[Path, bool]:
-    """The folder that a path is about, and whether the path is its `wandb` folder, or within that."""
+def _resolve(path: Path) -> tuple[Path, bool]:
+    """Return the folder that a path stands for, and whether the path was its `wandb` folder or inside it."""
     check_folder(path)
     if WANDB.fullmatch(path.name) and path.absolute().parent.name == "wandb":
         path = path.absolute().parent
@@ -81,15 +82,15 @@ def _place(path: Path) -> tuple[Path, bool]:
     return path, False
 
 
-def _unknown(paths: Sequence[Path]) -> list[Path]:
-    """Folders that look like a run's, and are none for want of a status."""
-    unknown = []
+def _without_status(paths: Sequence[Path]) -> list[Path]:
+    """Return folders with a config and a W&B log that are not runs because status.json is missing."""
+    incomplete = []
     for path in paths:
-        for where, folders, names in os.walk(path):
-            if "status.json" in names:
+        for parent, folders, files in os.walk(path):
+            if "status.json" in files:
                 folders.clear()
-            elif "config.yaml" in names and "wandb" in folders and logged(Path(where)):
-                unknown.append(Path(where))
+            elif "config.yaml" in files and "wandb" in folders and wandb_logs(Path(parent)):
+                incomplete.append(Path(parent))
                 folders.clear()
             folders[:] = [name for name in folders if name[0] != "." and name not in ("wandb", "repeats")]
-    return sorted(dict.fromkeys(unknown))
+    return sorted(dict.fromkeys(incomplete))

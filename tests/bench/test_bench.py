@@ -91,14 +91,14 @@ def test_a_measurement_is_a_run(cli):
     assert "latency" in out
     assert "images/s" in out
 
-    code, _, err = cli("bench", *BASIC, "batch_sizes=[1,4]", "rounds=5")
-    assert code == 0
-    assert "already finished" in err
-    assert "force=true measures it again" in err
-    assert "it was measured with rounds=2\n" in err
-    code, _, err = cli("bench", "-m", *BASIC, "batch_sizes=[1,4]", "rounds=5")
-    assert code == 0
-    assert "1 run: 1 done; 1 of those done with rounds=2\n" in err
+    again, _, said = cli("bench", *BASIC, "batch_sizes=[1,4]", "rounds=5")
+    assert again == 0
+    assert "already finished" in said
+    assert "force=true measures it again" in said
+    assert "it was measured with rounds=2\n" in said
+    again, _, said = cli("bench", "-m", *BASIC, "batch_sizes=[1,4]", "rounds=5")
+    assert again == 0
+    assert "1 run: 1 done; 1 of those measured with rounds=2\n" in said
     assert len(runs()) == 1
 
     code, out, _ = cli("compare", "outputs", "--json", "-")

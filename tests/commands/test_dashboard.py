@@ -276,7 +276,7 @@ def test_an_address_that_is_none(outputs, cli, monkeypatch, url):
     code, out, err = cli("dashboard", "--save")
     assert (code, out) == (2, "")
     assert err == (
-        f"error: WANDB_BASE_URL={url}: no address of a server; "
-        "allowed: http://… or https://…, or none at all for W&B's own\n"
+        f"error: WANDB_BASE_URL={url}: not the address of a server; "
+        "allowed: http://… or https://…, or unset for W&B's own server\n"
     )
     assert cli("dashboard")[0] == 0, "nobody is asked"

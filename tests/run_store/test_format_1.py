@@ -114,7 +114,7 @@ def test_they_are_never_reused_for_training(cli, runs):
     code, _, err = cli("train", "-m", *TINY, "logger=none", "trainer.max_epochs=1", "name=swept", "seed=0,1")
     assert code == 0
     assert "2 runs: 1 done, 1 new" in err
-    assert "4 of format 1 beside them, which are not reused" in err
+    assert "4 runs of format 1 beside them, which are not reused" in err
     for path, content in before.items():
         assert (Path("outputs") / path.relative_to(MADE)).read_bytes() == content
 

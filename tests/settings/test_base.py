@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import pytest
 from pydantic import AfterValidator, TypeAdapter, ValidationError
 
-from cnnbench.settings import reason
+from cnnbench.errors import reason
 
 
 def _odd(number: int) -> int:

@@ -1,4 +1,4 @@
-"""A real Ray cluster on this machine, for tests: a head and a second node, each a process tree of its own."""
+"""A real Ray cluster on this machine, for tests: two nodes, each a process tree of its own."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ from slurm_cluster import free_ports
 
 
 class Cluster:
-    """`address` is for drivers; `env` keeps this cluster apart from others."""
+    """The cluster: `address` for drivers, `env` to separate it from other clusters."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -25,10 +25,10 @@ class Cluster:
         self.nodes.append(node)
 
     def nodes_alive(self):
-        """How many nodes answer."""
-        asked = ["ray", "status", "--address", self.address]
-        said = subprocess.run(asked, env=self.env, capture_output=True, text=True).stdout
-        return said.partition("Pending:")[0].count(" node_")
+        """Return the number of nodes that answer."""
+        status = ["ray", "status", "--address", self.address]
+        output = subprocess.run(status, env=self.env, capture_output=True, text=True).stdout
+        return output.partition("Pending:")[0].count(" node_")
 
     def wait_for(self, nodes, patience_s=90):
         deadline = time.monotonic() + patience_s
@@ -49,18 +49,18 @@ class Cluster:
 
 @contextmanager
 def cluster(folder):
-    """A cluster of two nodes, one core each, for the length of a `with`."""
+    """Yield a running cluster of two nodes with one core each, and stop it at the end of the block."""
     folder.mkdir(parents=True)
-    here = Cluster(folder)
-    _, port = here.address.split(":")
+    running = Cluster(folder)
+    _, port = running.address.split(":")
     try:
-        here.start(
+        running.start(
             *("--head", f"--port={port}", "--num-cpus=1", "--include-dashboard=false"),
             *("--object-store-memory=100000000", "--node-ip-address=127.0.0.1", f"--temp-dir={folder}/t"),
         )
-        here.wait_for(1)
-        here.start(f"--address={here.address}", "--num-cpus=1", "--object-store-memory=100000000")
-        here.wait_for(2)
-        yield here
+        running.wait_for(1)
+        running.start(f"--address={running.address}", "--num-cpus=1", "--object-store-memory=100000000")
+        running.wait_for(2)
+        yield running
     finally:
-        here.stop()
+        running.stop()

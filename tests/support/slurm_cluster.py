@@ -1,7 +1,7 @@
-"""A real SLURM on this machine, for tests: two nodes, accounting by slurmdbd and MariaDB, all on loopback.
+"""A real SLURM cluster on this machine, for tests: two nodes, slurmdbd and MariaDB, all on loopback.
 
-Needs root and Debian's `munge slurm-wlm slurmdbd slurm-wlm-mysql-plugin mariadb-server`. Everything lies in
-one folder and is torn down by process id; clusters of several tests do not meet.
+Needs root and Debian's `munge slurm-wlm slurmdbd slurm-wlm-mysql-plugin mariadb-server`. All its files are in
+one folder, and it is stopped by process id, so that clusters of several tests do not interfere.
 """
 
 import os
@@ -71,16 +71,16 @@ StorageLoc=slurm
 
 def free_ports(count):
     sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
+    for listener in sockets:
+        listener.bind(("127.0.0.1", 0))
+    ports = [listener.getsockname()[1] for listener in sockets]
+    for listener in sockets:
+        listener.close()
     return ports
 
 
 class Cluster:
-    """`env` is what SLURM's commands need to find it."""
+    """The cluster; SLURM's commands need its `env`."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -97,17 +97,18 @@ class Cluster:
         env = {**os.environ, **self.env}
         return subprocess.run(command, env=env, capture_output=True, text=True, check=True, **options).stdout
 
-    def wait(self, what, *command, patience_s=60):
+    def wait(self, condition, *command, patience_s=60):
+        """Wait until the output of a command meets a condition."""
         deadline = time.monotonic() + patience_s
         while True:
             try:
-                if what(self.run(*command)):
+                if condition(self.run(*command)):
                     return
             except subprocess.CalledProcessError as error:
-                said = error.stderr
+                problem = error.stderr
             else:
-                said = "not yet"
-            assert time.monotonic() < deadline, (command, said, self.logs())
+                problem = "timed out"
+            assert time.monotonic() < deadline, (command, problem, self.logs())
             time.sleep(0.1)
 
     def logs(self):
@@ -126,7 +127,7 @@ class Cluster:
 
 @contextmanager
 def cluster(folder: Path):
-    """A cluster for the length of a `with`."""
+    """Yield a running cluster, and stop it at the end of the block."""
     folder.mkdir(parents=True)
     for name in ("state", "mysql"):
         (folder / name).mkdir()
@@ -146,35 +147,35 @@ def cluster(folder: Path):
     (folder / "slurmdbd.conf").chmod(0o600)
     (folder / "munge.key").write_bytes(os.urandom(128))
     (folder / "munge.key").chmod(0o400)
-    here = Cluster(folder)
+    running = Cluster(folder)
     try:
-        here.start(
+        running.start(
             *("munged", "-F", f"--key-file={folder}/munge.key", f"--socket={folder}/munge.socket"),
             *(f"--pid-file={folder}/munged.pid", f"--log-file={folder}/munged.log"),
             *(f"--seed-file={folder}/munged.seed", "--force"),
         )
-        database(here, sql)
-        env = {**os.environ, **here.env}
-        here.start("slurmdbd", "-D", env={**env, "SLURM_CONF": str(folder / "slurm.conf")})
-        here.wait(lambda said: "Cluster" in said, "sacctmgr", "-p", "show", "cluster")
-        here.run("sacctmgr", "-i", "add", "cluster", "test")
-        here.start("slurmctld", "-D", "-i", env=env)
+        database(running, sql)
+        env = {**os.environ, **running.env}
+        running.start("slurmdbd", "-D", env={**env, "SLURM_CONF": str(folder / "slurm.conf")})
+        running.wait(lambda output: "Cluster" in output, "sacctmgr", "-p", "show", "cluster")
+        running.run("sacctmgr", "-i", "add", "cluster", "test")
+        running.start("slurmctld", "-D", "-i", env=env)
         for node in ("n1", "n2"):
-            here.start("slurmd", "-D", "-N", node, env=env)
-        here.wait(
-            lambda said: said.split() == ["idle", "idle"], "sinfo", "-h", "-N", "-p", "main", "-o", "%t"
+            running.start("slurmd", "-D", "-N", node, env=env)
+        running.wait(
+            lambda output: output.split() == ["idle", "idle"], "sinfo", "-h", "-N", "-p", "main", "-o", "%t"
         )
-        yield here
+        yield running
     finally:
-        here.stop()
+        running.stop()
 
 
-def database(here, port):
-    """MariaDB with an empty database for slurmdbd."""
-    folder = here.folder / "mysql"
+def database(running, port):
+    """Start MariaDB with an empty database for slurmdbd."""
+    folder = running.folder / "mysql"
     install = ["mariadb-install-db", "--no-defaults", f"--datadir={folder}", "--user=root", "--skip-test-db"]
     subprocess.run([*install, "--auth-root-authentication-method=normal"], check=True, capture_output=True)
-    here.start(
+    running.start(
         *("mariadbd", "--no-defaults", "--user=root", f"--datadir={folder}", f"--port={port}"),
         *("--bind-address=127.0.0.1", f"--socket={folder}/sock", f"--pid-file={folder}/pid"),
         *("--innodb-buffer-pool-size=64M", "--innodb-lock-wait-timeout=900", "--innodb-flush-method=fsync"),
@@ -182,5 +183,5 @@ def database(here, port):
     sql = "create database slurm; create user slurm@'%' identified by 'slurm';"
     sql += "grant all on slurm.* to slurm@'%';"
     mariadb = ["mariadb", "--no-defaults", f"--socket={folder}/sock", "-u", "root"]
-    here.wait(lambda said: True, *mariadb, "-e", "select 1")
-    here.run(*mariadb, "-e", sql)
+    running.wait(lambda output: True, *mariadb, "-e", "select 1")
+    running.run(*mariadb, "-e", sql)

@@ -1,4 +1,4 @@
-"""Sweeps in processes of their own, and how their runs stand."""
+"""States, processes and epochs of a sweep's runs."""
 
 import json
 import time
@@ -26,12 +26,12 @@ def gone(pid, patience_s=30):
 
 
 def logged_epochs(run):
-    """The epochs that were trained, over all attempts, as they were logged."""
+    """Return the epochs trained over all attempts, in the order of the log."""
     lines = (run.path / "train.log").read_text().splitlines()
     return [json.loads(line.partition("INFO ")[2])["epoch"] for line in lines if '{"epoch"' in line]
 
 
 def trained(run, count, again=0):
-    """Whether all epochs were trained, and so many again at most: a kill may precede a checkpoint."""
+    """Return whether all epochs were trained, at most `again` of them twice: a kill may precede a checkpoint."""
     logged = logged_epochs(run)
     return sorted(set(logged)) == list(range(count)) and len(logged) - count <= again

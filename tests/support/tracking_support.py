@@ -1,4 +1,4 @@
-"""Helpers of tests/tracking."""
+"""Helpers of the tests of tracking: tiny runs, their W&B logs, a model that interferes with training."""
 
 import os
 import signal
@@ -16,8 +16,6 @@ EPOCHS = 8
 TINY = ["data.limit=200", "data.limit_test=60", f"trainer.max_epochs={EPOCHS}"]
 BASIC = ["train", *TINY, "arch.width=0.25", "arch.blocks=2"]
 ONLINE = "logger.mode=online"
-
-
 OPS = ["norm:batch", "act:relu", "pool:max", "padding:zeros"]
 
 
@@ -27,7 +25,7 @@ def the_run(experiment="default"):
 
 
 def folder_of(run):
-    """The one folder that W&B left."""
+    """Return the only folder in a run's `wandb/`."""
     (folder,) = (run.path / "wandb").glob("*run-*-*")
     return folder
 
@@ -37,19 +35,19 @@ def logged(run):
 
 
 def epochs(history):
-    """The epochs in the order of their rows; pictures and tables have a row of their own."""
+    """Return the epochs in the order of their rows, without the extra row of images and tables."""
     return [row["epoch"] for row in history if "val/acc" in row]
 
 
-# --- a model that makes trouble ------------------------------------------------------------------
+# --- a model that interferes with its training ---------------------------------------------------
 
 
 class Troublesome(torch.nn.Sequential):
-    """A model of the user's own, which does what a test wants done in the middle of training."""
+    """A user's own model, which calls a function of the test in the middle of training."""
 
     @staticmethod
     def trouble(epoch):
-        """In a process of its own, a test's only trouble is that training lasts long enough to be seen."""
+        """Sleep, so that a process of its own trains long enough to be observed; tests patch this."""
         time.sleep(float(os.environ.get("PAUSE_S", "0")))
 
     def __init__(self, in_channels: int, num_classes: int):
@@ -65,17 +63,17 @@ class Troublesome(torch.nn.Sequential):
 
 
 def signalled(arguments, signum, seen):
-    """Train in a process of its own, to which a signal is sent when `seen()`; its exit code."""
+    """Train in a process of its own, signal it as soon as `seen()`, and return its exit code."""
     command = [sys.executable, "-m", "cnnbench", *arguments]
     process = subprocess.Popen(command, env=os.environ | {"PAUSE_S": "0.25"}, start_new_session=True)
     try:
         deadline = time.monotonic() + 60
         while not seen():
-            assert process.poll() is None, "it ended by itself"
-            assert time.monotonic() < deadline, "nothing was seen"
+            assert process.poll() is None, "the process ended by itself"
+            assert time.monotonic() < deadline, "timed out"
             time.sleep(0.02)
         if signum == signal.SIGINT:
-            os.killpg(process.pid, signum)  # the whole group, as Ctrl-C does
+            os.killpg(process.pid, signum)  # to the process group, as Ctrl-C does
         else:
             process.send_signal(signum)
         return process.wait(30)
@@ -85,5 +83,5 @@ def signalled(arguments, signum, seen):
 
 
 def has_rows(count):
-    """Whether metrics.csv holds so many epochs."""
+    """Return a function that checks whether metrics.csv of a run has this many epochs."""
     return lambda: Path("outputs").exists() and any(len(run.rows()) >= count for run in find(Path("outputs")))

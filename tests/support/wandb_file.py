@@ -1,4 +1,7 @@
-"""Read what W&B wrote offline: a LevelDB log (crc, length, kind, bytes; in blocks) of protobuf records."""
+"""Reader of W&B's offline logs: a LevelDB log (crc, length, kind, bytes; in blocks) of protobuf records.
+
+Independent of `wandb_sync.offline_file`, which is under test.
+"""
 
 import json
 import struct
@@ -7,12 +10,12 @@ from dataclasses import dataclass, field
 from wandb.proto.wandb_internal_pb2 import Record
 
 BLOCK = 32 * 1024
-WHOLE, FIRST, MIDDLE, LAST = 1, 2, 3, 4
+FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 
 
 @dataclass
 class WandbFile:
-    """A run as its file tells it."""
+    """Content of one run's log."""
 
     id: str = ""
     group: str = ""
@@ -26,33 +29,33 @@ class WandbFile:
 
 
 def records(path):
-    """The file's records, in order; what a killed process left half written ends them."""
-    data, at, parts = path.read_bytes(), 7, []  # the file opens with 7 bytes of its own
+    """Yield a file's records in order; stop at one that a killed process left incomplete."""
+    data, at, chunks = path.read_bytes(), 7, []  # after a header of 7 bytes
     while at + 7 <= len(data):
         if BLOCK - at % BLOCK < 7:  # no room for a header: zeros up to the next block
             at += BLOCK - at % BLOCK
             continue
         length, kind = struct.unpack("<HB", data[at + 4 : at + 7])
-        if kind not in (WHOLE, FIRST, MIDDLE, LAST) or at + 7 + length > len(data):
+        if kind not in (FULL, FIRST, MIDDLE, LAST) or at + 7 + length > len(data):
             return
-        parts.append(data[at + 7 : at + 7 + length])
+        chunks.append(data[at + 7 : at + 7 + length])
         at += 7 + length
-        if kind in (WHOLE, LAST):
-            yield Record.FromString(b"".join(parts))
-            parts = []
+        if kind in (FULL, LAST):
+            yield Record.FromString(b"".join(chunks))
+            chunks = []
 
 
 def read(folder):
-    """The run in one of W&B's folders (`offline-run-…`)."""
+    """Read the run in one of W&B's folders (`offline-run-…`)."""
     run = WandbFile()
     (path,) = folder.glob("*.wandb")
     for record in records(path):
         match record.WhichOneof("record_type"):
             case "run":
-                told = record.run
-                run.id, run.group, run.job_type = told.run_id, told.run_group, told.job_type
-                run.tags = list(told.tags)
-                update(run.config, told.config.update)
+                message = record.run
+                run.id, run.group, run.job_type = message.run_id, message.run_group, message.job_type
+                run.tags = list(message.tags)
+                update(run.config, message.config.update)
             case "config":
                 update(run.config, record.config.update)
             case "history":
@@ -68,7 +71,7 @@ def read(folder):
 
 
 def update(target, items):
-    """Set JSON values by their (nested) keys."""
+    """Set JSON values by their keys, which may be nested."""
     for item in items:
         *path, last = item.nested_key or [item.key]
         inner = target

@@ -1,4 +1,4 @@
-"""What tests of W&B's client share: nobody's account, a server on this machine, a small logged experiment."""
+"""Fixtures of tests with W&B's client: no account, a local server, a small logged experiment."""
 
 import gc
 import os
@@ -23,7 +23,7 @@ CHOICES.append(["arch=mlp", "arch.hidden=[16]", "seed=0"])
 
 @pytest.fixture
 def nobody(monkeypatch, tmp_path):
-    """Nobody's account, settings or cache; W&B's service, which reads these at its start, ends too."""
+    """Hide the user's account, settings and cache, and end W&B's service, which reads them when it starts."""
     for name in list(os.environ):
         if name.startswith(("WANDB_", "CNNBENCH_", "XDG_")) or name == "NETRC":
             monkeypatch.delenv(name)
@@ -32,14 +32,14 @@ def nobody(monkeypatch, tmp_path):
     wandb.teardown()
     yield
     wandb.teardown()
-    with warnings.catch_warnings():  # W&B leaves it to the collector to remove the files of a table
+    with warnings.catch_warnings():  # W&B deletes a table's files when it is collected
         warnings.simplefilter("ignore", ResourceWarning)
         gc.collect()
 
 
 @pytest.fixture
 def server(nobody, monkeypatch):
-    """A W&B server that the client finds and has a key for."""
+    """Yield a W&B server that the client is configured for."""
     with serving() as server:
         monkeypatch.setenv("WANDB_BASE_URL", server.url)
         monkeypatch.setenv("WANDB_API_KEY", KEY)
@@ -50,7 +50,7 @@ def server(nobody, monkeypatch):
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
-    """An experiment of two families, logged offline by real runs; to be copied, not to be written to."""
+    """Train an experiment with two families, logged offline; return its folder, which tests only copy."""
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
@@ -66,6 +66,6 @@ def trained(tmp_path_factory):
 
 @pytest.fixture
 def outputs(nobody, trained, tmp_path):
-    """A copy of the experiment in `outputs/abl`."""
+    """Copy the experiment to `outputs/abl`."""
     shutil.copytree(trained, tmp_path / "outputs" / "abl", symlinks=True)
     return Path("outputs")

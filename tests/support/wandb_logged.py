@@ -1,4 +1,4 @@
-"""The small experiment of `wandb_fixtures`, looked at."""
+"""Access to the small experiment of `wandb_fixtures`."""
 
 import json
 from pathlib import Path
@@ -19,14 +19,14 @@ TINY = [
 
 
 def runs():
-    """The runs of the copy."""
+    """Return the runs of the copied experiment."""
     return find(Path("outputs"))
 
 
 def folder_of(home):
-    """The one folder that W&B left there.
+    """Return the only folder in `home/wandb/`.
 
-    Its service ends first: `run.finish()` returns a moment before the last records are in the file.
+    W&B's service ends first, since `run.finish()` returns before it has written the last records.
     """
     wandb.teardown()
     (folder,) = (home / "wandb").glob("*run-*-*")
@@ -34,7 +34,7 @@ def folder_of(home):
 
 
 def table(folder, key):
-    """A table that was logged: its columns and rows, as they would be uploaded."""
-    told = wandb_file.read(folder).summary[key]
-    found = json.loads((folder / "files" / told["path"]).read_text())
-    return found["columns"], found["data"]
+    """Return columns and rows of a logged table, as they would be uploaded."""
+    entry = wandb_file.read(folder).summary[key]
+    content = json.loads((folder / "files" / entry["path"]).read_text())
+    return content["columns"], content["data"]

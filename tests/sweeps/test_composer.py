@@ -1,4 +1,4 @@
-"""Composing thousands of runs in seconds gives what Hydra gives for each of them."""
+"""The fast composer of a sweep gives the same configs as Hydra."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from cnnbench.sweeps.composer import Composer
 
 @pytest.fixture
 def sweep():
-    """A loader and a sweep's own configuration, as a launcher is given them; and a group with traps."""
+    """Yield a config loader and a sweep's own config, as a launcher receives them, and add two configs."""
     extra = Path("extra/arch")
     extra.mkdir(parents=True)
     (extra / "refers.yaml").write_text("name: refers\n_target_: x.y\nwidth: ${optimizer.lr}\n")
@@ -65,16 +65,16 @@ POINTS = [
 @pytest.mark.parametrize("overrides", POINTS, ids=" ".join)
 def test_equal_to_hydra(sweep, overrides):
     compose = Composer(*sweep)
-    for _ in range(2):  # from what was remembered, too
+    for _ in range(2):  # the second time from the cache
         assert compose(overrides) == by_hydra(sweep, overrides)
 
 
 def test_points_do_not_mix(sweep):
-    """What is shared between configurations is never changed."""
+    """Sections that configs share are never changed."""
     compose = Composer(*sweep)
-    found = [compose(overrides) for overrides in POINTS]
-    assert found == [by_hydra(sweep, overrides) for overrides in POINTS]
-    assert [compose(overrides) for overrides in reversed(POINTS)] == found[::-1]
+    configs = [compose(overrides) for overrides in POINTS]
+    assert configs == [by_hydra(sweep, overrides) for overrides in POINTS]
+    assert [compose(overrides) for overrides in reversed(POINTS)] == configs[::-1]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Thirty kills over one sweep: nothing is lost, nothing is done twice, nothing comes out different."""
+"""Thirty kills during one sweep: no run is lost or trained twice, and no result changes."""
 
 import json
 import os
@@ -16,29 +16,28 @@ from cnnbench.run_store.find import find
 from cnnbench.run_store.run import DONE
 
 EPOCHS, JOBS, KILLS = 30, 2, 30
-ASKED = [
+OVERRIDES = [
     *("arch=basic,mlp", "optimizer.lr=0.05,0.1", "seed=range(6)"),
     *(f"trainer.max_epochs={EPOCHS}", "data.limit=600", "device.threads=1", f"sweep.jobs={JOBS}", "name=k"),
     "logger=none",
 ]
 
 
-def launch(folder, said):
+def launch(folder, log):
     env = {**os.environ, "CNNBENCH_OUTPUTS": folder}
-    return subprocess.Popen(command("train", "-m", *ASKED), stdout=said, stderr=said, env=env)
+    return subprocess.Popen(command("train", "-m", *OVERRIDES), stdout=log, stderr=log, env=env)
 
 
 def at_work(folder):
-    """The living processes that train, and how many runs are done."""
-    found = find(Path(folder)) if Path(folder).is_dir() else []
-    status = [run.status() for run in found]
-    done = sum(s.get("state") in DONE for s in status)
-    pids = [s["pid"] for s in status if s.get("state") == "running"]
+    """Return the ids of living processes that train, and the number of runs that are done."""
+    statuses = [run.status() for run in (find(Path(folder)) if Path(folder).is_dir() else [])]
+    done = sum(status.get("state") in DONE for status in statuses)
+    pids = [status["pid"] for status in statuses if status.get("state") == "running"]
     return [pid for pid in pids if Path(f"/proc/{pid}").exists()], done
 
 
 def epochs_trained(run):
-    """How many epochs were trained to their end, over all attempts."""
+    """Return the number of completed epochs over all attempts."""
     return sum('{"epoch"' in line for line in (run.path / "train.log").read_text().splitlines())
 
 
@@ -46,16 +45,16 @@ def epochs_trained(run):
 @pytest.mark.timeout(1800)
 def test_thirty_kills():
     rng = random.Random(os.environ.get("CNNBENCH_KILLS_SEED", "kills"))
-    with Path("said").open("a") as said:
-        assert launch("undisturbed", said).wait() == 0
+    with Path("output").open("a") as log:
+        assert launch("undisturbed", log).wait() == 0
         kills = {"driver": 0, "worker": 0}
-        driver = launch("killed", said)
+        driver = launch("killed", log)
         while sum(kills.values()) < KILLS:
             time.sleep(rng.uniform(0.1, 1.2))
             workers, done = at_work("killed")
             if driver.poll() is not None:
-                assert done < 24, f"all was done after {kills}: make the runs longer"
-                driver = launch("killed", said)
+                assert done < 24, f"all runs are done after {kills}: make them longer"
+                driver = launch("killed", log)
             elif not workers:
                 continue  # it is still starting
             elif rng.random() < 0.35:
@@ -70,9 +69,9 @@ def test_thirty_kills():
                 kills["worker"] += 1
         driver.wait()
         for _ in range(10):
-            if (code := launch("killed", said).wait()) == 0:
+            if (code := launch("killed", log).wait()) == 0:
                 break
-        assert code == 0, Path("said").read_text()[-3000:]
+        assert code == 0, Path("output").read_text()[-3000:]
     assert min(kills.values()) >= 5, kills
     runs = {run.path.name: run for run in find(Path("killed"))}
     assert len(runs) == 24

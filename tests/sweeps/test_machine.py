@@ -1,9 +1,9 @@
-"""How a machine is shared out: no core and no GPU twice. No GPU is needed to tell."""
+"""Division of a machine among runs: no core and no GPU is allocated twice. Needs no GPU."""
 
 import pytest
 
 from cnnbench.settings.run import Sweep
-from cnnbench.sweeps.local import Machine, Place
+from cnnbench.sweeps.local import Allocation, Machine
 
 
 def machine(cores=8, gpus=(), jobs=None, per_gpu=1, runs=100, accelerated=None, processes=1):
@@ -13,7 +13,7 @@ def machine(cores=8, gpus=(), jobs=None, per_gpu=1, runs=100, accelerated=None, 
 
 
 @pytest.mark.parametrize(
-    ("asked", "jobs", "share"),
+    ("arguments", "jobs", "threads"),
     [
         ({}, 8, 1),
         ({"jobs": 2}, 2, 4),
@@ -27,55 +27,55 @@ def machine(cores=8, gpus=(), jobs=None, per_gpu=1, runs=100, accelerated=None, 
         ({"gpus": "01", "jobs": 5}, 2, 4),
         ({"gpus": "0123", "cores": 2}, 2, 1),
         ({"gpus": "01", "accelerated": False}, 8, 1),
-        ({"accelerated": True}, 1, 8),  # Apple's
+        ({"accelerated": True}, 1, 8),  # Apple's GPU
     ],
 )
-def test_runs_at_a_time(asked, jobs, share):
-    found = machine(**asked)
-    assert (found.jobs, found.share) == (jobs, share)
+def test_runs_at_a_time(arguments, jobs, threads):
+    divided = machine(**arguments)
+    assert (divided.jobs, divided.threads) == (jobs, threads)
 
 
-def fill(found, cores, accelerated=False):
-    """Places until there is no room."""
+def fill(shared, cores, accelerated=False):
+    """Allocate until there is no room."""
     taken = []
-    while (place := found.place(taken, cores, accelerated=accelerated)) is not None:
-        taken.append(place)
+    while (allocation := shared.allocate(taken, cores, accelerated=accelerated)) is not None:
+        taken.append(allocation)
     return taken
 
 
 @pytest.mark.parametrize("cores", [1, 2, 3, 8])
 @pytest.mark.parametrize("jobs", [None, 1, 2, 5])
-def test_cores_are_never_taken_twice(cores, jobs):
+def test_cores_are_never_allocated_twice(cores, jobs):
     taken = fill(machine(jobs=jobs), cores)
     assert 1 <= len(taken) <= (jobs or 8)
-    assert sum(place.cores for place in taken) <= 8
+    assert sum(allocation.cores for allocation in taken) <= 8
 
 
-def test_a_run_that_wants_more_than_there_is_runs_alone():
-    found = machine(cores=2)
-    assert fill(found, 16) == [Place(16)]
-    assert found.place([Place(1)], 16, accelerated=False) is None
+def test_a_run_that_needs_more_cores_than_exist_runs_alone():
+    shared = machine(cores=2)
+    assert fill(shared, 16) == [Allocation(16)]
+    assert shared.allocate([Allocation(1)], 16, accelerated=False) is None
 
 
-def test_what_one_run_leaves_another_takes():
-    """One that goes on with eight threads waits, one of a single thread does not."""
-    found = machine()
-    assert found.place([Place(4)], 8, accelerated=False) is None
-    assert found.place([Place(4)], 4, accelerated=False) == Place(4)
+def test_smaller_runs_use_the_remaining_cores():
+    """A run that needs eight threads waits; one that needs four does not."""
+    shared = machine()
+    assert shared.allocate([Allocation(4)], 8, accelerated=False) is None
+    assert shared.allocate([Allocation(4)], 4, accelerated=False) == Allocation(4)
 
 
 def test_each_run_has_its_gpu():
-    assert [place.gpus for place in fill(machine(gpus="01"), 1, True)] == [("0",), ("1",)]
-    shared = fill(machine(gpus="01", per_gpu=2), 1, True)
-    assert sorted(place.gpus for place in shared) == [("0",), ("0",), ("1",), ("1",)]
-    assert shared[0] != shared[1]
-    found = machine(gpus=["GPU-a", "GPU-b"])
-    assert found.place([Place(1, ("GPU-a",))], 1, accelerated=True) == Place(1, ("GPU-b",))
-    assert found.place([Place(1, ("GPU-b",))], 1, accelerated=True) == Place(1, ("GPU-a",))
+    assert [allocation.gpus for allocation in fill(machine(gpus="01"), 1, True)] == [("0",), ("1",)]
+    taken = fill(machine(gpus="01", per_gpu=2), 1, True)
+    assert sorted(allocation.gpus for allocation in taken) == [("0",), ("0",), ("1",), ("1",)]
+    assert taken[0] != taken[1]
+    shared = machine(gpus=["GPU-a", "GPU-b"])
+    assert shared.allocate([Allocation(1, ("GPU-a",))], 1, accelerated=True) == Allocation(1, ("GPU-b",))
+    assert shared.allocate([Allocation(1, ("GPU-b",))], 1, accelerated=True) == Allocation(1, ("GPU-a",))
 
 
 @pytest.mark.parametrize(
-    ("asked", "jobs", "share"),
+    ("arguments", "jobs", "threads"),
     [
         ({"processes": 2}, 4, 1),
         ({"processes": 2, "runs": 1}, 1, 4),
@@ -85,21 +85,21 @@ def test_each_run_has_its_gpu():
         ({"processes": 2, "gpus": "012"}, 1, 4),
     ],
 )
-def test_runs_of_several_processes(asked, jobs, share):
-    found = machine(**asked)
-    assert (found.jobs, found.share) == (jobs, share)
+def test_runs_of_several_processes(arguments, jobs, threads):
+    divided = machine(**arguments)
+    assert (divided.jobs, divided.threads) == (jobs, threads)
 
 
 def test_each_process_of_a_run_has_its_gpu():
-    found = machine(gpus="012", per_gpu=2)
-    first = found.place([], 2, accelerated=True, processes=2)
-    assert first == Place(2, ("0", "1"))
-    assert found.place([first], 2, accelerated=True, processes=2) == Place(2, ("2", "0"))
-    taken = [first, Place(2, ("2", "0"))]
-    assert found.place(taken, 2, accelerated=True, processes=2) == Place(2, ("1", "2"))
-    assert found.place([*taken, Place(2, ("1", "2"))], 1, accelerated=True) is None
-    assert machine(gpus="01").place([Place(1, ("0",))], 2, accelerated=True, processes=2) is None
+    shared = machine(gpus="012", per_gpu=2)
+    first = shared.allocate([], 2, accelerated=True, processes=2)
+    assert first == Allocation(2, ("0", "1"))
+    assert shared.allocate([first], 2, accelerated=True, processes=2) == Allocation(2, ("2", "0"))
+    taken = [first, Allocation(2, ("2", "0"))]
+    assert shared.allocate(taken, 2, accelerated=True, processes=2) == Allocation(2, ("1", "2"))
+    assert shared.allocate([*taken, Allocation(2, ("1", "2"))], 1, accelerated=True) is None
+    assert machine(gpus="01").allocate([Allocation(1, ("0",))], 2, accelerated=True, processes=2) is None
 
 
 def test_one_run_at_a_time_where_a_gpu_cannot_be_divided():
-    assert fill(machine(accelerated=True), 1, True) == [Place(1)]
+    assert fill(machine(accelerated=True), 1, True) == [Allocation(1)]

@@ -1,4 +1,4 @@
-"""Search by Optuna: spaces, studies that go on, trials that fail or fall behind."""
+"""Search by Optuna: spaces, resumed studies, trials that fail or are pruned."""
 
 import signal
 import subprocess
@@ -12,7 +12,7 @@ from running import TINY, command, epochs, kill_when, runs
 
 from cnnbench.errors import InputError
 from cnnbench.run_store.find import find
-from cnnbench.sweeps.optuna_search import space
+from cnnbench.sweeps.search_space import space
 
 SEARCH = ["-m", "hydra/sweeper=optuna", *TINY, "name=o", "device.threads=1"]
 
@@ -47,7 +47,7 @@ def test_spaces(text, expected):
     assert fixed == ["seed=3"]
 
 
-def test_the_command_line_replaces_what_the_experiment_searches():
+def test_the_command_line_overrides_the_space_of_the_experiment():
     parsed = OverridesParser.create().parse_overrides(
         ["lr=interval(0.1,1)", "w=1,2", "lr=0.5", "w=interval(0,1.0)"]
     )
@@ -56,33 +56,33 @@ def test_the_command_line_replaces_what_the_experiment_searches():
     assert fixed == ["lr=0.5"]
 
 
-def test_a_range_that_is_none():
+def test_an_invalid_range():
     with pytest.raises(InputError, match="interval"):
         space(OverridesParser.create().parse_overrides(["lr=tag(log,interval(-1.0,1.0))"]))
 
 
-def test_a_study_learns_ends_and_goes_on(cli):
-    asked = [*SEARCH, "optimizer.lr=tag(log,interval(0.001,0.5))", "arch.kernel=3,5"]
-    code, out, err = cli("train", *asked, "hydra.sweeper.n_trials=3", "hydra.sweeper.at_once=2")
+def test_a_study_learns_ends_and_is_extended(cli):
+    overrides = [*SEARCH, "optimizer.lr=tag(log,interval(0.001,0.5))", "arch.kernel=3,5"]
+    code, out, err = cli("train", *overrides, "hydra.sweeper.n_trials=3", "hydra.sweeper.at_once=2")
     assert code == 0, err
     assert states() == ["COMPLETE"] * 3
-    found = {run.path.name: run for run in find(Path("outputs"))}
+    by_name = {run.path.name: run for run in find(Path("outputs"))}
     for trial in study().trials:
-        run = found[trial.user_attrs["run"]]
+        run = by_name[trial.user_attrs["run"]]
         assert trial.value == run.summary()["best/val_acc"]
         assert run.config()["optimizer"]["lr"] == float(f"{trial.params['optimizer.lr']:.4g}")
         assert str(run.config()["arch"]["kernel"]) == trial.params["arch.kernel"]
     best = study().best_trial
     assert f"best of 3 finished trials: best/val_acc {best.value:.4f}" in out
     assert best.user_attrs["run"] in out
-    code, out, err = cli("train", *asked, "hydra.sweeper.n_trials=5", "hydra.sweeper.at_once=2")
+    code, out, err = cli("train", *overrides, "hydra.sweeper.n_trials=5", "hydra.sweeper.at_once=2")
     assert code == 0, err
-    assert "the study goes on: 3 of 5 trials are done" in err
+    assert "resuming the study: 3 of 5 trials are done" in err
     assert states() == ["COMPLETE"] * 5
     assert len({tuple(trial.params.values()) for trial in study().trials}) == 5
     assert "trials 4 to 5 of 5" in err
-    assert all(run.path.name in out for run in find(Path("outputs"))), "also those of the first launch"
-    code, out, err = cli("train", *asked, "hydra.sweeper.n_trials=5")
+    assert all(run.path.name in out for run in find(Path("outputs"))), "including those of the first launch"
+    code, out, err = cli("train", *overrides, "hydra.sweeper.n_trials=5")
     assert code == 0, err
     assert "best of 5" in out
     assert len(find(Path("outputs"))) == 5
@@ -90,28 +90,28 @@ def test_a_study_learns_ends_and_goes_on(cli):
     assert {run.status()["device"]["threads"] for run in find(Path("outputs"))} == {1}
 
 
-def test_a_study_is_of_one_thing(cli):
-    """Trials of other settings cannot be compared with those that there are."""
-    asked = [*SEARCH, "optimizer.lr=tag(log,interval(0.001,0.5))", "arch.kernel=3,5"]
-    asked.append("hydra.sweeper.n_trials=1")
-    assert cli("train", *asked)[0] == 0
+def test_a_study_has_one_base(cli):
+    """Trials with other settings are not comparable with the existing ones."""
+    overrides = [*SEARCH, "optimizer.lr=tag(log,interval(0.001,0.5))", "arch.kernel=3,5"]
+    overrides.append("hydra.sweeper.n_trials=1")
+    assert cli("train", *overrides)[0] == 0
     for changed, named in (
         ("trainer.max_epochs=3", "trainer.max_epochs was 2 and is 3"),
         ("hydra.sweeper.metric=best/val_loss", "hydra.sweeper.metric was best/val_acc"),
         ("arch.kernel=3", "searched was optimizer.lr, arch.kernel and is optimizer.lr"),
     ):
-        code, _, err = cli("train", *asked, changed, "hydra.sweeper.n_trials=2")
+        code, _, err = cli("train", *overrides, changed, "hydra.sweeper.n_trials=2")
         assert code == 2
         assert named in " ".join(err.split())
     assert len(runs()) == 1
-    wider = [word.replace("0.5", "0.9") for word in asked]
-    assert cli("train", *wider, "hydra.sweeper.n_trials=2")[0] == 0, "a range may be changed"
+    wider = [word.replace("0.5", "0.9") for word in overrides]
+    assert cli("train", *wider, "hydra.sweeper.n_trials=2")[0] == 0, "a range may change"
     assert len(runs()) == 2
 
 
 def test_a_trial_that_diverges_or_fails_does_not_end_the_study(cli):
-    asked = [*SEARCH, "optimizer.lr=0.1,1e30", "hydra.sweeper.sampler=random", "hydra.sweeper.n_trials=6"]
-    code, out, err = cli("train", *asked)
+    overrides = [*SEARCH, "optimizer.lr=0.1,1e30", "hydra.sweeper.sampler=random", "hydra.sweeper.n_trials=6"]
+    code, out, err = cli("train", *overrides)
     assert code == 0, err
     assert sorted(set(states())) == ["COMPLETE", "FAIL"]
     assert {t.user_attrs.get("failed") for t in study().trials if t.state.name == "FAIL"} == {"diverged"}
@@ -119,23 +119,30 @@ def test_a_trial_that_diverges_or_fails_does_not_end_the_study(cli):
 
 
 @pytest.mark.slow
-def test_a_killed_study_goes_on(cli):
-    asked = [*SEARCH, "optimizer.lr=tag(log,interval(0.001,0.5))", "trainer.max_epochs=15", "data.limit=600"]
-    asked += ["hydra.sweeper.n_trials=2", "hydra.sweeper.at_once=2"]
-    driver = subprocess.Popen(command("train", *asked), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def test_a_killed_study_is_resumed(cli):
+    overrides = [
+        *SEARCH,
+        "optimizer.lr=tag(log,interval(0.001,0.5))",
+        "trainer.max_epochs=15",
+        "data.limit=600",
+    ]
+    overrides += ["hydra.sweeper.n_trials=2", "hydra.sweeper.at_once=2"]
+    driver = subprocess.Popen(
+        command("train", *overrides), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     kill_when(driver, lambda: sum(epochs(run) >= 2 for run in runs()) == 2, signal.SIGKILL)
     assert states() == ["RUNNING"] * 2
-    code, _, err = cli("train", *asked)
+    code, _, err = cli("train", *overrides)
     assert code == 0, err
-    assert sorted(states()) == ["COMPLETE", "COMPLETE", "FAIL", "FAIL"], "left behind, and taken up again"
-    assert len(find(Path("outputs"))) == 2, "the same two runs went on"
+    assert sorted(states()) == ["COMPLETE", "COMPLETE", "FAIL", "FAIL"], "unfinished trials are queued again"
+    assert len(find(Path("outputs"))) == 2, "the same two runs were resumed"
     assert all(len(run.status()["attempts"]) == 2 for run in find(Path("outputs")))
 
 
 @pytest.mark.slow
 def test_pruning(cli):
-    """Trials that fall behind are ended; what they trained is kept, and goes on if it is asked for."""
-    asked = [
+    """Bad trials are pruned; their runs are kept, and can be resumed by themselves."""
+    overrides = [
         *SEARCH,
         "hydra.sweeper.pruner=median",
         "hydra.sweeper.at_once=1",
@@ -143,9 +150,9 @@ def test_pruning(cli):
     ]
     recipe = ["data.limit=600", "trainer.max_epochs=30", "scheduler=constant"]
     good = ["optimizer.lr=interval(0.05,0.06)", "seed=1,2,3,4,5,6,7"]
-    assert cli("train", *asked, *recipe, *good, "hydra.sweeper.n_trials=7")[0] == 0
+    assert cli("train", *overrides, *recipe, *good, "hydra.sweeper.n_trials=7")[0] == 0
     bad = ["optimizer.lr=interval(0.000001,0.000002)", "seed=1,2,3,4,5,6,7"]
-    code, out, err = cli("train", *asked, *recipe, *bad, "hydra.sweeper.n_trials=8")
+    code, out, err = cli("train", *overrides, *recipe, *bad, "hydra.sweeper.n_trials=8")
     assert code == 0, err
     assert states()[-1] == "PRUNED"
     name = study().trials[-1].user_attrs["run"]
@@ -160,7 +167,7 @@ def test_pruning(cli):
 
 
 @pytest.mark.parametrize(
-    ("asked", "named"),
+    ("overrides", "named"),
     [
         (["seed=1"], ["nothing to search"]),
         (["seed=1,2", "hydra.sweeper.metric=test/acc"], ["hydra.sweeper.metric=test/acc", "best/val_acc"]),
@@ -172,8 +179,8 @@ def test_pruning(cli):
     ],
     ids=lambda value: " ".join(value),
 )
-def test_bad_input(cli, asked, named):
-    code, _, err = cli("train", *SEARCH, *asked)
+def test_bad_input(cli, overrides, named):
+    code, _, err = cli("train", *SEARCH, *overrides)
     assert code == 2, err
     assert err.count("error:") == 1
     for part in named:

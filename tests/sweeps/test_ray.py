@@ -1,4 +1,4 @@
-"""Sweeps on a real Ray cluster of two nodes, and on a Ray of this machine: the same runs, never lost."""
+"""Sweeps on a real Ray cluster of two nodes and on a local Ray: equal results, and no run is lost."""
 
 import os
 import signal
@@ -23,23 +23,24 @@ LONG = [*SHORT, "data.limit=600", "trainer.max_epochs=40"]
 
 
 @pytest.fixture(scope="module")
-def there():
-    # Ray's sockets want a short path.
-    with tempfile.TemporaryDirectory(prefix="ray") as folder, cluster(Path(folder) / "c") as here:
-        yield here
+def ray_cluster():
+    # Ray's sockets need a short path.
+    with tempfile.TemporaryDirectory(prefix="ray") as folder, cluster(Path(folder) / "c") as running:
+        yield running
 
 
 @pytest.fixture
-def ray(there, monkeypatch):
-    """What asks for the cluster."""
+def ray(ray_cluster, monkeypatch):
+    """Return the overrides that select the cluster."""
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    return ["hydra/launcher=ray", f"hydra.launcher.address={there.address}"]
+    return ["hydra/launcher=ray", f"hydra.launcher.address={ray_cluster.address}"]
 
 
 def train(*arguments):
-    """A sweep in a process of its own: exit code and what it says."""
-    asked = command("train", *arguments)
-    done = subprocess.run(asked, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    """Run a sweep in a process of its own; return its exit code and output."""
+    done = subprocess.run(
+        command("train", *arguments), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     return done.returncode, done.stdout
 
 
@@ -49,58 +50,58 @@ def start(*arguments):
     )
 
 
-def test_the_same_runs_as_here(ray):
-    code, said = train(*SHORT, *ray, "seed=0,1,2", "output_dir=there")
-    assert code == 0, said
-    assert "3 runs: 3 new; on a Ray cluster of 2 nodes with 2 cores" in said
+def test_the_same_runs_as_on_this_machine(ray):
+    code, output = train(*SHORT, *ray, "seed=0,1,2", "output_dir=there")
+    assert code == 0, output
+    assert "3 runs: 3 new; on a Ray cluster of 2 nodes with 2 cores" in output
     assert "3 runs: 3 done" in train(*SHORT, "seed=0,1,2", "output_dir=there")[1]
     assert train(*SHORT, "seed=0,1,2", "output_dir=here")[0] == 0
     for run in find(Path("there")):
         assert_same(run.path, Path("here/s") / run.path.name)
 
 
-def test_a_ray_of_this_machine():
-    code, said = train(*SHORT, "hydra/launcher=ray", "seed=0,1")
-    assert code == 0, said
-    assert "on a Ray cluster of 1 node" in said
+def test_local_ray():
+    code, output = train(*SHORT, "hydra/launcher=ray", "seed=0,1")
+    assert code == 0, output
+    assert "on a Ray cluster of 1 node" in output
     assert states() == ["finished"] * 2
 
 
 @pytest.mark.parametrize(
-    ("asked", "named"),
+    ("overrides", "named"),
     [
         (["hydra.launcher.address=127.0.0.1:1"], ["address=127.0.0.1:1", "nothing answers there"]),
         (["hydra.launcher.address=somewhere"], ["address=somewhere", "allowed: auto, host:port"]),
-        (["hydra.launcher.cpus_per_run=64"], ["cpus_per_run=64", "1 at most"]),
-        (["device=gpu"], ["gpus_per_run=1", "0 at most"]),
+        (["hydra.launcher.cpus_per_run=64"], ["cpus_per_run=64", "at most 1"]),
+        (["device=gpu"], ["gpus_per_run=1", "at most 0"]),
         (["arch.blocks=2,9"], ["2 of 4", "arch.blocks=9"]),
     ],
     ids=lambda value: " ".join(value),
 )
-def test_bad_input_before_anything_is_trained(ray, asked, named):
-    code, said = train(*SHORT, *ray, "seed=0,1", *asked)
-    assert code == 2, said
-    assert said.count("error:") == 1
-    assert "Traceback" not in said
+def test_bad_input_before_anything_is_trained(ray, overrides, named):
+    code, output = train(*SHORT, *ray, "seed=0,1", *overrides)
+    assert code == 2, output
+    assert output.count("error:") == 1
+    assert "Traceback" not in output
     for part in named:
-        assert part in said
+        assert part in output
     assert not runs()
 
 
-def test_a_killed_worker_costs_that_run_alone(ray):
+def test_a_killed_worker_affects_only_its_run(ray):
     driver = start(*LONG, *ray, "seed=0,1,2", "sweep.retries=0")
     while not any(epochs(run) >= 1 for run in runs()):
         time.sleep(0.05)
     victim = next(Run(run) for run in runs() if epochs(run) >= 1)
     os.kill(victim.status()["pid"], signal.SIGKILL)
-    said = driver.communicate()[0]
-    assert driver.returncode == 1, said
+    output = driver.communicate()[0]
+    assert driver.returncode == 1, output
     assert states() == ["finished", "finished", "interrupted"]
-    assert "killed by SIGKILL" in said
+    assert "killed by SIGKILL" in output
 
 
-def test_a_killed_ray_worker_is_tried_again(ray):
-    """Ray's own process this time, with the one that trains for it."""
+def test_a_killed_ray_worker_is_retried(ray):
+    """Kill Ray's own process, and with it the one that trains the run."""
     driver = start(*LONG, *ray, "seed=0,1")
     while not any(epochs(run) >= 1 for run in runs()):
         time.sleep(0.05)
@@ -112,22 +113,22 @@ def test_a_killed_ray_worker_is_tried_again(ray):
         pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
         ancestors.append(pid)
     os.kill(ancestors[-1], signal.SIGKILL)
-    said = driver.communicate()[0]
-    assert driver.returncode == 0, said
+    output = driver.communicate()[0]
+    assert driver.returncode == 0, output
     assert gone(trainer)
     assert states() == ["finished"] * 2
     assert all(trained(run, 40, again=1) for run in find(Path("outputs")))
 
 
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGINT])
-def test_runs_end_with_their_driver_and_go_on(ray, signum):
-    asked = [*LONG, "trainer.max_epochs=150", "seed=0,1"]
-    with start(*asked, *ray) as driver:
+def test_runs_end_with_their_driver_and_are_resumed(ray, signum):
+    overrides = [*LONG, "trainer.max_epochs=150", "seed=0,1"]
+    with start(*overrides, *ray) as driver:
         kill_when(driver, lambda: any(epochs(run) >= 2 for run in runs()), signum)
         pids = [run.status()["pid"] for run in find(Path("outputs"))]
         assert all(gone(pid) for pid in pids)
-    code, said = train(*asked)  # on this machine this time
-    assert code == 0, said
-    assert "to resume" in said
+    code, output = train(*overrides)  # without Ray
+    assert code == 0, output
+    assert "to resume" in output
     assert states() == ["finished"] * 2
     assert all(trained(run, 150, again=1) for run in find(Path("outputs")))

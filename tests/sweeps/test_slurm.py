@@ -1,4 +1,4 @@
-"""Sweeps on a real SLURM cluster of two nodes: the same runs, never lost."""
+"""Sweeps on a real SLURM cluster of two nodes: equal results, and no run is lost."""
 
 import json
 import os
@@ -26,28 +26,28 @@ LONG = [*SHORT, "data.limit=600", "trainer.max_epochs=40"]
 
 @pytest.fixture(scope="module")
 def slurm(tmp_path_factory):
-    with cluster(tmp_path_factory.mktemp("slurm") / "cluster") as here:
-        yield here
+    with cluster(tmp_path_factory.mktemp("slurm") / "cluster") as running:
+        yield running
 
 
 @pytest.fixture(autouse=True)
-def _there(slurm, monkeypatch):
+def _on_slurm(slurm, monkeypatch):
     for name, value in slurm.env.items():
         monkeypatch.setenv(name, value)
     yield
     slurm.run("scancel", "--user=root")
-    slurm.wait(lambda said: not said, "squeue", "-h")
+    slurm.wait(lambda output: not output, "squeue", "-h")
 
 
 def start(*arguments):
-    """A sweep in a process of its own."""
+    """Start a sweep in a process of its own."""
     return subprocess.Popen(
         command("train", *arguments), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
 
 
-def test_the_same_runs_as_here(cli):
-    """Trained there, found here, and the same to the last bit; by the cnnbench that is installed."""
+def test_the_same_runs_as_on_this_machine(cli):
+    """Runs on SLURM are bit-equal, and import the installed cnnbench, not that of the working folder."""
     Path("cnnbench").mkdir()
     Path("cnnbench/__init__.py").touch()
     code, out, err = cli("train", *SHORT, *SLURM, "seed=0,1,2", "output_dir=there")
@@ -62,18 +62,18 @@ def test_the_same_runs_as_here(cli):
 
 
 @pytest.mark.parametrize(
-    ("asked", "named"),
+    ("overrides", "named"),
     [
         (["hydra.launcher.partition=gpu"], ["hydra.launcher.partition=gpu", "allowed: main, small"]),
         (["hydra.launcher.partitoin=main"], ["hydra.launcher.partitoin", "did you mean partition?"]),
         (["hydra.launcher.time_min=0"], ["hydra.launcher.time_min=0", "greater than or equal to 1"]),
-        (["+hydra.launcher.sbatch.reservation=none"], ["not accepted", "reservation"]),
+        (["+hydra.launcher.sbatch.reservation=none"], ["rejected", "reservation"]),
         (["arch.blocks=2,9"], ["2 of 4", "arch.blocks=9"]),
     ],
     ids=lambda value: " ".join(value),
 )
-def test_bad_input_before_anything_is_trained(cli, asked, named):
-    code, _, err = cli("train", *SHORT, *SLURM, "seed=0,1", *asked)
+def test_bad_input_before_anything_is_trained(cli, overrides, named):
+    code, _, err = cli("train", *SHORT, *SLURM, "seed=0,1", *overrides)
     assert code == 2, err
     assert sum(line.startswith("error: ") for line in err.splitlines()) == 1
     for part in named:
@@ -88,47 +88,47 @@ def test_no_cluster(cli, monkeypatch):
         assert code == 2
         assert "the cluster does not answer" in err
         patch.setenv("PATH", "/nowhere")
-        assert "there is no SLURM here" in cli("train", *SHORT, *SLURM, "seed=0,1")[2]
+        assert "no SLURM on this machine" in cli("train", *SHORT, *SLURM, "seed=0,1")[2]
 
 
-def test_a_killed_worker_costs_that_run_alone():
+def test_a_killed_worker_affects_only_its_run():
     driver = start(*LONG, *SLURM, "seed=0,1,2", "sweep.retries=0")
     while not any(epochs(run) >= 1 for run in runs()):
         time.sleep(0.05)
     victim = next(Run(run) for run in runs() if epochs(run) >= 1)
     os.kill(victim.status()["pid"], signal.SIGKILL)
-    said = driver.communicate()[0]
-    assert driver.returncode == 1, said
+    output = driver.communicate()[0]
+    assert driver.returncode == 1, output
     assert victim.state == "interrupted"
     assert states() == ["finished", "finished", "interrupted"]
-    (line,) = [line for line in said.splitlines() if line.startswith(f"{victim.path.name}: ")]
+    (line,) = [line for line in output.splitlines() if line.startswith(f"{victim.path.name}: ")]
     assert re.search(r"SLURM job \d+_\d+.*; see .*\.slurm/", line), line
 
 
-def test_a_cancelled_job_is_tried_again(slurm):
+def test_a_cancelled_job_is_retried(slurm):
     driver = start(*LONG, *SLURM, "seed=0,1")
     while not any(epochs(run) >= 1 for run in runs()):
         time.sleep(0.05)
     victim = next(Run(run) for run in runs() if epochs(run) >= 1)
     jobs = json.loads(Path("outputs/s/.slurm/jobs.json").read_text())
     slurm.run("scancel", "--signal=KILL", "--full", jobs[victim.path.name])
-    said = driver.communicate()[0]
-    assert driver.returncode == 0, said
+    output = driver.communicate()[0]
+    assert driver.returncode == 0, output
     assert states() == ["finished"] * 2
     assert len(victim.status()["attempts"]) == 2
     assert trained(victim, 40, again=1)
 
 
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGINT])
-def test_jobs_outlive_the_driver_and_are_taken_up_again(cli, slurm, signum):
-    asked = [*LONG, *SLURM, "seed=range(6)"]
-    with start(*asked) as driver:
+def test_jobs_outlive_the_driver_and_are_adopted(cli, slurm, signum):
+    overrides = [*LONG, *SLURM, "seed=range(6)"]
+    with start(*overrides) as driver:
         kill_when(driver, lambda: any(epochs(run) >= 1 for run in runs()), signum)
-        said = driver.stdout.read()
-    assert ("stay with SLURM" in said) == (signum == signal.SIGINT), said
+        output = driver.stdout.read()
+    assert ("stay with SLURM" in output) == (signum == signal.SIGINT), output
     before = slurm.run("squeue", "-h", "-r", "-o", "%i").split()
-    assert before, "the jobs are still there"
-    code, _, err = cli("train", *asked)
+    assert before, "the jobs remain"
+    code, _, err = cli("train", *overrides)
     assert code == 0, err
     assert states() == ["finished"] * 6
     assert all(len(run.status()["attempts"]) == 1 for run in find(Path("outputs")))
@@ -136,21 +136,20 @@ def test_jobs_outlive_the_driver_and_are_taken_up_again(cli, slurm, signum):
     assert max(map(int, arrays)) == int(before[0].partition("_")[0]), "nothing was submitted again"
 
 
-def test_a_run_that_meets_the_time_limit_goes_on(slurm):
-    """SLURM ends it, submitit queues it again, and it ends with every epoch trained once."""
+def test_a_run_at_the_time_limit_is_resumed(slurm):
+    """SLURM ends the job, submitit requeues it, and the run ends with every epoch trained."""
     recipe = ["arch.width=1", "arch.blocks=3", "data.limit=1400", "trainer.max_epochs=400"]
     limits = ["hydra.launcher.time_min=1", "hydra.launcher.signal_delay_s=30"]
     driver = start(*LONG, *recipe, *SLURM, *limits, "seed=0,1")
-    said = driver.communicate()[0]
-    assert driver.returncode == 0, said
+    output = driver.communicate()[0]
+    assert driver.returncode == 0, output
     assert states() == ["finished"] * 2
     attempts = [run.status()["attempts"] for run in find(Path("outputs"))]
-    assert any(len(one) > 1 for one in attempts), "make the runs longer than the limit"
+    assert any(len(of_run) > 1 for of_run in attempts), "make the runs longer than the limit"
     for run in find(Path("outputs")):
-        assert trained(run, 400, again=len(run.status()["attempts"]) - 1)
-        assert [one["state"] for one in run.status()["attempts"]][:-1] == ["interrupted"] * (
-            len(run.status()["attempts"]) - 1
-        )
+        *earlier, _ = run.status()["attempts"]
+        assert trained(run, 400, again=len(earlier))
+        assert [attempt["state"] for attempt in earlier] == ["interrupted"] * len(earlier)
 
 
 TWO_NODES = [
@@ -161,17 +160,17 @@ TWO_NODES = [
 
 
 def test_one_run_on_two_nodes(cli, slurm):
-    """The same as by two processes of one machine, to the last bit."""
+    """Bit-equal to a run by two processes of one machine."""
     code, _, err = cli("train", *SHORT, *TWO_NODES, "seed=0,1", "output_dir=there")
     assert code == 0, err
     assert states("there") == ["finished"] * 2
     jobs = slurm.run("sacct", "-n", "-X", "-o", "AllocNodes").split()
     assert jobs[-2:] == ["2", "2"]
     assert cli("train", *SHORT, "device=ddp_cpu", "seed=0,1", "output_dir=here")[0] == 0
-    here, there = (sorted(find(Path(d)), key=lambda run: run.config()["seed"]) for d in ("here", "there"))
-    for one, other in zip(here, there, strict=True):
-        assert_same(one.path, other.path)
-        assert other.status()["device"]["nodes"] == 2
+    local, remote = (sorted(find(Path(d)), key=lambda run: run.config()["seed"]) for d in ("here", "there"))
+    for expected, run in zip(local, remote, strict=True):
+        assert_same(expected.path, run.path)
+        assert run.status()["device"]["nodes"] == 2
 
 
 @pytest.mark.parametrize("rank", ["0", "1"])
@@ -182,9 +181,9 @@ def test_a_killed_task_of_a_run_on_two_nodes(rank):
         time.sleep(0.05)
     (task,) = tasks(rank)
     os.kill(task, signal.SIGKILL)
-    said = driver.communicate()[0]
-    assert driver.returncode == 0, said
-    assert "to be tried again" in said
+    output = driver.communicate()[0]
+    assert driver.returncode == 0, output
+    assert "will be retried" in output
     (run,) = find(Path("outputs"))
     assert run.state == "finished"
     assert len(run.status()["attempts"]) == 2
@@ -192,8 +191,8 @@ def test_a_killed_task_of_a_run_on_two_nodes(rank):
 
 
 def tasks(rank):
-    """The processes of cnnbench that SLURM has started as this task of a job."""
-    found = []
+    """Return the ids of cnnbench's processes that SLURM has started as this task of a job."""
+    pids = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
             environment = (process / "environ").read_bytes().split(b"\0")
@@ -201,16 +200,16 @@ def tasks(rank):
         except OSError:
             continue
         if b"SLURM_PROCID=" + rank.encode() in environment and b"submitit.core._submit" in words:
-            found += [int(process.name)] * (b"python" in program)  # and not srun
-    return found
+            pids += [int(process.name)] * (b"python" in program)  # and not srun
+    return pids
 
 
 def test_a_sweep_moves_between_launchers(cli):
-    asked = [*LONG, "seed=0,1,2"]
-    with start(*asked, *SLURM) as driver:
+    overrides = [*LONG, "seed=0,1,2"]
+    with start(*overrides, *SLURM) as driver:
         kill_when(driver, lambda: any(epochs(run) >= 3 for run in runs()), signal.SIGINT)
     subprocess.run(["scancel", "--user=root"], check=True)
-    code, _, err = cli("train", *asked)
+    code, _, err = cli("train", *overrides)
     assert code == 0, err
     assert states() == ["finished"] * 3
     assert all(trained(run, 40, again=1) for run in find(Path("outputs")))

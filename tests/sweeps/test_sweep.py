@@ -1,4 +1,4 @@
-"""Sweeps on this machine: planned, carried out side by side, and never lost."""
+"""Sweeps on this machine: planned, trained side by side, and never lost."""
 
 import os
 import signal
@@ -21,13 +21,13 @@ LONG = [*TINY, "data.limit=600", "trainer.max_epochs=12", "device.threads=1", "n
 
 
 def pids(folder="outputs"):
-    """The processes that say that they train a run."""
-    found = [run.status() for run in find(Path(folder))]
-    return [status["pid"] for status in found if status.get("state") == "running"]
+    """Return the ids of the processes that train a run, according to its status."""
+    statuses = [run.status() for run in find(Path(folder))]
+    return [status["pid"] for status in statuses if status.get("state") == "running"]
 
 
 def start(*arguments, verb="train", **options):
-    """A sweep in a process of its own."""
+    """Start a sweep in a process of its own."""
     return subprocess.Popen(
         command(verb, "-m", *arguments),
         stdout=subprocess.PIPE,
@@ -37,9 +37,9 @@ def start(*arguments, verb="train", **options):
     )
 
 
-def test_what_a_sweep_says(cli):
-    asked = ["-m", *TINY, "arch.kernel=3,5", "seed=0,1", "name=s", "sweep.jobs=2"]
-    code, out, err = cli("train", *asked)
+def test_output_of_a_sweep(cli):
+    overrides = ["-m", *TINY, "arch.kernel=3,5", "seed=0,1", "name=s", "sweep.jobs=2"]
+    code, out, err = cli("train", *overrides)
     assert code == 0
     assert "4 runs: 4 new; " in err
     assert "; about " in err
@@ -49,25 +49,25 @@ def test_what_a_sweep_says(cli):
         assert run.path.name in out
     first = find(Path("outputs"))[0]
     first.write_status(first.status() | {"state": "failed"})
-    code, out, err = cli("train", *asked[:-2], "seed=0,1,2", "name=s")
+    code, out, err = cli("train", *overrides[:-2], "seed=0,1,2", "name=s")
     assert "6 runs: 3 done, 1 failed, 2 new; " in err
     assert (code, states()) == (0, ["finished"] * 6)
     assert all(len(run.status()["attempts"]) == 1 + (run == first) for run in find(Path("outputs")))
 
 
 def test_a_sweep_trains_what_single_runs_train(cli):
-    """The same folders, the same numbers: where and beside what a run is trained is no part of it."""
-    asked = [*TINY, "device.threads=1"]
-    assert cli("train", "-m", *asked, "seed=0,1", "arch=basic", "output_dir=swept")[0] == 0
+    """Same folders, same metrics: a run does not depend on the machine or on the runs beside it."""
+    overrides = [*TINY, "device.threads=1"]
+    assert cli("train", "-m", *overrides, "seed=0,1", "arch=basic", "output_dir=swept")[0] == 0
     for seed in (0, 1):
-        assert cli("train", *asked, f"seed={seed}", "output_dir=single")[0] == 0
+        assert cli("train", *overrides, f"seed={seed}", "output_dir=single")[0] == 0
     assert {run.path.name for run in find(Path("swept"))} == {run.path.name for run in find(Path("single"))}
     for run in find(Path("single")):
         assert_same(run.path, Path("swept/default") / run.path.name)
 
 
-def test_images_are_looked_through_once_for_a_sweep(cli, monkeypatch):
-    """A folder's content is part of a run's identity; thousands of runs do not read it thousands of times."""
+def test_images_are_fingerprinted_once_for_a_sweep(cli, monkeypatch):
+    """A folder's content is part of a run's identity; a sweep reads it once for all its runs."""
     folder = Path("images")
     for label in "ab":
         (folder / label).mkdir(parents=True)
@@ -76,14 +76,20 @@ def test_images_are_looked_through_once_for_a_sweep(cli, monkeypatch):
     read = []
     original = folders.fingerprint
     monkeypatch.setattr(folders, "fingerprint", lambda path: read.append(path) or original(path))
-    asked = ["data=imagefolder", "data.root=images", "data.size=8", "data.limit=null", "data.batch_size=8"]
-    assert cli("train", "-m", *TINY, *asked, "seed=0,1,2")[0] == 0
+    overrides = [
+        "data=imagefolder",
+        "data.root=images",
+        "data.size=8",
+        "data.limit=null",
+        "data.batch_size=8",
+    ]
+    assert cli("train", "-m", *TINY, *overrides, "seed=0,1,2")[0] == 0
     assert read == [folder]
     assert states() == ["finished"] * 3
 
 
 def test_basic_launcher_of_hydra(cli):
-    """In this process, one after the other: for a debugger."""
+    """Train in this process, one run after the other, for a debugger."""
     code, out, _ = cli("train", "-m", *TINY, "seed=0,1", "hydra/launcher=basic")
     assert code == 0
     assert "2 runs" in out
@@ -95,7 +101,7 @@ import os, signal
 from torch import nn
 
 class Breaks(nn.Module):
-    """A model that does what `how` says at its third training step."""
+    """Model that calls its method `how` at its third training step."""
 
     def __init__(self, num_classes: int, in_channels: int, image_size: int, how: str):
         super().__init__()
@@ -127,7 +133,7 @@ class Breaks(nn.Module):
 
 @pytest.fixture
 def breaking():
-    """Arguments for sweeps over `arch.how`."""
+    """Return the arguments of sweeps over `arch.how`."""
     Path("breaks.py").write_text(BREAKS)
     Path("mine/arch").mkdir(parents=True)
     Path("mine/arch/breaks.yaml").write_text("name: breaks\n_target_: breaks.Breaks\nhow: works\n")
@@ -135,76 +141,76 @@ def breaking():
     return ["-m", "--config-dir", "mine", "arch=breaks", *recipe]
 
 
-def test_a_run_that_fails_costs_that_run_alone(cli, breaking):
+def test_a_failure_affects_only_its_run(cli, breaking):
     code, out, err = cli("train", *breaking, "arch.how=raises,killed,exits,crashes,works", "sweep.retries=0")
     assert code == 1
     assert "5 runs: 5 new" in err
-    found = {run.config()["arch"]["how"]: run for run in find(Path("outputs"))}
+    by_failure = {run.config()["arch"]["how"]: run for run in find(Path("outputs"))}
     expected = {"raises": "failed", "works": "finished"} | dict.fromkeys(
         ("killed", "exits", "crashes"), "interrupted"
     )
-    assert {how: run.state for how, run in found.items()} == expected
+    assert {how: run.state for how, run in by_failure.items()} == expected
     for how, reason in (
         ("raises", "RuntimeError: torn"),
         ("killed", "killed by SIGKILL"),
         ("exits", "ended with exit code 3"),
         ("crashes", "killed by SIGSEGV"),
     ):
-        (line,) = [line for line in out.splitlines() if line.startswith(f"{found[how].path.name}: ")]
+        (line,) = [line for line in out.splitlines() if line.startswith(f"{by_failure[how].path.name}: ")]
         assert reason in line
-        assert str(found[how].path / "train.log") in line
-    assert "RuntimeError: torn" in (found["raises"].path / "train.log").read_text()
-    assert "Segmentation fault" in (found["crashes"].path / "train.log").read_text()
+        assert str(by_failure[how].path / "train.log") in line
+    assert "RuntimeError: torn" in (by_failure["raises"].path / "train.log").read_text()
+    assert "Segmentation fault" in (by_failure["crashes"].path / "train.log").read_text()
 
 
-def test_what_failed_is_tried_again_so_often_and_no_more(cli, breaking):
+def test_failed_runs_are_retried_as_often_as_set(cli, breaking):
     code, _, err = cli("train", *breaking, "arch.how=raises,works", "sweep.retries=2")
     assert code == 1
-    assert err.count("to be tried again  RuntimeError: torn") == 2
+    assert err.count("will be retried  RuntimeError: torn") == 2
     attempts = {run.config()["arch"]["how"]: len(run.status()["attempts"]) for run in find(Path("outputs"))}
     assert attempts == {"raises": 3, "works": 1}
 
 
 def test_on_failure_stop(cli, breaking):
-    asked = [*breaking, "arch.how=raises,works", "seed=0,1", "sweep.jobs=1", "sweep.retries=0"]
-    code, out, _ = cli("train", *asked, "sweep.on_failure=stop")
+    overrides = [*breaking, "arch.how=raises,works", "seed=0,1", "sweep.jobs=1", "sweep.retries=0"]
+    code, out, _ = cli("train", *overrides, "sweep.on_failure=stop")
     assert code == 1
     assert states() == ["failed"]
     assert "RuntimeError: torn" in out
     assert out.count("not started: another run failed") == 3
-    code, _, err = cli("train", *asked)
+    code, _, err = cli("train", *overrides)
     assert "4 runs: 1 failed, 3 new" in err
     assert states() == ["failed", "failed", "finished", "finished"]
 
 
 def test_divergence_is_a_result(cli):
-    asked = ["-m", *TINY, "optimizer.lr=0.1,1e30", "seed=0,1"]
-    assert cli("train", *asked)[0] == 0
+    overrides = ["-m", *TINY, "optimizer.lr=0.1,1e30", "seed=0,1"]
+    assert cli("train", *overrides)[0] == 0
     assert states() == ["diverged", "diverged", "finished", "finished"]
-    assert "4 runs: 4 done" in cli("train", *asked)[2]
+    assert "4 runs: 4 done" in cli("train", *overrides)[2]
 
 
-def test_ctrl_c_and_going_on(cli):
-    """An interrupted sweep writes where its runs stand, and goes on from there."""
-    asked = [*LONG, "seed=0,1,2,3", "sweep.jobs=2", "device.threads=1"]
-    driver = start(*asked)
+def test_ctrl_c_and_resuming(cli):
+    """An interrupted sweep saves the state of its runs, and resumes from it."""
+    overrides = [*LONG, "seed=0,1,2,3", "sweep.jobs=2", "device.threads=1"]
+    driver = start(*overrides)
     kill_when(driver, lambda: any(epochs(run) >= 2 for run in runs()), signal.SIGINT)
-    said = driver.communicate()[0]
-    assert driver.returncode == 130, said
-    assert "the same command goes on" in said
+    output = driver.communicate()[0]
+    assert driver.returncode == 130, output
+    assert "the same command goes on" in output
     assert "interrupted" in states()
     assert "running" not in states()
     done = {run.path: len(run.rows()) for run in find(Path("outputs"))}
-    code, _, err = cli("train", "-m", *asked)
+    code, _, err = cli("train", "-m", *overrides)
     assert code == 0
     assert "to resume" in err
     assert states() == ["finished"] * 4
     for run in find(Path("outputs")):
-        assert logged_epochs(run) == list(range(12)), f"{done[run.path]} epochs were there already"
+        assert logged_epochs(run) == list(range(12)), f"{done[run.path]} epochs were stored"
 
 
-def test_what_lies_in_the_working_folder_is_not_taken_for_what_is_installed():
-    """Workers import what the command itself imports, not a `cnnbench` or a `secrets.py` of somebody's."""
+def test_modules_in_the_working_folder_do_not_shadow_installed_ones():
+    """Workers import what the command itself imports, not a user's `cnnbench` or `secrets.py`."""
     Path("cnnbench").mkdir()
     Path("cnnbench/__init__.py").touch()
     Path("secrets.py").write_text("raise SystemExit('mine')")
@@ -216,32 +222,32 @@ def test_what_lies_in_the_working_folder_is_not_taken_for_what_is_installed():
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)])
 def test_a_signal_to_all_processes_of_a_sweep(signum):
-    """As `timeout`, a service manager or a cluster sends it: also to the server that knows what runs."""
-    asked = ["arch.width=0.25", "data=digits", "batch_sizes=[1]", "rounds=500", "seed=0,1"]
-    driver = start(*asked, verb="bench", start_new_session=True)
+    """As sent by `timeout`, a service manager or a cluster, to the server process, too."""
+    overrides = ["arch.width=0.25", "data=digits", "batch_sizes=[1]", "rounds=500", "seed=0,1"]
+    driver = start(*overrides, verb="bench", start_new_session=True)
     while not runs():
         assert driver.poll() is None
         time.sleep(0.02)
-    time.sleep(2)  # it measures, in another process
+    time.sleep(2)  # while another process measures
     os.killpg(driver.pid, signum)
-    said = driver.communicate(timeout=60)[0]
-    assert driver.returncode == 128 + signum, said
-    table = [line.split() for line in said.splitlines() if line.startswith("  basic-")]
-    assert sorted(row[1] for row in table) == ["interrupted", "new"], said
-    assert "val acc" not in said, "a measurement has none"
-    assert " interrupted: SIGTERM\n" in said or " interrupted: SIGHUP\n" in said
+    output = driver.communicate(timeout=60)[0]
+    assert driver.returncode == 128 + signum, output
+    table = [line.split() for line in output.splitlines() if line.startswith("  basic-")]
+    assert sorted(row[1] for row in table) == ["interrupted", "new"], output
+    assert "val acc" not in output, "a measurement has none"
+    assert " interrupted: SIGTERM\n" in output or " interrupted: SIGHUP\n" in output
     (run,) = find(Path("outputs"))
     assert "BrokenPipeError" not in (run.path / "train.log").read_text()
 
 
 def test_ctrl_c_while_a_sweep_starts():
     driver = start(*TINY, "seed=0,1", start_new_session=True)
-    time.sleep(2.5)  # the server is at its imports
+    time.sleep(2.5)  # while the server imports its modules
     os.killpg(driver.pid, signal.SIGINT)
-    said = driver.communicate(timeout=60)[0]
-    assert driver.returncode == 130, said
-    assert said.count("\n") <= 2, said
-    assert "interrupted" in said
+    output = driver.communicate(timeout=60)[0]
+    assert driver.returncode == 130, output
+    assert output.count("\n") <= 2, output
+    assert "interrupted" in output
 
 
 @pytest.mark.parametrize(
@@ -256,30 +262,32 @@ def test_workers_end_with_their_driver(signum):
     assert len(set(workers)) == 2
     assert all(gone(pid) for pid in workers)
     assert states() == ["interrupted"] * 2
-    assert all(run.status()["state"] == "interrupted" for run in find(Path("outputs"))), "they could say so"
+    assert all(run.status()["state"] == "interrupted" for run in find(Path("outputs"))), (
+        "each run recorded it"
+    )
 
 
-def test_a_killed_worker_costs_that_run_alone():
+def test_a_killed_worker_affects_only_its_run():
     driver = start(*LONG, "trainer.max_epochs=20", "seed=0,1,2", "sweep.jobs=2", "sweep.retries=0")
     while not any(epochs(run) >= 1 for run in runs()):
         time.sleep(0.02)
     os.kill(pids()[0], signal.SIGKILL)
-    said = driver.communicate(timeout=120)[0]
-    assert driver.returncode == 1, said
+    output = driver.communicate(timeout=120)[0]
+    assert driver.returncode == 1, output
     assert states() == ["finished", "finished", "interrupted"]
-    assert "killed by SIGKILL" in said
-    assert "train.log" in said
+    assert "killed by SIGKILL" in output
+    assert "train.log" in output
 
 
 @pytest.mark.slow
-def test_a_killed_worker_is_tried_again():
+def test_a_killed_worker_is_retried():
     driver = start(*LONG, "seed=0,1", "sweep.jobs=2")
     while not any(epochs(run) >= 2 for run in runs()):
         time.sleep(0.02)
     os.kill(pids()[0], signal.SIGKILL)
-    said = driver.communicate(timeout=120)[0]
-    assert driver.returncode == 0, said
-    assert "to be tried again  its process was killed by SIGKILL" in said
+    output = driver.communicate(timeout=120)[0]
+    assert driver.returncode == 0, output
+    assert "will be retried  its process was killed by SIGKILL" in output
     assert states() == ["finished"] * 2
     attempts = sorted(len(run.status()["attempts"]) for run in find(Path("outputs")))
     assert attempts == [1, 2]
@@ -287,65 +295,64 @@ def test_a_killed_worker_is_tried_again():
 
 
 @pytest.mark.slow
-def test_two_sweeps_at_once_share_the_work():
-    """The same command twice: each run is trained once, and both end with all of them."""
-    asked = [*LONG, "seed=0,1,2,3", "sweep.jobs=1"]
-    drivers = [start(*asked), start(*asked)]
-    said = [driver.communicate(timeout=200)[0] for driver in drivers]
-    assert [driver.returncode for driver in drivers] == [0, 0], said
+def test_two_sweeps_at_once_share_the_runs():
+    """With the same command twice, each run is trained once, and both sweeps end with all of them."""
+    overrides = [*LONG, "seed=0,1,2,3", "sweep.jobs=1"]
+    drivers = [start(*overrides), start(*overrides)]
+    output = [driver.communicate(timeout=200)[0] for driver in drivers]
+    assert [driver.returncode for driver in drivers] == [0, 0], output
     assert states() == ["finished"] * 4
     for run in find(Path("outputs")):
         assert len(run.status()["attempts"]) == 1
         assert logged_epochs(run) == list(range(12))
-        assert all(run.path.name in text for text in said)
+        assert all(run.path.name in text for text in output)
 
 
 @pytest.mark.slow
-def test_a_single_run_waits_for_the_one_that_trains_it():
+def test_a_single_run_waits_for_the_process_that_trains_it():
     first, second = (
         subprocess.Popen(command("train", *LONG), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for _ in range(2)
     )
-    said = [process.communicate(timeout=120) for process in (first, second)]
-    assert [first.returncode, second.returncode] == [0, 0], said
+    output = [process.communicate(timeout=120) for process in (first, second)]
+    assert [first.returncode, second.returncode] == [0, 0], output
     (run,) = find(Path("outputs"))
     assert len(run.status()["attempts"]) == 1
-    assert said[0][0] == said[1][0], "both show the result"
-    assert sum("is being trained already" in err for _, err in said) == 1
+    assert output[0][0] == output[1][0], "both print the result"
+    assert sum("is being trained already" in err for _, err in output) == 1
 
 
-def held(pid):
-    """Memory (KiB) and open files of a process."""
+def usage(pid):
+    """Return the memory (KiB) and the number of open files of a process."""
     status = Path(f"/proc/{pid}/status").read_text()
     memory = int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1])
     return memory, len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
 def children(pid):
-    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(child) for child in found]
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_two_hundred_runs_leave_nothing_behind():
-    """The processes that live as long as the sweep neither grow nor collect open files."""
-    asked = ["arch=mlp", "data.limit=200", "trainer.max_epochs=1", "logger=none", "seed=range(200)"]
-    with Path("said").open("w") as said:
-        driver = subprocess.Popen(command("train", "-m", *asked), stdout=said, stderr=said)
+    """The processes that live as long as the sweep do not leak memory or open files."""
+    overrides = ["arch=mlp", "data.limit=200", "trainer.max_epochs=1", "logger=none", "seed=range(200)"]
+    with Path("output").open("w") as log:
+        driver = subprocess.Popen(command("train", "-m", *overrides), stdout=log, stderr=log)
         samples = {}
         while driver.poll() is None:
             done = len(list(Path("outputs").rglob("summary.json")))
-            if 30 <= done < 200:  # the comparison at the end holds all of them, and may
+            if 30 <= done < 200:  # the comparison at the end may use more
                 server = [pid for pid in children(driver.pid) if "forkserver" in cmdline(pid)]
                 for pid in (driver.pid, *server):
-                    samples.setdefault(pid, []).append(held(pid))
+                    samples.setdefault(pid, []).append(usage(pid))
             time.sleep(0.5)
-    assert driver.returncode == 0, Path("said").read_text()[-2000:]
+    assert driver.returncode == 0, Path("output").read_text()[-2000:]
     assert states() == ["finished"] * 200
-    assert len(samples) == 2, "the driver and the process that its runs are forked from"
-    for pid, found in samples.items():
-        memory, files = zip(*found, strict=True)
+    assert len(samples) == 2, "the driver and the server process"
+    for pid, usages in samples.items():
+        memory, files = zip(*usages, strict=True)
         figures = f"{pid}: {memory[0]} to {memory[-1]} KiB, {files[0]} to {files[-1]} files"
         print(figures)
         assert memory[-1] < 1.05 * memory[0], figures

@@ -1,4 +1,4 @@
-"""Fixtures of this folder."""
+"""Fixtures of the tests of tracking."""
 
 import os
 from pathlib import Path
@@ -10,8 +10,8 @@ from wandb_server import KEY, serving
 
 
 @pytest.fixture(autouse=True)
-def _nobody(monkeypatch, tmp_path):
-    """Nobody's account, settings or cache; W&B's service, which reads these at its start, ends too."""
+def _no_account(monkeypatch, tmp_path):
+    """Hide the user's account, settings and cache, and end W&B's service, which reads them when it starts."""
     for name in list(os.environ):
         if name.startswith(("WANDB_", "CNNBENCH_", "XDG_")) or name == "NETRC":
             monkeypatch.delenv(name)
@@ -25,7 +25,7 @@ def _nobody(monkeypatch, tmp_path):
 
 @pytest.fixture
 def server(monkeypatch):
-    """A W&B server that the client finds and has a key for."""
+    """Yield a W&B server that the client is configured for."""
     with serving() as server:
         monkeypatch.setenv("WANDB_BASE_URL", server.url)
         monkeypatch.setenv("WANDB_API_KEY", KEY)
@@ -36,7 +36,7 @@ def server(monkeypatch):
 
 @pytest.fixture
 def troublesome(tmp_path):
-    """The arguments that train it."""
+    """Return the arguments that train a `Troublesome` model."""
     (tmp_path / "conf/arch").mkdir(parents=True)
     config = "name: troublesome\n_target_: tracking_support.Troublesome\n"
     (tmp_path / "conf/arch/troublesome.yaml").write_text(config)

@@ -1,4 +1,4 @@
-"""Logging: the real W&B client against its files and a server on this machine, and the other loggers."""
+"""Logging to W&B, with the real client and a local server: resumed runs, failures, W&B's own sweeps."""
 
 import io
 import re
@@ -33,7 +33,7 @@ from cnnbench.cli import main
 from cnnbench.run_store.find import find
 from cnnbench.settings.compose import CONF
 
-# --- resumed -------------------------------------------------------------------------------------
+# --- resumed runs --------------------------------------------------------------------------------
 
 
 def test_killed_run_is_resumed_and_synced_as_one(troublesome, server):
@@ -55,7 +55,7 @@ def test_killed_run_is_resumed_and_synced_as_one(troublesome, server):
 
 
 @pytest.mark.slow
-def test_interrupted_synced_resumed_and_synced(troublesome, server):
+def test_interrupted_run_is_synced_resumed_and_synced(troublesome, server):
     assert signalled(troublesome, signal.SIGTERM, has_rows(2)) == 143
     assert main(["sync"]) == 0
     (run,) = server.runs.values()
@@ -105,7 +105,7 @@ def test_online_run_that_failed_at_its_end_is_resumed_as_one(server, monkeypatch
 # --- online --------------------------------------------------------------------------------------
 
 
-def test_online_run_is_whole(server):
+def test_online_run_is_complete(server):
     assert main([*BASIC, ONLINE, "name=mine", "logger.tags=[extra]", "logger.images=5"]) == 0
     (run,) = server.runs.values()
     assert run.exit_code == 0
@@ -113,10 +113,10 @@ def test_online_run_is_whole(server):
     assert run.told["tags"] == ["arch:basic", "data:digits", *OPS, "optimizer:sgd", "extra"]
     assert run.config["arch"]["value"]["width"] == 0.25
     assert epochs(run.history) == list(range(EPOCHS))
-    figures = the_run("mine").summary()
-    assert {key: run.summary[key] for key in figures} == figures
-    shown = [*run.summary["test/worst_mistakes"]["filenames"], run.summary["test/confusion_table"]["path"]]
-    assert set(shown) <= set(run.files)
+    metrics = the_run("mine").summary()
+    assert {key: run.summary[key] for key in metrics} == metrics
+    media = [*run.summary["test/worst_mistakes"]["filenames"], run.summary["test/confusion_table"]["path"]]
+    assert set(media) <= set(run.files)
 
 
 def test_wrong_key_costs_only_the_upload(server, monkeypatch, capfd):
@@ -128,7 +128,7 @@ def test_wrong_key_costs_only_the_upload(server, monkeypatch, capfd):
 
 
 @pytest.mark.slow
-def test_server_out_of_reach(monkeypatch, capfd):
+def test_unreachable_server(monkeypatch, capfd):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{free.getsockname()[1]}")
@@ -154,25 +154,25 @@ def test_server_that_goes_away(troublesome, server, monkeypatch, capfd):
     (run,) = server.runs.values()
     assert run.exit_code is None
     assert the_run().state == "finished"
-    wandb_run = logged(the_run())  # what `wandb sync` can still send
+    wandb_run = logged(the_run())  # the log that `wandb sync` can upload later
     assert epochs(wandb_run.history) == list(range(EPOCHS))
     assert wandb_run.summary["test/acc"] == the_run().summary()["test/acc"]
     assert "test/worst_mistakes" in wandb_run.history[-1]
     assert "test/confusion_table" in wandb_run.history[-1]
-    said = capfd.readouterr().err
-    assert said.count("W&B did not get everything: its copy may lack") == 1
-    assert "logging failed" not in said
+    err = capfd.readouterr().err
+    assert err.count("W&B did not receive everything: its copy may lack") == 1
+    assert "logging failed" not in err
 
 
-def test_what_a_server_that_went_away_did_not_get_is_sent_later(troublesome, server, monkeypatch):
-    """The table of the test, too, about which the client had to ask it."""
+def test_data_missed_by_a_server_that_went_away_is_uploaded_later(troublesome, server, monkeypatch):
+    """Includes the table of the test split, for which the client needs the server's answer."""
 
     def stop(epoch):
         if epoch == 4:
             wandb_server.Handler.do_POST = lambda self: None  # drops connections
 
     real = wandb_server.Handler.do_POST
-    monkeypatch.setattr(wandb_server.Handler, "do_POST", real)  # put back at the end
+    monkeypatch.setattr(wandb_server.Handler, "do_POST", real)  # restored at the end
     monkeypatch.setattr(Troublesome, "trouble", staticmethod(stop))
     assert main([*troublesome, ONLINE, "logger.finish_timeout_s=1"]) == 0
     monkeypatch.setattr(wandb_server.Handler, "do_POST", real)
@@ -186,7 +186,7 @@ def test_what_a_server_that_went_away_did_not_get_is_sent_later(troublesome, ser
 
 
 @pytest.mark.parametrize(
-    ("setting", "said"),
+    ("setting", "message"),
     [
         (f"logger.tags=[{'x' * 65}]", "allowed: tags of 1 to 64 characters"),
         ("logger.tags=['']", "allowed: tags of 1 to 64 characters"),
@@ -194,24 +194,24 @@ def test_what_a_server_that_went_away_did_not_get_is_sent_later(troublesome, ser
         ("logger.entity=''", "allowed: 1 to 128 characters, none of /"),
     ],
 )
-def test_what_wandb_would_refuse(capfd, setting, said):
+def test_settings_that_wandb_would_reject(capfd, setting, message):
     assert main([*BASIC, setting]) == 2
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith(f"error: {setting.partition('=')[0]}=")
-    assert said in line
+    assert message in line
     assert not Path("outputs").exists()
 
 
 @pytest.mark.parametrize("url", ["localhost:18765", "", "ftp:/x"])
-def test_an_address_that_is_none(monkeypatch, capfd, url):
+def test_an_invalid_address(monkeypatch, capfd, url):
     monkeypatch.setenv("WANDB_BASE_URL", url)
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     assert main([*BASIC, ONLINE]) == 2
     (line,) = capfd.readouterr().err.splitlines()
-    assert line.startswith(f"error: WANDB_BASE_URL={url}: no address of a server; allowed: http")
+    assert line.startswith(f"error: WANDB_BASE_URL={url}: not the address of a server; allowed: http")
     assert not Path("outputs").exists()
-    assert main(BASIC) == 0, "offline nobody is asked"
-    assert f"WANDB_BASE_URL={url}: no address of a server" in capfd.readouterr().err
+    assert main(BASIC) == 0, "offline no server is contacted"
+    assert f"WANDB_BASE_URL={url}: not the address of a server" in capfd.readouterr().err
     assert logged(the_run()).exit_code == 0
 
 
@@ -229,32 +229,31 @@ def test_online_needs_a_key(server, monkeypatch, capfd, key):
     monkeypatch.delenv("WANDB_API_KEY")
     if key:
         monkeypatch.setenv("WANDB_API_KEY", key)
-    monkeypatch.setattr("sys.stdin", io.StringIO())  # nobody to ask
+    monkeypatch.setattr("sys.stdin", io.StringIO())  # no interactive session
     assert main([*BASIC, ONLINE]) == 2
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith("error: logger.mode=online: ")
     assert not Path("outputs").exists()
 
 
-def agent(config, count=None):
-    """A sweep of W&B's, and an agent that trains it: the real `wandb sweep` and `wandb agent`."""
+def run_agent(config):
+    """Create a W&B sweep and run an agent for it, with the real `wandb sweep` and `wandb agent`."""
     Path("sweep.yaml").write_text(yaml.safe_dump(config))
     wandb_cli = [sys.executable, "-m", "wandb"]
-    made = subprocess.run(
+    created = subprocess.run(
         [*wandb_cli, "sweep", "--project", "mine", "sweep.yaml"], capture_output=True, text=True, check=True
     )
-    name = re.search(r"wandb agent (\S+)", made.stderr + made.stdout)[1]
+    name = re.search(r"wandb agent (\S+)", created.stderr + created.stdout)[1]
     done = subprocess.run([*wandb_cli, "agent", name], capture_output=True, text=True, timeout=250)
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
 
 
-def ready():
-    """The sweep that the project brings, with small runs."""
+def shipped_sweep():
+    """Return the project's own sweep file with small runs."""
     config = yaml.safe_load((Path(CONF) / "wandb_sweep.yaml").read_text())
-    place = config["command"].index("data=digits")
-    small = [*TINY, "arch.blocks=2", "logger.init_timeout_s=20"]
-    config["command"][place:place] = small
+    position = config["command"].index("data=digits")
+    config["command"][position:position] = [*TINY, "arch.blocks=2", "logger.init_timeout_s=20"]
     config["parameters"]["arch"] = {"values": ["basic"]}
     return config
 
@@ -262,10 +261,10 @@ def ready():
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["grid", "random", "bayes"])
 def test_wandb_sweep(server, method):
-    config = ready() | {"method": method}
+    config = shipped_sweep() | {"method": method}
     if method == "grid":
         config["parameters"] = {"optimizer.lr": {"values": [0.02, 0.05]}, "arch": {"value": "basic"}}
-    agent(config)
+    run_agent(config)
     runs = find(Path("outputs"))
     assert [run.state for run in runs] == ["finished"] * 2
     (sweep,) = server.sweeps
@@ -284,15 +283,15 @@ def test_wandb_sweep(server, method):
 
 
 @pytest.mark.slow
-def test_wandb_sweep_asks_for_what_is_done(server):
-    """The sweep gets the figures, and nothing is trained again."""
-    config = ready() | {"method": "grid"}
+def test_wandb_sweep_over_finished_runs(server):
+    """The sweep receives the stored metrics, and nothing is trained again."""
+    config = shipped_sweep() | {"method": "grid"}
     config["parameters"] = {"seed": {"values": [0, 1]}, "arch": {"value": "basic"}}
-    agent(config)
+    run_agent(config)
     before = {run.path.name: run.status() for run in find(Path("outputs"))}
     first = dict(server.runs)
     server.runs.clear()
-    agent(config)
+    run_agent(config)
     assert {run.path.name: run.status() for run in find(Path("outputs"))} == before
     assert len(server.runs) == 2
     for name, run in server.runs.items():
@@ -302,12 +301,12 @@ def test_wandb_sweep_asks_for_what_is_done(server):
         assert run.exit_code == 0
 
 
-def test_axes_of_a_sweep_are_keys_of_the_configuration(server):
-    """What parallel coordinates and parameter importance are drawn from."""
+def test_axes_of_a_sweep_are_keys_of_the_config(server):
+    """W&B draws parallel coordinates and parameter importance from them."""
     assert main([*BASIC, ONLINE, "-m", "ops.norm=batch,none", "optimizer.lr=0.02,0.05", "name=axes"]) == 0
-    found = {
+    configs = {
         (run.config["ops"]["value"]["norm"], run.config["optimizer"]["value"]["lr"])
         for run in server.runs.values()
     }
-    assert found == {(norm, lr) for norm in ("batch", "none") for lr in (0.02, 0.05)}
+    assert configs == {(norm, lr) for norm in ("batch", "none") for lr in (0.02, 0.05)}
     assert {run.told["groupName"] for run in server.runs.values()} == {"axes"}

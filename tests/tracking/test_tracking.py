@@ -1,4 +1,4 @@
-"""Logging: the real W&B client against its files and a server on this machine, and the other loggers."""
+"""Logging: the files that the real W&B client writes offline, ends of runs, and the other loggers."""
 
 import csv
 import json
@@ -27,7 +27,7 @@ from cnnbench.run_store.find import find
 # --- offline -------------------------------------------------------------------------------------
 
 
-def test_offline_run_is_whole(server, monkeypatch):
+def test_offline_run_is_complete(server, monkeypatch):
     monkeypatch.delenv("WANDB_API_KEY")
     assert main([*BASIC, "name=mine"]) == 0
     assert server.requests == []
@@ -44,16 +44,16 @@ def test_offline_run_is_whole(server, monkeypatch):
     assert [{key: row[key] for key in stored[0]} for row in rows] == stored
 
 
-def test_summary_takes_the_best_epoch_and_the_final_figures():
+def test_summary_has_the_best_epoch_and_the_final_metrics():
     assert main(BASIC) == 0
     run = the_run()
     wandb_run = logged(run)
     assert wandb_run.metrics["*"].step_metric == wandb_run.metrics["val/acc"].step_metric == "epoch"
     assert wandb_run.summary["val/acc"] == {"max": max(row["val/acc"] for row in run.rows())}
     assert wandb_run.summary["val/loss"] == {"min": min(row["val/loss"] for row in run.rows())}
-    figures = run.summary()
-    assert {"params", "best/val_acc", "test/acc", "time/train_s"} <= set(figures)
-    assert {key: wandb_run.summary[key] for key in figures} == figures
+    metrics = run.summary()
+    assert {"params", "best/val_acc", "test/acc", "time/train_s"} <= set(metrics)
+    assert {key: wandb_run.summary[key] for key in metrics} == metrics
 
 
 def test_confusion_matrix_and_worst_mistakes():
@@ -63,19 +63,19 @@ def test_confusion_matrix_and_worst_mistakes():
     assert last["epoch"] == EPOCHS - 1
     table = json.loads((files / last["test/confusion_table"]["path"]).read_text())
     assert sum(count for _, _, count in table["data"]) == the_run().summary()["data/test"]
-    pictures = last["test/worst_mistakes"]
-    assert len(pictures["filenames"]) == 5
-    assert all((files / name).read_bytes().startswith(b"\x89PNG") for name in pictures["filenames"])
-    assert all("taken for" in caption for caption in pictures["captions"])
+    images = last["test/worst_mistakes"]
+    assert len(images["filenames"]) == 5
+    assert all((files / name).read_bytes().startswith(b"\x89PNG") for name in images["filenames"])
+    assert all("classified as" in caption for caption in images["captions"])
 
 
-# --- every end is recorded, and nothing is left for the next run ---------------------------------
+# --- every end is recorded, and the next run starts afresh ---------------------------------------
 
 
-def test_crash_is_recorded_and_the_next_run_is_its_own(troublesome, monkeypatch):
+def test_crash_is_recorded_and_the_next_run_is_separate(troublesome, monkeypatch):
     def crash(epoch):
         if epoch == 2:
-            raise RuntimeError("out of cheese")
+            raise RuntimeError("a bug")
 
     monkeypatch.setattr(Troublesome, "trouble", staticmethod(crash))
     assert main(troublesome) == 1
@@ -102,8 +102,8 @@ def test_divergence_is_a_finished_run():
     assert "state:diverged" in wandb_run.tags
 
 
-def test_a_failure_is_told_from_a_finish(server, monkeypatch):
-    """Also at W&B, where a run that is resumed does not stay a failed one."""
+def test_a_failure_is_distinguished_from_a_finish(server, monkeypatch):
+    """Also at W&B, where a resumed run loses its failed state."""
     with monkeypatch.context() as patch:
         patch.delattr("lightning.pytorch.Trainer.test")
         assert main([*BASIC, ONLINE]) == 1
@@ -125,7 +125,7 @@ def test_interrupt_is_recorded(troublesome):
     assert 0 in epochs(wandb_run.history)
 
 
-def test_runs_of_a_sweep_are_apart():
+def test_runs_of_a_sweep_are_separate():
     assert main(["train", "-m", *BASIC[1:], "seed=0,1"]) == 0
     runs = [logged(run) for run in find(Path("outputs"))]
     assert [run.config["seed"] for run in runs] == [0, 1]
@@ -134,8 +134,8 @@ def test_runs_of_a_sweep_are_apart():
     assert runs[0].id != runs[1].id
 
 
-def test_a_change_of_the_working_folder_takes_no_log_elsewhere(tmp_path, monkeypatch):
-    """W&B's service goes on from the run before, in the folder where that was started."""
+def test_logs_stay_with_their_run_after_a_change_of_the_working_folder(tmp_path, monkeypatch):
+    """W&B's service outlives the first run and keeps the working folder that it was started in."""
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
         monkeypatch.chdir(tmp_path / folder)
@@ -150,7 +150,7 @@ def test_forced_repeat_is_another_run():
     assert logged(the_run()).id != first.id
 
 
-def test_tags_of_its_own_are_cut_to_what_wandb_takes(troublesome, tmp_path):
+def test_long_tags_are_cut_to_the_limit_of_wandb(troublesome, tmp_path):
     name = "a" * 90
     config = (
         (tmp_path / "conf/arch/troublesome.yaml").read_text().replace("name: troublesome", f"name: {name}")
@@ -160,11 +160,11 @@ def test_tags_of_its_own_are_cut_to_what_wandb_takes(troublesome, tmp_path):
     assert f"arch:{name}"[:64] in logged(the_run()).tags
 
 
-def test_logging_that_cannot_start_costs_no_run(monkeypatch, capfd):
+def test_a_logger_that_cannot_start_does_not_end_the_run(monkeypatch, capfd):
     with monkeypatch.context() as patch:
         patch.delattr("lightning.pytorch.Trainer.test")
         assert main([*BASIC, "logger=none"]) == 1
-    (the_run().path / "wandb").write_text("in the way of a folder")
+    (the_run().path / "wandb").write_text("a file instead of a folder")
     assert main(BASIC) == 0
     assert the_run().state == "finished"
     assert "logging failed (FileExistsError" in capfd.readouterr().err
@@ -190,7 +190,7 @@ def tensorboard_epochs(folder):
 def test_lightning_logger_has_each_epoch_once(troublesome, monkeypatch, name, read):
     def crash(epoch):
         if epoch == 2:
-            raise RuntimeError("out of cheese")
+            raise RuntimeError("a bug")
 
     command = [*troublesome, f"logger={name}"]
     with monkeypatch.context() as patch:

@@ -1,4 +1,4 @@
-"""`cnnbench sync`: the real `wandb sync` against a server on this machine, and what it does not tell."""
+"""`cnnbench sync`: the real `wandb sync` against a local server, and failures that it does not report."""
 
 import io
 import json
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("nobody")
 
 
 def damaged(run, change):
-    """A copy of a run, by another name and W&B id, whose file was changed."""
+    """Return a copy of a run with another name and W&B id, and a changed file."""
     copy = run.path.with_name(f"{run.path.name}-copy")
     shutil.copytree(run.path, copy, symlinks=True)
     folder = folder_of(copy)
@@ -52,10 +52,10 @@ def test_all_runs_are_uploaded_once(outputs, server, cli):
         assert (run.told["groupName"], run.exit_code) == ("abl", 0)
     urls = {url(record(run)) for run in runs()}
     assert urls == {f"{server.url}/me/cnnbench/runs/{name}" for name in server.runs}
-    assert not Path("wandb").exists(), "the logs of `wandb sync` are not the user's"
+    assert not Path("wandb").exists(), "`wandb sync` leaves no logs in the working folder"
     server.requests.clear()
-    assert cli("sync")[:2] == (0, "0 uploaded, 5 there already\n")
-    assert server.requests == [], "nothing is asked where nothing is to be done"
+    assert cli("sync")[:2] == (0, "0 uploaded, 5 already uploaded\n")
+    assert server.requests == [], "no request without a run to upload"
     assert cli("sync", "--force", "--project", "other", "--entity", "them")[0] == 0
     assert {run.told["project"] for run in server.runs.values()} == {"other"}
     assert not list(Path("outputs").rglob(".sync"))
@@ -65,10 +65,10 @@ def test_a_single_run_and_two_paths_of_the_same(outputs, server, cli):
     run = runs()[0]
     assert cli("sync", run.path)[1].startswith("1 uploaded\n")
     assert len(server.runs) == 1
-    assert cli("sync", "outputs/abl", "outputs", run.path)[1].startswith("4 uploaded, 1 there already\n")
+    assert cli("sync", "outputs/abl", "outputs", run.path)[1].startswith("4 uploaded, 1 already uploaded\n")
 
 
-def test_what_fails_is_named_and_the_rest_is_uploaded(outputs, server, cli):
+def test_failures_are_named_and_the_rest_is_uploaded(outputs, server, cli):
     first, second, third = runs()[:3]
     garbage = damaged(first, lambda _: b"garbage")
     empty = damaged(second, lambda _: b"")
@@ -82,10 +82,10 @@ def test_what_fails_is_named_and_the_rest_is_uploaded(outputs, server, cli):
         (line,) = [line for line in lines if line.startswith(f"failed: {path}: ")]
         assert reason in line
     assert len([run for run in runs() if url(record(run))]) == 5
-    assert cli("sync")[1].startswith("0 uploaded, 5 there already, 3 failed\n"), "failed is not synced"
+    assert cli("sync")[1].startswith("0 uploaded, 5 already uploaded, 3 failed\n"), "no mark after a failure"
 
 
-def test_a_damaged_record_is_found_out(outputs, server, cli):
+def test_a_damaged_record_is_detected(outputs, server, cli):
     def flipped(data):
         data = bytearray(data)
         data[len(data) // 2] ^= 0xFF
@@ -98,29 +98,29 @@ def test_a_damaged_record_is_found_out(outputs, server, cli):
     assert "checksum" in err
 
 
-def test_refused_rows_are_no_success(outputs, server, cli, monkeypatch):
-    """`wandb sync` marks such a run as synced, and its exit code is 0."""
-    refused = next(iter(upload.logged(runs()[0].path))).id
+def test_rejected_rows_are_a_failure(outputs, server, cli, monkeypatch):
+    """`wandb sync` marks such a run as synced and exits with 0."""
+    rejected = next(iter(upload.wandb_logs(runs()[0].path))).id
     real = wandb_server.Handler.file_stream
 
-    def refuse(self, run, said):
-        return (400, {"error": "no"}) if run.name == refused else real(self, run, said)
+    def reject(self, run, message):
+        return (400, {"error": "no"}) if run.name == rejected else real(self, run, message)
 
-    monkeypatch.setattr(wandb_server.Handler, "file_stream", refuse)
+    monkeypatch.setattr(wandb_server.Handler, "file_stream", reject)
     code, out, err = cli("sync")
     assert (code, out.splitlines()[0]) == (1, "4 uploaded, 1 failed")
     assert f"failed: {runs()[0].path}: Fatal error while uploading data" in err
     monkeypatch.setattr(wandb_server.Handler, "file_stream", real)
-    assert cli("sync")[1].startswith("1 uploaded, 4 there already\n")
-    assert epochs(server.runs[refused]) == list(range(EPOCHS))
+    assert cli("sync")[1].startswith("1 uploaded, 4 already uploaded\n")
+    assert epochs(server.runs[rejected]) == list(range(EPOCHS))
 
 
-def test_a_refusal_of_all_is_not_tried_run_by_run(outputs, server, cli, monkeypatch):
-    def graphql(self, said):
-        if "UpsertBucket" in said["query"]:
+def test_a_rejection_of_all_runs_is_not_retried_run_by_run(outputs, server, cli, monkeypatch):
+    def graphql(self, message):
+        if "UpsertBucket" in message["query"]:
             self.server.requests.append("UpsertBucket")
             return 403, {"errors": [{"message": "permission denied"}]}
-        return real(self, said)
+        return real(self, message)
 
     real = wandb_server.Handler.graphql
     monkeypatch.setattr(wandb_server.Handler, "graphql", graphql)
@@ -135,20 +135,20 @@ def test_batches(outputs, server, cli, monkeypatch):
     assert cli("sync")[1].startswith("5 uploaded\n")
 
 
-def test_a_run_that_is_being_trained_is_left_alone(outputs, server, cli):
+def test_a_run_that_is_being_trained_is_skipped(outputs, server, cli):
     run = runs()[0]
     status = run.status()
     run.write_status(status | {"state": "running"})
     with lease.of(run.path):
         code, out, err = cli("sync")
     assert (code, out.splitlines()[0]) == (0, "4 uploaded, 1 being trained")
-    assert f"left alone: {run.path} is being trained" in err
+    assert f"skipped: {run.path} is still being trained" in err
     run.write_status(status)
-    assert cli("sync")[1].startswith("1 uploaded, 4 there already\n")
+    assert cli("sync")[1].startswith("1 uploaded, 4 already uploaded\n")
 
 
-def test_only_what_was_logged_last_is_uploaded(outputs, server, cli):
-    """A killed attempt's folder lies beside the one of the attempt that went on."""
+def test_only_the_latest_log_is_uploaded(outputs, server, cli):
+    """A killed attempt's folder stays beside that of the attempt that resumed it."""
     run = runs()[0]
     folder = folder_of(run.path)
     shutil.copytree(folder, folder.with_name(folder.name.replace("run-2", "run-1", 1)))
@@ -156,10 +156,10 @@ def test_only_what_was_logged_last_is_uploaded(outputs, server, cli):
     assert {epochs == list(range(EPOCHS)) for epochs in map(epochs, server.runs.values())} == {True}
 
 
-def test_foreign_folders_are_left_alone(outputs, server, cli):
+def test_foreign_folders_are_ignored(outputs, server, cli):
     foreign = Path("outputs/abl/wandb/offline-run-20260101_000000-foreign/files")
     foreign.mkdir(parents=True)
-    (foreign.parent / "run-foreign.wandb").write_bytes(b"somebody's")
+    (foreign.parent / "run-foreign.wandb").write_bytes(b"foreign")
     (foreign / "status.json").write_text(json.dumps({"state": "finished", "attempts": [], "device": {}}))
     half = runs()[0].path / "wandb"
     (half / "offline-run-20990101_000000-half").mkdir()
@@ -170,11 +170,11 @@ def test_foreign_folders_are_left_alone(outputs, server, cli):
 
 
 @pytest.mark.parametrize("key", [None, "too-short", "f" * 40])
-def test_no_key_or_a_wrong_one(outputs, server, cli, monkeypatch, key):
+def test_missing_or_wrong_key(outputs, server, cli, monkeypatch, key):
     monkeypatch.delenv("WANDB_API_KEY")
     if key:
         monkeypatch.setenv("WANDB_API_KEY", key)
-    monkeypatch.setattr("sys.stdin", io.StringIO())  # nobody to ask
+    monkeypatch.setattr("sys.stdin", io.StringIO())  # no interactive session
     code, out, err = cli("sync")
     assert (code, out) == (2, "")
     assert err.splitlines()[-1].startswith("error: cnnbench sync: ")
@@ -182,8 +182,8 @@ def test_no_key_or_a_wrong_one(outputs, server, cli, monkeypatch, key):
 
 
 @pytest.mark.parametrize("mode", ["offline", "disabled"])
-def test_the_mode_of_training_does_not_count(outputs, server, cli, monkeypatch, mode):
-    """Who trains with WANDB_MODE=offline in the environment means the training."""
+def test_the_mode_of_training_is_ignored(outputs, server, cli, monkeypatch, mode):
+    """WANDB_MODE=offline in the environment is meant for training."""
     monkeypatch.setenv("WANDB_MODE", mode)
     assert cli("sync", runs()[0].path)[1].startswith("1 uploaded\n")
     monkeypatch.setenv("WANDB_MODE", mode)
@@ -193,14 +193,14 @@ def test_the_mode_of_training_does_not_count(outputs, server, cli, monkeypatch, 
     assert "no API key" in cli("sync")[2]
 
 
-def test_what_wandb_sync_itself_ends_with_is_the_reason(outputs, server, monkeypatch):
+def test_the_error_of_wandb_sync_is_the_reason(outputs, server, monkeypatch):
     monkeypatch.delenv("WANDB_API_KEY")
-    send = upload.Upload(None, None)
-    send.send([one for run in runs()[:2] for one in upload.logged(run.path)])
-    assert list(send.failed.values()) == ["No API key configured. Use `wandb login` to log in."] * 2
+    attempt = upload.Upload(None, None)
+    attempt.send([log for run in runs()[:2] for log in upload.wandb_logs(run.path)])
+    assert list(attempt.failed.values()) == ["No API key configured. Use `wandb login` to log in."] * 2
 
 
-def test_a_server_out_of_reach_ends_it_at_once(outputs, cli, monkeypatch):
+def test_an_unreachable_server_ends_it_at_once(outputs, cli, monkeypatch):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{free.getsockname()[1]}")
@@ -213,8 +213,8 @@ def test_a_server_out_of_reach_ends_it_at_once(outputs, cli, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_server_that_goes_away_costs_what_was_not_sent(outputs, server, cli, monkeypatch):
-    """It is given up, long before W&B's own client would."""
+def test_a_server_that_goes_away_costs_only_the_rest(outputs, server, cli, monkeypatch):
+    """The upload gives up long before W&B's own client would."""
     monkeypatch.setattr(upload, "BATCH", 2)
     for name in cli_process.RETRIES:
         monkeypatch.setenv(name, "1")
@@ -237,7 +237,7 @@ def test_a_server_that_goes_away_costs_what_was_not_sent(outputs, server, cli, m
 
 @pytest.mark.slow
 def test_killed_and_run_again(outputs, server, monkeypatch):
-    """SIGKILL in the middle; then everything is there, whole."""
+    """After SIGKILL and a second upload, every run is complete."""
     monkeypatch.setenv("WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL", "3")
     command = [sys.executable, "-m", "cnnbench", "sync"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -249,7 +249,7 @@ def test_killed_and_run_again(outputs, server, monkeypatch):
     process.kill()
     process.wait()
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "5 uploaded" in done.stdout or "there already" in done.stdout
+    assert "5 uploaded" in done.stdout or "already uploaded" in done.stdout
     assert len(server.runs) == 5
     assert all(epochs(run) == list(range(EPOCHS)) for run in server.runs.values())
 
@@ -262,23 +262,23 @@ def test_nothing_to_sync(cli, path):
     assert err.splitlines()[-1].startswith(f"error: {path}: ")
 
 
-def test_an_online_run_leaves_its_page_and_is_not_sent_again(server, cli):
+def test_an_online_run_writes_its_page_and_is_not_uploaded_again(server, cli):
     assert cli("train", *TINY, "arch=mlp", "arch.hidden=[16]", "logger.mode=online")[0] == 0
     (run,) = find(Path("outputs"))
     (name,) = server.runs
     assert url(record(run)) == f"{server.url}/me/cnnbench/runs/{name}"
-    assert cli("sync")[:2] == (0, "0 uploaded, 1 there already\n")
+    assert cli("sync")[:2] == (0, "0 uploaded, 1 already uploaded\n")
 
 
 def test_an_online_run_that_was_cut_off_is_completed(server, cli, monkeypatch):
-    """What the server did not get in time is said, and sent later."""
+    """Data that the server did not receive in time is reported, and uploaded later."""
     real = wandb_server.Handler.file_stream
     monkeypatch.setattr(wandb_server.Handler, "file_stream", lambda *_: time.sleep(0.1) or (503, {}))
     code, _, err = cli(
         "train", *TINY, "arch=mlp", "arch.hidden=[16]", "logger.mode=online", "logger.finish_timeout_s=2"
     )
     assert code == 0
-    assert "later: cnnbench sync outputs/default/mlp-" in err
+    assert "upload them later: cnnbench sync outputs/default/mlp-" in err
     monkeypatch.setattr(wandb_server.Handler, "file_stream", real)
     assert cli("sync")[1].startswith("1 uploaded\n")
     (run,) = server.runs.values()

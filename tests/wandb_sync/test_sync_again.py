@@ -1,4 +1,4 @@
-"""`cnnbench sync` of what is at W&B already, in whole or in part; and of what is not what it was."""
+"""`cnnbench sync` of runs that W&B has completely or partly, and of logs with missing files."""
 
 import json
 import os
@@ -20,6 +20,7 @@ from cnnbench.commands import sync
 from cnnbench.run_store import lease
 from cnnbench.run_store.find import find
 from cnnbench.wandb_sync import offline_file, upload
+from cnnbench.wandb_sync.cli_process import one_line
 
 pytest_plugins = ["wandb_fixtures"]
 pytestmark = pytest.mark.usefixtures("nobody")
@@ -31,7 +32,7 @@ def steps(run):
     return [row["_step"] for row in run.history]
 
 
-def test_forced_again_and_again_each_row_is_there_once(outputs, server, cli):
+def test_forced_uploads_never_duplicate_rows(outputs, server, cli):
     assert cli("sync", runs()[0].path)[0] == 0
     (run,) = server.runs.values()
     first = run.history
@@ -42,11 +43,11 @@ def test_forced_again_and_again_each_row_is_there_once(outputs, server, cli):
         assert run.history == first
         assert (run.told["tags"], run.told["groupName"], run.exit_code) == (tags, "abl", 0)
         assert len(run.lines[wandb_server.EVENTS]) == events
-        assert any(name.startswith("media/images/") for name in run.files), "files are sent again"
+        assert any(name.startswith("media/images/") for name in run.files), "files are uploaded again"
 
 
-def test_a_failed_run_that_is_synced_resumed_and_synced(server, cli, monkeypatch):
-    """Each epoch is there once, and what the second attempt adds."""
+def test_a_failed_run_is_synced_resumed_and_synced(server, cli, monkeypatch):
+    """W&B has each epoch once, and what the second attempt adds."""
     with monkeypatch.context() as patch:
         patch.delattr("lightning.pytorch.Trainer.test")
         assert cli(*MLP)[0] == 1
@@ -56,23 +57,23 @@ def test_a_failed_run_that_is_synced_resumed_and_synced(server, cli, monkeypatch
     assert cli(*MLP)[0] == 0
     assert cli("sync")[1].startswith("1 uploaded\n")
     assert list(server.runs.values()) == [run]
-    assert steps(run) == list(range(EPOCHS + 1)), "the last row has the pictures of the test"
+    assert steps(run) == list(range(EPOCHS + 1)), "the last row has the images of the test split"
     assert "test/worst_mistakes" in run.history[-1]
     assert run.exit_code == 0
     assert run.summary["test/acc"] == find(Path("outputs"))[0].summary()["test/acc"]
 
 
-def test_what_a_killed_upload_has_sent_is_not_sent_again(outputs, server, cli):
-    """The server has the first row, and nothing here says so."""
+def test_rows_of_a_killed_upload_are_not_uploaded_again(outputs, server, cli):
+    """The server has the first row, and no local mark says so."""
     run = runs()[0].path
     assert cli("sync", run)[0] == 0
-    (there,) = server.runs.values()
-    whole = there.history
-    del there.lines[wandb_server.HISTORY][1:]
+    (uploaded,) = server.runs.values()
+    complete = uploaded.history
+    del uploaded.lines[wandb_server.HISTORY][1:]
     for mark in run.glob("wandb/*/*.synced"):
         mark.unlink()
     assert cli("sync", run)[0] == 0
-    assert there.history == whole
+    assert uploaded.history == complete
 
 
 def test_a_copy_of_a_run_is_the_same_run(outputs, server, cli):
@@ -82,89 +83,89 @@ def test_a_copy_of_a_run_is_the_same_run(outputs, server, cli):
     assert {tuple(steps(run)) for run in server.runs.values()} == {tuple(range(EPOCHS + 1))}
 
 
-def test_two_attempts_of_one_second(outputs, server, cli):
-    """W&B adds `-1` to the name of the later one's folder."""
+def test_two_attempts_within_one_second(outputs, server, cli):
+    """W&B appends `-1` to the name of the later one's folder."""
     folder = folder_of(runs()[0].path)
     folder.rename(folder.with_name(f"{folder.name}-1"))
     assert cli("sync", runs()[0].path)[1].startswith("1 uploaded\n")
     assert list(server.runs) == [folder.name.rpartition("-")[2]]
 
 
-def test_another_project_has_nothing_yet(outputs, server, cli):
+def test_another_project_has_no_rows_yet(outputs, server, cli):
     run = runs()[0].path
     assert cli("sync", run)[0] == 0
     server.runs.clear()
     assert cli("sync", "--force", "--project", "other", run)[0] == 0
-    (there,) = server.runs.values()
-    assert (there.told["project"], steps(there)) == ("other", list(range(EPOCHS + 1)))
+    (uploaded,) = server.runs.values()
+    assert (uploaded.told["project"], steps(uploaded)) == ("other", list(range(EPOCHS + 1)))
 
 
-def test_a_file_is_written_anew_as_it_was(outputs, tmp_path):
-    """Also records of more than a block, which are cut into pieces."""
+def test_a_copy_of_a_file_is_identical(outputs, tmp_path):
+    """Includes records longer than a block, which are split into chunks."""
     from wandb.proto.wandb_internal_pb2 import Record
 
-    (one,) = upload.logged(runs()[0].path)
-    offline_file.write_rest(one.file, tmp_path / "same", -1)
-    assert (tmp_path / "same").read_bytes() == one.file.read_bytes()
-    offline_file.write_rest(one.file, tmp_path / "rest", 0)
-    assert offline_file.content(tmp_path / "rest").steps == list(range(1, EPOCHS + 1))
+    (log,) = upload.wandb_logs(runs()[0].path)
+    offline_file.write_rest(log.file, tmp_path / "same", -1)
+    assert (tmp_path / "same").read_bytes() == log.file.read_bytes()
+    offline_file.write_rest(log.file, tmp_path / "rest", 0)
+    assert offline_file.read(tmp_path / "rest").steps == list(range(1, EPOCHS + 1))
     for size in (10, 32_740, 32_747, 32_748, 32_754, 32_755, 65_530, 200_000):
-        data = offline_file.OPENING
+        data = offline_file.FILE_HEADER
         for step in range(4):
             record = Record()
             record.history.step.num = step
             item = record.history.item.add()
             item.key, item.value_json = "text", json.dumps("x" * (size + step))
-            data += offline_file._chunks(record.SerializeToString(), len(data))
+            data += offline_file.encode_record(record.SerializeToString(), len(data))
         (tmp_path / "big").write_bytes(data)
-        assert offline_file.content(tmp_path / "big").steps == [0, 1, 2, 3]
+        assert offline_file.read(tmp_path / "big").steps == [0, 1, 2, 3]
 
 
 # --- files ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("answer", [403, 500, None])
-def test_refused_files_are_no_success(outputs, server, cli, monkeypatch, answer):
-    """`wandb sync` prints nothing about them; 500 and a dropped connection are tried again before."""
+def test_rejected_files_are_a_failure(outputs, server, cli, monkeypatch, answer):
+    """`wandb sync` prints nothing about them; it retries after 500 and a dropped connection."""
     real = wandb_server.Handler.do_PUT
 
-    def refuse(self):
+    def reject(self):
         self.rfile.read(int(self.headers["Content-Length"]))
         if answer:
             self.answer(answer, {})
 
     monkeypatch.setenv("WANDB_X_FILE_TRANSFER_RETRY_MAX", "1")
-    monkeypatch.setattr(wandb_server.Handler, "do_PUT", refuse)
-    some = [run.path for run in runs()[:2]]
-    code, out, err = cli("sync", *some)
+    monkeypatch.setattr(wandb_server.Handler, "do_PUT", reject)
+    paths = [run.path for run in runs()[:2]]
+    code, out, err = cli("sync", *paths)
     assert (code, out) == (1, "0 uploaded, 2 failed\n")
     lines = [line for line in err.splitlines() if line.startswith("failed: ")]
     assert len(lines) == 2
-    for line, path in zip(sorted(lines), sorted(some), strict=True):
+    for line, path in zip(sorted(lines), sorted(paths), strict=True):
         assert line.startswith(f"failed: {path}: ")
         assert (str(answer) if answer else "giving up after 2 attempt(s)") in line
         assert "/tmp" not in line
     assert not list(Path("outputs").rglob("*.synced"))
     monkeypatch.setattr(wandb_server.Handler, "do_PUT", real)
-    assert cli("sync", *some)[1].startswith("2 uploaded\n")
+    assert cli("sync", *paths)[1].startswith("2 uploaded\n")
     for run in server.runs.values():
-        assert steps(run) == list(range(EPOCHS + 1)), "its rows were there already"
+        assert steps(run) == list(range(EPOCHS + 1)), "its rows were not duplicated"
         assert any(name.startswith("media/images/") for name in run.files)
 
 
-def test_files_that_are_gone_are_said(outputs, server, cli):
-    folder = folder_of(runs()[0].path)
-    shutil.rmtree(folder / "files")
+def test_missing_files_are_reported(outputs, server, cli):
+    files = folder_of(runs()[0].path) / "files"
+    shutil.rmtree(files)
     code, out, err = cli("sync", runs()[0].path)
     assert (code, out.splitlines()[0]) == (0, "1 uploaded")
-    assert f"sent incomplete: {runs()[0].path}: 2 of its 2 files are gone from {folder / 'files'}" in err
-    assert not (folder / "files").exists()
+    assert f"uploaded incompletely: {runs()[0].path}: 2 of 2 logged files are missing from {files}" in err
+    assert not files.exists()
 
 
-# --- several at once, and interrupted ------------------------------------------------------------
+# --- simultaneous and interrupted uploads --------------------------------------------------------
 
 
-def test_two_at_once_do_not_send_the_same(outputs, server, cli):
+def test_two_uploads_at_once_do_not_send_the_same_runs(outputs, server, cli):
     with SoftFileLease(
         "outputs/abl/" + sync.LOCK,
         lease_duration=lease.LEASE_S,
@@ -173,7 +174,7 @@ def test_two_at_once_do_not_send_the_same(outputs, server, cli):
     ):
         code, out, err = cli("sync")
         assert (code, out) == (0, "0 uploaded, 5 being uploaded\n")
-        assert "left alone: another `cnnbench sync` uploads outputs/abl" in err
+        assert "skipped: another `cnnbench sync` is uploading outputs/abl" in err
     assert not server.runs
     assert cli("sync")[1].startswith("5 uploaded\n")
 
@@ -182,17 +183,17 @@ def test_two_at_once_do_not_send_the_same(outputs, server, cli):
 def test_two_processes_at_once(outputs, server):
     command = [sys.executable, "-m", "cnnbench", "sync"]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    said = sorted(process.communicate(timeout=120)[0].splitlines()[0] for process in both)
-    assert said[0] in ("0 uploaded, 5 being uploaded", "0 uploaded, 5 there already")
-    assert said[1] == "5 uploaded"
+    summaries = sorted(process.communicate(timeout=120)[0].splitlines()[0] for process in both)
+    assert summaries[0] in ("0 uploaded, 5 being uploaded", "0 uploaded, 5 already uploaded")
+    assert summaries[1] == "5 uploaded"
     assert {tuple(steps(run)) for run in server.runs.values()} == {tuple(range(EPOCHS + 1))}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_an_interruption_says_what_was_done(outputs, server, monkeypatch, signum):
-    take, taken = Handler.file_stream, threading.Event()
-    monkeypatch.setattr(Handler, "file_stream", lambda *asked: (taken.wait(60), take(*asked))[1])
+def test_an_interrupted_upload_reports_its_progress(outputs, server, monkeypatch, signum):
+    real, released = Handler.file_stream, threading.Event()
+    monkeypatch.setattr(Handler, "file_stream", lambda *args: (released.wait(60), real(*args))[1])
     command = [sys.executable, "-m", "cnnbench", "sync"]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -204,19 +205,19 @@ def test_an_interruption_says_what_was_done(outputs, server, monkeypatch, signum
         time.sleep(0.02)
     os.killpg(process.pid, signum)
     out, err = process.communicate(timeout=30)
-    taken.set()
+    released.set()
     assert process.returncode == 128 + signum
-    assert "not reached" in out
-    assert err.splitlines()[-1] == "interrupted; the same command goes on where this one was"
+    assert "not attempted" in out
+    assert err.splitlines()[-1] == "interrupted; rerun the same command to resume"
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "uploaded" in done.stdout
     assert {tuple(steps(run)) for run in server.runs.values()} == {tuple(range(EPOCHS + 1))}
 
 
-# --- what is asked for, and what is not there ----------------------------------------------------
+# --- paths and filters; missing logs --------------------------------------------------------------
 
 
-def test_conditions(outputs, server, cli):
+def test_filters(outputs, server, cli):
     assert cli("sync", "arch=mlp")[1].startswith("1 uploaded\n")
     assert cli("sync", "outputs/abl", "ops.norm=none", "seed=0,1")[1].startswith("2 uploaded\n")
     code, _, err = cli("sync", "ops.nrm=none")
@@ -224,13 +225,13 @@ def test_conditions(outputs, server, cli):
     assert err.startswith("error: ops.nrm=none: none of these runs has this setting; did you mean ops.norm?")
 
 
-def test_a_wandb_folder_stands_for_what_was_logged_in_it(outputs, server, cli):
+def test_a_wandb_folder_stands_for_its_logs(outputs, server, cli):
     assert cli("sync", runs()[0].path / "wandb")[1].startswith("1 uploaded\n")
     assert cli("sync", folder_of(runs()[1].path))[1].startswith("1 uploaded\n")
     assert len(server.runs) == 2
 
 
-def test_runs_with_nothing_to_send_are_named(outputs, server, cli):
+def test_runs_with_nothing_to_upload_are_named(outputs, server, cli):
     first, second, third = runs()[:3]
     shutil.rmtree(first.path / "wandb")
     next(second.path.glob("wandb/*/*.wandb")).unlink()
@@ -238,24 +239,24 @@ def test_runs_with_nothing_to_send_are_named(outputs, server, cli):
     assert cli(*MLP, "seed=7", "name=abl", "logger=none")[0] == 0
     code, out, err = cli("sync")
     assert code == 0
-    assert out.splitlines()[0] == "2 uploaded, 3 with nothing to send, 1 not logged with W&B"
-    for path, why in (
-        (first.path, "its W&B log is gone"),
-        (second.path, "its W&B log is gone"),
+    assert out.splitlines()[0] == "2 uploaded, 3 with nothing to upload, 1 not logged with W&B"
+    for path, reason in (
+        (first.path, "its W&B log is missing"),
+        (second.path, "its W&B log is missing"),
         (third.path, "has a W&B log but no status.json"),
     ):
-        assert f"nothing to send: {path}: {why}\n" in err
+        assert f"nothing to upload: {path}: {reason}\n" in err
 
 
-def test_nothing_left_to_send(outputs, server, cli):
+def test_nothing_left_to_upload(outputs, server, cli):
     for run in runs():
         shutil.rmtree(run.path / "wandb")
-    assert cli("sync")[:2] == (0, "0 uploaded, 5 with nothing to send\n")
+    assert cli("sync")[:2] == (0, "0 uploaded, 5 with nothing to upload\n")
     assert server.requests == []
 
 
-def test_a_server_that_gives_no_list_of_its_runs(outputs, server, cli, monkeypatch):
-    """What is there is not known: nothing is sent rather than sent twice."""
+def test_a_server_that_does_not_list_its_runs(outputs, server, cli, monkeypatch):
+    """Without knowing which rows it has, nothing is uploaded rather than duplicated."""
     monkeypatch.delattr("wandb_server.WandbServer.list_runs")
     code, out, err = cli("sync")
     assert (code, out) == (1, "0 uploaded, 5 failed\n")
@@ -265,7 +266,7 @@ def test_a_server_that_gives_no_list_of_its_runs(outputs, server, cli, monkeypat
 
 @pytest.mark.parametrize("option", ["--project", "--entity"])
 @pytest.mark.parametrize("value", ["a/b", "", " a", "x" * 129])
-def test_names_that_wandb_would_refuse(outputs, server, cli, option, value):
+def test_names_that_wandb_would_reject(outputs, server, cli, option, value):
     code, out, err = cli("sync", option, value)
     assert (code, out) == (2, "")
     assert err.startswith(f"error: {option} {value}: allowed: 1 to 128 characters")
@@ -273,26 +274,27 @@ def test_names_that_wandb_would_refuse(outputs, server, cli, option, value):
 
 
 @pytest.mark.parametrize("url", ["localhost:18765", "", "ftp:/x"])
-def test_an_address_that_is_none(outputs, cli, monkeypatch, url):
+def test_an_invalid_address(outputs, cli, monkeypatch, url):
     monkeypatch.setenv("WANDB_BASE_URL", url)
     code, out, err = cli("sync")
     assert (code, out) == (2, "")
     assert err == (
-        f"error: WANDB_BASE_URL={url}: no address of a server; "
-        "allowed: http://… or https://…, or none at all for W&B's own\n"
+        f"error: WANDB_BASE_URL={url}: not the address of a server; "
+        "allowed: http://… or https://…, or unset for W&B's own server\n"
     )
 
 
-def test_only_its_own_words(outputs, server, cli):
-    """W&B says at each step where it found the key."""
+def test_no_output_of_wandb_itself(outputs, server, cli):
+    """W&B would report at each step where it read the key."""
     assert cli("sync")[2] == ""
-    said = cli("compare", "--wandb", "--mode", "online")[2]
-    assert "Loaded credentials" not in said
+    _, _, err = cli("compare", "--wandb", "--mode", "online")
+    assert "Loaded credentials" not in err
 
 
-def test_advice_of_wandbs_is_left_out():
-    from cnnbench.wandb_sync.cli_process import line
-
-    said = "Fatal error while uploading data. Some run data will not be synced, but it will still be written."
-    assert line([f"{said} Use `wandb sync` at the end of the run to try uploading."]) == said
-    assert line(["Use `wandb sync` to try again."]) == "Use `wandb sync` to try again.", "better than nothing"
+def test_advice_by_wandb_is_removed():
+    error = (
+        "Fatal error while uploading data. Some run data will not be synced, but it will still be written."
+    )
+    assert one_line([f"{error} Use `wandb sync` at the end of the run to try uploading."]) == error
+    advice = "Use `wandb sync` to try again."
+    assert one_line([advice]) == advice, "kept if there is nothing else"

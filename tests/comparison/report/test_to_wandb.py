@@ -130,7 +130,7 @@ def test_a_repeated_comparison_takes_the_place_of_the_earlier(outputs, server, c
     assert page == f"{server.url}/me/cnnbench/runs/{run.name}"
     time.sleep(1.1)
     cli("compare", "--wandb")
-    assert cli("sync")[1].startswith("1 uploaded, 4 there already\n")
+    assert cli("sync")[1].startswith("1 uploaded, 4 already uploaded\n")
     assert run.summary["runs"] == 4, "the same run at W&B"
     (again,) = [run for run in server.runs.values() if run.told["jobType"] == "compare"]
     assert again is run

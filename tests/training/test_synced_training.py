@@ -1,4 +1,4 @@
-"""`device.sync_batch_norm`: a run of several processes is that of one, also where there is batch norm."""
+"""`device.sync_batch_norm`: with batch norm, too, several processes train the same run as one."""
 
 from pathlib import Path
 
@@ -14,25 +14,20 @@ from cnnbench.run_store.find import find
 from cnnbench.settings.device import Device
 
 EXACT = ["trainer.max_epochs=2", "logger=none", "device.threads=1", "device.precision=64-true"]
-ODD = ["data.limit=310", "data.limit_test=101"]  # val and test cannot be halved
+ODD = ["data.limit=310", "data.limit_test=101"]  # val and test do not divide by two
 SYNC = ["device=ddp_cpu", "device.sync_batch_norm=true"]
-BASIC = [
-    "arch=basic",
-    "arch.blocks=2",
-    "arch.width=0.25",
-    "data.batch_size=33",
-]  # of which no two have a half
+BASIC = ["arch=basic", "arch.blocks=2", "arch.width=0.25", "data.batch_size=33"]  # an odd batch size
 
 
-def trained(cli, folder, *asked):
-    code, _, err = cli("train", *asked, f"output_dir={folder}")
+def trained(cli, folder, *overrides):
+    code, _, err = cli("train", *overrides, f"output_dir={folder}")
     assert code == 0, err
     assert "Warning" not in err
     return final(the_run(folder))
 
 
 def distance(one, other):
-    """The largest difference of two runs, in figures and in weights, each relative to its size."""
+    """Return the largest relative differences between two runs: of metrics, and of weights."""
     (rows, summary, weights), (rows_2, summary_2, weights_2) = one, other
     assert list(weights) == list(weights_2)  # the same names, in the same order
     assert summary["data/split"] == summary_2["data/split"]
@@ -56,8 +51,8 @@ def distance(one, other):
             marks=pytest.mark.slow,
         ),
         pytest.param([*BASIC, "device.devices=3", "trainer.label_smoothing=0.1"], marks=pytest.mark.slow),
-        # Not ReLU6, at whose kinks rounding decides: one process differs from itself in another memory
-        # format, by 1e-3 after eight steps; with SiLU by 1e-12.
+        # Not ReLU6, whose kinks amplify rounding: a single process in another memory format differs by
+        # 1e-3 after eight steps; with SiLU by 1e-12.
         pytest.param(["arch=mobilenet_v2", "arch.width=0.25", "ops.act=silu"], marks=pytest.mark.slow),
         pytest.param(
             [
@@ -77,31 +72,31 @@ def distance(one, other):
     ids=lambda recipe: f"{recipe[0]} {recipe[-1]}",
 )
 def test_the_same_as_one_process(cli, recipe):
-    """In float64, so that only rounding can differ; metrics are float32. Without it there is a difference."""
-    asked = [*EXACT, *ODD]
+    """Equal up to rounding in float64, with metrics in float32; different without synchronisation."""
+    overrides = [*EXACT, *ODD]
     if recipe[0].removeprefix("arch=") in ("basic", "mobilenet_v2", "googlenet"):
-        asked.append("arch.dropout=0")  # masks are each process's own
-    one = trained(cli, "one", *asked, *(word for word in recipe if "devices" not in word), "device=cpu")
-    figures, weights = distance(one, trained(cli, "sync", *asked, *recipe, *SYNC))
+        overrides.append("arch.dropout=0")  # masks differ between processes
+    one = trained(cli, "one", *overrides, *(word for word in recipe if "devices" not in word), "device=cpu")
+    figures, weights = distance(one, trained(cli, "sync", *overrides, *recipe, *SYNC))
     print(f"{recipe[0]}: figures to {figures:.1e}, weights to {weights:.1e}")
     assert figures < 1e-6
     assert weights < 1e-7
-    figures, weights = distance(one, trained(cli, "parts", *asked, *recipe, "device=ddp_cpu"))
+    figures, weights = distance(one, trained(cli, "unsynced", *overrides, *recipe, "device=ddp_cpu"))
     assert figures > 1e-3
     assert weights > 1e-3
 
 
 def test_frozen_layers_keep_their_statistics(cli):
-    """Those that were loaded stay in eval mode, the rest shares its statistics: as in one process."""
+    """As in one process, loaded layers stay in eval mode and the others share their statistics."""
     source = ["arch=basic", "arch.width=0.25", "arch.dropout=0", *ODD]
     _, _, loaded = trained(cli, "source", *EXACT, *source, "arch.blocks=1")
     weights = the_run("source") / "checkpoints" / "best.ckpt"
-    asked = [*EXACT, *source, "arch.blocks=2", f"arch.weights={weights.absolute()}", "arch.freeze=true"]
-    one, several = trained(cli, "one", *asked, "device=cpu"), trained(cli, "sync", *asked, *SYNC)
+    overrides = [*EXACT, *source, "arch.blocks=2", f"arch.weights={weights.absolute()}", "arch.freeze=true"]
+    one, several = trained(cli, "one", *overrides, "device=cpu"), trained(cli, "sync", *overrides, *SYNC)
     assert max(distance(one, several)) < 1e-6
     statistics = [name for name in loaded if name.startswith("best/") and "running" in name]
     assert statistics
-    for name in statistics:  # a model is made, and its weights are loaded, in float32
+    for name in statistics:  # models are built, and weights loaded, in float32
         assert torch.equal(several[2][name], loaded[name].float().double())
     learnt = [name for name in several[2] if "running_var" in name and name not in loaded]
     assert learnt
@@ -109,13 +104,13 @@ def test_frozen_layers_keep_their_statistics(cli):
 
 
 def test_one_image_is_enough_for_a_process(cli):
-    asked = [*TINY, "data.batch_size=2", "data.limit=110", "arch.width=0.125", "device.threads=1"]
-    asked += ["arch.dropout=0", "device.precision=64-true"]
-    code, _, err = cli("train", *asked, "device=ddp_cpu")
+    overrides = [*TINY, "data.batch_size=2", "data.limit=110", "arch.width=0.125", "device.threads=1"]
+    overrides += ["arch.dropout=0", "device.precision=64-true"]
+    code, _, err = cli("train", *overrides, "device=ddp_cpu")
     assert code == 2
     assert "data.batch_size=2: 2 processes share each batch; allowed: 4 or more" in err
-    assert "allowed: 3 or more" in cli("train", *asked, *SYNC, "device.devices=3")[2]
-    one, several = trained(cli, "one", *asked, "device=cpu"), trained(cli, "sync", *asked, *SYNC)
+    assert "allowed: 3 or more" in cli("train", *overrides, *SYNC, "device.devices=3")[2]
+    one, several = trained(cli, "one", *overrides, "device=cpu"), trained(cli, "sync", *overrides, *SYNC)
     assert distance(one, several)[0] < 1e-5
 
 
@@ -123,7 +118,7 @@ OWN = '''
 from torch import nn
 
 class Centred(nn.BatchNorm2d):
-    """Computes its statistics by itself."""
+    """Batch norm that computes its own statistics."""
 
     def forward(self, x):
         return x - x.mean((0, 2, 3), keepdim=True)
@@ -139,42 +134,42 @@ def test_a_layer_that_cannot_be_synchronised_is_refused(cli, sweep):
     Path("own_layer.py").write_text(OWN)
     Path("mine/arch").mkdir(parents=True)
     Path("mine/arch/own.yaml").write_text("name: own\n_target_: own_layer.own\n")
-    asked = ["--config-dir", "mine", "arch=own", "trainer.max_epochs=1", "data.limit=250", "logger=none"]
-    code, _, err = cli("train", *sweep, *asked, *SYNC)
+    overrides = ["--config-dir", "mine", "arch=own", "trainer.max_epochs=1", "data.limit=250", "logger=none"]
+    code, _, err = cli("train", *sweep, *overrides, *SYNC)
     assert code == 2, err
     assert "device.sync_batch_norm=true: 0 of arch=own is a own_layer.Centred" in err
     assert "allowed: false" in err
     assert not runs()
-    assert cli("train", *sweep, *asked, "device=ddp_cpu")[0] == 0
+    assert cli("train", *sweep, *overrides, "device=ddp_cpu")[0] == 0
 
 
-def test_a_value_that_is_none_is_refused(cli):
+def test_an_invalid_value_is_refused(cli):
     code, _, err = cli("train", *TINY, "device=ddp_cpu", "device.sync_batch_norm=maybe")
     assert code == 2
     assert "device.sync_batch_norm=maybe: should be a valid boolean" in err
 
 
 def test_identity(cli):
-    """One process has the whole batch: the same run with and without. Earlier runs keep their identity."""
-    asked = {"name": "d", "accelerator": "cpu", "precision": "32-true", "memory_format": "auto"}
-    asked |= {"threads": None, "devices": 2, "nodes": 1}
-    before = Device(**asked).model_dump()
+    """The setting changes nothing for a single process, and no identity of earlier runs."""
+    device = {"name": "d", "accelerator": "cpu", "precision": "32-true", "memory_format": "auto"}
+    device |= {"threads": None, "devices": 2, "nodes": 1}
+    before = Device(**device).model_dump()
     assert "sync_batch_norm" not in before
-    assert Device(**asked, sync_batch_norm=False).model_dump() == before
-    assert Device(**asked, sync_batch_norm=True).model_dump() == before | {"sync_batch_norm": True}
-    for one in ({"devices": 1}, {"devices": 1, "nodes": 1}):
-        assert Device(**asked | one, sync_batch_norm=True) == Device(**asked | one)
-    assert Device(**asked | {"devices": 1, "nodes": 2}, sync_batch_norm=True).sync_batch_norm
+    assert Device(**device, sync_batch_norm=False).model_dump() == before
+    assert Device(**device, sync_batch_norm=True).model_dump() == before | {"sync_batch_norm": True}
+    for single in ({"devices": 1}, {"devices": 1, "nodes": 1}):
+        assert Device(**device | single, sync_batch_norm=True) == Device(**device | single)
+    assert Device(**device | {"devices": 1, "nodes": 2}, sync_batch_norm=True).sync_batch_norm
 
 
 def test_in_a_sweep(cli):
-    """One folder a run, whatever the number of its processes; with one process both are the same run."""
-    asked = ["-m", *TINY, "device.threads=1", "device=ddp_cpu", "device.devices=1,2"]
-    asked.append("device.sync_batch_norm=false,true")
-    code, _, err = cli("train", *asked)
+    """Each run has one folder for any number of processes; with one process both values are the same run."""
+    overrides = ["-m", *TINY, "device.threads=1", "device=ddp_cpu", "device.devices=1,2"]
+    overrides.append("device.sync_batch_norm=false,true")
+    code, _, err = cli("train", *overrides)
     assert code == 0, err
     assert states() == ["finished"] * 3
     folders = {run.path for run in find(Path("outputs"))}
     assert {path.parent for path in folders} == {Path("outputs/default")}
     assert {path for path in Path("outputs/default").iterdir() if path.is_dir()} == folders
-    assert "3 runs: 3 done" in cli("train", *asked)[2]
+    assert "3 runs: 3 done" in cli("train", *overrides)[2]
