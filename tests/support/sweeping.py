@@ -32,6 +32,6 @@ def logged_epochs(run):
 
 
 def trained(run, count, again=0):
-    """Return whether all epochs were trained, at most `again` of them twice: a kill may precede a checkpoint."""
+    """Return whether all epochs were trained, at most `again` of them twice, as after a kill."""
     logged = logged_epochs(run)
     return sorted(set(logged)) == list(range(count)) and len(logged) - count <= again
