@@ -30,7 +30,7 @@ HOLDER = """
 import os, socket, sys, time
 from pathlib import Path
 socket.gethostname = lambda: "another-machine"
-from cnnbench import lease
+from cnnbench.run_store import lease
 held = lease.of(Path(sys.argv[1]))
 held.acquire()
 print("held", flush=True)
