@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cnnbench import console
 from cnnbench.comparison.comparison import Comparison, Options, compare
-from cnnbench.comparison.filter import chosen
+from cnnbench.comparison.filter import select_records
 from cnnbench.comparison.metrics import DEFAULT, LATENCY
 from cnnbench.comparison.records import read
 from cnnbench.comparison.report import files, plots, terminal, to_wandb
@@ -22,6 +22,7 @@ from cnnbench.errors import InputError
 from cnnbench.run_store import files as run_store_files
 from cnnbench.run_store.files import write_where_asked
 from cnnbench.run_store.find import outputs, sorted_words
+from cnnbench.run_store.select import parse_condition
 
 RELOAD_S = 5
 """How often a browser looks for what a watched page has become."""
@@ -30,15 +31,16 @@ RELOAD_S = 5
 def main(arguments: list[str]) -> int:
     """Compare the runs below some folders, in the terminal and in the files that are asked for."""
     asked = _parser().parse_intermixed_args(arguments)
-    paths, conditions = sorted_words(asked.words)
-    conditions += asked.filter or []
-    wanted = [_setting("--filter", text) for text in conditions]
+    paths, words = sorted_words(asked.words)
+    filters = asked.filter or []
+    conditions = [parse_condition(word) for word in words]
+    conditions += [parse_condition(text, "--filter") for text in filters]
     options = Options(
         metric=asked.metric or "",
         sort=asked.sort or "",
         by=tuple(_listed(asked.by or [])),
         select=None if asked.select is None else tuple(_listed(asked.select)),
-        baselines=dict(_setting("--baseline", text) for text in asked.baseline or []),
+        baselines=dict(parse_condition(text, "--baseline") for text in asked.baseline or []),
     )
     targets = {name: text for name in (*files.FORMATS, "html") if (text := getattr(asked, name)) is not None}
     run_store_files.check_targets(**targets)
@@ -51,7 +53,7 @@ def main(arguments: list[str]) -> int:
 
     def found_now() -> Comparison:
         unread: list[str] = []
-        found = compare(chosen(read(paths, unread), wanted), options)
+        found = compare(select_records(read(paths, unread), conditions), options)
         return replace(found, problems=[*unread, *found.problems])
 
     if asked.watch:
@@ -70,7 +72,7 @@ def main(arguments: list[str]) -> int:
         _plot(found, Path(asked.plots))
     if wandb_target is not None:
         picked = [path.name for path in paths if (path / "status.json").is_file()]
-        _log(found, title, wandb_target, [*conditions, *picked])
+        _log(found, title, wandb_target, [*words, *filters, *picked])
     return 0
 
 
@@ -161,13 +163,6 @@ def _parser() -> argparse.ArgumentParser:
 def _listed(given: Sequence[str]) -> list[str]:
     """`--by a,b --by c` as [a, b, c]."""
     return [key for text in given for key in text.split(",") if key]
-
-
-def _setting(option: str, text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise InputError(f"{option} {text}: allowed: KEY=VALUE, as in ops.norm=batch")
-    return key, value
 
 
 def _write(option: str, target: str, text: str) -> None:

@@ -15,6 +15,7 @@ from cnnbench.errors import InputError, Interrupted
 from cnnbench.processes.signals import interruptible
 from cnnbench.run_store import lease
 from cnnbench.run_store.find import outputs, sorted_words
+from cnnbench.run_store.select import parse_condition
 from cnnbench.tracking import wandb_run
 from cnnbench.tracking.wandb_run import near
 from cnnbench.wandb_sync.cli_process import RETRIES
@@ -47,13 +48,13 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--project", metavar="P", help="instead of the project that it was logged for")
     parser.add_argument("--entity", metavar="E", help="instead of the user or team that it was logged for")
     asked = parser.parse_intermixed_args(arguments)
-    paths, conditions = sorted_words(asked.words)
-    wanted = dict(word.split("=", 1) for word in conditions)
+    paths, words = sorted_words(asked.words)
+    conditions = [parse_condition(word) for word in words]
     wandb_run.check_place(asked.project, asked.entity)
-    found = search(paths, wanted)
+    found = search(paths, conditions)
     _tell(found)
     if not found.logged and not found.busy and not found.lost:
-        what = " ".join([*map(str, paths), *(f"{key}={value}" for key, value in wanted.items())])
+        what = " ".join([*map(str, paths), *words])
         raise InputError(f"{what}: nothing here was logged with W&B; logger=wandb does so")
     with ExitStack() as stack:
         free, held = _alone(stack, found.logged)

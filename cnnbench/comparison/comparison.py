@@ -16,6 +16,7 @@ from cnnbench.comparison.metrics import JOINED, Figure, Kind, figure, known
 from cnnbench.comparison.records import Record, once
 from cnnbench.comparison.rows import Row, ordered, rows_by, rows_of
 from cnnbench.errors import InputError, NotThere, suggest
+from cnnbench.run_store.select import unknown_setting
 
 
 @dataclass(frozen=True)
@@ -179,16 +180,8 @@ def _axis(option: str, key: str, keys: set[str], near: Iterable[str] = ()) -> st
     if f"{key}.name" in keys:
         return f"{key}.name"
     if key not in keys:
-        raise unknown(f"{option} {key}", key, keys, near)
+        raise unknown_setting(f"{option} {key}", key, keys, near)
     return key
-
-
-def unknown(what: str, key: str, keys: Iterable[str], axes: Iterable[str]) -> InputError:
-    """A setting that none of the runs has: what was meant, and which ones differ here."""
-    near = suggest(key, keys).partition("allowed: ")[0]  # with a blank at its end, if there is any
-    said = ", ".join(axis.removesuffix(".name") for axis in axes)
-    differ = f"those that differ here: {said}" if said else "see config.yaml"
-    return InputError(f"{what}: none of these runs has this setting; {near}{differ}")
 
 
 def _check_value(option: str, axis: str, value: str, found: Sequence[Configuration]) -> None:

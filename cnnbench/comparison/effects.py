@@ -11,7 +11,7 @@ small network and little for a large one.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from math import exp, inf, log
@@ -21,6 +21,7 @@ from cnnbench.comparison.configurations import Configuration
 from cnnbench.comparison.metrics import VAL, Figure
 from cnnbench.comparison.metrics import figure as figure_of
 from cnnbench.comparison.statistics import CONFIDENCE, Estimate, estimate, holm
+from cnnbench.run_store.select import natural_order
 
 BASELINES = {
     "backend": "eager",
@@ -117,8 +118,8 @@ def effects(
         rivals: list[tuple[str, str]] = []
         if baseline is None:
             baseline = best_value(values, order)
-            rivals = list(combinations(ordered(values.keys() - {baseline}), 2))
-        for value in ordered(values.keys() - {baseline}):
+            rivals = list(combinations(natural_order(values.keys() - {baseline}), 2))
+        for value in natural_order(values.keys() - {baseline}):
             found += _estimates(values, axis, baseline, value, figure, rounding)
         for one, other in rivals:
             unseen += _estimates(values, axis, one, other, figure, rounding)
@@ -146,7 +147,7 @@ def usual_baseline(axis: str, values: Collection[str]) -> str | None:
     for usual in ("native", BASELINES.get(axis)):
         if usual in values:
             return usual
-    return None if axis.endswith(".name") else ordered(values)[0]
+    return None if axis.endswith(".name") else natural_order(values)[0]
 
 
 def best_value(values: Values, order: str = VAL) -> str:
@@ -163,21 +164,7 @@ def best_value(values: Values, order: str = VAL) -> str:
         partners = sum(bool(values[value].keys() & strata.keys()) for strata in values.values())
         return partners, fmean(means or [-inf])
 
-    return max(ordered(values), key=quality)
-
-
-def ordered(values: Iterable[str]) -> list[str]:
-    """Off first, then numbers by size, then words."""
-
-    def key(value: str) -> tuple[int, float, str]:
-        if value in ("null", "false", "none"):
-            return 0, 0.0, value
-        try:
-            return 1, float(value), value
-        except ValueError:
-            return 2, 0.0, value
-
-    return sorted(values, key=key)
+    return max(natural_order(values), key=quality)
 
 
 def _pairs(values: Values, axis: str, baseline: str, value: str, figure: Figure) -> _Pairs:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ class Record:
         settings: what decides the result, flat, without the seed.
         figures: the finite numbers of summary.json.
         problems: a sentence for each file that is not what it should be.
+        config: all settings of config.yaml, flat; empty if that file is damaged.
     """
 
     run: Run
@@ -45,6 +46,7 @@ class Record:
     command: tuple[str, ...]
     split: str
     problems: tuple[str, ...]
+    config: dict[str, str] = field(default_factory=dict)
 
     @property
     def counts(self) -> bool:
@@ -136,6 +138,7 @@ def record(run: Run) -> Record:
         command=tuple(map(str, command)) if isinstance(command, list) else (),
         split=str(summary.get("data/split", "")),
         problems=tuple(problems),
+        config=flat(config) if decides else {},
     )
 
 

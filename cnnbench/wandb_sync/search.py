@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cnnbench.run_store.find import WANDB, below, check_folder
 from cnnbench.run_store.run import Run
-from cnnbench.run_store.select import chosen, judged
+from cnnbench.run_store.select import Condition, judged, select_runs
 from cnnbench.tracking import wandb_run
 from cnnbench.wandb_sync.upload import Logged, logged
 
@@ -33,7 +33,7 @@ class Found:
     unread: list[str] = field(default_factory=list)
 
 
-def search(paths: Sequence[Path], wanted: Mapping[str, str]) -> Found:
+def search(paths: Sequence[Path], conditions: Sequence[Condition]) -> Found:
     """What lies below the paths; with conditions, of the runs that meet them alone.
 
     A `wandb` folder stands for what was logged in it: that of an experiment for its comparisons.
@@ -47,8 +47,8 @@ def search(paths: Sequence[Path], wanted: Mapping[str, str]) -> Found:
     paths = [place for place, _ in places if place not in own]
     runs = below(paths, found.unread.append)
     states = judged(runs)
-    taken = chosen(runs, states, wanted)
-    for run in taken:
+    selected, _ = select_runs(runs, states, conditions)
+    for run in selected:
         if states[run] == "running":
             found.busy.append(run)
         elif ours := logged(run.path):
@@ -57,7 +57,7 @@ def search(paths: Sequence[Path], wanted: Mapping[str, str]) -> Found:
             found.lost[run.path] = "its W&B log is gone"
         else:
             found.elsewhere.append(run)
-    if not wanted:
+    if not conditions:
         found.lost |= dict.fromkeys(_unknown(paths), "has a W&B log but no status.json")
         own += experiments(paths, runs)
     found.logged += [one for home in dict.fromkeys(own) for one in logged(home, wandb_run.COMPARE)]

@@ -262,7 +262,7 @@ class TestWhatIsAskedFor:
             measure(arch=arch, ms=2.0, backend="compile", threads=2)
             measure(arch=arch, ms=3.0, asked={"batch_sizes": [1, 8]})
         key, _, value = condition.partition("=")
-        found = compare(run_filter.chosen(read([tmp_path]), [(key, value)]))
+        found = compare(run_filter.select_records(read([tmp_path]), [(key, value)]))
         assert len(found.records) == runs
         names = [k for k in found.columns_of_figures if k.startswith("latency")]
         assert latency in [row.mean(name) for row in found.rows for name in names]
