@@ -273,7 +273,7 @@ def test_nothing_finished(outputs, cli):
     ("options", "said"),
     [
         (["--wandb", "--mode", "onlin"], "error: --mode onlin: no such mode; did you mean online?"),
-        (["--mode", "online"], "error: --mode: allowed with --wandb alone"),
+        (["--mode", "online"], "error: --mode: allowed with --wandb only"),
         (["--wandb", "--project", "a/b"], "error: --project a/b: allowed: 1 to 128 characters"),
         (["--wandb", "--entity", ""], "error: --entity : allowed: 1 to 128 characters"),
         (["--wandb", "--mode", "online"], "error: --mode online: no API key; run `wandb login`"),

@@ -1,4 +1,4 @@
-"""The comparison as pictures for a paper: PNG and SVG, by matplotlib."""
+"""The comparison as plots for a paper: PNG and SVG, drawn with matplotlib."""
 
 from __future__ import annotations
 
@@ -17,25 +17,29 @@ from cnnbench.run_store import files
 
 
 def installed() -> bool:
-    """Whether matplotlib is there."""
+    """Return True if matplotlib is installed."""
     return importlib.util.find_spec("matplotlib") is not None
 
 
 def check(folder: str) -> None:
-    """To be called before anything is computed.
+    """Check, before anything is computed, that plots can be drawn and written.
 
     Raises:
-        InputError: no folder, one that cannot be written to, or matplotlib is not installed.
+        InputError: matplotlib is not installed, or the folder has no name or cannot be written.
     """
     if not folder:
-        raise InputError("--plots: no name of a folder; allowed: a folder")
+        raise InputError("--plots: the name is empty; allowed: a folder")
     if not installed():
         raise InputError("--plots: needs matplotlib; run `pip install 'cnnbench[plots]'`")
     files.check_folder("--plots", folder)
 
 
-def write(found: Comparison, folder: Path) -> list[Path]:
-    """Draw what there is to draw, each picture as PNG (300 dpi) and as SVG.
+def write(comparison: Comparison, folder: Path) -> list[Path]:
+    """Draw all plots of a comparison, each as PNG (300 dpi) and as SVG.
+
+    Args:
+        comparison: the comparison.
+        folder: the folder for the files; it is created if necessary.
 
     Returns:
         The PNG files.
@@ -49,18 +53,18 @@ def write(found: Comparison, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     style: Any = {
         "font.size": 9,
-        "text.parse_math": False,  # a dollar sign in a name is a dollar sign
+        "text.parse_math": False,  # a dollar sign in a name is not markup
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.grid": True,
         "grid.alpha": 0.3,
         "svg.fonttype": "none",  # text stays text
-        "svg.hashsalt": "cnnbench",  # the same comparison gives the same file
+        "svg.hashsalt": "cnnbench",  # equal comparisons give equal files
     }
     written = []
     with mpl.rc_context(style), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # a box in the PNG; the SVG has the text
-        for name, size, draw in _pictures(found):
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a box in the PNG; the SVG keeps the text
+        for name, size, draw in _pictures(comparison):
             canvas = Canvas(figsize=size, layout="constrained")
             draw(canvas.add_subplot())
             for suffix, options in ((".png", {"dpi": 300}), (".svg", {"metadata": {"Date": None}})):
@@ -69,6 +73,6 @@ def write(found: Comparison, folder: Path) -> list[Path]:
     return written
 
 
-def _pictures(found: Comparison) -> Iterator[Picture]:
-    yield from (measured if found.kind is MEASURED else trained).pictures(found)
-    yield from effects.pictures(found)
+def _pictures(comparison: Comparison) -> Iterator[Picture]:
+    yield from (measured if comparison.kind is MEASURED else trained).pictures(comparison)
+    yield from effects.pictures(comparison)
