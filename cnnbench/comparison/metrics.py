@@ -16,10 +16,10 @@ LATENCY = "time/latency_p50_ms"
 
 @dataclass(frozen=True)
 class Figure:
-    """A metric of summary.json.
+    """A metric of a run.
 
     Attributes:
-        key: its key there.
+        key: its key in summary.json.
         label: its name in tables and charts.
         higher: whether higher is better.
         share: whether it is a number between 0 and 1, shown in percent; its differences are in points.
@@ -111,7 +111,7 @@ JOINED = {
     "time/inference_images_per_s": "inference_images_per_s",
     "memory/activations_mb": "memory_activations_mb",
 }
-"""The metrics of a measurement that trained runs of the same model get, with their keys there."""
+"""The metrics of measurements that trained runs of the same model get, with their keys in these runs."""
 
 SIZES = ("params", "macs", *JOINED.values())
 """Keys outside `time/` and `memory/` that are compared by their ratio."""

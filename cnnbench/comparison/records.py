@@ -221,11 +221,11 @@ def once(records: Iterable[Record]) -> tuple[list[Record], list[str]]:
     """
     kept: dict[Any, Record] = {}
     copies = unequal = 0
-    for one in sorted(records, key=lambda r: (r.state != "finished", str(r.run.path))):
-        key = one.identity if one.settings else one.run.path
-        first = kept.setdefault(key, one)
-        copies += first is not one
-        unequal += first is not one and one.state == "finished" and _result(first) != _result(one)
+    for record in sorted(records, key=lambda r: (r.state != "finished", str(r.run.path))):
+        key = record.identity if record.settings else record.run.path
+        first = kept.setdefault(key, record)
+        copies += first is not record
+        unequal += first is not record and record.state == "finished" and _result(first) != _result(record)
     notes = []
     if copies:
         are = "runs are copies" if copies > 1 else "run is a copy"

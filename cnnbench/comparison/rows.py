@@ -70,7 +70,11 @@ class Row:
     def n(self) -> str:
         """The number of runs that have the metric, and why others have not: `3`, or `2 of 3 (1 diverged)`."""
         states = self.states
-        total, done, counted = states.total(), self.scored, sum(len(one.finished) for one in self.members)
+        total, done, counted = (
+            states.total(),
+            self.scored,
+            sum(len(member.finished) for member in self.members),
+        )
         if done == total:
             return str(done)
         rest = [f"{n} {state}" for state, n in sorted(states.items()) if state != "finished"]
@@ -96,9 +100,13 @@ def rows_of(
 ) -> list[Row]:
     """Return one row per configuration."""
     rows = []
-    for one in configurations:
-        settings = {axis: one.settings.get(axis, "-") for axis in columns or ["arch.name"]}
-        rows.append(Row(settings, [one], over_families([one], metric, rounding), order, metric.key))
+    for configuration in configurations:
+        settings = {axis: configuration.settings.get(axis, "-") for axis in columns or ["arch.name"]}
+        rows.append(
+            Row(
+                settings, [configuration], over_families([configuration], metric, rounding), order, metric.key
+            )
+        )
     return rows
 
 
@@ -124,9 +132,9 @@ def rows_by(
     """
     fair = balanced(configurations, by, others)
     groups: dict[tuple[str, ...], tuple[list[Configuration], list[Configuration]]] = {}
-    for one in configurations:
-        members, left = groups.setdefault(_values(one, by), ([], []))
-        (members if one in fair else left).append(one)
+    for configuration in configurations:
+        members, left = groups.setdefault(_values(configuration, by), ([], []))
+        (members if configuration in fair else left).append(configuration)
     rows = []
     for values, (members, left) in groups.items():
         score = over_families(members, metric, rounding)
@@ -154,15 +162,19 @@ def balanced(
     nowhere is not required: it has no metrics, and must not cost the other values theirs.
     """
     finished: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
-    for one in configurations:
-        if one.finished:
-            finished.setdefault(_values(one, others), set()).add(_values(one, by))
+    for configuration in configurations:
+        if configuration.finished:
+            finished.setdefault(_values(configuration, others), set()).add(_values(configuration, by))
     values = set().union(*finished.values())
-    return [one for one in configurations if one.finished and finished[_values(one, others)] == values]
+    return [
+        configuration
+        for configuration in configurations
+        if configuration.finished and finished[_values(configuration, others)] == values
+    ]
 
 
-def _values(one: Configuration, axes: Sequence[str]) -> tuple[str, ...]:
-    return tuple(one.settings.get(axis, "-") for axis in axes)
+def _values(configuration: Configuration, axes: Sequence[str]) -> tuple[str, ...]:
+    return tuple(configuration.settings.get(axis, "-") for axis in axes)
 
 
 def ordered(

@@ -1,4 +1,4 @@
-"""`cnnbench compare`: the command line, its files, and texts that are out to harm."""
+"""`cnnbench compare`: the command line, the files it writes, and hostile texts."""
 
 import csv
 import io
@@ -58,7 +58,7 @@ def test_the_terminal_has_rows_effects_and_methods(runs, compare):
 
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_what_is_asked_for_is_never_the_column_that_goes(tmp_path, compare, monkeypatch, width):
-    """Five axes with long values: they share a column and are folded; the metric and val stay whole."""
+    """Five axes with long values: they share a column and are folded; the metric and val are never cut."""
     monkeypatch.setattr(console.out, "_width", width)
     for lr, act, head in ((0.1, "leaky_relu", "gap"), (0.02, "identity", "flatten")):
         for norm in ("instance", "batch"):
@@ -312,7 +312,7 @@ def test_hostile_texts_are_text(compare, tmp_path, text):
 
 
 def test_watched_pages_are_written_again(tmp_path):
-    """By the command itself, while runs appear; Ctrl-C is its normal end."""
+    """The command itself rewrites them while runs appear; Ctrl-C is its normal end."""
     make_run(tmp_path / "runs", seed=0)
     page = tmp_path / "page.html"
     command = [sys.executable, "-m", "cnnbench", "compare", "runs", "--html", "page.html", "--watch"]
@@ -449,7 +449,7 @@ def test_axes_of_pictures_are_numbers(runs, compare, tmp_path):
 
 
 def test_a_long_name_leaves_room_for_the_picture(compare, tmp_path):
-    """Matplotlib's warning that there is none would be an error here."""
+    """Matplotlib would warn if there were none, which is an error here."""
     for arch in ("x" * 200, "y" * 200):
         make_run(tmp_path / "runs", arch=arch)
     code, _, err = compare(tmp_path / "runs", "--plots", tmp_path / "plots")
@@ -458,7 +458,7 @@ def test_a_long_name_leaves_room_for_the_picture(compare, tmp_path):
 
 
 def test_runs_that_never_started_are_no_damage(tmp_path, capsys):
-    """As after Ctrl-C, where a sweep has planned more than it has begun."""
+    """As after Ctrl-C, when a sweep has not started all of its runs."""
     from cnnbench.commands.sweep_report import SweepSession
 
     begun, never = make_run(tmp_path / "runs"), Run(tmp_path / "runs" / "never")

@@ -1,4 +1,4 @@
-"""`cnnbench dashboard`: the specification by the real library, on disk and saved on a server."""
+"""`cnnbench dashboard`: the specification that the real library writes to disk and saves on a server."""
 
 import importlib.util
 import json
@@ -74,7 +74,7 @@ def test_panels_are_of_what_was_varied(outputs, cli):
 
 
 def test_panels_read_keys_that_runs_have(outputs, cli):
-    """The paths of the specification lead somewhere in what was really logged."""
+    """The paths in the specification exist in what was really logged."""
     import wandb_file
     from wandb_logged import folder_of
 
@@ -221,7 +221,7 @@ def test_a_wrong_key(outputs, server, cli, monkeypatch):
 
 
 def test_a_server_that_drops_connections(outputs, server, cli, monkeypatch):
-    """The first request is one of `unreachable`; what comes after that gets no answer."""
+    """The first request, by `unreachable`, is answered; later ones are not."""
     monkeypatch.setattr(wandb_server.Handler, "do_POST", lambda self: None)
     monkeypatch.setenv("WANDB_X_GRAPHQL_RETRY_MAX", "1")
     start = time.monotonic()
@@ -230,7 +230,7 @@ def test_a_server_that_drops_connections(outputs, server, cli, monkeypatch):
 
 
 def test_a_place_that_cannot_be_written_is_found_before_it_is_saved(outputs, server, cli):
-    """A folder that may only be read; to root, /proc is one."""
+    """A read-only folder; for root, /proc is one."""
     code, _, err = cli("dashboard", "--save", "--out", "/proc/self/dashboard.json")
     assert code == 2
     assert err.splitlines()[-1].startswith("error: /proc/self/dashboard.json: cannot be written (")

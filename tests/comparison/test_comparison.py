@@ -1,4 +1,4 @@
-"""What a comparison says: seeds pooled, tuned settings chosen on val, effects paired, nothing left out."""
+"""Comparisons: seeds are pooled, tuned settings are chosen on val, and every run is counted."""
 
 import json
 
@@ -153,7 +153,7 @@ class TestAxes:
         assert table(ablated)[0][:3] == ["arch", "ops.act", "n"]
 
     def test_a_setting_of_an_architecture_is_a_column_where_it_was_swept(self, run):
-        """What follows from the name is not: each architecture has its own target, both have two heads."""
+        """Settings that follow from the name are no columns: each architecture has its own target, both two heads."""
         runs = [run(arch=arch, head=head) for arch in ("vgg11", "alexnet") for head in ("flatten", "gap")]
         assert table(runs)[0][:3] == ["arch", "arch.head", "n"]
 
@@ -187,7 +187,7 @@ class TestAxes:
 class TestMeasured:
     @pytest.fixture
     def both(self, run, tmp_path):
-        """A trained run, and two measurements of its model in different ways."""
+        """A trained run, and two measurements of its model with different backends."""
         trained = Run(run(seed=0).path)
         found = [record(trained)]
         for backend, latency in (("eager", 2.0), ("compile", 1.0)):
@@ -225,7 +225,7 @@ class TestMeasured:
 
 
 class TestFiles:
-    """Whatever lies in the folders: the file is named, and the rest is still shown."""
+    """Damaged files are reported, and the rest is still shown."""
 
     @pytest.mark.parametrize(
         ("file", "text", "said"),
@@ -314,7 +314,7 @@ class TestFiles:
             read([tmp_path])
 
     def test_two_folders_of_images_are_two_data_sets(self, run):
-        """They have no other name than where they lie."""
+        """They have no other name than their path."""
         runs = [run(data="imagefolder", seed=s) for s in range(2)]
         path = runs[1].path / "config.yaml"
         path.write_text(path.read_text().replace("root: anywhere", "root: elsewhere"))

@@ -1,4 +1,4 @@
-"""What a comparison says: seeds pooled, tuned settings chosen on val, effects paired, nothing left out."""
+"""Effects from pairs of runs, rows pooled by the values of an axis, and notes."""
 
 import random
 
@@ -25,7 +25,7 @@ class TestEffects:
         assert (effect.baseline, effect.families) == ("batch", 1)
 
     def test_no_difference_of_shares_is_beyond_100_points(self, run):
-        """Of two families: Student's t with one degree of freedom would reach far beyond."""
+        """With two families, Student's t has one degree of freedom and would reach far beyond."""
         left = {"vgg11": 0.1, "resnet18": 0.8}
         runs = [
             run(arch=arch, norm=norm, seed=s, test=0.95 if norm == "batch" else rest + s / 1000)
@@ -102,7 +102,7 @@ class TestEffects:
         assert effects(runs)["arch.name", "a", ""].baseline == "b"
 
     def test_who_is_compared_with_the_best_pays_for_all_who_might_have_been_it(self, run):
-        """Four architectures: 3 differences are shown, of the 6 that there are; with a fixed one of 3."""
+        """Of four architectures, 3 differences are shown and 6 counted; with a chosen baseline 3 are counted."""
         draw = random.Random(1)
         runs = [run(arch=a, seed=s, val=0.5, test=draw.uniform(0.7, 0.8)) for a in "abcd" for s in range(3)]
         found = effects(runs)
@@ -144,7 +144,7 @@ class TestEffects:
 
 class TestBy:
     def test_only_surroundings_in_which_all_values_finished(self, run):
-        """group was tried in the easy network alone: its mean must not profit from that."""
+        """group was only tried in the easy network, which must not raise its mean."""
         runs = [run(arch="alexnet", norm=n, seed=s, test=0.9) for n in ("batch", "group") for s in range(2)]
         runs += [run(arch="vgg11", norm="batch", seed=s, test=0.1) for s in range(2)]
         found = compare([record(one) for one in runs], Options(by=("ops.norm",)))
@@ -178,7 +178,7 @@ class TestBy:
         }
 
     def test_all_figures_of_a_row_are_means_of_the_same_kind(self, run):
-        """Two resnets and a vgg: the family counts once in the score, in val and in every other figure."""
+        """Two resnets and a vgg: the family counts once in the score, in val and in every other metric."""
         runs = [run(arch=a, norm=n, seed=s, test=t, val=t, figures={"params": 1000 * t})
                 for a, t in (("resnet18", 0.2), ("resnet50", 0.4), ("vgg11", 0.9))
                 for n in ("batch", "none") for s in range(2)]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Measurements in a comparison: each belongs to its model, differences are ratios, nothing vanishes."""
+"""Measurements in a comparison: matched by model, compared by ratios, and never dropped silently."""
 
 import json
 from math import exp, log
@@ -48,7 +48,7 @@ class TestWhatBelongsTogether:
         assert {"width": "arch.width", "norm": "ops.norm", "arch": "arch."}.get(key, key) in note
 
     def test_the_data_set_and_the_training_do_not_matter(self, measure, trained):
-        """Only the size of the images and the number of classes do, and those are in params and MACs."""
+        """Only the image size and the number of classes matter, and params and MACs reflect both."""
         runs = [trained(data=data, lr=lr) for data in ("digits", "mnist") for lr in (0.1, 0.2)]
         found = compare([*runs, measure(data="cifar10", lr=0.3, ms=7.0)])
         assert [row.mean("latency_p50_ms") for row in found.rows] == [7.0] * 4
@@ -66,7 +66,7 @@ class TestWhatBelongsTogether:
 
 class TestRepeats:
     def test_what_auto_was_counts(self, measure):
-        """All threads of another number of cores are no repeat, though both were asked for by `null`."""
+        """Runs on all cores of two machines are no repeats, though both were configured with `null`."""
         asked = {"device": {"name": "auto", "threads": None}}
         two, sixteen = (
             measure(seed=seed, threads=threads, asked=asked) for seed, threads in enumerate((2, 16))
@@ -145,7 +145,7 @@ class TestNothingVanishes:
         said = "1 parity or tune run left out (cnnbench runs lists them)"
         assert said in compare([trained(), parity]).notes
         assert said in compare([measure(), parity]).notes
-        assert said not in compare([parity]).notes, "it is all there is"
+        assert said not in compare([parity]).notes, "there is nothing else"
 
     def test_noise(self, measure):
         loud = {"noise/others_cpu": 0.4, "noise/latency_spread": 0.05, "noise/training_spread": 0.3}
