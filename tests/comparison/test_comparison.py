@@ -153,7 +153,7 @@ class TestAxes:
         assert table(ablated)[0][:3] == ["arch", "ops.act", "n"]
 
     def test_a_setting_of_an_architecture_is_a_column_where_it_was_swept(self, run):
-        """Settings that follow from the name are no columns: each architecture has its own target, both two heads."""
+        """Settings that follow from the name, as the target here, are no columns; the head is one."""
         runs = [run(arch=arch, head=head) for arch in ("vgg11", "alexnet") for head in ("flatten", "gap")]
         assert table(runs)[0][:3] == ["arch", "arch.head", "n"]
 

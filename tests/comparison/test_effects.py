@@ -102,7 +102,7 @@ class TestEffects:
         assert effects(runs)["arch.name", "a", ""].baseline == "b"
 
     def test_who_is_compared_with_the_best_pays_for_all_who_might_have_been_it(self, run):
-        """Of four architectures, 3 differences are shown and 6 counted; with a chosen baseline 3 are counted."""
+        """Of four architectures 3 differences are shown and 6 counted, or 3 with a chosen baseline."""
         draw = random.Random(1)
         runs = [run(arch=a, seed=s, val=0.5, test=draw.uniform(0.7, 0.8)) for a in "abcd" for s in range(3)]
         found = effects(runs)
