@@ -15,8 +15,9 @@ from cnnbench.comparison.comparison import Comparison, Options, compare
 from cnnbench.comparison.filter import select_records
 from cnnbench.comparison.metrics import DEFAULT, LATENCY
 from cnnbench.comparison.records import read
-from cnnbench.comparison.report import files, plots, terminal, to_wandb
+from cnnbench.comparison.report import files, terminal, to_wandb
 from cnnbench.comparison.report.page import page
+from cnnbench.comparison.report.plots import draw
 from cnnbench.comparison.report.watch import watch
 from cnnbench.errors import InputError
 from cnnbench.run_store import files as run_store_files
@@ -45,7 +46,7 @@ def main(arguments: list[str]) -> int:
     targets = {name: text for name in (*files.FORMATS, "html") if (text := getattr(args, name)) is not None}
     run_store_files.check_targets(**targets)
     if args.plots is not None:
-        plots.check(args.plots)
+        draw.check(args.plots)
     if args.watch:
         _check_watched(targets)
     wandb_target = to_wandb.target(args)
@@ -103,7 +104,7 @@ def _rewrite(comparison: Comparison, title: str, targets: Mapping[str, str]) -> 
 
 def _plot(comparison: Comparison, folder: Path) -> None:
     try:
-        written = plots.write(comparison, folder)
+        written = draw.write(comparison, folder)
     except OSError as error:
         raise InputError(f"--plots {folder}: cannot be written ({error.strerror})") from None
     line = f"written: {len(written)} plots, each as PNG and SVG, in {folder}"
@@ -113,7 +114,7 @@ def _plot(comparison: Comparison, folder: Path) -> None:
 def _log(comparison: Comparison, title: str, target: to_wandb.Target, only: Sequence[str]) -> None:
     """Log the comparison, the page and, if matplotlib is installed, the plots to W&B."""
     with tempfile.TemporaryDirectory() as folder:
-        images = plots.write(comparison, Path(folder)) if plots.installed() else []
+        images = draw.write(comparison, Path(folder)) if draw.installed() else []
         file = Path(folder) / "page.html"
         file.write_text(page(comparison, title, to_wandb.home(comparison) / file.name), encoding="utf-8")
         to_wandb.log(comparison, target, {image.stem: image for image in images}, file, only)

@@ -114,7 +114,7 @@ def _binomial(share: float, n: float) -> float:
 
 
 def _mixtures(done: Sequence[Record]) -> dict[str, Counter[str]]:
-    """Count the runs by version, device and runtime."""
+    """Count the runs by version, device, format, runtime, and digest of the code that they used."""
     counts: dict[str, Counter[str]] = {
         "cnnbench versions": Counter(),
         "torch versions": Counter(),
@@ -123,7 +123,7 @@ def _mixtures(done: Sequence[Record]) -> dict[str, Counter[str]]:
     }
     runtimes: dict[str, Counter[str]] = {}
     for record in done:
-        found["formats of run folders"][str(record.status.get("format"))] += 1
+        counts["formats of run folders"][str(record.status.get("format"))] += 1
         code = record.status.get("code")
         for room, digest in code.items() if isinstance(code, dict) else ():
             runtimes.setdefault(f"code in cnnbench.{room}", Counter())[str(digest)[:8]] += 1
@@ -133,9 +133,7 @@ def _mixtures(done: Sequence[Record]) -> dict[str, Counter[str]]:
             counts["torch versions"][str(versions.get("torch"))] += 1
         if isinstance(device, dict) and (runtime := device.get("runtime")):
             runtimes.setdefault(f"{str(runtime).partition(' ')[0]} versions", Counter())[str(runtime)] += 1
-        if (
-            isinstance(device, dict) and record.verb == "train"
-        ):  # of a measurement it is a setting, see `record`
+        if isinstance(device, dict) and record.verb == "train":  # in measurements it is a setting
             threads = device.get("threads")
             name = f"{device.get('accelerator')}"
             counts["devices"][name + (f" with {threads} thread{'s' * (threads != 1)}" * (name == "cpu"))] += 1

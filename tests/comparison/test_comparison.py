@@ -295,7 +295,7 @@ class TestFiles:
 
     def test_an_older_format_is_named(self, run):
         found = compare([record(run(seed=0)), record(run(seed=1, status={"format": 0}))])
-        assert "format 0, this version writes 1" in found.problems[0]
+        assert "format 0, this version writes 2" in found.problems[0]
         assert found.rows[0].n == "2"
 
     def test_a_file_that_is_missing_is_a_run_without_figures(self, run):

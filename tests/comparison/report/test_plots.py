@@ -7,7 +7,8 @@ from made_runs import make_measurement, make_run
 
 from cnnbench.comparison.comparison import Options, compare
 from cnnbench.comparison.records import record
-from cnnbench.comparison.report.plots import measured, trained, write
+from cnnbench.comparison.report.plots import measured, trained
+from cnnbench.comparison.report.plots.draw import write
 from cnnbench.comparison.report.plots.style import logarithmic
 
 pytest.importorskip("matplotlib")
