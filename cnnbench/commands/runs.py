@@ -14,7 +14,7 @@ from cnnbench.errors import InputError
 from cnnbench.run_store import table
 from cnnbench.run_store.find import below, outputs, sorted_words
 from cnnbench.run_store.run import Run
-from cnnbench.run_store.select import chosen, judged, when
+from cnnbench.run_store.select import judged, parse_condition, select_runs, when
 from cnnbench.run_store.table import run_table
 
 CLEANED = ("failed", "interrupted", "diverged", "pruned", "damaged")
@@ -43,8 +43,8 @@ def main(arguments: list[str]) -> int:
     asked = parser.parse_intermixed_args(arguments)
     if asked.limit < 1:
         raise InputError(f"--limit={asked.limit}: allowed: 1 or more")
-    paths, conditions = sorted_words(asked.words)
-    wanted = dict(word.split("=", 1) for word in conditions)
+    paths, words = sorted_words(asked.words)
+    conditions = [parse_condition(word) for word in words]
     runs = below(paths, _say)
     if not runs:
         raise InputError(f"{', '.join(map(str, paths))}: no run here (a folder with a status.json)")
@@ -53,15 +53,17 @@ def main(arguments: list[str]) -> int:
         return 0
     states = judged(runs)
     if asked.clean:
-        wanted.setdefault("state", "failed")
-        if unfit := set(wanted["state"].split(",")) - set(CLEANED):
+        if not any(key == "state" for key, _ in conditions):
+            conditions.append(("state", "failed"))
+        listed = {state for key, value in conditions if key == "state" for state in value.split(",")}
+        if unfit := listed - set(CLEANED):
             raise InputError(f"state={','.join(sorted(unfit))}: not cleaned; allowed: {', '.join(CLEANED)}")
-    runs = chosen(runs, states, wanted)
+    runs, reason = select_runs(runs, states, conditions)
     runs.sort(key=lambda run: when(run), reverse=True)
     if asked.clean:
         return clean(runs, states, yes=asked.yes)
     if not runs:
-        console.out.print(f"no run with {' '.join(f'{key}={value}' for key, value in wanted.items())}")
+        console.out.print(reason, highlight=False, markup=False)
         return 0
     console.out.print(table.runs_table(runs[: asked.limit], states))
     counts = Counter(states[run] for run in runs)

@@ -15,6 +15,7 @@ from cnnbench.errors import InputError, Interrupted
 from cnnbench.processes.signals import interruptible
 from cnnbench.run_store import lease
 from cnnbench.run_store.find import outputs, sorted_words
+from cnnbench.run_store.select import parse_condition
 from cnnbench.tracking import wandb_run
 from cnnbench.tracking.wandb_run import near
 from cnnbench.wandb_sync.cli_process import RETRIES
@@ -48,12 +49,12 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--entity", metavar="E", help="instead of the user or team that it was logged for")
     options = parser.parse_intermixed_args(arguments)
     paths, conditions = sorted_words(options.words)
-    filters = dict(word.split("=", 1) for word in conditions)
+    filters = [parse_condition(word) for word in conditions]
     wandb_run.check_place(options.project, options.entity)
     result = search(paths, filters)
     _report_skipped(result)
     if not result.logs and not result.training and not result.missing:
-        words = " ".join([*map(str, paths), *(f"{key}={value}" for key, value in filters.items())])
+        words = " ".join([*map(str, paths), *conditions])
         raise InputError(f"{words}: no runs that were logged with W&B; train with logger=wandb")
     with ExitStack() as stack:
         free, locked = _lock(stack, result.logs)

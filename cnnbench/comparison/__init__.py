@@ -1,12 +1,15 @@
-"""`cnnbench compare`: which choice won, by how much, and whether that is noise.
+"""`cnnbench compare`: which choice won, by how much, and whether the difference is more than noise.
 
-    records         what lies on disk, run by run
-    configurations  runs that differ in nothing but the seed, and the settings that differ
-    rows            what a table shows of them
-    statistics      intervals, p-values and their correction
-    effects         what each value of an axis does, paired by everything else
-    notes           what would make the comparison unfair
-    comparison      all of it, as one value and as plain data
+    records         runs read from disk
+    filter          the runs that meet conditions
+    configurations  runs that differ in nothing but the seed; the settings that differ between them
+    measured        measurements of `cnnbench bench` beside trained runs
+    metrics         the keys of summary.json: label, unit, direction
+    rows            the rows of the table
+    statistics      confidence intervals, p-values and their correction
+    effects         the effect of each value of a setting, from pairs of runs that differ in it alone
+    caveats         notes on what would make the comparison unfair
+    comparison      all of these combined into one `Comparison`
 
-What shows it (terminal, files, page, plots, W&B) reads a `Comparison` and computes nothing.
+The modules in `report` (terminal, files, page, plots, W&B) read a `Comparison` and compute nothing.
 """

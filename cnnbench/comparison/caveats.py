@@ -1,4 +1,4 @@
-"""What would make a comparison unfair, or a reader believe too much."""
+"""Notes on what makes a comparison unfair or its numbers less certain than they look."""
 
 from __future__ import annotations
 
@@ -18,84 +18,104 @@ def tuning(
     select: Sequence[str],
     order: str = VAL,
 ) -> list[str]:
-    """Whether all rows were tuned alike, and far enough."""
+    """Return notes on how settings were tuned: whether rows tried the same values, and a wide enough range.
 
-    def around(one: Configuration) -> tuple[tuple[str, str], ...]:
-        return tuple((key, value) for key, value in one.settings.items() if key not in select)
+    Args:
+        every: all configurations.
+        chosen: the best of each group that differs in tuned settings only.
+        select: the tuned settings.
+        order: the key of the metric that they were chosen on.
+    """
+
+    def others(configuration: Configuration) -> tuple[tuple[str, str], ...]:
+        return tuple((key, value) for key, value in configuration.settings.items() if key not in select)
 
     notes, on = [], "val" if order == VAL else figure(order).label
     for axis in select:
         tried: dict[tuple[tuple[str, str], ...], set[str]] = {}
-        for one in every:
-            tried.setdefault(around(one), set()).add(one.settings.get(axis, "-"))
+        for configuration in every:
+            tried.setdefault(others(configuration), set()).add(configuration.settings.get(axis, "-"))
         counts = sorted({len(values) for values in tried.values()})
-        among = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-        values = f"{among} value{'s' * (counts != [1])}"
-        notes.append(f"{axis} chosen on {on} within each row, among {values}")
+        count = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+        notes.append(f"{axis}: chosen on {on} within each row, from {count} value{'s' * (counts != [1])}")
         if len({frozenset(values) for values in tried.values()}) > 1:
-            notes[-1] += ": UNEQUAL, and what was tuned more looks better than it is"
-        edges = sum(_at_the_edge(one.settings.get(axis, "-"), tried[around(one)]) for one in chosen)
+            notes[-1] += "; UNEQUAL: rows did not try the same values, which favours rows that tried more"
+        edges = sum(_at_the_edge(one.settings.get(axis, "-"), tried[others(one)]) for one in chosen)
         if edges:
             rows = f"{edges} of {len(chosen)} row{'s' * (len(chosen) != 1)}"
-            notes.append(f"{axis}: the smallest or largest is the best in {rows}; one beyond may be better")
+            notes.append(
+                f"{axis}: the best value is the smallest or largest tried in {rows}; "
+                "a value beyond it may be better"
+            )
     return notes
 
 
 def _at_the_edge(value: str, tried: set[str]) -> bool:
     try:
-        numbers = [float(one) for one in tried]
+        numbers = list(map(float, tried))
         return len(numbers) > 1 and float(value) in (min(numbers), max(numbers))
     except ValueError:
         return False
 
 
 def unpaired(effects: Sequence[Effect]) -> list[str]:
-    """Values that could not be compared with their baseline."""
-    lone: dict[tuple[str, str], list[str]] = {}
+    """Return a note for each axis with values that could not be compared with its baseline."""
+    unpaired_values: dict[tuple[str, str], list[str]] = {}
     for effect in effects:
         if not effect.pairs and not effect.lost:
-            lone.setdefault((effect.axis.removesuffix(".name"), effect.baseline), []).append(effect.value)
+            axis = effect.axis.removesuffix(".name")
+            unpaired_values.setdefault((axis, effect.baseline), []).append(effect.value)
     return [
-        f"no run differs in {axis} alone from one with {axis}={baseline}: {', '.join(values)}"
-        for (axis, baseline), values in lone.items()
+        f"{axis}: {', '.join(values)} not compared with {baseline}: no two such runs differ in {axis} alone"
+        for (axis, baseline), values in unpaired_values.items()
     ]
 
 
-def notes_on(records: Sequence[Record]) -> list[str]:
-    """What was mixed, and how far other test images would move the accuracies."""
+def notes_on(records: Sequence[Record], *, pooled: bool = False) -> list[str]:
+    """Return notes on what was mixed, and on the uncertainty from the finite number of test images.
+
+    Args:
+        records: the runs.
+        pooled: whether rows are means over several architectures, whose families their intervals cover, too.
+    """
     notes = []
     done = [record for record in records if record.state == "finished"]
-    for what, versions in _mixtures(done).items():
-        if len(versions) > 1:
-            said = ", ".join(f"{name} ({n} run{'s' * (n != 1)})" for name, n in versions.most_common())
-            notes.append(f"a mixture of {what}: {said}")
+    for kind, counts in _mixtures(done).items():
+        if len(counts) > 1:
+            listed = ", ".join(f"{name} ({n} run{'s' * (n != 1)})" for name, n in counts.most_common())
+            notes.append(f"mixed {kind}: {listed}")
     splits: dict[tuple[str, ...], set[str]] = {}
     for record in done:
         data = tuple(value for key, value in sorted(record.settings.items()) if key.startswith("data."))
         splits.setdefault(data, set()).add(record.split)
-    if any(len(found) > 1 for found in splits.values()):
-        notes.append(
-            "the same data settings gave different splits: the images themselves differ between runs"
-        )
-    sizes = {record.figures["data/test"] for record in done if record.figures.get("data/test")}
+    if any(len(digests) > 1 for digests in splits.values()):
+        notes.append("runs with the same data settings have different splits: their images differ")
+    test_sets = {
+        (record.figures["data/test"], record.settings.get("data.name", ""))
+        for record in done
+        if record.figures.get("data/test")
+    }
     best = max((record.figures[DEFAULT] for record in done if DEFAULT in record.figures), default=None)
-    if sizes and best is not None:
-        n = min(sizes)
+    if test_sets and best is not None:
+        n, _ = min(test_sets)
+        shared = "all rows" if len(test_sets) == 1 else "rows with the same images"
+        covered = "families and seeds" if pooled else "seeds"
         notes.append(
-            f"intervals are about other seeds; another {n:.0f} test images would move accuracies "
-            f"together, one of {100 * best:.1f} % by ±{100 * _binomial(best, n):.1f} points"
+            f"intervals cover variation between {covered} only; the {n:.0f} test images add about "
+            f"±{100 * _binomial(best, n):.1f} points at {100 * best:.1f} %, shared by {shared}"
         )
     return notes
 
 
 def _binomial(share: float, n: float) -> float:
-    """Half the width of Wilson's 95 % interval (JASA 22, 1927, p. 209) of a share of n images."""
+    """Return half the width of Wilson's 95 % interval (JASA 22, 1927, p. 209) of a share of n images."""
     z = 1.959964
     return z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
 
 
 def _mixtures(done: Sequence[Record]) -> dict[str, Counter[str]]:
-    found: dict[str, Counter[str]] = {
+    """Count the runs by version, device, format, runtime, and digest of the code that they used."""
+    counts: dict[str, Counter[str]] = {
         "cnnbench versions": Counter(),
         "torch versions": Counter(),
         "devices": Counter(),
@@ -103,18 +123,18 @@ def _mixtures(done: Sequence[Record]) -> dict[str, Counter[str]]:
     }
     runtimes: dict[str, Counter[str]] = {}
     for record in done:
-        found["formats of run folders"][str(record.status.get("format"))] += 1
+        counts["formats of run folders"][str(record.status.get("format"))] += 1
         code = record.status.get("code")
         for room, digest in code.items() if isinstance(code, dict) else ():
             runtimes.setdefault(f"code in cnnbench.{room}", Counter())[str(digest)[:8]] += 1
         versions, device = record.status.get("versions"), record.status.get("device")
         if isinstance(versions, dict):
-            found["cnnbench versions"][str(versions.get("cnnbench"))] += 1
-            found["torch versions"][str(versions.get("torch"))] += 1
+            counts["cnnbench versions"][str(versions.get("cnnbench"))] += 1
+            counts["torch versions"][str(versions.get("torch"))] += 1
         if isinstance(device, dict) and (runtime := device.get("runtime")):
             runtimes.setdefault(f"{str(runtime).partition(' ')[0]} versions", Counter())[str(runtime)] += 1
-        if isinstance(device, dict) and record.verb == "train":  # else it is a setting, see `record`
+        if isinstance(device, dict) and record.verb == "train":  # in measurements it is a setting
             threads = device.get("threads")
             name = f"{device.get('accelerator')}"
-            found["devices"][name + (f" with {threads} thread{'s' * (threads != 1)}" * (name == "cpu"))] += 1
-    return found | runtimes
+            counts["devices"][name + (f" with {threads} thread{'s' * (threads != 1)}" * (name == "cpu"))] += 1
+    return counts | runtimes

@@ -1,4 +1,4 @@
-"""All that is known of a set of runs, as one value: rows, effects, and what to know beside them."""
+"""The comparison of a set of runs as one value: rows, effects, notes and problems."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from cnnbench.comparison.metrics import JOINED, Figure, Kind, figure, known
 from cnnbench.comparison.records import Record, once
 from cnnbench.comparison.rows import Row, ordered, rows_by, rows_of
 from cnnbench.errors import InputError, NotThere, suggest
+from cnnbench.run_store.select import unknown_setting
 
 
 @dataclass(frozen=True)
 class Options:
-    """What was asked for.
+    """The user's choices.
 
     Attributes:
-        metric: a key of summary.json; empty for what the runs are compared by.
-        sort: a figure or an axis; empty for val.
-        by: axes whose values are the rows, everything else pooled; empty for a row a configuration.
-        select: settings that are tuned; None for what the runs themselves say.
-        baselines: by axis.
+        metric: the key of the metric to compare; empty for the default of the kind of runs.
+        sort: the metric or the axis to sort rows by; empty for the default: val accuracy, or latency.
+        by: axes whose values are the rows, all else pooled; empty for one row per configuration.
+        select: the tuned settings; None for those that the runs' own configs list.
+        baselines: the baseline of each axis for which the default is not wanted.
     """
 
     metric: str = ""
@@ -39,17 +40,23 @@ class Options:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `compare` has found.
+    """The result of `compare`.
 
     Attributes:
+        options: the user's choices.
         kind: of the runs: trained, or measured.
-        axes: the settings that differ.
-        columns: those that are the columns of the table.
-        rows: in the order asked for.
-        configurations: with the tuned settings chosen.
-        beside: measurements that are no rows: the runs have their figures, or they were left out.
-        notes: what a reader must know before believing a number.
-        problems: files that are not what they should be.
+        metric: the compared metric.
+        axes: the settings that differ, in the configurations with the tuned settings chosen.
+        columns: the settings that are columns of the table.
+        select: the tuned settings.
+        rows: the rows of the table, sorted.
+        configurations: those with the tuned settings chosen.
+        effects: the effects that have pairs.
+        constant: the settings that are the same everywhere.
+        records: all runs that are compared.
+        beside: measurements that are not rows: trained runs have their metrics, or they were left out.
+        notes: what a reader must know before trusting a number.
+        problems: one sentence for each damaged file.
     """
 
     options: Options
@@ -69,30 +76,30 @@ class Comparison:
 
     @property
     def columns_of_figures(self) -> list[str]:
-        """The figures that a table has beside the metric: those of its kind, and what was measured."""
-        there = sorted({key for record in self.records for key in record.figures})
+        """The keys of the table's further metrics: those of its kind, and those of measurements beside it."""
+        keys = sorted({key for record in self.records for key in record.figures})
         batches = {record.figures.get("memory/batch") for record in self.records if record.counts}
         own = [key for key in self.kind.columns if key != "memory/batch" or len(batches) > 1]
-        measured = [key for name in JOINED.values() for key in there if key.partition(" (")[0] == name]
+        measured = [key for name in JOINED.values() for key in keys if key.partition(" (")[0] == name]
         return [*own, *measured]
 
     @property
     def states(self) -> Counter[str]:
-        """How many runs are in which state."""
+        """The number of runs in each state."""
         return Counter(record.state for record in self.records)
 
 
-def compare(found: Sequence[Record], options: Options | None = None) -> Comparison:
-    """Pool, choose, measure.
+def compare(records: Iterable[Record], options: Options | None = None) -> Comparison:
+    """Pool runs into configurations, choose the tuned settings, and compute rows and effects.
 
     Raises:
-        NotThere: a value that none of the runs has, or a figure where none has any.
-        InputError: an axis or a figure that none of the runs has.
+        NotThere: none of the runs has this value, or none has metrics yet.
+        InputError: none of the runs has this axis or metric.
     """
     options = options or Options()
-    records, notes = once(found)
-    records, kind, beside, said = joined(records)
-    notes += said
+    records, copies = once(records)
+    records, kind, beside, measurements = joined(records)
+    notes = [*copies, *measurements]
     usable = [record for record in records if record.settings]
     every = configs.pooled(usable)
     keys = {key for one in every for key in one.settings}
@@ -100,31 +107,34 @@ def compare(found: Sequence[Record], options: Options | None = None) -> Comparis
     chosen = configs.tuned(every, select, kind.order) if select else every
     axes = configs.axes(chosen)
     figures = {key for record in usable for key in record.figures}
-    # Where nothing has finished yet, there is a table of what has not.
-    wanted = options.metric or kind.metric
-    metric = figure(wanted) if wanted == kind.metric else known("--metric", wanted, figures)
+    # The default metric is not looked up: unfinished runs have a table, too.
+    key = options.metric or kind.metric
+    metric = figure(key) if key == kind.metric else known("--metric", key, figures)
     _check_beside(options, beside, keys)
     by = [_axis("--by", key, keys, axes) for key in options.by]
     baselines = {_axis("--baseline", k, keys, axes): v for k, v in options.baselines.items()}
     for axis, value in baselines.items():
         _check_value("--baseline", axis, value, chosen)
     rounding = _rounding(usable, metric)
-    # Of what was tuned, the chosen value is shown, also where it is the same in all rows.
+    # The chosen value of a tuned setting is shown even if it is the same in all rows.
     tried = [axis for axis in select if len({one.settings.get(axis) for one in every}) > 1]
     columns = by or [*(axis for axis in axes if axis not in select), *tried]
-    notes += [*tuning(every, chosen, tried, kind.order), *notes_on(usable)]
+    pooled = bool(by) and len({one.family for one in chosen}) > 1
+    notes += [*tuning(every, chosen, tried, kind.order), *notes_on(usable, pooled=pooled)]
     if by:
         if both := next((axis for axis in by if axis in select), None):
             name = both.removesuffix(".name")
             raise InputError(
-                f"--by {name}: it is tuned, and the best value stands for it; allowed: another axis, "
-                "or --select '' to see every value"
+                f"--by {name}: this setting is tuned, so only its best value is shown; "
+                "allowed: another axis, or --select '' to show every value"
             )
         others = [axis for axis in axes if axis not in by and axis not in select]
         rows = rows_by(chosen, by, others, metric, rounding, kind.order)
         if left := sum(bool(one.finished) for row in rows for one in row.left):
-            whole = f"{len(chosen)} configuration{'s' * (len(chosen) != 1)}"
-            notes.append(f"{left} of {whole} left out: not every value finished there")
+            total = f"{len(chosen)} configuration{'s' * (len(chosen) != 1)}"
+            names = ", ".join(axis.removesuffix(".name") for axis in by)
+            reason = f"not every value of {names} finished with their other settings"
+            notes.append(f"{left} of {total} left out: {reason}")
     else:
         rows = rows_of(chosen, columns, metric, rounding, kind.order)
     measured = effects(chosen, axes, select, metric, rounding, baselines, only=by, order=kind.order)
@@ -151,27 +161,27 @@ def compare(found: Sequence[Record], options: Options | None = None) -> Comparis
 def _select(options: Options, records: Sequence[Record], keys: set[str], axes: Sequence[str]) -> list[str]:
     if options.select is not None:
         return [_axis("--select", key, keys, axes) for key in options.select]
-    asked = dict.fromkeys(key for record in records for key in record.select)
-    return [key for key in asked if key in keys]
+    listed = dict.fromkeys(key for record in records for key in record.select)
+    return [key for key in listed if key in keys]
 
 
 def _check_beside(options: Options, beside: Sequence[Record], keys: set[str]) -> None:
-    """Whether an axis was asked for that only measurements have, which are no rows.
+    """Check that no axis is one that only measurements beside trained runs have.
 
     Raises:
-        InputError: it was.
+        InputError: one of them is.
     """
     only = {key for record in beside for key in record.settings} - keys
-    for option, asked in (("--by", options.by), ("--baseline", options.baselines)):
-        for key in only.intersection(asked):
+    for option, axes in (("--by", options.by), ("--baseline", options.baselines)):
+        for key in only.intersection(axes):
             raise InputError(
-                f"{option} {key}: a setting of measurements, which are no rows beside trained runs; "
+                f"{option} {key}: a setting of measurements, which are not rows beside trained runs; "
                 f"allowed: as a condition ({key}=VALUE), or measurements without trained runs"
             )
 
 
 def _axis(option: str, key: str, keys: set[str], near: Iterable[str] = ()) -> str:
-    """A setting that was asked for; `arch` is `arch.name`.
+    """Return the full name of a setting, such as `arch.name` for `arch`.
 
     Raises:
         InputError: none of the runs has it.
@@ -179,26 +189,18 @@ def _axis(option: str, key: str, keys: set[str], near: Iterable[str] = ()) -> st
     if f"{key}.name" in keys:
         return f"{key}.name"
     if key not in keys:
-        raise unknown(f"{option} {key}", key, keys, near)
+        raise unknown_setting(f"{option} {key}", key, keys, near)
     return key
 
 
-def unknown(what: str, key: str, keys: Iterable[str], axes: Iterable[str]) -> InputError:
-    """A setting that none of the runs has: what was meant, and which ones differ here."""
-    near = suggest(key, keys).partition("allowed: ")[0]  # with a blank at its end, if there is any
-    said = ", ".join(axis.removesuffix(".name") for axis in axes)
-    differ = f"those that differ here: {said}" if said else "see config.yaml"
-    return InputError(f"{what}: none of these runs has this setting; {near}{differ}")
-
-
-def _check_value(option: str, axis: str, value: str, found: Sequence[Configuration]) -> None:
-    values = {one.settings[axis] for one in found if axis in one.settings}
+def _check_value(option: str, axis: str, value: str, configurations: Sequence[Configuration]) -> None:
+    values = {one.settings[axis] for one in configurations if axis in one.settings}
     if value not in values:
         raise NotThere(f"{option} {axis}={value}: no run has this value; {suggest(value, sorted(values))}")
 
 
 def _rounding(records: Sequence[Record], metric: Figure) -> float:
-    """The standard deviation of the rounding of an accuracy on so many images: 1/N, uniform."""
-    part = "data/val" if metric.key.startswith("best/") else "data/test"
-    sizes = [record.figures[part] for record in records if record.figures.get(part)]
+    """Return the standard deviation that rounding to multiples of 1/N gives an accuracy on N images."""
+    split = "data/val" if metric.key.startswith("best/") else "data/test"
+    sizes = [record.figures[split] for record in records if record.figures.get(split)]
     return 1 / min(sizes) / math.sqrt(12) if metric.share and sizes else 0.0

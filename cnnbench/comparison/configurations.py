@@ -1,4 +1,4 @@
-"""Runs that differ in nothing but the seed are one configuration; the settings that differ are the axes."""
+"""Configurations: runs that differ in nothing but the seed. Axes: the settings that differ between them."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Configuration:
     """Runs that differ in nothing but the seed.
 
     Attributes:
-        settings: what decides the result, flat, without the seed.
-        records: by seed.
+        settings: the settings that decide the result, flat, without the seed.
+        records: its runs, in the order of their seeds.
     """
 
     settings: Mapping[str, str]
@@ -28,35 +28,35 @@ class Configuration:
 
     @cached_property
     def finished(self) -> list[Record]:
-        """The runs whose figures count."""
+        """The runs whose metrics count."""
         return [record for record in self.records if record.counts]
 
     @property
     def states(self) -> Counter[str]:
-        """How many runs are in which state."""
+        """The number of runs in each state."""
         return Counter(record.state for record in self.records)
 
     @property
     def family(self) -> str:
-        """The family of the architecture: what its name begins with."""
+        """The family of its architecture, such as `resnet` for `resnet18`."""
         return family(self.settings.get("arch.name", ""))
 
     def values(self, key: str) -> list[float]:
-        """A figure of each finished run that has it."""
+        """Return a metric of each finished run that has it."""
         return [record.figures[key] for record in self.finished if key in record.figures]
 
     def mean(self, key: str) -> float | None:
-        """A figure's mean over the finished runs."""
+        """Return the mean of a metric over the finished runs; None if none of them has it."""
         values = self.values(key)
         return fmean(values) if values else None
 
     def by_seed(self, key: str) -> dict[str, float]:
-        """A figure of each finished run that has it, by seed."""
+        """Return a metric of each finished run that has it, by seed."""
         return {record.seed: record.figures[key] for record in self.finished if key in record.figures}
 
 
 def pooled(records: Sequence[Record]) -> list[Configuration]:
-    """The configurations of runs, in the order of their first run."""
+    """Group runs into configurations, in the order of their first runs."""
     groups: dict[tuple[tuple[str, str], ...], list[Record]] = {}
     for record in records:
         groups.setdefault(tuple(sorted(record.settings.items())), []).append(record)
@@ -69,30 +69,35 @@ def pooled(records: Sequence[Record]) -> list[Configuration]:
 def tuned(
     configurations: Sequence[Configuration], select: Sequence[str], order: str = VAL
 ) -> list[Configuration]:
-    """Of the configurations that differ in nothing but `select`, the one with the best mean of `order`.
+    """Return the best of each group of configurations that differ in nothing but the tuned settings.
 
-    A value with which fewer seeds finished is worse than any with which more did.
+    The best has the most finished runs and, among those with equally many, the best mean of `order`.
+
+    Args:
+        configurations: all of them.
+        select: the tuned settings.
+        order: the key of the metric that decides.
     """
     cells: dict[tuple[tuple[str, str], ...], list[Configuration]] = {}
-    for one in configurations:
-        rest = tuple((key, value) for key, value in one.settings.items() if key not in select)
-        cells.setdefault(rest, []).append(one)
+    for configuration in configurations:
+        rest = tuple((key, value) for key, value in configuration.settings.items() if key not in select)
+        cells.setdefault(rest, []).append(configuration)
 
     sign = 1 if figure(order).higher else -1
 
-    def quality(one: Configuration) -> tuple[int, float]:
-        mean = one.mean(order)
-        return len(one.finished), -inf if mean is None else sign * mean
+    def quality(configuration: Configuration) -> tuple[int, float]:
+        mean = configuration.mean(order)
+        return len(configuration.finished), -inf if mean is None else sign * mean
 
     return [max(cell, key=quality) for cell in cells.values()]
 
 
 def axes(configurations: Sequence[Configuration]) -> list[str]:
-    """The settings that differ, without those that follow from the name of their group's choice.
+    """Return the settings that differ, without those that follow from the name of their group's choice.
 
-    `ops` follow from the architecture where each has its native ones.
+    `ops` follow from the architecture if each architecture has its native ops only.
     """
-    choices = [one.settings for one in configurations]
+    choices = [configuration.settings for configuration in configurations]
     keys = {key for choice in choices for key in choice}
     differ = [key for key in keys if len({choice.get(key) for choice in choices}) > 1]
     differ.sort(key=lambda key: (key.split(".")[0], not key.endswith(".name"), key))
@@ -109,8 +114,8 @@ def axes(configurations: Sequence[Configuration]) -> list[str]:
 
 
 def constant(configurations: Sequence[Configuration]) -> dict[str, str]:
-    """The settings that are the same everywhere and switch something on."""
-    choices = [one.settings for one in configurations]
+    """Return the settings that are the same everywhere, without those that are switched off."""
+    choices = [configuration.settings for configuration in configurations]
     first = choices[0] if choices else {}
     off = {"null", "false", "0", "0.0", "none", "1"}
     return {

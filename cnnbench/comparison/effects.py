@@ -1,17 +1,17 @@
-"""What each value of an axis does against a baseline, paired by everything else.
+"""The effect of each value of an axis against a baseline, from pairs of runs that share everything else.
 
-Two runs are a pair if they differ in this axis alone (and in what is tuned, and in what follows from the
-axis). Pairs that differ from each other in nothing but the seed are a stratum. The effect in a family of
-architectures is the mean over its strata; the effect over families is the mean over families, and its
-interval comes from how much families differ: runs of one family are not independent evidence of another.
-Of times, speeds and sizes it is the ratio, by the difference of the logarithms: a millisecond is much for a
-small network and little for a large one.
+Two runs are a pair if they differ in this axis alone (and in tuned settings, and in what follows from the
+axis); they share the seed. Pairs that differ from each other in nothing but the seed are a stratum. The
+effect in a family of architectures is the mean over its strata. The effect over families is the mean over
+families, and its interval comes from the variance between families: runs of one family are not independent
+evidence about another. For times, speeds and sizes the effect is a ratio, computed from differences of
+logarithms: a millisecond is much for a small network and little for a large one.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from math import exp, inf, log
@@ -21,6 +21,7 @@ from cnnbench.comparison.configurations import Configuration
 from cnnbench.comparison.metrics import VAL, Figure
 from cnnbench.comparison.metrics import figure as figure_of
 from cnnbench.comparison.statistics import CONFIDENCE, Estimate, estimate, holm
+from cnnbench.run_store.select import natural_order
 
 BASELINES = {
     "backend": "eager",
@@ -29,27 +30,30 @@ BASELINES = {
     "ops.pool": "max",
     "ops.padding": "zeros",
 }
-"""What most published networks do."""
+"""The values that most published networks use."""
 
 FAR = 700.0
-"""Logarithm of the greatest ratio: two repeats alone may have an interval beyond all numbers."""
+"""Logarithm of the largest ratio: the interval of only two repeats may exceed the range of floats."""
 
 NO_ABLATION = ("data.name",)
-"""Accuracies on different images cannot be subtracted."""
+"""Axes without effects: accuracies on different images cannot be subtracted."""
 
 
 @dataclass(frozen=True)
 class Effect:
-    """A value of an axis against the baseline.
+    """The effect of one value of an axis against the baseline.
 
     Attributes:
-        family: of architectures; empty for the mean over families.
-        families: how many families it is the mean of.
-        pairs: of runs.
-        lost: pairs without a figure, by the state of the run that has none.
-        size: value minus baseline, or the ratio of the two (`Figure.ratio`).
-        p: corrected for the number of comparisons; None if nothing tells the spread.
-        comparisons: that it was corrected for.
+        axis: the setting.
+        baseline: the value that it is compared with.
+        value: the value.
+        family: the family of architectures; empty for a mean over families and for architectures themselves.
+        families: the number of families that it is the mean of.
+        pairs: the number of pairs of runs.
+        lost: the number of pairs without a result, by the state of the run that has none.
+        size: value minus baseline, or the ratio of the two (`Figure.ratio`); None without pairs.
+        p: the p-value, corrected for multiple comparisons; None if the variance cannot be estimated.
+        comparisons: the number of comparisons that it was corrected for.
     """
 
     axis: str
@@ -65,19 +69,19 @@ class Effect:
 
     @property
     def shown(self) -> bool:
-        """Whether there is a difference, at an error rate of 5 % over all comparisons."""
+        """True if there is a difference, at a family-wise error rate of 5 %."""
         return self.p is not None and self.p < 1 - CONFIDENCE
 
 
 Values = dict[str, dict[tuple[str, ...], Configuration]]
-"""The configurations with each value of an axis, by what is around it."""
+"""The configurations with each value of an axis, by their values of the other axes (the stratum)."""
 
 
 @dataclass
 class _Pairs:
-    """Differences (of logarithms, where the ratio counts) by family and stratum, and what has none."""
+    """Differences (of logarithms, for ratios) by family and stratum, and lost pairs by family and reason."""
 
-    found: dict[str, dict[tuple[str, ...], list[float]]] = field(
+    differences: dict[str, dict[tuple[str, ...], list[float]]] = field(
         default_factory=lambda: defaultdict(lambda: defaultdict(list))
     )
     lost: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
@@ -93,20 +97,20 @@ def effects(
     only: Sequence[str] = (),
     order: str = VAL,
 ) -> list[Effect]:
-    """The effects of all axes, baseline by baseline; over families first, then family by family.
+    """Estimate the effects of all axes, value by value; each first over families, then family by family.
 
     Args:
         configurations: with the tuned settings chosen.
         axes: the settings that differ.
-        select: those that are tuned: neither an axis nor part of what makes a pair.
-        figure: what is compared.
+        select: the tuned ones, which are neither an axis nor need to agree in a pair.
+        figure: the compared metric.
         rounding: the standard deviation that rounding gives a single value.
-        baselines: values that were asked for, by axis.
-        only: axes to look at; all if there is none.
-        order: the figure that tells the best architecture.
+        baselines: the baselines that the user chose, by axis.
+        only: the axes to compute; all if empty.
+        order: the key of the metric on which the best architecture is chosen as a baseline.
     """
     varied = [axis for axis in axes if axis not in select]
-    found: list[Effect] = []
+    shown: list[Effect] = []
     unseen: list[Effect] = []
     for axis in varied:
         if axis in NO_ABLATION or (only and axis not in only):
@@ -117,67 +121,56 @@ def effects(
         rivals: list[tuple[str, str]] = []
         if baseline is None:
             baseline = best_value(values, order)
-            rivals = list(combinations(ordered(values.keys() - {baseline}), 2))
-        for value in ordered(values.keys() - {baseline}):
-            found += _estimates(values, axis, baseline, value, figure, rounding)
-        for one, other in rivals:
-            unseen += _estimates(values, axis, one, other, figure, rounding)
+            rivals = list(combinations(natural_order(values.keys() - {baseline}), 2))
+        for value in natural_order(values.keys() - {baseline}):
+            shown += _estimates(values, axis, baseline, value, figure, rounding)
+        for first, second in rivals:
+            unseen += _estimates(values, axis, first, second, figure, rounding)
     chosen = {effect.axis for effect in unseen}
-    usual = _corrected([effect for effect in found if effect.axis not in chosen])
-    corrected = usual | _corrected([*unseen, *(effect for effect in found if effect.axis in chosen)])
-    return [corrected[id(effect)] for effect in found]
+    usual = _corrected([effect for effect in shown if effect.axis not in chosen])
+    corrected = usual | _corrected([*unseen, *(effect for effect in shown if effect.axis in chosen)])
+    return [corrected[id(effect)] for effect in shown]
 
 
 def _by_value(configurations: Sequence[Configuration], axis: str, others: Sequence[str]) -> Values:
-    found: Values = {}
-    for one in configurations:
-        if axis in one.settings:
-            stratum = tuple(one.settings.get(other, "-") for other in others)
-            found.setdefault(one.settings[axis], {})[stratum] = one
-    return found
+    values: Values = {}
+    for configuration in configurations:
+        settings = configuration.settings
+        if axis in settings:
+            stratum = tuple(settings.get(other, "-") for other in others)
+            values.setdefault(settings[axis], {})[stratum] = configuration
+    return values
 
 
 def usual_baseline(axis: str, values: Collection[str]) -> str | None:
-    """What an axis is measured against unless something else is asked for.
+    """Return the default baseline of an axis.
 
-    `native`, or what most networks do, else the first value: off, or the smallest. None for architectures,
-    optimizers and schedules, of which none is the usual one; see `best_value`.
+    It is `native`, or what most networks use (`BASELINES`), else the first value in natural order: off, or
+    the smallest number. None for architectures, optimizers and schedules, which have no usual choice; see
+    `best_value`.
     """
     for usual in ("native", BASELINES.get(axis)):
         if usual in values:
             return usual
-    return None if axis.endswith(".name") else ordered(values)[0]
+    return None if axis.endswith(".name") else natural_order(values)[0]
 
 
 def best_value(values: Values, order: str = VAL) -> str:
-    """The best value of an axis (on val), of those that most others can be paired with.
+    """Return the best value of an axis among those that can be paired with the most other values.
 
     Args:
-        values: the configurations of each, by stratum.
-        order: the figure that tells.
+        values: the configurations of each value, by stratum.
+        order: the key of the metric that decides: val accuracy for trained runs.
     """
     sign = 1 if figure_of(order).higher else -1
 
     def quality(value: str) -> tuple[int, float]:
-        means = [sign * mean for one in values[value].values() if (mean := one.mean(order)) is not None]
+        configurations = values[value].values()
+        means = [sign * mean for one in configurations if (mean := one.mean(order)) is not None]
         partners = sum(bool(values[value].keys() & strata.keys()) for strata in values.values())
         return partners, fmean(means or [-inf])
 
-    return max(ordered(values), key=quality)
-
-
-def ordered(values: Iterable[str]) -> list[str]:
-    """Off first, then numbers by size, then words."""
-
-    def key(value: str) -> tuple[int, float, str]:
-        if value in ("null", "false", "none"):
-            return 0, 0.0, value
-        try:
-            return 1, float(value), value
-        except ValueError:
-            return 2, 0.0, value
-
-    return sorted(values, key=key)
+    return max(natural_order(values), key=quality)
 
 
 def _pairs(values: Values, axis: str, baseline: str, value: str, figure: Figure) -> _Pairs:
@@ -185,13 +178,13 @@ def _pairs(values: Values, axis: str, baseline: str, value: str, figure: Figure)
     for stratum, right in values[value].items():
         if (base := values[baseline].get(stratum)) is None:
             continue
-        # Architectures against each other are in no common family.
+        # Architectures that are compared with each other have no common family.
         family = "" if axis == "arch.name" else right.family
         before, after = (_scaled(one.by_seed(figure.key), figure) for one in (base, right))
         states = [{record.seed: record.state for record in one.records} for one in (base, right)]
         for seed in states[0].keys() & states[1].keys():
             if seed in before and seed in after:
-                pairs.found[family][stratum].append(after[seed] - before[seed])
+                pairs.differences[family][stratum].append(after[seed] - before[seed])
             else:
                 missing = states[0][seed] if seed not in before else states[1][seed]
                 why = f"without {figure.key}" if missing == "finished" else missing
@@ -202,13 +195,13 @@ def _pairs(values: Values, axis: str, baseline: str, value: str, figure: Figure)
 def _estimates(
     values: Values, axis: str, baseline: str, value: str, figure: Figure, rounding: float
 ) -> list[Effect]:
-    """Over families if there are several, and by family."""
+    """Estimate the effect over families, if there are several, and in each family."""
     pairs = _pairs(values, axis, baseline, value, figure)
-    # The difference of two rounded values: their roundings add up.
+    # The variances of two rounded values add up in their difference.
     spread = rounding * 2**0.5
     effects, means = [], []
-    for family in sorted({*pairs.found, *pairs.lost}):
-        strata = list(pairs.found.get(family, {}).values())
+    for family in sorted({*pairs.differences, *pairs.lost}):
+        strata = list(pairs.differences.get(family, {}).values())
         count = sum(map(len, strata))
         size = estimate(strata, spread) if strata else None
         means += [size.mean] if size is not None else []
@@ -224,14 +217,14 @@ def _estimates(
 
 
 def _scaled(values: Mapping[str, float], figure: Figure) -> dict[str, float]:
-    """What is subtracted; of a ratio the logarithms, which what is not positive has none of."""
+    """Return the values to subtract: for a ratio the logarithms of those that are positive."""
     if not figure.ratio:
         return dict(values)
     return {seed: log(value) for seed, value in values.items() if value > 0}
 
 
 def _shown(size: Estimate | None, figure: Figure) -> Estimate | None:
-    """Ratios for logarithms; of shares no more than the 100 points that they can differ by."""
+    """Turn logarithms back into ratios; cut intervals of shares at the 100 points that they can differ by."""
     if size is None:
         return None
     low, high = size.low, size.high
@@ -245,11 +238,11 @@ def _shown(size: Estimate | None, figure: Figure) -> Estimate | None:
 
 
 def _corrected(effects: Sequence[Effect]) -> dict[int, Effect]:
-    """Holm's correction, of the effects over families among each other, and of those within families; by id.
+    """Apply Holm's correction to the main effects and, separately, to those within families; return by id.
 
-    Where an axis has one family, or none (architectures themselves), that is its main comparison. Where the
-    baseline was chosen for its results, `effects` has all pairs of values: it is the extreme one of them, and
-    each pair counts as a comparison.
+    The main effect of a value is the one over families or, if there is a single family or none (architectures
+    themselves), that one. If the baseline was chosen for its results, `effects` must contain all pairs of
+    values: the baseline is an extreme one, so each pair counts as a comparison.
     """
     main = {(e.axis, e.baseline, e.value): e for e in reversed(effects)}  # the first of each
     kinds = [[e for e in effects if main[e.axis, e.baseline, e.value] is e], []]

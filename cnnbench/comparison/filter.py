@@ -1,58 +1,41 @@
-"""Runs that meet the conditions of a comparison."""
+"""Filters of the runs of a comparison, among which measurements stand beside trained runs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cnnbench.comparison.comparison import unknown
 from cnnbench.comparison.configurations import axes, pooled
-from cnnbench.comparison.effects import ordered
 from cnnbench.comparison.measured import MODEL, WAY
 from cnnbench.comparison.records import Record
-from cnnbench.errors import InputError, NotThere, suggest
-from cnnbench.run_store.find import matches
-from cnnbench.run_store.run import STATES
+from cnnbench.errors import NotThere
+from cnnbench.run_store.select import Condition, select
 
 
-def chosen(records: Sequence[Record], wanted: Sequence[tuple[str, str]]) -> list[Record]:
-    """The runs that meet all conditions.
+def select_records(records: Sequence[Record], conditions: Sequence[Condition]) -> list[Record]:
+    """Return the runs that meet all conditions.
+
+    Where there are both trained runs and measurements, a condition on how a model is measured concerns the
+    measurements, one on the model concerns both, and any other concerns the trained runs.
+
+    Args:
+        records: the runs.
+        conditions: see `cnnbench.run_store.select.select`.
 
     Raises:
-        InputError: a condition on what none of the runs has.
-        NotThere: none meets them.
+        InputError: a key that none of the runs has, or a state that does not exist.
+        NotThere: no run meets them.
     """
-    found = list(records)
     both = len({record.verb for record in records}) > 1
-    keys = {key for record in records for key in (*record.settings, "seed", "state", "name")}
-    for i, (key, value) in enumerate(wanted, 1):
-        name = f"{key}.name" if f"{key}.name" in keys else key
-        if name not in keys:
-            raise unknown(f"{key}={value}", key, keys, axes(pooled(records)))
-        for state in value.split(",") if name == "state" else ():
-            if state not in (*STATES, "damaged"):
-                raise InputError(f"{key}={value}: no such state; {suggest(state, (*STATES, 'damaged'))}")
-        about = [record for record in found if not both or record.verb in _concerned(name)]
-        there = {had for record in about if (had := _value(record, name)) is not None}
-        met = [record for record in about if matches(_value(record, name), value)]
-        apart = [record for record in found if both and record.verb not in _concerned(name)]
-        found = [*apart, *met]
-        if not met:
-            asked = " ".join(f"{key}={value}" for key, value in wanted[:i])
-            had = suggest(value, ordered(there)) if there else f"where the rest holds, there is no {key}"
-            raise NotThere(f"no run with {asked}; {had}")
-    return found
+
+    def concerns(record: Record, key: str) -> bool:
+        return not both or key.startswith(MODEL) or key.startswith(WAY) == (record.verb == "bench")
+
+    selected, reason = select(records, conditions, _settings, concerns, lambda: axes(pooled(records)))
+    if reason:
+        raise NotThere(reason)
+    return selected
 
 
-def _concerned(key: str) -> tuple[str, ...]:
-    """Runs of which verbs a condition is about, where measurements stand beside what was trained.
-
-    How it was measured, or how it was trained; the model of both.
-    """
-    if key.startswith(MODEL):
-        return "train", "bench"
-    return ("bench",) if key.startswith(WAY) else ("train",)
-
-
-def _value(record: Record, key: str) -> str | None:
+def _settings(record: Record) -> dict[str, str]:
     own = {"seed": record.seed, "state": record.state, "name": record.experiment}
-    return own.get(key) or record.settings.get(key)
+    return record.config | record.settings | own

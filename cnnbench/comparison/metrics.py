@@ -1,4 +1,4 @@
-"""The figures of a run's summary: what they are called, which way is better, how they are written."""
+"""The metrics in a run's summary: label, unit, which direction is better, and how values are formatted."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ LATENCY = "time/latency_p50_ms"
 
 @dataclass(frozen=True)
 class Figure:
-    """A key of summary.json.
+    """A metric of a run.
 
     Attributes:
-        label: for people.
-        higher: whether more is better.
-        share: a number between 0 and 1, shown in percent; differences of it are points.
+        key: its key in summary.json.
+        label: its name in tables and charts.
+        higher: whether higher is better.
+        share: whether it is a number between 0 and 1, shown in percent; its differences are in points.
+        shown: formats a value for a table cell.
     """
 
     key: str
@@ -32,29 +34,29 @@ class Figure:
 
     @property
     def scale(self) -> float:
-        """What a value is multiplied with to be shown."""
+        """The factor from a stored to a displayed value."""
         return 100.0 if self.share else 1.0
 
     @property
     def unit(self) -> str:
-        """Of the value as it is shown."""
+        """The unit of a displayed value."""
         return "%" if self.share else self._seconds
 
     @property
     def ratio(self) -> bool:
-        """Whether two values of it are compared by their ratio: times, speeds and sizes."""
+        """True if values are compared by their ratio: times, speeds and sizes."""
         base = self.key.partition(" (")[0]
         sizes = base.startswith(("time/", "memory/")) or base in SIZES
         return sizes and not base.rpartition("/")[2].startswith("share_of")
 
     @property
     def null(self) -> float:
-        """The null value of an effect: the ratio, or the difference, of two equal values."""
+        """The effect of no change: the ratio, or the difference, of two equal values."""
         return 1.0 if self.ratio else 0.0
 
     @property
     def points(self) -> str:
-        """The unit of a difference."""
+        """The unit of a displayed difference; empty for a ratio."""
         return "points" if self.share else "" if self.ratio else self._seconds
 
     @property
@@ -62,7 +64,7 @@ class Figure:
         return "s" if self.key.endswith("_s") and not self.key.endswith("per_s") else ""
 
     def number(self, value: float, *, signed: bool = False) -> str:
-        """A value without its unit: `93.12`, `+1.9`."""
+        """Format a value, or a difference (`signed`), without its unit: `93.12`, `+1.9`."""
         value *= self.scale
         if self.share:
             return f"{value:+.1f}" if signed else f"{value:.2f}"
@@ -89,16 +91,16 @@ LABELS = {
     "time/inference_images_per_s": "inference images/s",
     "time/training_images_per_s": "training images/s",
     "time/first_call_s": "first call",
-    "time/load_s": "loading",
+    "time/load_s": "load time",
     "time/flops": "FLOP/s",
-    "time/share_of_matmul": "of matmul",
-    "time/share_of_roofline": "of roofline",
+    "time/share_of_matmul": "matmul share",
+    "time/share_of_roofline": "roofline share",
     "memory/weights_mb": "weights MB",
     "memory/activations_mb": "activations MB",
-    "memory/batch": "memory at batch",
+    "memory/batch": "memory batch size",
     "memory/process_mb": "process MB",
     "memory/training_activations_mb": "training MB",
-    # Of a measurement, beside what was trained; see `measured`.
+    # Metrics of a measurement that a trained run of the same model gets, see `measured`.
     "latency_p50_ms": "latency p50 ms",
     "inference_images_per_s": "inference images/s",
     "memory_activations_mb": "activations MB",
@@ -109,19 +111,20 @@ JOINED = {
     "time/inference_images_per_s": "inference_images_per_s",
     "memory/activations_mb": "memory_activations_mb",
 }
-"""The figures of a measurement that a trained run gets, and what they are called there."""
+"""The metrics of measurements that trained runs of the same model get, with their keys in these runs."""
 
 SIZES = ("params", "macs", *JOINED.values())
+"""Keys outside `time/` and `memory/` that are compared by their ratio."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What is compared of runs of one kind unless something else is asked for.
+    """The default metrics of a kind of runs: trained or measured.
 
     Attributes:
-        metric: a key of summary.json that each finished run has.
-        order: by which rows are sorted, the better first.
-        columns: figures that a table has besides.
+        metric: the key of the metric that is compared; each finished run has it.
+        order: the key of the metric that rows are sorted by, best first, and that tuned values are chosen on.
+        columns: the keys of further columns of the table.
     """
 
     metric: str
@@ -144,13 +147,13 @@ MEASURED = Kind(
     ),
 )
 KINDS = {"train": TRAINED, "bench": MEASURED}
-"""By verb."""
+"""The kind of runs of each verb."""
 
 
 def figure(key: str) -> Figure:
-    """What is known of a key; also of one that a later version of cnnbench writes.
+    """Return the metric of a key; unknown keys, as of a later version of cnnbench, get sensible properties.
 
-    What stands behind it in brackets says how it was measured, and nothing about the figure.
+    A suffix, as in `latency_p50_ms (backend=eager)`, says how it was measured and is kept in the label.
     """
     base, bracket, way = key.partition(" (")
     name = base.rpartition("/")[2]
@@ -161,7 +164,7 @@ def figure(key: str) -> Figure:
     elif share:
         shown = console.percent
     elif name.startswith("share_of"):
-        shown = percent  # of what was measured: a cache may exceed it
+        shown = percent  # without decimals: measured, and beyond 100 % if a cache helps
     elif base in ("params", "macs") or name.endswith(("per_s", "flops")):
         shown = console.count
     else:
@@ -170,7 +173,7 @@ def figure(key: str) -> Figure:
 
 
 def percent(value: Any) -> str:
-    """A share of what was measured, which may be more than all of it."""
+    """Format a measured share, which may exceed 100 %, without decimals; `-` if it is missing."""
     return f"{100 * value:.0f} %" if isinstance(value, int | float) else "-"
 
 
@@ -179,20 +182,28 @@ def _plain(value: Any) -> str:
 
 
 def known(option: str, key: str, figures: Collection[str], axes: Iterable[str] = ()) -> Figure:
-    """A figure that was asked for; of a measurement beside trained runs also by its key in summary.json.
+    """Return the metric with a key that the user gave.
+
+    Metrics of measurements beside trained runs are also found by their key in summary.json (`JOINED`).
+
+    Args:
+        option: the option it was given to, for error messages.
+        key: the key.
+        figures: the keys that the runs have.
+        axes: further allowed values of this option.
 
     Raises:
-        NotThere: none of the runs has any figure yet.
-        InputError: none of them has this one.
+        NotThere: none of the runs has any metric yet.
+        InputError: none of them has this metric.
     """
     base, bracket, way = key.partition(" (")
     beside = JOINED.get(base, base) + bracket + way
-    for one in (key, beside):
-        if one in figures:
-            return figure(one)
+    for name in (key, beside):
+        if name in figures:
+            return figure(name)
     if not figures:
-        raise NotThere(f"{option} {key}: none of these runs has figures yet")
-    # The size of a data set and the number of epochs were asked for: who wants them knows their names.
-    results = {one for one in figures if not one.startswith("data/") and one != "epochs"}
+        raise NotThere(f"{option} {key}: none of these runs has metrics yet")
+    # Sizes of splits and the number of epochs are settings rather than results: accepted, but not suggested.
+    results = {name for name in figures if not name.startswith("data/") and name != "epochs"}
     allowed = sorted({*results, *axes})
-    raise InputError(f"{option} {key}: none of these runs has this figure; {suggest(beside, allowed)}")
+    raise InputError(f"{option} {key}: none of these runs has this metric; {suggest(beside, allowed)}")

@@ -1,4 +1,4 @@
-"""The rows of a comparison: a configuration each, or the values of an axis with everything else pooled."""
+"""The rows of a comparison: one per configuration, or one per value of an axis, all else pooled."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ class Row:
 
     Attributes:
         settings: the values of the axes.
-        members: the configurations behind its figures; one, unless rows are asked for `by` an axis.
-        score: the metric; None if no run has it.
-        order: the figure that rows are sorted by: of trained runs, val accuracy.
-        metric: the metric's key.
-        left: configurations of this value that do not count, see `balanced`; their runs are counted.
+        members: the configurations that its metrics are means over; one, unless rows are pooled (`--by`).
+        score: the compared metric with its interval; None if no run has it.
+        order: the key of the metric that rows are sorted by: val accuracy for trained runs.
+        metric: the key of the compared metric.
+        left: configurations with this value that are left out of the means, see `balanced`; their runs are
+            listed in `n`.
     """
 
     settings: Mapping[str, str]
@@ -35,30 +36,30 @@ class Row:
 
     @property
     def val(self) -> float | None:
-        """What rows are sorted by."""
+        """The mean of the metric that rows are sorted by; None if no run has it."""
         return self.mean(self.order)
 
     @property
     def family(self) -> str:
-        """The families of its architectures."""
+        """The families of its architectures, separated by blanks."""
         return " ".join(dict.fromkeys(member.family for member in self.members))
 
     @property
     def records(self) -> list[Record]:
-        """Its runs, also those that do not count."""
+        """All its runs, those left out of the means included."""
         return [record for member in (*self.members, *self.left) for record in member.records]
 
     @property
     def states(self) -> Counter[str]:
-        """How many of the runs are in which state."""
+        """The number of runs in each state."""
         return Counter(record.state for record in self.records)
 
     def estimate(self, key: str) -> Estimate | None:
-        """A figure with its interval, as the score is one."""
+        """Return the mean and interval of a metric, computed as the score is."""
         return over_families(self.members, figure(key), 0.0)
 
     def mean(self, key: str) -> float | None:
-        """A figure, as the mean over families of the mean over their configurations: as the score is one."""
+        """Return the mean of a metric, computed as the score is: over families, then configurations."""
         families: dict[str, list[float]] = {}
         for member in self.members:
             if (mean := member.mean(key)) is not None:
@@ -67,9 +68,13 @@ class Row:
 
     @property
     def n(self) -> str:
-        """`3`, or `2 of 3 (1 diverged)`: runs that have the metric."""
+        """The number of runs that have the metric, and why others have not: `3`, or `2 of 3 (1 diverged)`."""
         states = self.states
-        total, done, counted = states.total(), self.scored, sum(len(one.finished) for one in self.members)
+        total, done, counted = (
+            states.total(),
+            self.scored,
+            sum(len(member.finished) for member in self.members),
+        )
         if done == total:
             return str(done)
         rest = [f"{n} {state}" for state, n in sorted(states.items()) if state != "finished"]
@@ -82,35 +87,54 @@ class Row:
 
     @property
     def scored(self) -> int:
-        """How many runs have the metric."""
+        """The number of runs that have the metric."""
         return sum(len(member.values(self.metric)) for member in self.members)
 
 
 def rows_of(
-    found: Sequence[Configuration], columns: Sequence[str], metric: Figure, rounding: float, order: str = VAL
+    configurations: Sequence[Configuration],
+    columns: Sequence[str],
+    metric: Figure,
+    rounding: float,
+    order: str = VAL,
 ) -> list[Row]:
-    """A row a configuration."""
+    """Return one row per configuration."""
     rows = []
-    for one in found:
-        settings = {axis: one.settings.get(axis, "-") for axis in columns or ["arch.name"]}
-        rows.append(Row(settings, [one], over_families([one], metric, rounding), order, metric.key))
+    for configuration in configurations:
+        settings = {axis: configuration.settings.get(axis, "-") for axis in columns or ["arch.name"]}
+        rows.append(
+            Row(
+                settings, [configuration], over_families([configuration], metric, rounding), order, metric.key
+            )
+        )
     return rows
 
 
 def rows_by(
-    found: Sequence[Configuration],
+    configurations: Sequence[Configuration],
     by: Sequence[str],
     others: Sequence[str],
     metric: Figure,
     rounding: float,
     order: str = VAL,
 ) -> list[Row]:
-    """A row for each value. Over several families, the family is the unit of its interval."""
-    fair = balanced(found, by, others)
+    """Return one row per combination of values of the axes `by`, pooled over all other settings.
+
+    If a row has several families of architectures, the family is the unit of its interval.
+
+    Args:
+        configurations: with the tuned settings chosen.
+        by: the axes whose values are the rows.
+        others: the other axes, which are pooled.
+        metric: the compared metric.
+        rounding: see `estimate`.
+        order: the key of the metric that rows are sorted by.
+    """
+    fair = balanced(configurations, by, others)
     groups: dict[tuple[str, ...], tuple[list[Configuration], list[Configuration]]] = {}
-    for one in found:
-        members, left = groups.setdefault(_values(one, by), ([], []))
-        (members if one in fair else left).append(one)
+    for configuration in configurations:
+        members, left = groups.setdefault(_values(configuration, by), ([], []))
+        (members if configuration in fair else left).append(configuration)
     rows = []
     for values, (members, left) in groups.items():
         score = over_families(members, metric, rounding)
@@ -119,7 +143,7 @@ def rows_by(
 
 
 def over_families(members: Sequence[Configuration], metric: Figure, rounding: float) -> Estimate | None:
-    """A figure over configurations; over several families, each counts once. None if no run has it."""
+    """Return the mean of a metric over configurations, each family counted once; None if no run has it."""
     families: dict[str, list[list[float]]] = {}
     for member in members:
         if scores := member.values(metric.key):
@@ -129,31 +153,44 @@ def over_families(members: Sequence[Configuration], metric: Figure, rounding: fl
     return _score(next(iter(families.values())), metric, rounding) if families else None
 
 
-def balanced(found: Sequence[Configuration], by: Sequence[str], others: Sequence[str]) -> list[Configuration]:
-    """The configurations in those surroundings in which all values of an axis finished.
+def balanced(
+    configurations: Sequence[Configuration], by: Sequence[str], others: Sequence[str]
+) -> list[Configuration]:
+    """Return the finished configurations whose other settings also finished with every other value of `by`.
 
-    A value that was tried in easy surroundings alone would look better than it is. One that finished nowhere
-    has no figures, and does not cost the others theirs.
+    A value that was only tried with easy other settings would look better than it is. A value that finished
+    nowhere is not required: it has no metrics, and must not cost the other values theirs.
     """
-    there: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
-    for one in found:
-        if one.finished:
-            there.setdefault(_values(one, others), set()).add(_values(one, by))
-    values = set().union(*there.values())
-    return [one for one in found if one.finished and there[_values(one, others)] == values]
+    finished: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
+    for configuration in configurations:
+        if configuration.finished:
+            finished.setdefault(_values(configuration, others), set()).add(_values(configuration, by))
+    values = set().union(*finished.values())
+    return [
+        configuration
+        for configuration in configurations
+        if configuration.finished and finished[_values(configuration, others)] == values
+    ]
 
 
-def _values(one: Configuration, axes: Sequence[str]) -> tuple[str, ...]:
-    return tuple(one.settings.get(axis, "-") for axis in axes)
+def _values(configuration: Configuration, axes: Sequence[str]) -> tuple[str, ...]:
+    return tuple(configuration.settings.get(axis, "-") for axis in axes)
 
 
 def ordered(
     rows: list[Row], sort: str, figures: set[str], axes: Sequence[str], order: str = VAL
 ) -> list[Row]:
-    """Sorted by an axis or a figure, the better first; by `order` if none is asked for.
+    """Sort rows by an axis or by a metric, best first.
+
+    Args:
+        rows: the rows.
+        sort: the axis or the key of the metric; empty for `order`.
+        figures: the keys that the runs have.
+        axes: the columns of settings.
+        order: the default.
 
     Raises:
-        InputError: there is no such figure.
+        InputError: no run has this metric.
     """
     if sort and (sort in axes or f"{sort}.name" in axes):
         axis = sort if sort in axes else f"{sort}.name"
@@ -175,9 +212,9 @@ def _natural(value: str) -> tuple[bool, float, str]:
 
 
 def _score(strata: Sequence[Sequence[float]], metric: Figure, rounding: float = 0.0) -> Estimate:
-    """With an interval that ends where the figure does: no share is beyond 100 %, no time below zero."""
-    found = estimate(strata, rounding)
-    if found.low is None or found.high is None:
-        return found
-    low = max(0.0, found.low) if min(map(min, strata)) >= 0 else found.low
-    return replace(found, low=low, high=min(1.0, found.high) if metric.share else found.high)
+    """Estimate a mean; cut its interval at 100 % for a share, and at 0 if no value is negative."""
+    score = estimate(strata, rounding)
+    if score.low is None or score.high is None:
+        return score
+    low = max(0.0, score.low) if min(map(min, strata)) >= 0 else score.low
+    return replace(score, low=low, high=min(1.0, score.high) if metric.share else score.high)

@@ -1,9 +1,9 @@
-"""Intervals and p-values of means over few runs.
+"""Confidence intervals and p-values of means over few runs.
 
-One method for all: each stratum (runs, or pairs of runs, that differ in nothing but the seed) has a mean; the
-estimate is the mean of these means, its error follows from the spread within the strata, and its degrees
-of freedom from Welch and Satterthwaite (Biometrics Bulletin 2, 1946, p. 110). With one stratum that is
-Student's t. `docs/COMPARE.md` shows how often the intervals hold what they promise.
+One method for all: a stratum is a set of runs, or of pairs of runs, that differ in nothing but the seed. The
+estimate is the mean of the strata's means; its standard error follows from the variance within the strata,
+and its degrees of freedom from Welch and Satterthwaite (Biometrics Bulletin 2, 1946, p. 110). With one
+stratum this is Student's t. `docs/COMPARE.md` has the measured coverage of the intervals.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean and how sure it is.
+    """A mean with its uncertainty.
 
     Attributes:
-        n: values that it is the mean of.
-        low, high: the interval; None where nothing tells the spread (a single value).
-        p: of the hypothesis that the mean is zero, two-sided; None likewise.
+        mean: the mean of the strata's means.
+        n: the number of values.
+        low, high: the 95 % confidence interval; None if the variance cannot be estimated (a single value,
+            or no variance at all).
+        p: two-sided p-value of the hypothesis that the mean is zero; None in the same cases.
     """
 
     mean: float
@@ -33,15 +35,16 @@ class Estimate:
 
 
 def estimate(strata: Sequence[Sequence[float]], rounding: float = 0.0) -> Estimate:
-    """The mean of the strata's means, with a 95 % interval.
+    """Return the mean of the strata's means, with a 95 % confidence interval.
 
-    Where each stratum has two values or more, the spread within them tells the error: other seeds, of just
-    these strata. Where one has a single value, the spread of the strata's means does: other strata.
+    If each stratum has two values or more, the error comes from the variance within strata: the interval is
+    about other seeds of the same strata. If one has a single value, it comes from the variance of the means
+    of the strata: the interval is about other strata.
 
     Args:
-        strata: none of them empty.
-        rounding: the standard deviation that rounding alone gives a value. An accuracy on N images is a
-            multiple of 1/N; without this, two seeds that agree by chance make an interval of width zero.
+        strata: the values of each stratum; none is empty.
+        rounding: the least standard deviation of a value, from rounding. An accuracy on N images is a
+            multiple of 1/N; without it, two seeds that agree by chance would give an interval of width 0.
     """
     means = [math.fsum(values) / len(values) for values in strata]
     n = sum(map(len, strata))
@@ -51,14 +54,14 @@ def estimate(strata: Sequence[Sequence[float]], rounding: float = 0.0) -> Estima
     mean = math.fsum(means) / k
     if min(map(len, strata)) < 2:
         return Estimate(mean, n)
-    parts = [
+    squares = [  # squared standard errors of the strata's means
         max(_variance(values, m), rounding**2) / len(values) for values, m in zip(strata, means, strict=True)
     ]
-    total = math.fsum(parts)
-    if not total > 0:  # equal values of a figure that is not rounded: nothing tells the spread
+    total = math.fsum(squares)
+    if not total > 0:  # equal values of a metric that is not rounded
         return Estimate(mean, n)
     freedom = total**2 / math.fsum(
-        part**2 / (len(values) - 1) for part, values in zip(parts, strata, strict=True)
+        square**2 / (len(values) - 1) for square, values in zip(squares, strata, strict=True)
     )
     error = math.sqrt(total) / k
     # scipy.special, not scipy.stats, whose import takes longer than everything else here.
@@ -73,9 +76,13 @@ def _variance(values: Sequence[float], mean: float) -> float:
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Holm's correction (Scandinavian Journal of Statistics 6, 1979, p. 65), in the order given.
+    """Apply Holm's correction (Scandinavian Journal of Statistics 6, 1979, p. 65); None stays None.
 
-    The chance of one or more false findings among all of them stays at the level, whatever they depend on.
+    It controls the family-wise error rate, the chance of one or more false positives, under any dependence
+    between the tests.
+
+    Returns:
+        The corrected p-values, in the order given.
     """
     order = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
     corrected: list[float | None] = [None] * len(p_values)

@@ -111,7 +111,8 @@ class Run:
         choice = _read_json(self.path / "identity.json").get("choice")
         if isinstance(choice, dict):
             return choice
-        return choice_of_format_1(self.config()) if self.format == 1 else {}
+        # An unknown format, or none, is read as far as possible; one of ours is never without its identity.
+        return {} if self.format == FORMAT else choice_of_format_1(self.config())
 
     @property
     def format(self) -> int | None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cnnbench.run_store.find import WANDB, below, check_folder
 from cnnbench.run_store.run import Run
-from cnnbench.run_store.select import chosen, judged
+from cnnbench.run_store.select import Condition, judged, select_runs
 from cnnbench.tracking import wandb_run
 from cnnbench.wandb_sync.upload import WandbLog, wandb_logs
 
@@ -33,7 +33,7 @@ class SearchResult:
     unreadable: list[str] = field(default_factory=list)
 
 
-def search(paths: Sequence[Path], filters: Mapping[str, str]) -> SearchResult:
+def search(paths: Sequence[Path], filters: Sequence[Condition]) -> SearchResult:
     """Find the W&B logs of the runs below some paths, and of the comparisons of their experiments.
 
     Args:
@@ -49,7 +49,8 @@ def search(paths: Sequence[Path], filters: Mapping[str, str]) -> SearchResult:
     paths = [folder for folder, _ in resolved if folder not in homes]
     runs = below(paths, result.unreadable.append)
     states = judged(runs)
-    for run in chosen(runs, states, filters):
+    selected, _ = select_runs(runs, states, filters)
+    for run in selected:
         if states[run] == "running":
             result.training.append(run)
         elif logs := wandb_logs(run.path):

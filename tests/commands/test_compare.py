@@ -1,4 +1,4 @@
-"""`cnnbench compare`: the command line, its files, and texts that are out to harm."""
+"""`cnnbench compare`: the command line, the files it writes, and hostile texts."""
 
 import csv
 import io
@@ -58,7 +58,7 @@ def test_the_terminal_has_rows_effects_and_methods(runs, compare):
 
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_what_is_asked_for_is_never_the_column_that_goes(tmp_path, compare, monkeypatch, width):
-    """Five axes with long values: they share a column and are folded; the metric and val stay whole."""
+    """Five axes with long values: they share a column and are folded; the metric and val are never cut."""
     monkeypatch.setattr(console.out, "_width", width)
     for lr, act, head in ((0.1, "leaky_relu", "gap"), (0.02, "identity", "flatten")):
         for norm in ("instance", "batch"):
@@ -132,7 +132,7 @@ def test_pictures(runs, compare, tmp_path):
         "effect-ops-norm.png",
         "learning-curves.svg",
     } <= names
-    assert f"written: {len(names) // 2} pictures" in err
+    assert f"written: {len(names) // 2} plots" in err
     with Image.open(tmp_path / "plots" / "effect-ops-norm.png") as image:
         assert image.width > 1000
         assert len(image.convert("RGB").getcolors(1 << 24)) > 10, "something is drawn"
@@ -144,9 +144,9 @@ def test_pictures(runs, compare, tmp_path):
     [
         (
             ["--metric", "test/akk"],
-            "--metric test/akk: none of these runs has this figure; did you mean test/a",
+            "--metric test/akk: none of these runs has this metric; did you mean test/a",
         ),
-        (["--sort", "parms"], "--sort parms: none of these runs has this figure; did you mean params?"),
+        (["--sort", "parms"], "--sort parms: none of these runs has this metric; did you mean params?"),
         (["--by", "ops.nrm"], "--by ops.nrm: none of these runs has this setting; did you mean ops.norm?"),
         (["--select", "optimizer.rate"], "--select optimizer.rate: none of these runs has this setting"),
         (["--baseline", "ops.norm"], "--baseline ops.norm: allowed: KEY=VALUE"),
@@ -163,10 +163,10 @@ def test_pictures(runs, compare, tmp_path):
         (["arch=vgg11", "ops.norm=9"], "no run with arch=vgg11 ops.norm=9; allowed: none, batch"),
         (
             ["--metric", "zzz"],
-            "--metric zzz: none of these runs has this figure; allowed: best/val_acc, macs, ",
+            "--metric zzz: none of these runs has this metric; allowed: best/val_acc, macs, ",
         ),
         (["--csv", "c" * 300], f"--csv {'c' * 300}: cannot be written (File name too long)"),
-        (["--plots", ""], "--plots: no name of a folder; allowed: a folder"),
+        (["--plots", ""], "--plots: the name is empty; allowed: a folder"),
         (["--csv", "a", "--plots", "/proc/x/y"], "--plots /proc/x/y: cannot be written ("),
         (
             ["--csv", "a", "--plots", "/dev/null"],
@@ -175,11 +175,11 @@ def test_pictures(runs, compare, tmp_path):
         (["--csv", "a", "--html", "/proc/x"], "--html /proc/x: cannot be written ("),
         (
             ["--html", "-", "--watch"],
-            "--html -: is not written again and again; allowed with --watch: a file",
+            "--html -: standard output cannot be rewritten; allowed with --watch: a file",
         ),
-        (["--html", "a", "--csv", "-", "--watch"], "--csv -: is not written again and again"),
+        (["--html", "a", "--csv", "-", "--watch"], "--csv -: standard output cannot be rewritten"),
         (["--html", "a", "--watch", "--by", "zzz"], "--by zzz: none of these runs has this setting"),
-        (["--html", "a", "--watch", "--metric", "zzz"], "--metric zzz: none of these runs has this figure"),
+        (["--html", "a", "--watch", "--metric", "zzz"], "--metric zzz: none of these runs has this metric"),
         (["nowhere", "--html", "a", "--watch", "--filter", "zzz"], "--filter zzz: allowed: KEY=VALUE"),
         (["--html", "/proc/x", "--watch"], "--html /proc/x: cannot be written ("),
         (["--html", "missing/page.html"], "--html missing/page.html: its folder does not exist"),
@@ -188,7 +188,7 @@ def test_pictures(runs, compare, tmp_path):
         (["--json", "-", "--csv", "-"], "--csv -: the same place as --json"),
         (["--html", "a", "--csv", "a"], "--csv a: the same place as --html"),
         (["state=finshed"], "state=finshed: no such state; did you mean finished?"),
-        (["--watch"], "--watch: writes a page again and again; allowed: with --html FILE"),
+        (["--watch"], "--watch: rewrites a page as runs finish; allowed: with --html FILE"),
     ],
 )
 def test_bad_input_is_one_line_and_nothing_is_written(runs, compare, tmp_path, monkeypatch, arguments, said):
@@ -270,9 +270,9 @@ def test_what_a_reader_must_know_does_not_depend_on_where_the_numbers_go(tmp_pat
             states = ("n", "runs", "diverged", "failed", "interrupted", "pruned", "running", "damaged")
             assert [row[state] for state in states] == list("15102001")
         case "markdown":
-            assert last == f"{counts}; 1 problem with files (--json names them)"
+            assert last == f"{counts}; 1 file problem (see --json)"
         case "latex":
-            assert last == f"% {counts}; 1 problem with files (--json names them)"
+            assert last == f"% {counts}; 1 file problem (see --json)"
         case "json":
             assert json.loads(out)["problems"] == [problem]
 
@@ -312,7 +312,7 @@ def test_hostile_texts_are_text(compare, tmp_path, text):
 
 
 def test_watched_pages_are_written_again(tmp_path):
-    """By the command itself, while runs appear; Ctrl-C is its normal end."""
+    """The command itself rewrites them while runs appear; Ctrl-C is its normal end."""
     make_run(tmp_path / "runs", seed=0)
     page = tmp_path / "page.html"
     command = [sys.executable, "-m", "cnnbench", "compare", "runs", "--html", "page.html", "--watch"]
@@ -329,7 +329,7 @@ def test_watched_pages_are_written_again(tmp_path):
     assert process.returncode == 0, out
     assert "Traceback" not in out
     assert "2 runs in runs: 2 finished" in out
-    assert "1 configuration, by val acc" in out, "the table comes at the end"
+    assert "1 configuration, sorted by val acc" in out, "the table comes at the end"
     assert '"reload_s":0' in page.read_text(), "and the page stays as it is"
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
@@ -356,8 +356,8 @@ def test_what_is_not_there_yet_is_waited_for_and_said_once(tmp_path, compare, mo
     assert code == 0
     assert written == [0, 0, 0, 2, 2, 3]
     assert [line for line in err.splitlines() if "waiting" in line] == [
-        f"{folder}: no such folder; waiting for it (Ctrl-C ends that)",
-        "no run with ops.norm=batch; allowed: none; waiting for it (Ctrl-C ends that)",
+        f"{folder}: no such folder; waiting (Ctrl-C stops)",
+        "no run with ops.norm=batch; allowed: none; waiting (Ctrl-C stops)",
     ]
     assert "2 configurations" in out
 
@@ -398,8 +398,8 @@ def test_a_sweep_ends_with_the_comparison_and_its_commands_lead_to_the_same_runs
     ]
     code, out, _ = cli("train", "-m", *asked, "output_dir=out")
     assert code == 0
-    assert "2 configurations, by val acc" in out
-    assert "optimizer.lr chosen on val within each row, among 2 values" in " ".join(out.split())
+    assert "2 configurations, sorted by val acc" in out
+    assert "optimizer.lr: chosen on val within each row, from 2 values" in " ".join(out.split())
     assert "page: out/kernels/compare.html" in out
     assert "kernels" in (tmp_path / "out" / "kernels" / "compare.html").read_text()
     found = json.loads(cli("compare", "out", "--select", "", "--json", "-")[1])
@@ -449,7 +449,7 @@ def test_axes_of_pictures_are_numbers(runs, compare, tmp_path):
 
 
 def test_a_long_name_leaves_room_for_the_picture(compare, tmp_path):
-    """Matplotlib's warning that there is none would be an error here."""
+    """Matplotlib would warn if there were none, which is an error here."""
     for arch in ("x" * 200, "y" * 200):
         make_run(tmp_path / "runs", arch=arch)
     code, _, err = compare(tmp_path / "runs", "--plots", tmp_path / "plots")
@@ -458,7 +458,7 @@ def test_a_long_name_leaves_room_for_the_picture(compare, tmp_path):
 
 
 def test_runs_that_never_started_are_no_damage(tmp_path, capsys):
-    """As after Ctrl-C, where a sweep has planned more than it has begun."""
+    """As after Ctrl-C, when a sweep has not started all of its runs."""
     from cnnbench.commands.sweep_report import SweepSession
 
     begun, never = make_run(tmp_path / "runs"), Run(tmp_path / "runs" / "never")

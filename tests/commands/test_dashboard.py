@@ -1,4 +1,4 @@
-"""`cnnbench dashboard`: the specification by the real library, on disk and saved on a server."""
+"""`cnnbench dashboard`: the specification that the real library writes to disk and saves on a server."""
 
 import importlib.util
 import json
@@ -13,9 +13,9 @@ import yaml
 from wandb_logged import runs
 from wandb_server import KEY
 
-from cnnbench.commands import dashboard
 from cnnbench.comparison.comparison import compare
 from cnnbench.comparison.records import read
+from cnnbench.comparison.report import wandb_workspace
 
 pytest_plugins = ["wandb_fixtures"]
 pytestmark = [
@@ -57,9 +57,11 @@ def test_panels_are_of_what_was_varied(outputs, cli):
     lines = [line["config"] for line in panels(spec, "Run History Line Plot")]
     assert [line["metrics"] for line in lines] == [["val/acc"], ["train/acc"], ["val/loss"], ["train/loss"]]
     assert {(line["groupBy"], line["xAxis"], line["limit"]) for line in lines} == {
-        ("family.value", "epoch", dashboard.SHOWN)
+        ("family.value", "epoch", wandb_workspace.SHOWN)
     }
-    assert all((bar["limit"], bar["barLimit"]) == (dashboard.SHOWN, dashboard.BARS) for bar in bars)
+    assert all(
+        (bar["limit"], bar["barLimit"]) == (wandb_workspace.SHOWN, wandb_workspace.BARS) for bar in bars
+    )
     (parallel,) = panels(spec, "Parallel Coordinates Plot")
     columns = [column["accessor"] for column in parallel["config"]["columns"]]
     assert columns == [
@@ -72,7 +74,7 @@ def test_panels_are_of_what_was_varied(outputs, cli):
 
 
 def test_panels_read_keys_that_runs_have(outputs, cli):
-    """The paths of the specification lead somewhere in what was really logged."""
+    """The paths in the specification exist in what was really logged."""
     import wandb_file
     from wandb_logged import folder_of
 
@@ -103,7 +105,7 @@ def test_no_panel_lies_on_another(outputs, cli):
             apart_x = one["x"] + one["w"] <= other["x"] or other["x"] + other["w"] <= one["x"]
             apart_y = one["y"] + one["h"] <= other["y"] or other["y"] + other["h"] <= one["y"]
             assert apart_x or apart_y, section["name"]
-        assert all(place["x"] + place["w"] <= dashboard.COLUMNS for place in places)
+        assert all(place["x"] + place["w"] <= wandb_workspace.COLUMNS for place in places)
 
 
 def filters(spec):
@@ -132,7 +134,7 @@ def test_hostile_names_of_experiments(outputs, name):
     (first, *_) = runs()
     (first.path / "config.yaml").write_text(yaml.safe_dump(first.config() | {"name": name}))
     found = compare(read([outputs]))
-    workspace = dashboard.lay_out(found, [name, "abl"], "n", "p", "e")
+    workspace = wandb_workspace.lay_out(found, [name, "abl"], "n", "p", "e")
     spec = workspace._to_model().spec.model_dump(mode="json", by_alias=True, exclude_none=True)
     assert filters(spec) == {"jobType": "train", "group": [name, "abl"]}
 
@@ -209,7 +211,7 @@ def refused(cli):
 
 def test_a_server_that_refuses(outputs, server, cli, monkeypatch):
     monkeypatch.delattr("wandb_server.WandbServer.upsert_view2")
-    assert "--save: W&B does not take it: " in refused(cli)
+    assert "--save: W&B rejects it: " in refused(cli)
 
 
 def test_a_wrong_key(outputs, server, cli, monkeypatch):
@@ -219,7 +221,7 @@ def test_a_wrong_key(outputs, server, cli, monkeypatch):
 
 
 def test_a_server_that_drops_connections(outputs, server, cli, monkeypatch):
-    """The first request is one of `unreachable`; what comes after that gets no answer."""
+    """The first request, by `unreachable`, is answered; later ones are not."""
     monkeypatch.setattr(wandb_server.Handler, "do_POST", lambda self: None)
     monkeypatch.setenv("WANDB_X_GRAPHQL_RETRY_MAX", "1")
     start = time.monotonic()
@@ -228,7 +230,7 @@ def test_a_server_that_drops_connections(outputs, server, cli, monkeypatch):
 
 
 def test_a_place_that_cannot_be_written_is_found_before_it_is_saved(outputs, server, cli):
-    """A folder that may only be read; to root, /proc is one."""
+    """A read-only folder; for root, /proc is one."""
     code, _, err = cli("dashboard", "--save", "--out", "/proc/self/dashboard.json")
     assert code == 2
     assert err.splitlines()[-1].startswith("error: /proc/self/dashboard.json: cannot be written (")
@@ -254,7 +256,7 @@ def test_without_the_package(outputs, cli, monkeypatch):
         (["--name", "a 😀"], "error: --name a 😀: Emojis are not allowed"),
         (["--out", "nowhere/d.json"], "error: --out nowhere/d.json: its folder does not exist"),
         (["--out", "outputs"], "error: --out outputs: Is a directory"),
-        (["--out", "mine.json"], "error: --out mine.json: is no dashboard, and is not overwritten"),
+        (["--out", "mine.json"], "error: --out mine.json: not a dashboard, and not overwritten"),
         (["missing"], "error: missing: no such folder"),
         (["--project", "x/y"], "error: --project x/y: allowed: 1 to 128 characters, none of /"),
         (["--project", ""], "error: --project : allowed: 1 to 128"),

@@ -1,4 +1,4 @@
-"""What a comparison says: seeds pooled, tuned settings chosen on val, effects paired, nothing left out."""
+"""Comparisons: seeds are pooled, tuned settings are chosen on val, and every run is counted."""
 
 import json
 
@@ -45,7 +45,7 @@ class TestRows:
         found = compare([record(one) for one in runs])
         assert found.rows[0].n == "2"
         assert found.rows[0].score.n == 2
-        assert "2 runs lie in several experiments and count once" in found.notes
+        assert "2 runs are copies of another (same settings and seed): counted once" in found.notes
 
     def test_a_finished_run_stands_for_an_unfinished_one_of_the_same_choice(self, run, tmp_path):
         runs = [run(state="interrupted"), make_run(tmp_path / "z")]
@@ -53,18 +53,19 @@ class TestRows:
 
     def test_one_is_singular(self, run, tmp_path):
         runs = [run(), make_run(tmp_path / "other")]
-        assert "1 run lies in several experiments and counts once" in compare(map(record, runs)).notes
+        note = "1 run is a copy of another (same settings and seed): counted once"
+        assert note in compare(map(record, runs)).notes
         runs = [run(lr=0.2), run(lr=0.3, act="gelu")]
         (note, *_) = compare([record(one) for one in runs], Options(select=("optimizer.lr",))).notes
-        assert note.startswith("optimizer.lr chosen on val within each row, among 1 value: UNEQUAL")
+        assert note.startswith("optimizer.lr: chosen on val within each row, from 1 value; UNEQUAL")
         shown = picture(compare([record(one) for one in runs[:1]], Options(by=("ops.act",))))
         titles = [part.title.plain for part in shown.renderables if hasattr(part, "title")]
-        assert titles == ["1 value, by val acc"]
+        assert titles == ["1 value, sorted by val acc"]
 
     def test_the_same_choice_with_other_figures_is_noticed(self, run, tmp_path):
         runs = [run(test=0.9), make_run(tmp_path / "other", test=0.8)]
         notes = compare([record(one) for one in runs]).notes
-        assert any(note.startswith("1 of them have other figures") for note in notes)
+        assert any(note.startswith("1 copy has different metrics") for note in notes)
 
     def test_where_everything_diverged_there_is_still_a_table(self, run):
         runs = [run(seed=s, state="diverged") for s in range(2)]
@@ -79,7 +80,7 @@ class TestRows:
         assert none[1] == "2"
         assert batch[1:3] == ["1 of 3 (1 failed, 1 without test/loss)", "0.5 [one run]"]
         effect = effects(runs, metric="test/loss")["ops.norm", "none", "vgg"]
-        assert wording.pairs(effect) == "1 pair, without 1 without test/loss"
+        assert wording.pairs(effect) == "1 pair, 1 lost (without test/loss)"
 
     @pytest.mark.parametrize(
         ("sort", "first"),
@@ -137,10 +138,10 @@ class TestTuning:
         runs += [run(lr=lr, norm="none", val=lr) for lr in (0.1, 0.2, 0.3)]
         select = ("optimizer.lr",)
         (fair, edge, *_) = compare([record(one) for one in runs], Options(select=select)).notes
-        assert fair == "optimizer.lr chosen on val within each row, among 3 values"
-        assert edge.startswith("optimizer.lr: the smallest or largest is the best in 2 of 2 rows")
+        assert fair == "optimizer.lr: chosen on val within each row, from 3 values"
+        assert edge.startswith("optimizer.lr: the best value is the smallest or largest tried in 2 of 2 rows")
         (unfair, *_) = compare([record(one) for one in runs[:-1]], Options(select=select)).notes
-        assert "among 2 to 3 values: UNEQUAL" in unfair
+        assert "from 2 to 3 values; UNEQUAL" in unfair
 
 
 class TestAxes:
@@ -152,7 +153,7 @@ class TestAxes:
         assert table(ablated)[0][:3] == ["arch", "ops.act", "n"]
 
     def test_a_setting_of_an_architecture_is_a_column_where_it_was_swept(self, run):
-        """What follows from the name is not: each architecture has its own target, both have two heads."""
+        """Settings that follow from the name, as the target here, are no columns; the head is one."""
         runs = [run(arch=arch, head=head) for arch in ("vgg11", "alexnet") for head in ("flatten", "gap")]
         assert table(runs)[0][:3] == ["arch", "arch.head", "n"]
 
@@ -186,7 +187,7 @@ class TestAxes:
 class TestMeasured:
     @pytest.fixture
     def both(self, run, tmp_path):
-        """A trained run, and two measurements of its model in different ways."""
+        """A trained run, and two measurements of its model with different backends."""
         trained = Run(run(seed=0).path)
         found = [record(trained)]
         for backend, latency in (("eager", 2.0), ("compile", 1.0)):
@@ -209,7 +210,7 @@ class TestMeasured:
         assert row["latency p50 ms (backend=eager)"] == "2"
         assert row["inference images/s (backend=compile)"] == "5 k"
         assert row["activations MB (backend=eager)"] == "3"
-        said = "2 of 2 measurements of cnnbench bench beside them, of the models of 1 of 1 run"
+        said = "2 of 2 cnnbench bench measurements matched to 1 of 1 trained run, by model and image size"
         assert said in compare(both).notes
 
     def test_of_one_way_the_columns_need_no_name_of_it(self, both):
@@ -224,17 +225,17 @@ class TestMeasured:
 
 
 class TestFiles:
-    """Whatever lies in the folders: the file is named, and the rest is still shown."""
+    """Damaged files are reported, and the rest is still shown."""
 
     @pytest.mark.parametrize(
         ("file", "text", "said"),
         [
-            ("status.json", "{", "status.json: is no status of a run"),
-            ("status.json", '["a list"]', "status.json: is no status of a run"),
-            ("config.yaml", "a: [", "config.yaml: is no configuration of a run"),
-            ("config.yaml", "arch: 3", "config.yaml: is no configuration of a run"),
+            ("status.json", "{", "status.json: is not the status of a run"),
+            ("status.json", '["a list"]', "status.json: is not the status of a run"),
+            ("config.yaml", "a: [", "config.yaml: is not the config of a run"),
+            ("config.yaml", "arch: 3", "config.yaml: is not the config of a run"),
             ("summary.json", "{", "summary.json: cannot be read"),
-            ("summary.json", "[]", "summary.json: is no summary of a run"),
+            ("summary.json", "[]", "summary.json: is not the summary of a run"),
             (
                 "summary.json",
                 '{"test/acc": NaN, "best/val_acc": 1}',
@@ -251,10 +252,10 @@ class TestFiles:
                 'summary.json: test/acc is "0.5"; allowed: a number',
             ),
             ("summary.json", '{"test/acc": 0.5}', "summary.json: has no best/val_acc"),
-            ("config.yaml", b"\x80\xff", "config.yaml: is no configuration of a run"),
-            ("config.yaml", "a: " + "9" * 5000, "config.yaml: is no configuration of a run"),
-            ("config.yaml", "[" * 3000, "config.yaml: is no configuration of a run"),
-            ("status.json", "[" * 100_000, "status.json: is no status of a run"),
+            ("config.yaml", b"\x80\xff", "config.yaml: is not the config of a run"),
+            ("config.yaml", "a: " + "9" * 5000, "config.yaml: is not the config of a run"),
+            ("config.yaml", "[" * 3000, "config.yaml: is not the config of a run"),
+            ("status.json", "[" * 100_000, "status.json: is not the status of a run"),
         ],
     )
     def test_damage_is_named_and_the_rest_is_shown(self, run, tmp_path, file, text, said):
@@ -270,13 +271,13 @@ class TestFiles:
         ("text", "said"),
         [
             (b"epoch,val/acc\n0,n/a\n", "could not convert string to float: 'n/a'; left out"),
-            (b"\x89PNG\r\n\x1a\n\x00", "is no text; left out"),
+            (b"\x89PNG\r\n\x1a\n\x00", "is not text; left out"),
             (b"epoch,val/acc\n0,0.5\n1,0.", "is cut off; left out"),
             (b"epoch,val/acc\n0,0.5\n1\n", "has rows of different lengths; left out"),
             (b"epoch,val/acc\n0,0.5\n", "has 1 of 2 epochs"),
             (b"", "has 0 of 2 epochs"),
             (b"val/acc\n0.5\n0.6\n", "has no column epoch; left out"),
-            (None, "is missing, and with it the learning curve"),
+            (None, "is missing, so this run has no learning curve"),
         ],
     )
     def test_a_damaged_learning_curve_is_named_and_the_run_still_counts(self, run, tmp_path, text, said):
@@ -294,7 +295,7 @@ class TestFiles:
 
     def test_an_older_format_is_named(self, run):
         found = compare([record(run(seed=0)), record(run(seed=1, status={"format": 0}))])
-        assert "format 0, this is 1" in found.problems[0]
+        assert "format 0, this version writes 2" in found.problems[0]
         assert found.rows[0].n == "2"
 
     def test_a_file_that_is_missing_is_a_run_without_figures(self, run):
@@ -313,7 +314,7 @@ class TestFiles:
             read([tmp_path])
 
     def test_two_folders_of_images_are_two_data_sets(self, run):
-        """They have no other name than where they lie."""
+        """They have no other name than their path."""
         runs = [run(data="imagefolder", seed=s) for s in range(2)]
         path = runs[1].path / "config.yaml"
         path.write_text(path.read_text().replace("root: anywhere", "root: elsewhere"))

@@ -1,4 +1,4 @@
-"""What a comparison says: seeds pooled, tuned settings chosen on val, effects paired, nothing left out."""
+"""Effects from pairs of runs, rows pooled by the values of an axis, and notes."""
 
 import random
 
@@ -25,7 +25,7 @@ class TestEffects:
         assert (effect.baseline, effect.families) == ("batch", 1)
 
     def test_no_difference_of_shares_is_beyond_100_points(self, run):
-        """Of two families: Student's t with one degree of freedom would reach far beyond."""
+        """With two families, Student's t has one degree of freedom and would reach far beyond."""
         left = {"vgg11": 0.1, "resnet18": 0.8}
         runs = [
             run(arch=arch, norm=norm, seed=s, test=0.95 if norm == "batch" else rest + s / 1000)
@@ -68,7 +68,13 @@ class TestEffects:
         runs += [run(norm="none", seed=0, test=0.5), run(norm="none", seed=1, state="diverged")]
         effect = effects(runs)["ops.norm", "none", "vgg"]
         assert (effect.pairs, effect.lost) == (1, {"diverged": 1})
-        assert wording.pairs(effect) == "1 pair, without 1 diverged"
+        assert wording.pairs(effect) == "1 pair, 1 lost (diverged)"
+
+    def test_lost_pairs_of_several_kinds(self, run):
+        runs = [run(seed=s) for s in range(3)] + [run(norm="none", seed=0, test=0.5)]
+        runs += [run(norm="none", seed=s, state=state) for s, state in ((1, "diverged"), (2, "failed"))]
+        effect = effects(runs)["ops.norm", "none", "vgg"]
+        assert wording.pairs(effect) == "1 pair, 2 lost (1 diverged, 1 failed)"
 
     def test_what_is_tuned_is_no_part_of_a_pair(self, run):
         runs = [run(lr=0.1, seed=s, test=0.8) for s in range(2)]
@@ -96,7 +102,7 @@ class TestEffects:
         assert effects(runs)["arch.name", "a", ""].baseline == "b"
 
     def test_who_is_compared_with_the_best_pays_for_all_who_might_have_been_it(self, run):
-        """Four architectures: 3 differences are shown, of the 6 that there are; with a fixed one of 3."""
+        """Of four architectures 3 differences are shown and 6 counted, or 3 with a chosen baseline."""
         draw = random.Random(1)
         runs = [run(arch=a, seed=s, val=0.5, test=draw.uniform(0.7, 0.8)) for a in "abcd" for s in range(3)]
         found = effects(runs)
@@ -109,7 +115,19 @@ class TestEffects:
         runs = [run(norm=n, seed=s, figures={"params": p}) for n, p in (("batch", 9000), ("none", 5000))
                 for s in range(3)]  # fmt: skip
         (effect,) = effects(runs, metric="params").values()
-        assert wording.sentence(effect, figure("params")) == "the same in each pair: ×0.56, 3 pairs"
+        assert wording.sentence(effect, figure("params")) == "no random variation: ×0.56, 3 pairs"
+
+    def test_ratios_that_differ_between_architectures_alone_have_no_random_variation(self, run):
+        """Two resnets of one family: x0.5 and x0.8, for each seed."""
+        sizes = {"resnet18": (1000, 500), "resnet50": (1000, 800)}
+        runs = [
+            run(arch=arch, norm=norm, seed=seed, figures={"params": params})
+            for arch, both in sizes.items()
+            for norm, params in zip(("batch", "none"), both, strict=True)
+            for seed in range(2)
+        ]
+        effect = effects(runs, metric="params")["ops.norm", "none", "resnet"]
+        assert wording.sentence(effect, figure("params")) == "no random variation: ×0.63, 4 pairs"
 
     def test_the_baseline_is_one_that_others_can_be_paired_with(self, run):
         """The best on val has no norm to share with the others."""
@@ -118,7 +136,7 @@ class TestEffects:
         runs += [run(arch="a", norm="none", seed=s) for s in range(2)]
         found = compare([record(one) for one in runs])
         assert {e.baseline for e in found.effects if e.axis == "arch.name"} == {"b"}
-        assert "no run differs in arch alone from one with arch=b: mlp" in found.notes
+        assert "arch: mlp not compared with b: no two such runs differ in arch alone" in found.notes
 
     def test_accuracies_on_different_images_are_not_subtracted(self, run):
         assert not effects([run(data=data, seed=s) for data in ("digits", "mnist") for s in range(2)])
@@ -126,7 +144,7 @@ class TestEffects:
 
 class TestBy:
     def test_only_surroundings_in_which_all_values_finished(self, run):
-        """group was tried in the easy network alone: its mean must not profit from that."""
+        """group was only tried in the easy network, which must not raise its mean."""
         runs = [run(arch="alexnet", norm=n, seed=s, test=0.9) for n in ("batch", "group") for s in range(2)]
         runs += [run(arch="vgg11", norm="batch", seed=s, test=0.1) for s in range(2)]
         found = compare([record(one) for one in runs], Options(by=("ops.norm",)))
@@ -160,7 +178,7 @@ class TestBy:
         }
 
     def test_all_figures_of_a_row_are_means_of_the_same_kind(self, run):
-        """Two resnets and a vgg: the family counts once in the score, in val and in every other figure."""
+        """Two resnets and a vgg: the family counts once in the score, in val and in every other metric."""
         runs = [run(arch=a, norm=n, seed=s, test=t, val=t, figures={"params": 1000 * t})
                 for a, t in (("resnet18", 0.2), ("resnet50", 0.4), ("vgg11", 0.9))
                 for n in ("batch", "none") for s in range(2)]  # fmt: skip
@@ -171,7 +189,9 @@ class TestBy:
 
     def test_the_axis_that_is_tuned_is_no_row(self, run):
         runs = [run(lr=lr, norm=n, seed=s) for lr in (0.1, 0.2) for n in ("batch", "none") for s in range(2)]
-        with pytest.raises(InputError, match=r"--by optimizer.lr: it is tuned, .* allowed: another axis"):
+        with pytest.raises(
+            InputError, match=r"--by optimizer.lr: this setting is tuned, .* allowed: another axis"
+        ):
             compare([record(one) for one in runs], Options(by=("optimizer.lr",), select=("optimizer.lr",)))
 
     def test_the_family_is_the_unit(self, run):
@@ -187,13 +207,31 @@ class TestNotes:
     def test_a_mixture_of_versions_is_marked(self, run):
         runs = [run(seed=0), run(seed=1, status={"versions": {"cnnbench": "0.0.9", "torch": "2.14.1"}})]
         notes = compare([record(one) for one in runs]).notes
-        assert any(n.startswith("a mixture of cnnbench versions: ") and "0.0.9 (1 run)" in n for n in notes)
+        assert any(n.startswith("mixed cnnbench versions: ") and "0.0.9 (1 run)" in n for n in notes)
         assert not any("torch" in n for n in notes)
 
     def test_other_images_under_the_same_name_are_noticed(self, run):
         runs = [run(seed=0), run(seed=1, figures={"data/split": "other"})]
         assert any("different splits" in note for note in compare([record(one) for one in runs]).notes)
 
-    def test_how_far_another_test_set_would_move_things(self, run):
+    def test_the_uncertainty_from_the_test_images(self, run):
         notes = compare([record(run(seed=s, test=0.98, figures={"data/test": 360})) for s in range(2)]).notes
-        assert any("360 test images" in note and "±1.5 points" in note for note in notes)
+        assert notes == [
+            "intervals cover variation between seeds only; the 360 test images add about ±1.5 points "
+            "at 98.0 %, shared by all rows"
+        ]
+
+    def test_the_test_images_of_several_data_sets_are_not_shared_by_all_rows(self, run):
+        runs = [run(data="digits", figures={"data/test": 360}), run(data="mnist", test=0.98)]
+        (note, *_) = compare([record(one) for one in runs]).notes
+        assert note.endswith(
+            "the 360 test images add about ±1.5 points at 98.0 %, shared by rows with the same images"
+        )
+
+    @pytest.mark.parametrize(("arch", "covered"), [("resnet18", "families and seeds"), ("vgg13", "seeds")])
+    def test_intervals_over_families_cover_them_too(self, run, arch, covered):
+        runs = [
+            run(arch=a, norm=n, seed=s) for a in ("vgg11", arch) for n in ("batch", "none") for s in (0, 1)
+        ]
+        notes = compare([record(one) for one in runs], Options(by=("ops.norm",))).notes
+        assert any(note.startswith(f"intervals cover variation between {covered} only") for note in notes)

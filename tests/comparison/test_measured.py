@@ -1,4 +1,4 @@
-"""Measurements in a comparison: each belongs to its model, differences are ratios, nothing vanishes."""
+"""Measurements in a comparison: matched by model, compared by ratios, and never dropped silently."""
 
 import json
 from math import exp, log
@@ -43,14 +43,12 @@ class TestWhatBelongsTogether:
         found = compare([trained(), measure(**model, figures=figures)])
         assert not any("latency" in key for key in found.rows[0].members[0].records[0].figures)
         (note,) = [note for note in found.notes if "cnnbench bench" in note]
-        assert note.startswith(
-            "0 of 1 measurement of cnnbench bench beside them, of the models of 0 of 1 run"
-        )
+        assert note.startswith("0 of 1 cnnbench bench measurement matched to 0 of 1 trained run")
         (key,) = {**model, **figures}
         assert {"width": "arch.width", "norm": "ops.norm", "arch": "arch."}.get(key, key) in note
 
     def test_the_data_set_and_the_training_do_not_matter(self, measure, trained):
-        """Only the size of the images and the number of classes do, and those are in params and MACs."""
+        """Only the image size and the number of classes matter, and params and MACs reflect both."""
         runs = [trained(data=data, lr=lr) for data in ("digits", "mnist") for lr in (0.1, 0.2)]
         found = compare([*runs, measure(data="cifar10", lr=0.3, ms=7.0)])
         assert [row.mean("latency_p50_ms") for row in found.rows] == [7.0] * 4
@@ -68,7 +66,7 @@ class TestWhatBelongsTogether:
 
 class TestRepeats:
     def test_what_auto_was_counts(self, measure):
-        """All threads of another number of cores are no repeat, though both were asked for by `null`."""
+        """Runs on all cores of two machines are no repeats, though both were configured with `null`."""
         asked = {"device": {"name": "auto", "threads": None}}
         two, sixteen = (
             measure(seed=seed, threads=threads, asked=asked) for seed, threads in enumerate((2, 16))
@@ -82,15 +80,15 @@ class TestRepeats:
     def test_two_measurements_of_one_choice_always_differ(self, measure, tmp_path):
         twice = [make_measurement(tmp_path / name, ms=ms, name=name) for name, ms in (("a", 4.0), ("b", 5.0))]
         notes = compare(twice).notes
-        assert any("count once" in note or "counts once" in note for note in notes)
-        assert not any("other figures" in note for note in notes)
+        assert any("counted once" in note for note in notes)
+        assert not any("different metrics" in note for note in notes)
 
     def test_versions_of_what_ran_the_model(self, measure, trained):
         runtimes = [
             measure(backend="onnxruntime", seed=i, device_is={"runtime": f"onnxruntime 1.{i}"})
             for i in range(2)
         ]
-        said = "a mixture of onnxruntime versions: onnxruntime 1.0 (1 run), onnxruntime 1.1 (1 run)"
+        said = "mixed onnxruntime versions: onnxruntime 1.0 (1 run), onnxruntime 1.1 (1 run)"
         assert said in compare(runtimes).notes
         assert f"measurements: {said}" in compare([trained(), *runtimes]).notes
 
@@ -140,31 +138,34 @@ class TestNothingVanishes:
         broken = measure()
         (broken.run.path / "metrics.csv").write_bytes(b"\x89PNG\r\n\x1a\n\x00")
         found = compare([trained(), record(broken.run)])
-        assert any("metrics.csv: is no text" in problem for problem in found.problems)
+        assert any("metrics.csv: is not text" in problem for problem in found.problems)
 
     def test_parity_and_tune(self, measure, trained):
         parity = measure(asked={"parity": True})
-        said = "1 run of parity or tune left out (cnnbench runs shows them)"
+        said = "1 parity or tune run left out (cnnbench runs lists them)"
         assert said in compare([trained(), parity]).notes
         assert said in compare([measure(), parity]).notes
-        assert said not in compare([parity]).notes, "it is all there is"
+        assert said not in compare([parity]).notes, "there is nothing else"
 
     def test_noise(self, measure):
         loud = {"noise/others_cpu": 0.4, "noise/latency_spread": 0.05, "noise/training_spread": 0.3}
         notes = compare([measure(figures=loud), measure(seed=1)]).notes
-        assert any(note.startswith("other processes were at work in 1 of 2") for note in notes)
-        assert any(note.startswith("rounds differed in 1 of 2 measurements (up to 30 %)") for note in notes)
+        assert any(note.startswith("other processes used the CPU in 1 of 2") for note in notes)
+        assert any(note.startswith("rounds varied in 1 of 2 measurements (up to 30 %)") for note in notes)
 
     def test_what_belongs_to_no_run_says_nothing(self, measure, trained):
         loud = {"noise/others_cpu": 0.4, "memory/batch": 256}
         notes = compare([trained(), measure(), measure(arch="vgg13", backend="compile", figures=loud)]).notes
         assert not any("other processes" in note or "activations" in note for note in notes)
-        assert any(note.startswith("1 of 2 measurements of cnnbench bench beside them") for note in notes)
+        assert any(note.startswith("1 of 2 cnnbench bench measurements matched") for note in notes)
 
     def test_unequal_batches_are_not_to_be_compared(self, measure):
         cells = [measure(arch="vgg11"), measure(arch="vgg13", figures={"memory/batch": 256})]
         found = compare(cells)
-        assert "activations are those of batches of 1 to 256 images: not to be compared" in found.notes
+        assert (
+            "activations MB was measured at batch sizes of 1 to 256 images: not comparable between rows"
+            in found.notes
+        )
         assert "memory/batch" in found.columns_of_figures
         assert "memory/batch" not in compare(cells[:1]).columns_of_figures
 
@@ -192,7 +193,7 @@ class TestRatios:
         assert effect.size.low == pytest.approx(exp(mean - 4.302653 * error), rel=1e-5)
         assert effect.size.high == pytest.approx(exp(mean + 4.302653 * error), rel=1e-5)
         inner = next(e for e in found.effects if e.axis == "backend" and e.family == "resnet")
-        assert wording.sentence(inner, found.metric).startswith("the same in each pair: ×0.50, 2 pairs")
+        assert wording.sentence(inner, found.metric).startswith("no random variation: ×0.50, 2 pairs")
         assert "backend=compile against eager, latency p50 ms: " in files.to_markdown(found)
 
     def test_lower_is_said_of_a_ratio_below_one(self, measure):
@@ -240,7 +241,7 @@ class TestWhatIsAskedFor:
         found = compare(cells, Options(select=("device.threads",)))
         (row,) = found.rows
         assert row.score.mean == 2.0
-        assert any(note.startswith("device.threads chosen on latency p50 ms within") for note in found.notes)
+        assert any(note.startswith("device.threads: chosen on latency p50 ms within") for note in found.notes)
 
     @pytest.mark.parametrize(
         ("condition", "runs", "latency"),
@@ -262,7 +263,7 @@ class TestWhatIsAskedFor:
             measure(arch=arch, ms=2.0, backend="compile", threads=2)
             measure(arch=arch, ms=3.0, asked={"batch_sizes": [1, 8]})
         key, _, value = condition.partition("=")
-        found = compare(run_filter.chosen(read([tmp_path]), [(key, value)]))
+        found = compare(run_filter.select_records(read([tmp_path]), [(key, value)]))
         assert len(found.records) == runs
         names = [k for k in found.columns_of_figures if k.startswith("latency")]
         assert latency in [row.mean(name) for row in found.rows for name in names]
@@ -270,7 +271,7 @@ class TestWhatIsAskedFor:
     def test_the_machine_is_named_before_anything_else(self, measure):
         found = compare([measure(width=0.5, head="gap"), measure(arch="vgg13", width=0.5, head="gap")])
         first = constant(found.constant).split("  ")[:8]
-        assert {"all: backend=eager", "device.model=a CPU", "device.threads=1"} <= set(first)
+        assert {"all runs: backend=eager", "device.model=a CPU", "device.threads=1"} <= set(first)
         assert "device.model=a CPU" in files.to_markdown(found)
         assert "device.model=a CPU" in files.to_latex(found)
 

@@ -1,4 +1,4 @@
-"""Intervals and p-values are those of scipy.stats where it has them, and hold what they promise."""
+"""Intervals and p-values agree with scipy.stats where it has them, and have their nominal coverage."""
 
 import random
 import subprocess
@@ -80,7 +80,7 @@ def test_intervals_hold_the_mean_as_often_as_they_say(n):
 
 
 def test_no_effect_is_shown_in_one_of_twenty_tests():
-    """Six strata of three, of very different spread."""
+    """Six strata of three values, with very different variances."""
     draw = random.Random(0)
     wrong = fmean(
         estimate([[draw.gauss(0, 10**-k) for _ in range(3)] for k in range(6)]).p < 0.05 for _ in range(4000)

@@ -64,7 +64,7 @@ def test_compare_puts_them_beside_runs_of_this_format(cli, runs):
     assert code == 0
     assert "3 runs" in out
     assert "1 configuration" in out
-    assert "a mixture of formats of run folders" in out
+    assert "mixed formats of run folders" in out
 
 
 def test_evaluate_predict_and_export_use_them(cli, runs, tmp_path):

@@ -6,12 +6,12 @@ from cnnbench.comparison.report import wording
 
 
 def table(runs, **options):
-    """Headers and cells of the table."""
+    """Return the headers and cells of the table."""
     headers, cells = wording.table(compare([record(run) for run in runs], Options(**options)))
     return [headers, *cells]
 
 
 def effects(runs, **options):
-    """The effects by axis, value and family."""
+    """Return the effects by axis, value and family."""
     found = compare([record(run) for run in runs], Options(**options))
     return {(effect.axis, effect.value, effect.family): effect for effect in found.effects}

@@ -1,1 +1,1 @@
-"""What shows a comparison: terminal, files, page, plots, W&B. It computes nothing."""
+"""The outputs of a comparison: terminal, files, page, plots and W&B. Nothing is computed here."""

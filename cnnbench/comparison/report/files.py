@@ -16,9 +16,9 @@ from cnnbench.comparison.report import terminal, wording
 from cnnbench.comparison.report.plain import plain, table
 
 
-def to_csv(found: Comparison) -> str:
-    """A row a configuration, every figure as it was measured, shares between 0 and 1."""
-    headers, rows = table(found)
+def to_csv(comparison: Comparison) -> str:
+    """Return the rows as CSV: unrounded, shares between 0 and 1, missing values empty."""
+    headers, rows = table(comparison)
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(headers)
@@ -27,7 +27,7 @@ def to_csv(found: Comparison) -> str:
 
 
 def _cell(value: Any) -> Any:
-    """What is text stays text in a spreadsheet, which takes `=…` for a formula (owasp.org, CSV injection)."""
+    """Quote texts such as `=…` that a spreadsheet would run as formulas (owasp.org, CSV injection)."""
     if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
         try:
             float(value)
@@ -36,19 +36,19 @@ def _cell(value: Any) -> Any:
     return "" if value is None else value
 
 
-def to_json(found: Comparison) -> str:
-    """Rows, effects, runs, notes and methods."""
-    return json.dumps(plain(found), indent=1, allow_nan=False) + "\n"
+def to_json(comparison: Comparison) -> str:
+    """Return rows, effects, runs, notes and methods as JSON."""
+    return json.dumps(plain(comparison), indent=1, allow_nan=False) + "\n"
 
 
-def to_markdown(found: Comparison) -> str:
-    """The table, the effects and the counts, for a README or an issue."""
-    headers, rows = wording.table(found)
+def to_markdown(comparison: Comparison) -> str:
+    """Return the table, the effects and the counts as Markdown, for a README or an issue."""
+    headers, rows = wording.table(comparison)
     lines = [_pipes(headers, _md), "|" + "---|" * len(headers), *(_pipes(row, _md) for row in rows)]
-    sentences = [f"- {_md(text)}" for text in _sentences(found)]
+    sentences = [f"- {_md(text)}" for text in _sentences(comparison)]
     lines += ["", *sentences] if sentences else []
-    lines += ["", _md(text)] if (text := _machine(found)) else []
-    return "\n".join([*lines, "", _md(_counts(found))]) + "\n"
+    lines += ["", _md(text)] if (text := _machine(comparison)) else []
+    return "\n".join([*lines, "", _md(_counts(comparison))]) + "\n"
 
 
 def _pipes(cells: list[str], escape: Callable[[str], str]) -> str:
@@ -56,19 +56,23 @@ def _pipes(cells: list[str], escape: Callable[[str], str]) -> str:
 
 
 def _md(text: str) -> str:
-    # An underscore within a word is one already.
+    # An underscore within a word has no meaning in Markdown.
     return re.sub(r"([\\`*{}<>#|]|\b_|_\b)", r"\\\1", console.legible(" ".join(text.split()), 10_000))
 
 
-def to_latex(found: Comparison) -> str:
-    """A `tabular` with the rules of booktabs, and effects and counts as a comment below."""
-    headers, rows = wording.table(found)
-    columns = "l" * len(found.columns) + "r" * (len(headers) - len(found.columns))
+def to_latex(comparison: Comparison) -> str:
+    """Return a `tabular` with booktabs rules, followed by the effects and the counts as comments."""
+    headers, rows = wording.table(comparison)
+    columns = "l" * len(comparison.columns) + "r" * (len(headers) - len(comparison.columns))
     lines = ["% \\usepackage{booktabs}", f"\\begin{{tabular}}{{{columns}}}", "\\toprule"]
     lines += [" & ".join(map(_tex, headers)) + r" \\", "\\midrule"]
     lines += [" & ".join(map(_tex, row)) + r" \\" for row in rows]
     lines += ["\\bottomrule", "\\end{tabular}"]
-    lines += [f"% {_tex(text)}" for text in (*_sentences(found), _machine(found), _counts(found)) if text]
+    lines += [
+        f"% {_tex(text)}"
+        for text in (*_sentences(comparison), _machine(comparison), _counts(comparison))
+        if text
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -81,27 +85,30 @@ def _tex(text: str) -> str:
     return "".join(_SPECIAL.get(character, character) for character in line)
 
 
-def _sentences(found: Comparison) -> list[str]:
-    """The effects in words, and the notes."""
-    of = f", {found.metric.label}" * (found.metric.key != DEFAULT)
+def _sentences(comparison: Comparison) -> list[str]:
+    """Return the effects in words, and the notes."""
+    metric = comparison.metric
+    label = f", {metric.label}" * (metric.key != DEFAULT)
     effects = [
-        f"{e.axis.removesuffix('.name')}={e.value} against {e.baseline}"
-        f"{f' in {e.family}' * bool(e.family)}{of}: {wording.sentence(e, found.metric)}"
-        for e in found.effects
+        f"{effect.axis.removesuffix('.name')}={effect.value} against {effect.baseline}"
+        f"{f' in {effect.family}' * bool(effect.family)}{label}: {wording.sentence(effect, metric)}"
+        for effect in comparison.effects
     ]
-    return [*effects, *found.notes]
+    return [*effects, *comparison.notes]
 
 
-def _machine(found: Comparison) -> str:
-    """What all measurements have in common: a number of milliseconds belongs to a machine."""
-    return terminal.constant(found.constant) if found.kind is MEASURED and found.constant else ""
+def _machine(comparison: Comparison) -> str:
+    """Return what all measurements have in common, above all the device: a latency belongs to a machine."""
+    return (
+        terminal.constant(comparison.constant) if comparison.kind is MEASURED and comparison.constant else ""
+    )
 
 
-def _counts(found: Comparison) -> str:
-    """`12 runs: 11 finished, 1 failed; 2 problems with files (--json names them)`."""
-    n = len(found.problems)
-    problems = f"; {n} problem{'s' * (n != 1)} with files (--json names them)" * bool(n)
-    return terminal.heading(found, "").plain + problems
+def _counts(comparison: Comparison) -> str:
+    """Count runs by state, and problems: `12 runs: 11 finished, 1 failed; 2 file problems (see --json)`."""
+    n = len(comparison.problems)
+    problems = f"; {n} file problem{'s' * (n != 1)} (see --json)" * bool(n)
+    return terminal.heading(comparison, "").plain + problems
 
 
 FORMATS: dict[str, Callable[[Comparison], str]] = {
@@ -110,4 +117,4 @@ FORMATS: dict[str, Callable[[Comparison], str]] = {
     "markdown": to_markdown,
     "latex": to_latex,
 }
-"""By the name of the option that asks for it."""
+"""The formats, by the name of their option."""

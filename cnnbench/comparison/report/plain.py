@@ -1,4 +1,4 @@
-"""A comparison as plain data: what `--json` writes and what the page and W&B show."""
+"""A comparison as plain data, which `--json` writes and the page and W&B show."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from cnnbench import __version__
 from cnnbench.comparison.comparison import Comparison
 from cnnbench.comparison.effects import Effect
-from cnnbench.comparison.metrics import figure, percent
+from cnnbench.comparison.metrics import Figure, figure, percent
 from cnnbench.comparison.records import Record
 from cnnbench.comparison.report.wording import sentence
 from cnnbench.comparison.rows import Row
@@ -18,65 +18,75 @@ from cnnbench.comparison.statistics import Estimate
 FORMAT = 1
 
 BY = (
-    "Intervals: 95 %; a row is the mean over families of architectures, and Student's t counts each family "
-    "once (families - 1 degrees of freedom); of one family alone it counts the runs."
+    "Intervals: 95 % confidence. A row is the mean over families of architectures, a family the mean over "
+    "its configurations; Student's t with the family as the unit (families - 1 degrees of freedom). In a row "
+    "with one family the error comes from the runs within each configuration (Welch-Satterthwaite degrees of "
+    "freedom) or, if a configuration has a single run, from the configurations' means."
 )
+"""The method for rows that `--by` pools."""
+
 METHODS = (
-    "Intervals: 95 %, Student's t over the runs of a row (n - 1 degrees of freedom), with the rounding of an "
-    "accuracy on N images as the least spread; one run has none.",
-    "Effects: differences of pairs that share everything but the axis; of times, speeds and sizes ratios, "
-    "by the differences of their logarithms. Within a family: mean over strata, "
-    "Welch-Satterthwaite degrees of freedom. Over families: Student's t with the family as the unit.",
-    "p: two-sided, Holm's correction over the comparisons of the same kind in this table; where the baseline "
-    "is the value that is best (on val, if trained), among themselves and over all pairs of values. Computed "
-    "with scipy.special.stdtr and stdtrit.",
+    "Intervals: 95 % confidence, Student's t over the runs of a row (n - 1 degrees of freedom). The standard "
+    "deviation of an accuracy on N images is at least that of rounding to multiples of 1/N. A single run has "
+    "no interval.",
+    "Effects: mean differences of pairs of runs that share the seed and every other setting (except tuned "
+    "ones and those that follow from the axis); for times, speeds and sizes ratios, from differences of "
+    "logarithms. Within a family: mean over strata (pairs that differ in nothing but the seed), "
+    "Welch-Satterthwaite degrees of freedom or, if a stratum has a single pair, Student's t over the means "
+    "of the strata. Over families: Student's t with the family as the unit.",
+    "p: two-sided, with Holm's correction: over all effects over families (or of an axis's only family) "
+    "together, and over all others within families together. An axis of three or more values whose baseline "
+    "is the best of them (on val if trained, by latency if measured) is corrected separately, over all pairs "
+    "of its values. Computed with scipy.special.stdtr and stdtrit.",
 )
+"""The methods for rows that are configurations, for effects, and for p-values."""
+
 SOURCES = (
     "Welch, Biometrika 34 (1947) 28; Satterthwaite, Biometrics Bulletin 2 (1946) 110; "
     "Holm, Scandinavian Journal of Statistics 6 (1979) 65"
 )
 
 
-def methods_of(found: Comparison) -> list[str]:
-    """How the numbers of this comparison were made."""
-    rows = BY if found.options.by else METHODS[0]
-    return [rows, *(METHODS[1:] if found.effects else ())]
+def methods_of(comparison: Comparison) -> list[str]:
+    """Return the statistical methods behind the numbers of this comparison."""
+    rows = BY if comparison.options.by else METHODS[0]
+    return [rows, *(METHODS[1:] if comparison.effects else ())]
 
 
-def plain(found: Comparison) -> dict[str, Any]:
-    """The whole comparison. Shares are between 0 and 1; what is missing is None."""
-    names = sorted({key for record in found.records for key in record.figures})
+def plain(comparison: Comparison) -> dict[str, Any]:
+    """Return all of a comparison as plain data. Shares are between 0 and 1; missing values are None."""
+    keys = sorted({key for record in comparison.records for key in record.figures})
     return {
         "format": FORMAT,
         "cnnbench": __version__,
-        "metric": found.metric.key,
-        "figures": {
-            key: {
-                "label": one.label,
-                "higher": one.higher,
-                "share": one.share,
-                "unit": one.unit,
-                "ratio": one.ratio,
-                "percent": one.shown is percent,
-            }
-            for key in names
-            if (one := figure(key))
-        },
-        "axes": list(found.columns),
-        "select": list(found.select),
-        "constant": dict(found.constant),
-        "states": dict(found.states),
-        "notes": list(found.notes),
-        "problems": list(found.problems),
-        "methods": [*methods_of(found), f"Sources: {SOURCES}."],
-        "rows": [_row(found, row, names) for row in found.rows],
-        "effects": [_effect(found, effect) for effect in found.effects],
-        "runs": [_run(found, record) for record in found.records],
-        "measurements": [_run(found, record) for record in found.beside],
+        "metric": comparison.metric.key,
+        "figures": {key: _metric(figure(key)) for key in keys},
+        "axes": list(comparison.columns),
+        "select": list(comparison.select),
+        "constant": dict(comparison.constant),
+        "states": dict(comparison.states),
+        "notes": list(comparison.notes),
+        "problems": list(comparison.problems),
+        "methods": [*methods_of(comparison), f"Sources: {SOURCES}."],
+        "rows": [_row(row, keys) for row in comparison.rows],
+        "effects": [_effect(effect, comparison.metric) for effect in comparison.effects],
+        "runs": [_run(comparison, record) for record in comparison.records],
+        "measurements": [_run(comparison, record) for record in comparison.beside],
     }
 
 
-def _row(found: Comparison, row: Row, names: Sequence[str]) -> dict[str, Any]:
+def _metric(metric: Figure) -> dict[str, Any]:
+    return {
+        "label": metric.label,
+        "higher": metric.higher,
+        "share": metric.share,
+        "unit": metric.unit,
+        "ratio": metric.ratio,
+        "percent": metric.shown is percent,
+    }
+
+
+def _row(row: Row, keys: Sequence[str]) -> dict[str, Any]:
     return {
         "settings": dict(row.settings),
         "family": row.family,
@@ -85,17 +95,19 @@ def _row(found: Comparison, row: Row, names: Sequence[str]) -> dict[str, Any]:
         "states": dict(row.states),
         "score": _estimate(row.score),
         "val": row.val,
-        "figures": {key: mean for key in names if (mean := row.mean(key)) is not None},
+        "figures": {key: mean for key in keys if (mean := row.mean(key)) is not None},
         "runs": [str(record.run.path) for record in row.records],
         "command": command(row.records),
     }
 
 
-def _estimate(one: Estimate | None) -> dict[str, Any] | None:
-    return {"mean": one.mean, "low": one.low, "high": one.high, "n": one.n} if one is not None else None
+def _estimate(estimate: Estimate | None) -> dict[str, Any] | None:
+    if estimate is None:
+        return None
+    return {"mean": estimate.mean, "low": estimate.low, "high": estimate.high, "n": estimate.n}
 
 
-def _effect(found: Comparison, effect: Effect) -> dict[str, Any]:
+def _effect(effect: Effect, metric: Figure) -> dict[str, Any]:
     return {
         "axis": effect.axis,
         "baseline": effect.baseline,
@@ -108,18 +120,18 @@ def _effect(found: Comparison, effect: Effect) -> dict[str, Any]:
         "p": effect.p,
         "comparisons": effect.comparisons,
         "shown": effect.shown,
-        "words": sentence(effect, found.metric),
+        "words": sentence(effect, metric),
     }
 
 
-def _run(found: Comparison, record: Record) -> dict[str, Any]:
+def _run(comparison: Comparison, record: Record) -> dict[str, Any]:
     return {
         "name": record.run.path.name,
         "path": str(record.run.path),
         "experiment": record.experiment,
         "state": record.state,
         "seed": record.seed,
-        "settings": {axis: record.settings.get(axis, "-") for axis in found.columns},
+        "settings": {axis: record.settings.get(axis, "-") for axis in comparison.columns},
         "figures": record.figures,
         "error": record.error,
         "url": url(record),
@@ -127,44 +139,43 @@ def _run(found: Comparison, record: Record) -> dict[str, Any]:
 
 
 def url(record: Record) -> str:
-    """The run's page at W&B; empty where it was never sent there."""
+    """Return the address of the run's page at W&B; empty if it was never uploaded."""
     try:
-        found = (record.run.path / "wandb" / "url.txt").read_text(encoding="utf-8").strip()
+        address = (record.run.path / "wandb" / "url.txt").read_text(encoding="utf-8").strip()
     except (OSError, ValueError):
         return ""
-    return found if found.startswith(("https://", "http://")) else ""
+    return address if address.startswith(("https://", "http://")) else ""
 
 
 def command(records: Sequence[Record]) -> str:
-    """What trains these runs again; empty if they do not say.
+    """Return the commands that reproduce these runs, one per line; empty if the runs recorded none.
 
-    One command for all seeds where that is all they differ in.
+    Runs that differ in nothing but the seed have one command.
     """
-    said = [record.command for record in records if record.command]
-    if not said:
+    recorded = [record.command for record in records if record.command]
+    if not recorded:
         return ""
-    words = [tuple(word for word in one if not word.startswith("seed=")) for one in said]
+    commands = dict.fromkeys(
+        tuple(word for word in words if not word.startswith("seed=")) for words in recorded
+    )
     seeds = ",".join(dict.fromkeys(record.seed for record in records))
     many = ["-m"] if "," in seeds else []
     verb = records[0].verb
-    texts = [shlex.join(["cnnbench", verb, *many, *one, f"seed={seeds}"]) for one in dict.fromkeys(words)]
-    return "\n".join(texts)
+    return "\n".join(shlex.join(["cnnbench", verb, *many, *words, f"seed={seeds}"]) for words in commands)
 
 
-def table(found: Comparison) -> tuple[list[str], list[list[Any]]]:
-    """Headers and raw values of the table: a row a configuration; what is missing is None."""
-    scored = found.metric.key
-    kind = found.kind
-    others = [
-        key for key in dict.fromkeys((kind.order, kind.metric, *found.columns_of_figures)) if key != scored
-    ]
-    without = ("diverged", "failed", "interrupted", "pruned", "running", "damaged")
-    headers = [*found.columns, "n", "runs", *without, scored, "low", "high", *others]
+def table(comparison: Comparison) -> tuple[list[str], list[list[Any]]]:
+    """Return the headers and the raw values of the table; missing values are None."""
+    metric, kind = comparison.metric.key, comparison.kind
+    keys = dict.fromkeys((kind.order, kind.metric, *comparison.columns_of_figures))
+    others = [key for key in keys if key != metric]
+    unfinished = ("diverged", "failed", "interrupted", "pruned", "running", "damaged")
+    headers = [*comparison.columns, "n", "runs", *unfinished, metric, "low", "high", *others]
     rows = []
-    for row in found.rows:
+    for row in comparison.rows:
         score, states = row.score, row.states
-        values: list[Any] = [row.settings.get(axis, "-") for axis in found.columns]
-        values += [row.scored, states.total(), *(states[state] for state in without)]
+        values: list[Any] = [row.settings.get(axis, "-") for axis in comparison.columns]
+        values += [row.scored, states.total(), *(states[state] for state in unfinished)]
         values += [score.mean, score.low, score.high] if score is not None else [None, None, None]
         rows.append([*values, *(row.mean(key) for key in others)])
     return headers, rows

@@ -19,39 +19,45 @@ from cnnbench.comparison.report.plain import methods_of
 from cnnbench.run_store import table as run_store_table
 
 CONSTANT = 12
-"""Constant settings that are listed."""
+"""The number of constant settings that are listed."""
 
 AXES = 6
-"""Axes that have a column of their own each."""
+"""The largest number of axes that have a column each."""
 
 MACHINE = ("backend", "device.model", "device.precision", "device.threads")
-"""What a time depends on, besides the model."""
+"""The settings that times depend on, besides the model."""
 
 ROOM = 400
-"""Letters of the settings of a configuration with more axes than that."""
+"""The largest number of characters of a configuration's settings if they share one column."""
 
 PROBLEMS = 8
-"""Files that are named one by one."""
+"""The number of damaged files that are listed one by one."""
 
 
-def picture(found: Comparison, title: str = "", *, methods: bool = True) -> Group:
-    """Title, constant settings, table, effects, and what a reader must know beside them."""
-    parts: list[RenderableType] = [heading(found, title)]
-    if found.constant:
-        parts.append(Text(constant(found.constant), "dim"))
-    parts.append(rows_table(found))
-    for axis, effects in groupby(found.effects, lambda effect: (effect.axis, effect.baseline)):
-        parts.append(effects_table(found.metric, *axis, list(effects)))
-    parts += [Text(console.legible(f"· {note}", 600), "dim") for note in found.notes]
-    if methods and any(row.score is not None for row in found.rows):
-        parts += [Text(f"· {method}", "dim") for method in methods_of(found)]
-    parts += problems(found.problems)
-    return Group(*parts)
+def picture(comparison: Comparison, title: str = "", *, methods: bool = True) -> Group:
+    """Render a comparison: heading, constant settings, table, effects, notes, methods and problems.
+
+    Args:
+        comparison: the comparison.
+        title: what is compared, for the heading.
+        methods: whether to name the statistical methods.
+    """
+    blocks: list[RenderableType] = [heading(comparison, title)]
+    if comparison.constant:
+        blocks.append(Text(constant(comparison.constant), "dim"))
+    blocks.append(rows_table(comparison))
+    for axis, effects in groupby(comparison.effects, lambda effect: (effect.axis, effect.baseline)):
+        blocks.append(effects_table(comparison.metric, *axis, list(effects)))
+    blocks += [Text(console.legible(f"· {note}", 600), "dim") for note in comparison.notes]
+    if methods and any(row.score is not None for row in comparison.rows):
+        blocks += [Text(f"· {method}", "dim") for method in methods_of(comparison)]
+    blocks += problems(comparison.problems)
+    return Group(*blocks)
 
 
-def heading(found: Comparison, title: str) -> Text:
-    """`54 runs in outputs/x: 51 finished, 2 diverged, 1 failed`."""
-    states = found.states
+def heading(comparison: Comparison, title: str) -> Text:
+    """Return the number of runs in each state: `54 runs in outputs/x: 51 finished, 2 diverged, 1 failed`."""
+    states = comparison.states
     total = states.total()
     where = f" in {console.legible(title, 200)}" if title else ""
     text = Text(f"{total} run{'s' * (total != 1)}{where}: ", "bold")
@@ -62,27 +68,31 @@ def heading(found: Comparison, title: str) -> Text:
 
 
 def constant(settings: Mapping[str, str]) -> str:
-    """The settings that are the same everywhere: the names of the choices first, and as many as are read."""
+    """List settings that are the same everywhere, the names of the choices first; long lists are cut."""
     keys = sorted(settings, key=_weight)
     texts = [f"{key.removesuffix('.name')}={console.legible(settings[key], 30)}" for key in keys[:CONSTANT]]
     more = f"  and {len(keys) - CONSTANT} more (--json)" * (len(keys) > CONSTANT)
-    return f"all: {'  '.join(texts)}{more}"
+    return f"all runs: {'  '.join(texts)}{more}"
 
 
 def _weight(key: str) -> tuple[int, str]:
+    """Return a sort key that puts what matters most first."""
     sections = ("backend", "arch", "data", "ops", "trainer", "optimizer", "scheduler")
     section = key.partition(".")[0]
     first = 0 if key.endswith(".name") or key in MACHINE else 1
     return first * 10 + (sections.index(section) if section in sections else len(sections)), key
 
 
-def rows_table(found: Comparison) -> Table:
-    """A row a configuration; axes that leave no room for the figures share a column."""
-    headers, rows = wording.table(found)
-    n, least = len(found.columns), 2 + (found.metric.key != found.kind.order)  # n, the metric, val
-    order = figure(found.options.sort or found.kind.order).label
-    what = "value" if found.options.by else "configuration"
-    title = f"{len(rows)} {what}{'s' * (len(rows) != 1)}, by {order}"
+def rows_table(comparison: Comparison) -> Table:
+    """Build the table of rows; axes share one column if they leave no room for the metrics."""
+    headers, rows = wording.table(comparison)
+    n, least = (
+        len(comparison.columns),
+        2 + (comparison.metric.key != comparison.kind.order),
+    )  # n, the metric, val
+    order = figure(comparison.options.sort or comparison.kind.order).label
+    unit = "value" if comparison.options.by else "configuration"
+    title = f"{len(rows)} {unit}{'s' * (len(rows) != 1)}, sorted by {order}"
     table = console.fitting(headers, _marked(rows, n), n, title, least=least)
     if n == 1 or (n <= AXES and console.fits(table)):
         return table
@@ -98,7 +108,7 @@ def rows_table(found: Comparison) -> Table:
 
 
 def _marked(rows: Sequence[Sequence[str]], labels: int) -> list[list[str | Text]]:
-    """Rows in which a number of runs that is not all of them stands out."""
+    """Highlight numbers of runs such as `2 of 3`, where some have no result."""
     return [
         [
             *texts[:labels],
@@ -110,14 +120,14 @@ def _marked(rows: Sequence[Sequence[str]], labels: int) -> list[list[str | Text]
 
 
 def effects_table(metric: Figure, axis: str, baseline: str, effects: Sequence[Effect]) -> Table:
-    """The values of one axis against its baseline, over families and family by family."""
+    """Build the table of one axis: each value against the baseline, over families and family by family."""
     title = Text(
         console.legible(f"{axis.removesuffix('.name')}: {metric.label} against {baseline}", 100), "bold"
     )
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("value")
-    what = "ratio [95 %]" if metric.ratio else "difference [95 %]"
-    table.add_column(" ".join(filter(None, (what, metric.points))), justify="right")
+    size = "ratio [95 %]" if metric.ratio else "difference [95 %]"
+    table.add_column(" ".join(filter(None, (size, metric.points))), justify="right")
     table.add_column("pairs")
     table.add_column("p", justify="right")
     table.add_column("")
@@ -142,9 +152,9 @@ def _colour(effect: Effect, metric: Figure) -> str:
     return "bold green" if (effect.size.mean > metric.null) == metric.higher else "bold red"
 
 
-def problems(said: Sequence[str]) -> list[RenderableType]:
-    """Files that are not what they should be."""
-    lines: list[RenderableType] = [Text(console.legible(text, 300), "yellow") for text in said[:PROBLEMS]]
-    if len(said) > PROBLEMS:
-        lines.append(Text(f"and {len(said) - PROBLEMS} more files (--json names them all)", "yellow"))
+def problems(texts: Sequence[str]) -> list[RenderableType]:
+    """List damaged files; long lists are cut."""
+    lines: list[RenderableType] = [Text(console.legible(text, 300), "yellow") for text in texts[:PROBLEMS]]
+    if len(texts) > PROBLEMS:
+        lines.append(Text(f"and {len(texts) - PROBLEMS} more file problems (see --json)", "yellow"))
     return lines

@@ -1,4 +1,4 @@
-"""The comparison as one W&B run: its tables, charts that W&B draws from them, figures and the page."""
+"""The comparison as one W&B run: tables, charts that W&B draws from them, plots and the page."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from cnnbench.errors import InputError, suggest
 from cnnbench.tracking import wandb_run
 
 GROUP_LENGTH, NAME_LENGTH = 100, 128
+"""The largest numbers of characters of a group and of a run's name."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where a comparison is logged."""
+    """The project, the mode and the timeouts with which a comparison is logged."""
 
     mode: wandb_run.Mode = "offline"
     project: str = "cnnbench"
@@ -33,25 +34,23 @@ class Target:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """`--wandb` and what goes with it."""
-    parser.add_argument("--wandb", action="store_true", help="log tables and charts as a W&B run")
+    """Add `--wandb` and the options that belong to it."""
+    parser.add_argument("--wandb", action="store_true", help="log tables, charts and the page as a W&B run")
     parser.add_argument("--mode", metavar="MODE", help="with --wandb: offline (default) or online")
     parser.add_argument("--project", metavar="P", help="with --wandb: the project (default: cnnbench)")
-    parser.add_argument("--entity", metavar="E", help="with --wandb: a user or team (default: yours)")
+    parser.add_argument("--entity", metavar="E", help="with --wandb: the user or team (default: yours)")
 
 
-def target(asked: argparse.Namespace) -> Target | None:
-    """What the options ask for; None without `--wandb`.
+def target(args: argparse.Namespace) -> Target | None:
+    """Return the target that the options describe; None without `--wandb`.
 
     Raises:
-        InputError: a mode that there is not, options without `--wandb`, or no API key for the online mode.
+        InputError: an unknown mode, options without `--wandb`, or no API key for the online mode.
     """
-    given = {
-        key: value for key in ("mode", "project", "entity") if (value := getattr(asked, key)) is not None
-    }
-    if not asked.wandb:
+    given = {key: value for key in ("mode", "project", "entity") if (value := getattr(args, key)) is not None}
+    if not args.wandb:
         if given:
-            raise InputError(f"--{next(iter(given))}: allowed with --wandb alone")
+            raise InputError(f"--{next(iter(given))}: allowed with --wandb only")
         return None
     modes = get_args(wandb_run.Mode)
     if (mode := given.get("mode", "offline")) not in modes:
@@ -63,27 +62,27 @@ def target(asked: argparse.Namespace) -> Target | None:
 
 
 def log(
-    found: Comparison,
-    where: Target,
+    comparison: Comparison,
+    destination: Target,
     images: Mapping[str, Path] | None = None,
     page: Path | None = None,
     only: Sequence[str] = (),
 ) -> None:
-    """Log a comparison as one run of job type `compare`, in the place of an earlier one that asked the same.
+    """Log a comparison as one run of job type `compare`; it replaces an earlier one with the same arguments.
 
     Args:
-        found: the comparison.
-        where: it goes.
-        images: figures (PNG) by name.
+        comparison: the comparison.
+        destination: where it is logged.
+        images: plots (PNG) by name.
         page: the comparison as HTML.
-        only: the conditions on its runs, as `ops.norm=batch`, and the names of runs that were picked.
+        only: the conditions on its runs, as `ops.norm=batch`, and the names of runs given as paths.
 
     Raises:
-        InputError: nothing can be written beside the runs, or W&B does not take what it is given.
+        InputError: the experiment's folder cannot be written, or W&B rejects the run.
     """
     import wandb
 
-    folder, group, words = home(found), group_name(found), asked(found, only)
+    folder, group, words = home(comparison), group_name(comparison), arguments(comparison, only)
     try:
         (folder / "wandb").mkdir(exist_ok=True)
     except OSError as error:
@@ -95,25 +94,26 @@ def log(
     try:
         run = wandb_run.start(
             folder,
-            where.mode,
-            where.init_timeout_s,
-            where.finish_timeout_s,
-            id=identity(found, words),
+            destination.mode,
+            destination.init_timeout_s,
+            destination.finish_timeout_s,
+            id=identity(comparison, words),
             name=" ".join(["compare", group, *words])[:NAME_LENGTH],
             group=group,
             job_type="compare",
-            project=where.project,
-            entity=where.entity,
-            notes="\n".join(found.notes),
-            config=_config(found) | {"only": sorted(only)},
+            project=destination.project,
+            entity=destination.entity,
+            notes="\n".join(comparison.notes),
+            config=_config(comparison) | {"only": sorted(only)},
         )
     except (wandb.Error, ValueError) as error:
         raise InputError(f"--wandb: {' '.join(str(error).split())}") from None
     exit_code = 1
     try:
-        run.summary.update(_summary(found))
-        # A step that no comparison before had: of two rows with one step W&B may show the older.
-        run.log(media(images or {}, page) | tables(found) | charts(found), step=int(time.time()))
+        run.summary.update(_summary(comparison))
+        # A step that no earlier comparison had: of two rows with the same step, W&B may show the older one.
+        step = int(time.time())
+        run.log(media(images or {}, page) | tables(comparison) | charts(comparison), step=step)
         exit_code = 0
     finally:
         offline, url = run.offline, None if run.offline else run.url
@@ -123,14 +123,14 @@ def log(
     console.console.print(f"logged: {shown}", highlight=False, markup=False, soft_wrap=True)
 
 
-def experiments(found: Comparison) -> list[str]:
-    """The names of the experiments that are compared."""
-    return sorted({record.experiment for record in (*found.records, *found.beside)})
+def experiments(comparison: Comparison) -> list[str]:
+    """Return the names of the experiments that are compared."""
+    return sorted({record.experiment for record in (*comparison.records, *comparison.beside)})
 
 
-def asked(found: Comparison, only: Sequence[str]) -> list[str]:
-    """What was asked for that makes it another comparison of the same experiments."""
-    options = found.options
+def arguments(comparison: Comparison, only: Sequence[str]) -> list[str]:
+    """Return the conditions and options that tell it from other comparisons of the same experiments."""
+    options = comparison.options
     given = {"by": options.by, "select": options.select, "metric": options.metric}
     words = [
         f"--{key} {value if isinstance(value, str) else ','.join(value)}"
@@ -140,15 +140,15 @@ def asked(found: Comparison, only: Sequence[str]) -> list[str]:
     return [*sorted(only), *words, *(f"--baseline {k}={v}" for k, v in sorted(options.baselines.items()))]
 
 
-def identity(found: Comparison, words: Sequence[str] = ()) -> str:
-    """Follows from the experiments and from what was asked: it takes the place of the one before."""
-    text = "\n".join(["/".join(experiments(found)), *words])
+def identity(comparison: Comparison, words: Sequence[str] = ()) -> str:
+    """Return the W&B run's id, a hash of experiments and arguments: the same comparison replaces it."""
+    text = "\n".join(["/".join(experiments(comparison)), *words])
     return wandb_run.COMPARE + hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def group_name(found: Comparison) -> str:
-    """The experiment; several as `rates+widths`, or as many as fit `and 3 more`."""
-    names = experiments(found)
+def group_name(comparison: Comparison) -> str:
+    """Return the names of the experiments: `rates+widths`, cut to `rates and 3 more` if too long."""
+    names = experiments(comparison)
     shown = len(names)
     while shown > 1 and len("+".join(names[:shown])) > GROUP_LENGTH:
         shown -= 1
@@ -156,37 +156,38 @@ def group_name(found: Comparison) -> str:
     return "+".join(names[:shown])[:GROUP_LENGTH] + rest
 
 
-def home(found: Comparison) -> Path:
-    """The folder of the experiment; of several, the first one's."""
-    first = experiments(found)[0]
-    of_it = [r for r in (*found.records, *found.beside) if r.experiment == first]
-    return min(record.run.path.resolve().parent for record in of_it)
+def home(comparison: Comparison) -> Path:
+    """Return the folder of the experiment; of several, that of the first by name."""
+    first = experiments(comparison)[0]
+    records = [r for r in (*comparison.records, *comparison.beside) if r.experiment == first]
+    return min(record.run.path.resolve().parent for record in records)
 
 
-def _config(found: Comparison) -> dict[str, Any]:
+def _config(comparison: Comparison) -> dict[str, Any]:
     return {
-        "experiments": experiments(found),
-        "metric": found.metric.key,
-        "axes": list(found.axes),
-        "by": list(found.options.by),
-        "select": list(found.select),
-        "baselines": {effect.axis: effect.baseline for effect in found.effects},
-        "constant": dict(found.constant),
+        "experiments": experiments(comparison),
+        "metric": comparison.metric.key,
+        "axes": list(comparison.axes),
+        "by": list(comparison.options.by),
+        "select": list(comparison.select),
+        "baselines": {effect.axis: effect.baseline for effect in comparison.effects},
+        "constant": dict(comparison.constant),
     }
 
 
-def _summary(found: Comparison) -> dict[str, Any]:
-    """The figures of the best configuration (on val, whatever the rows are sorted by), and how many runs."""
-    summary: dict[str, Any] = {"runs": len(found.records), "configurations": len(found.rows)}
-    summary |= {f"runs/{state}": count for state, count in found.states.items()}
-    rows = [row for row in found.rows if row.val is not None]
+def _summary(comparison: Comparison) -> dict[str, Any]:
+    """Return the metrics of the best row (on val, or by latency) and the number of runs in each state."""
+    summary: dict[str, Any] = {"runs": len(comparison.records), "configurations": len(comparison.rows)}
+    summary |= {f"runs/{state}": count for state, count in comparison.states.items()}
+    rows = [row for row in comparison.rows if row.val is not None]
     if not rows:
         return summary
-    order = figure(found.kind.order)
+    order = figure(comparison.kind.order)
     best = (max if order.higher else min)(rows, key=lambda row: row.val or 0.0)
     summary |= {"best": label(best), "best/n": best.scored, order.key: best.val}
     summary |= {f"best/{axis}": value for axis, value in best.settings.items()}
     if best.score is not None:
-        key = found.metric.key
+        key = comparison.metric.key
         summary |= {key: best.score.mean, f"{key}/low": best.score.low, f"{key}/high": best.score.high}
-    return summary | {key: mean for key in found.columns_of_figures if (mean := best.mean(key)) is not None}
+    keys = comparison.columns_of_figures
+    return summary | {key: mean for key in keys if (mean := best.mean(key)) is not None}

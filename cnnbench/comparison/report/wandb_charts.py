@@ -1,4 +1,4 @@
-"""What a comparison looks like at W&B: tables, charts that W&B draws from them, pictures and the page."""
+"""The contents of a comparison's W&B run: tables, charts that W&B draws from them, plots and the page."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from cnnbench.comparison.report.plain import plain, table
 from cnnbench.comparison.rows import Row
 
 LINES = 20
-"""Curves of a chart, at most: the best ones."""
+"""The largest number of learning curves in a chart, those of the first rows."""
 
 
 def label(row: Row) -> str:
-    """A row in a chart: `resnet18 batch`."""
+    """Return the label of a row in a chart: `resnet18 batch`."""
     return " ".join(row.settings.values())
 
 
-def tables(found: Comparison) -> dict[str, Any]:
-    """Raw values: shares between 0 and 1, what is missing is None."""
+def tables(comparison: Comparison) -> dict[str, Any]:
+    """Return W&B tables of configurations, effects and runs: shares between 0 and 1, missing values None."""
     import wandb
 
-    said = plain(found)
-    headers, rows = table(found)
+    data = plain(comparison)
+    headers, rows = table(comparison)
     effects = [
         [
             *(effect[key] for key in ("axis", "value", "baseline", "family")),
             *((effect["size"] or {}).get(key) for key in ("mean", "low", "high")),
             *(effect[key] for key in ("p", "pairs", "words")),
         ]
-        for effect in said["effects"]
+        for effect in data["effects"]
     ]
-    what = "ratio" if found.metric.ratio else "difference"
-    figures = list(said["figures"])
+    size = "ratio" if comparison.metric.ratio else "difference"
+    figures = list(data["figures"])
     runs = [
         [
             *(run[key] for key in ("name", "experiment", "state", "seed")),
@@ -44,13 +44,13 @@ def tables(found: Comparison) -> dict[str, Any]:
             *(run["figures"].get(key) for key in figures),
             *(run[key] for key in ("error", "url")),
         ]
-        for run in said["runs"]
+        for run in data["runs"]
     ]
-    of_effects = ["axis", "value", "baseline", "family", what, "low", "high", "p", "pairs", "words"]
-    of_runs = ["name", "experiment", "state", "seed", *found.columns, *figures, "error", "url"]
+    of_effects = ["axis", "value", "baseline", "family", size, "low", "high", "p", "pairs", "words"]
+    of_runs = ["name", "experiment", "state", "seed", *comparison.columns, *figures, "error", "url"]
     return {
-        f"compare/{name}": wandb.Table(columns=columns, data=data)
-        for name, columns, data in (
+        f"compare/{name}": wandb.Table(columns=columns, data=cells)
+        for name, columns, cells in (
             ("configurations", headers, rows),
             ("effects", of_effects, effects),
             ("runs", of_runs, runs),
@@ -58,13 +58,13 @@ def tables(found: Comparison) -> dict[str, Any]:
     }
 
 
-def charts(found: Comparison) -> dict[str, Any]:
-    """What W&B draws by itself; columns of their own, as Vega takes a dot in a name for a path."""
+def charts(comparison: Comparison) -> dict[str, Any]:
+    """Return charts for W&B to draw, from tables of their own: Vega reads a dot in a column as a path."""
     import wandb
 
-    metric, drawn = found.metric, {}
+    metric, drawn = comparison.metric, {}
     shown = " ".join(filter(None, (metric.label, metric.unit)))
-    scored = [(row, row.score.mean * metric.scale) for row in found.rows if row.score is not None]
+    scored = [(row, row.score.mean * metric.scale) for row in comparison.rows if row.score is not None]
     if scored:
         bars = wandb.Table(["configuration", "value"], [[label(row), value] for row, value in scored])
         drawn["charts/by_configuration"] = wandb.plot.bar(bars, "configuration", "value", title=shown)
@@ -80,7 +80,7 @@ def charts(found: Comparison) -> dict[str, Any]:
             "value",
             title=f"{shown} against parameters",
         )
-    kind, curves = _curves(found)
+    kind, curves = _curves(comparison)
     if curves:
         drawn["charts/learning_curves"] = wandb.plot.line_series(
             [list(range(len(values))) for values in curves.values()],
@@ -92,15 +92,19 @@ def charts(found: Comparison) -> dict[str, Any]:
     return drawn
 
 
-def _curves(found: Comparison) -> tuple[str, dict[str, list[float]]]:
-    """Learning curves on val in percent, mean by family; by configuration where there is one family alone."""
+def _curves(comparison: Comparison) -> tuple[str, dict[str, list[float]]]:
+    """Return mean val accuracies by epoch, in percent: by family or, if there is only one, by configuration.
+
+    Returns:
+        `family` or `configuration`, and the curves by name.
+    """
     families: dict[str, list[Record]] = {}
-    for row in found.rows:
+    for row in comparison.rows:
         for member in row.members:
             families.setdefault(member.family, []).extend(member.finished)
     kind, groups = "family", families
     if len(families) < 2:
-        rows = found.rows[:LINES]
+        rows = comparison.rows[:LINES]
         kind, groups = (
             "configuration",
             {label(row): [r for m in row.members for r in m.finished] for row in rows},
@@ -110,16 +114,16 @@ def _curves(found: Comparison) -> tuple[str, dict[str, list[float]]]:
 
 
 def mean_curve(records: Sequence[Record]) -> list[float]:
-    """Mean val accuracy of each epoch in percent, up to the last that all of the runs have."""
+    """Return the mean val accuracy of each epoch in percent, up to the last epoch that all runs have."""
     curves = [[100 * row["val/acc"] for row in r.run.rows() if "val/acc" in row] for r in records]
     return [fmean(values) for values in zip(*filter(None, curves), strict=False)]
 
 
 def media(images: Mapping[str, Path], page: Path | None) -> dict[str, Any]:
-    """Figures and the page, as they are."""
+    """Return plots (PNG, by name) and the page as W&B media."""
     import wandb
 
-    found: dict[str, Any] = {f"figures/{name}": wandb.Image(str(path)) for name, path in images.items()}
+    logged: dict[str, Any] = {f"figures/{name}": wandb.Image(str(path)) for name, path in images.items()}
     if page is not None:
-        found["page"] = wandb.Html(page.read_text(encoding="utf-8"), inject=False, data_is_not_path=True)
-    return found
+        logged["page"] = wandb.Html(page.read_text(encoding="utf-8"), inject=False, data_is_not_path=True)
+    return logged

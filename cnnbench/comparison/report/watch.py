@@ -1,4 +1,4 @@
-"""`cnnbench compare --html FILE --watch`: the page is written again as runs finish."""
+"""`cnnbench compare --html FILE --watch`: rewrite the page as runs finish."""
 
 from __future__ import annotations
 
@@ -11,38 +11,47 @@ from cnnbench.errors import InputError, NotThere
 from cnnbench.run_store.find import find
 
 EVERY_S = 2.0
+"""The seconds between two looks at the runs."""
+
 FILES = ("status.json", "summary.json", "metrics.csv")
+"""The files of a run that are watched."""
 
 State = frozenset[tuple[str, int]]
+"""The watched files with their times of modification, in ns."""
 
 
 def watch(paths: Sequence[Path], write: Callable[[], None], every_s: float = EVERY_S) -> None:
-    """Call `write` once, and again whenever a run has changed, until Ctrl-C.
+    """Call `write` now and after each change of a run, until Ctrl-C.
 
-    Runs that appear are seen; what is not there yet is waited for.
+    Folders and runs that do not exist yet are waited for, and new ones are noticed.
+
+    Args:
+        paths: folders of runs.
+        write: writes the files.
+        every_s: the seconds between two looks.
 
     Raises:
-        InputError: `write` has failed in a way that waiting does not mend.
+        InputError: `write` failed for a reason that waiting cannot remove.
     """
     seen: State | None = None
-    written, said = False, ""
+    written, reported = False, ""
     try:
         while True:
             if (now := state(paths)) != seen:
                 try:
                     write()
-                    written, said = True, ""
+                    written, reported = True, ""
                 except InputError as error:
-                    # What went well before may do so again, such as when a disk is full.
+                    # If it worked before, it may work again, as after a disk was full.
                     if not (written or isinstance(error, NotThere)):
                         raise
-                    if str(error) != said:
-                        said = str(error)
-                        _say(f"{said}; waiting for it (Ctrl-C ends that)", "yellow")
+                    if str(error) != reported:
+                        reported = str(error)
+                        _say(f"{reported}; waiting (Ctrl-C stops)", "yellow")
                 seen = now
             time.sleep(every_s)
     except KeyboardInterrupt:
-        _say("no longer watched", "dim")
+        _say("stopped watching", "dim")
 
 
 def _say(text: str, style: str) -> None:
@@ -50,17 +59,17 @@ def _say(text: str, style: str) -> None:
 
 
 def state(paths: Sequence[Path]) -> State:
-    """When the files of the runs were last written."""
-    found = set()
+    """Return when the files of the runs were last modified."""
+    times = set()
     for path in paths:
         try:
             runs = find(path)
-        except InputError:  # which `write` finds, too, and tells
+        except InputError:  # `write` meets and reports it, too
             continue
         for run in runs:
             for name in FILES:
                 try:
-                    found.add((str(run.path / name), (run.path / name).stat().st_mtime_ns))
-                except OSError:  # not there yet, or taken away just now
+                    times.add((str(run.path / name), (run.path / name).stat().st_mtime_ns))
+                except OSError:  # does not exist yet, or was just removed
                     continue
-    return frozenset(found)
+    return frozenset(times)

@@ -1,4 +1,4 @@
-"""Pictures of measurements show the numbers that were measured."""
+"""Plots of measurements show the measured numbers."""
 
 import itertools
 
@@ -7,7 +7,8 @@ from made_runs import make_measurement, make_run
 
 from cnnbench.comparison.comparison import Options, compare
 from cnnbench.comparison.records import record
-from cnnbench.comparison.report.plots import measured, trained, write
+from cnnbench.comparison.report.plots import measured, trained
+from cnnbench.comparison.report.plots.draw import write
 from cnnbench.comparison.report.plots.style import logarithmic
 
 pytest.importorskip("matplotlib")
@@ -94,7 +95,7 @@ def test_pooled_rows(cells, by, tmp_path):
 
 
 def test_one_way_of_one_model(measure, tmp_path):
-    """No axis: a single measurement is a picture, too, without a legend of nothing."""
+    """A single measurement, without any axis, has a plot without a legend."""
     written = write(compare([measure("vgg11", "eager", 1, 0)]), tmp_path / "plots")
     assert [path.stem for path in written] == ["latency-p50-ms", "inference-images-s", "roofline"]
     assert ">vgg11<" in (tmp_path / "plots" / "latency-p50-ms.svg").read_text()

@@ -163,7 +163,7 @@ def test_online(outputs, server, cli):
 
 
 def test_each_comparison_has_a_step_of_its_own(outputs, server, cli):
-    """Logged and uploaded twice: what W&B shows last is the second."""
+    """Logged and uploaded twice, W&B shows the second one last."""
     for runs_left in (5, 4):
         cli("compare", "--wandb")
         assert cli("sync", HOME / "wandb")[1].startswith("1 uploaded\n"), "the path that was printed"
@@ -244,7 +244,7 @@ def test_several_experiments(outputs, cli):
 
 
 def test_hostile_names_and_missing_figures(outputs):
-    """What others wrote into a run's files is shown, not believed."""
+    """Texts in a run's files are shown as text, whatever they contain."""
     nasty = 'a"b\\c|d\n<script>alert(1)</script>😀' + "x" * 300
     records = read([HOME])
     (first, *_) = runs()
@@ -273,7 +273,7 @@ def test_nothing_finished(outputs, cli):
     ("options", "said"),
     [
         (["--wandb", "--mode", "onlin"], "error: --mode onlin: no such mode; did you mean online?"),
-        (["--mode", "online"], "error: --mode: allowed with --wandb alone"),
+        (["--mode", "online"], "error: --mode: allowed with --wandb only"),
         (["--wandb", "--project", "a/b"], "error: --project a/b: allowed: 1 to 128 characters"),
         (["--wandb", "--entity", ""], "error: --entity : allowed: 1 to 128 characters"),
         (["--wandb", "--mode", "online"], "error: --mode online: no API key; run `wandb login`"),

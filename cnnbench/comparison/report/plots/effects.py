@@ -1,4 +1,4 @@
-"""What each value of an axis does: a forest plot an axis."""
+"""Forest plots of the effects, one per axis."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def pictures(found: Comparison) -> Iterator[Picture]:
-    """One an axis and baseline: all families, and each."""
-    for (axis, baseline), group in groupby(found.effects, lambda effect: (effect.axis, effect.baseline)):
+def pictures(comparison: Comparison) -> Iterator[Picture]:
+    """Yield a forest plot for each axis and baseline: over all families, and each family."""
+    for (axis, baseline), group in groupby(comparison.effects, lambda effect: (effect.axis, effect.baseline)):
         effects = [effect for effect in group if effect.size is not None]
         if effects:
             size = (5.5, 0.8 + 0.24 * len(effects))
-            yield f"effect-{slug(axis)}", size, _forest(found.metric, axis, baseline, effects)
+            yield f"effect-{slug(axis)}", size, _forest(comparison.metric, axis, baseline, effects)
 
 
 def _forest(metric: Figure, axis: str, baseline: str, effects: Sequence[Effect]) -> Callable[[Axes], None]:
@@ -53,7 +53,7 @@ def _forest(metric: Figure, axis: str, baseline: str, effects: Sequence[Effect])
 
 
 def _room(effects: Sequence[Effect]) -> tuple[float, float]:
-    """The part of an axis that has all ratios; intervals of a few pairs would leave no room for them."""
+    """Return limits that show all ratios; very wide intervals are cut, to leave room for the rest."""
     sizes = [effect.size for effect in effects if effect.size is not None]
     means = [size.mean for size in sizes]
     ends = [end for size in sizes for end in (size.low, size.high) if end is not None]

@@ -1,4 +1,4 @@
-"""Measurements as pictures: how fast each model is each way, and where it lies under the roofline."""
+"""Plots of measurements: the speed of each model in each way of measuring it, and the roofline."""
 
 from __future__ import annotations
 
@@ -18,51 +18,53 @@ if TYPE_CHECKING:
 SPEEDS = (LATENCY, "time/inference_images_per_s", "time/training_images_per_s")
 ROOFLINE = ("roofline/flop_per_byte", "time/flops", "time/ceiling_flops", "time/ceiling_bytes_per_s")
 MODEL = ("arch.", "ops.", "data.")
-"""What a line of the pictures is; the other axes say how it was measured."""
+"""Prefixes of the settings that name a model (a line of the plots); the others say how it was measured."""
 
 
-def pictures(found: Comparison) -> Iterator[Picture]:
-    """A picture of each speed, and the roofline."""
+def pictures(comparison: Comparison) -> Iterator[Picture]:
+    """Yield a plot of each speed, and the roofline."""
     for key in SPEEDS:
-        rows = [row for row in found.rows if row.mean(key)]
+        rows = [row for row in comparison.rows if row.mean(key)]
         lines = len({_model(row) for row in rows})
         if rows:
             yield slug(figure(key).label), (5.5, 1.4 + 0.34 * lines), _speeds(rows, key)
-    placed = [row for row in found.rows if all(row.mean(key) for key in ROOFLINE)]
+    placed = [row for row in comparison.rows if all(row.mean(key) for key in ROOFLINE)]
     if placed:
         yield "roofline", (5.5, 4.2), _roofline(placed)
 
 
 def _model(row: Row) -> str:
-    said = " ".join(value for key, value in row.settings.items() if key.startswith(MODEL))
+    name = " ".join(value for key, value in row.settings.items() if key.startswith(MODEL))
     archs = {member.settings.get("arch.name", "") for member in row.members}
-    return said or (archs.pop() if len(archs) == 1 else "all models")
+    return name or (archs.pop() if len(archs) == 1 else "all models")
 
 
 def _way(row: Row, prefix: str = "") -> str:
-    """How it was measured: `eager`, or `compile, threads=2`."""
-    said = []
+    """Return how a row was measured: `eager`, or `compile, threads=2`."""
+    texts = []
     for key, value in row.settings.items():
         if not key.startswith(MODEL) and key.startswith(prefix):
-            said.append(value if key == "backend" else f"{key.removeprefix('device.')}={value}")
-    return ", ".join(said)
+            texts.append(value if key == "backend" else f"{key.removeprefix('device.')}={value}")
+    return ", ".join(texts)
 
 
 def _speeds(rows: Sequence[Row], key: str) -> Callable[[Axes], None]:
-    """A line a model, a marker a way, with the 95 % interval over repeats."""
+    """Return a function that draws a line per model, a marker per way, and 95 % intervals over repeats."""
 
     def draw(axes: Axes) -> None:
         models = list(dict.fromkeys(map(_model, rows)))
         ways = sorted(set(map(_way, rows)))
         step = 0.7 / len(ways)
         for i, way in enumerate(ways):
-            part = [row for row in rows if _way(row) == way]
-            at = [models.index(_model(row)) + step * (i - (len(ways) - 1) / 2) for row in part]
-            found = [one for row in part if (one := row.estimate(key)) is not None]
-            ends = [[0.0 if one.low is None else one.mean - one.low for one in found],
-                    [0.0 if one.high is None else one.high - one.mean for one in found]]  # fmt: skip
+            measured = [row for row in rows if _way(row) == way]
+            y = [models.index(_model(row)) + step * (i - (len(ways) - 1) / 2) for row in measured]
+            speeds = [speed for row in measured if (speed := row.estimate(key)) is not None]
+            errors = [
+                [0.0 if speed.low is None else speed.mean - speed.low for speed in speeds],
+                [0.0 if speed.high is None else speed.high - speed.mean for speed in speeds],
+            ]
             axes.errorbar(
-                [one.mean for one in found], at, xerr=ends, fmt=marker(i),
+                [speed.mean for speed in speeds], y, xerr=errors, fmt=marker(i),
                 color=colour(i), ms=4.5, lw=0.8, label=console.legible(way, 40) or None,
             )  # fmt: skip
         axes.set_yticks(range(len(models)), [console.legible(model, 40) for model in models])
@@ -75,7 +77,7 @@ def _speeds(rows: Sequence[Row], key: str) -> Callable[[Axes], None]:
 
 
 def _roofline(rows: Sequence[Row]) -> Callable[[Axes], None]:
-    """What a model reaches, over its operations a byte that it moves (doi:10.1145/1498765.1498785)."""
+    """Return a function that draws FLOP/s over FLOP per byte, and rooflines (doi:10.1145/1498765.1498785)."""
 
     def draw(axes: Axes) -> None:
         families = sorted({row.family for row in rows})
@@ -89,8 +91,8 @@ def _roofline(rows: Sequence[Row]) -> Callable[[Axes], None]:
         reached = [_value(row, ROOFLINE[0]) for row in rows]
         left, right = min(reached) / 2, max(reached) * 2
         for i, device in enumerate(sorted({_way(row, "device.") for row in rows})):
-            here = [row for row in rows if _way(row, "device.") == device]
-            peak, copied = (fmean(_value(row, key) for row in here) for key in ROOFLINE[2:])
+            on_device = [row for row in rows if _way(row, "device.") == device]
+            peak, copied = (fmean(_value(row, key) for row in on_device) for key in ROOFLINE[2:])
             ridge = min(max(peak / copied, left), right)
             axes.plot(
                 [left, ridge, right], [min(peak, x * copied) for x in (left, ridge, right)],
@@ -110,12 +112,12 @@ def _roofline(rows: Sequence[Row]) -> Callable[[Axes], None]:
 
 
 def _value(row: Row, key: str) -> float:
-    found = row.mean(key)
-    assert found is not None
-    return found
+    value = row.mean(key)
+    assert value is not None
+    return value
 
 
 def _legend(axes: Axes) -> None:
-    """Beside the picture: there may be a dozen lines of it."""
+    """Add a legend beside the plot: it may have a dozen lines."""
     if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False, fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.0))
