@@ -5,7 +5,6 @@ None has parameters. Where a window has no middle pixel, the one left above it c
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import comb
 
 import torch
@@ -141,16 +140,3 @@ class Stochastic(Window):
         padded = F.pad(x, (self.padding, right, self.padding, below))
         windows = padded.unfold(2, self.kernel, self.stride).unfold(3, self.kernel, self.stride)
         return windows[:, :, :rows, :columns].flatten(-2)
-
-
-POOLS: dict[str, Callable[[int, int, int, bool], nn.Module]] = {
-    "max": lambda k, s, p, ceil: nn.MaxPool2d(k, s, p, ceil_mode=ceil),
-    "avg": lambda k, s, p, ceil: nn.AvgPool2d(k, s, p, ceil_mode=ceil),
-    "lp": Lp,
-    "stride": Stride,
-    "blur": Blur,
-    "max_blur": MaxBlur,
-    "mixed": Mixed,
-    "stochastic": Stochastic,
-    "none": lambda k, s, p, ceil: nn.Identity(),
-}

@@ -1,6 +1,9 @@
 """Each layer of the ablation axes alone, against torch's own or a formula that is written out."""
 
 import math
+import subprocess
+import sys
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -12,19 +15,87 @@ from torch.nn import functional as F
 from cnnbench import settings
 from cnnbench.errors import OpsError
 from cnnbench.ops import norms
-from cnnbench.ops.activations import ACTS
-from cnnbench.ops.factory import PADDINGS, Ops
-from cnnbench.ops.norms import NORMS
-from cnnbench.ops.pooling import POOLS
+from cnnbench.ops.factory import Ops
+from cnnbench.ops.values import ACTS, NORMS, PADDINGS, POOLS
 
 # Values
 
 
-def test_the_settings_name_what_there_is():
-    assert set(get_args(settings.Norm)) == {"native", *NORMS}
-    assert set(get_args(settings.Act)) == {"native", *ACTS}
-    assert set(get_args(settings.Pool)) == {"native", *POOLS}
-    assert set(get_args(settings.Padding)) == set(PADDINGS)
+NEW = {
+    "norm": "Value('scale and shift alone', 'mine.Scale')",
+    "act": "Activation('the square', 'mine.Square', gain=0.5)",
+    "pool": "Value('L4 norm of the window', 'mine.Power', {'p': 4.0})",
+    "padding": "Padding('ones', 'mine.Ones', sides='none')",
+}
+
+CLASSES = """
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from cnnbench.ops.layers import Conv2d
+
+
+class Scale(nn.Module):
+    def __init__(self, channels, eps, momentum):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels, 1, 1))
+
+    def forward(self, x):
+        return x * self.weight
+
+
+class Square(nn.Module):
+    def forward(self, x):
+        return x.square()
+
+
+class Power(nn.LPPool2d):
+    def __init__(self, kernel, stride, padding, ceil_mode, p):
+        super().__init__(p, kernel, stride, ceil_mode)
+
+
+class Ones(Conv2d):
+    def forward(self, x):
+        return super().forward(F.pad(x, (self.kernel_size[0] // 2,) * 4, value=1.0))
+"""
+
+TRAIN = """
+import sys
+
+from cnnbench.ops.values import AXES, Activation, Padding, Value
+
+{entries}
+from cnnbench.cli import main
+
+for axis in AXES:
+    assert main(["train", f"ops.{{axis}}=mien"]) == 2
+assert "torch" not in sys.modules
+tiny = ["data.limit=100", "data.limit_test=50", "trainer.max_epochs=1", "logger=none"]
+sys.exit(main(["train", *tiny, *(f"ops.{{axis}}=mine" for axis in AXES)]))
+"""
+
+
+def test_a_new_value_is_an_entry_and_its_class():
+    """The command line lists it among what is allowed, without torch, and trains with it."""
+    Path("mine.py").write_text(CLASSES)
+    entries = "\n".join(f"AXES[{axis!r}]['mine'] = {entry}" for axis, entry in NEW.items())
+    command = [sys.executable, "-c", TRAIN.format(entries=entries)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for axis in NEW:
+        (line,) = [
+            line for line in done.stderr.splitlines() if f"ops.{axis}=mien: should be 'native'," in line
+        ]
+        assert line.endswith(" or 'mine'")
+    assert len(list(Path("outputs").rglob("summary.json"))) == 1
+
+
+def test_names_are_known_without_torch():
+    code = "import sys, cnnbench.ops.values, cnnbench.settings; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+    code = "from cnnbench.ops import Ops; from cnnbench.ops.factory import Ops as same; assert Ops is same"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_a_setting_that_changes_nothing_is_an_error():
@@ -181,7 +252,7 @@ def test_native_padding_is_the_models_own(kernel, own, pixels):
     close(found(x), F.conv2d(x, found.weight, padding=(0, 3)))
 
 
-@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize("padding", ["native", *PADDINGS])
 def test_only_valid_maps_cannot_be_joined(padding):
     if padding != "valid":
         return Ops(padding=padding).joins("a sum")
@@ -191,7 +262,7 @@ def test_only_valid_maps_cannot_be_joined(padding):
     return None
 
 
-@pytest.mark.parametrize("padding", sorted(set(PADDINGS) - {"valid"}))
+@pytest.mark.parametrize("padding", ["native", *sorted({*PADDINGS} - {"valid"})])
 @pytest.mark.parametrize("pool", get_args(settings.Pool))
 @pytest.mark.parametrize("size", [8, 9])
 def test_maps_beside_each_other_have_one_size(padding, pool, size):

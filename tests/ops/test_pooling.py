@@ -4,13 +4,13 @@ from typing import get_args
 
 import pytest
 import torch
-from ops_support import MAPS, close, max_pool
+from ops_support import MAPS, close, layer, max_pool
 from torch import nn
 from torch.nn import functional as F
 
 from cnnbench import settings
 from cnnbench.ops.factory import Ops
-from cnnbench.ops.pooling import POOLS
+from cnnbench.ops.values import POOLS
 
 WINDOWS = [  # kernel, stride, padding, ceil_mode
     (2, 2, 0, False),
@@ -31,7 +31,7 @@ maps = pytest.mark.parametrize("size", MAPS, ids=str)
 
 
 def pooled(kind, window, x):
-    return POOLS[kind](*window).eval()(x)
+    return layer(kind, window).eval()(x)
 
 
 def avg_pool(x, window):
@@ -81,9 +81,9 @@ def blurred(x, window):
 def test_pool_has_torchs_output_size(kind, window):
     for size in MAPS:
         x = torch.randn(2, 3, *size)
-        for layer in (POOLS[kind](*window), POOLS[kind](*window).eval()):
-            assert layer(x).shape == max_pool(x, window).shape
-            assert not layer.state_dict()
+        for found in (layer(kind, window), layer(kind, window).eval()):
+            assert found(x).shape == max_pool(x, window).shape
+            assert not found.state_dict()
 
 
 @pytest.mark.parametrize("kind", sorted({*KINDS, "none"}))
@@ -185,7 +185,7 @@ def test_stochastic_evaluates_to_the_expected_value(window, size):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_stochastic_draws_from_the_window_and_never_from_the_padding(window, shift, dtype):
     x = (torch.randn(16, 3, 9, 10) + shift).to(dtype)
-    drawn = POOLS["stochastic"](*window)(x)
+    drawn = layer("stochastic", window)(x)
     outputs = iter(drawn.flatten(2).unbind(-1))
 
     def belongs(values):
@@ -199,7 +199,7 @@ def test_stochastic_draws_from_the_window_and_never_from_the_padding(window, shi
 def frequencies(values, window, drawn):
     """How often each of `values` was drawn by the window at `drawn`."""
     x = torch.tensor(values).expand(20_000, 1, -1, -1)
-    found = POOLS["stochastic"](*window)(x)[(..., *drawn)]
+    found = layer("stochastic", window)(x)[(..., *drawn)]
     return [(found == v).float().mean().item() for row in values for v in row]
 
 
@@ -227,7 +227,7 @@ def test_stochastic_draws_evenly_where_nothing_is_positive():
 @pytest.mark.parametrize("window", [(2, 2, 0, False), (3, 2, 1, False), (2, 2, 0, True)], ids=str)
 def test_stochastic_passes_the_gradient_to_what_was_drawn(window):
     x = torch.randn(4, 3, 8, 8, requires_grad=True)
-    found = POOLS["stochastic"](*window)(x)
+    found = layer("stochastic", window)(x)
     found.sum().backward()
     assert (x.grad == x.grad.round()).all()
     assert x.grad.sum() == found.numel()

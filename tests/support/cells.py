@@ -7,23 +7,21 @@ import sys
 from collections import defaultdict
 from functools import cache
 from pathlib import Path
-from typing import get_args
 
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from cnnbench import settings
 from cnnbench.errors import OpsError
 from cnnbench.models.efficientnet import SqueezeExcitation
+from cnnbench.ops.values import AXES
 from cnnbench.seeds import seed_all
 from cnnbench.settings.compose import CONF
 from cnnbench.settings.parse import parse
 from cnnbench.training import model as training_model
 
-AXES = {"norm": settings.Norm, "act": settings.Act, "pool": settings.Pool, "padding": settings.Padding}
-VALUES = [(axis, value) for axis, hint in AXES.items() for value in get_args(hint) if value != "native"]
+VALUES = [(axis, value) for axis, values in AXES.items() for value in values]
 SIZES = (8, 28, 32, 64, 224)
 ARCHS = sorted(path.stem for path in Path(CONF, "arch").glob("*.yaml"))
 WIDTH = 0.125
@@ -113,14 +111,10 @@ def row(family, size):
             continue
         assert torch.isfinite(torch.tensor(step(model, size))), (family, size, axis, value)
         trained += 1
-    if all(f"{axis}={v}" in refused["absent"] for axis in ("norm", "pool", "padding") for v in _values(axis)):
+    if all(f"{axis}={v}" in refused["absent"] for axis in ("norm", "pool", "padding") for v in AXES[axis]):
         refused["absent"] = ["norm, pool, padding"]
     said = "; ".join(f"{reason}: {', '.join(what)}" for reason, what in sorted(refused.items()) if what)
     return f"| {family} | {size} | {trained} | {len(VALUES) - trained} | {said or '-'} |"
-
-
-def _values(axis):
-    return [value for name, value in VALUES if name == axis]
 
 
 if __name__ == "__main__":
