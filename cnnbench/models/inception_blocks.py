@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -34,15 +34,38 @@ class BasicConv(nn.Module):
         return self.act(self.bn(self.conv(x)))  # type: ignore[no-any-return]
 
 
+class Conv(NamedTuple):
+    """One convolution in a branch of `Mixed`.
+
+    Attributes:
+        name: its name in torchvision's state_dict.
+        channels: of its output, at width 1.
+        kernel: its side, or rows and columns.
+    """
+
+    name: str
+    channels: int
+    kernel: int | Pair
+
+
+Step = Conv | tuple[Conv, Conv]
+"""One convolution, or two side by side whose maps are concatenated."""
+
+Branch = tuple[Step, ...]
+"""Convolutions one after another."""
+
+Branches = tuple[Branch, ...]
+"""Branches of one block, side by side."""
+
+
 class Mixed(nn.Module):
-    """Branches beside each other, and a pooled map.
+    """Branches of convolutions beside each other and beside a pooled map, all concatenated.
 
     Args:
         ops: makes the layers.
         c_in: channels of the map.
         width: multiplies every channel count.
-        branches: of each the convolutions one after another, as `name channels kernel`; those on both
-            sides of a `|` stand side by side at the branch's end.
+        branches: the convolutions of each.
         stride: 2 in a reduction, where pooling and the last convolution of each branch halve the map.
         pooled: channels that the pooled map is projected to; None: a reduction, which keeps them.
     """
@@ -52,7 +75,7 @@ class Mixed(nn.Module):
         ops: Ops,
         c_in: int,
         width: float,
-        branches: Sequence[str],
+        branches: Branches,
         *,
         stride: int = 1,
         pooled: int | None = None,
@@ -62,21 +85,19 @@ class Mixed(nn.Module):
         self.names: list[list[list[str]]] = []
         self.channels = 0
         for branch in branches:
-            c, steps = c_in, branch.split(", ")
+            c = c_in
             self.names.append([])
-            for step in steps:
-                ends = [end.split() for end in step.split(" | ")]
-                last = step == steps[-1] and pooled is None
-                for name, channels, size in ends:
-                    rows, columns = map(int, size.split("x"))
-                    c_out = scaled(int(channels), width)
-                    if last:
-                        layer = BasicConv(ops, c, c_out, (rows, columns), stride, padding=edge)
+            for step in branch:
+                convs = [step] if isinstance(step, Conv) else [*step]
+                for name, channels, kernel in convs:
+                    c_out = scaled(channels, width)
+                    if pooled is None and step is branch[-1]:
+                        layer = BasicConv(ops, c, c_out, kernel, stride, padding=edge)
                     else:
-                        layer = BasicConv(ops, c, c_out, (rows, columns))
+                        layer = BasicConv(ops, c, c_out, kernel)
                     self.add_module(name, layer)
-                self.names[-1].append([name for name, *_ in ends])
-                c = sum(scaled(int(channels), width) for _, channels, _ in ends)
+                self.names[-1].append([conv.name for conv in convs])
+                c = sum(scaled(conv.channels, width) for conv in convs)
             self.channels += c
         self.pool = ops.pool(3, stride, padding=edge, native="avg" if pooled else "max")
         self.branch_pool = BasicConv(ops, c_in, scaled(pooled, width), 1) if pooled else nn.Identity()
@@ -87,8 +108,8 @@ class Mixed(nn.Module):
         maps = []
         for branch in self.names:
             y = x
-            for ends in branch:
-                y = torch.cat([self.get_submodule(name)(y) for name in ends], 1)
+            for names in branch:
+                y = torch.cat([self.get_submodule(name)(y) for name in names], 1)
             maps.append(y)
         return torch.cat([*maps, self.branch_pool(self.pool(x))], 1)
 

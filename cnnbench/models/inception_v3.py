@@ -5,37 +5,61 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cnnbench.models.inception_blocks import BasicConv, Mixed, from_imagenet_normalisation, transforms_input
+from cnnbench.models.inception_blocks import (
+    BasicConv,
+    Branches,
+    Conv,
+    Mixed,
+    from_imagenet_normalisation,
+    transforms_input,
+)
 from cnnbench.models.scaling import Probability, Stem, Width, is_small, scaled, small_strides
 from cnnbench.ops.factory import Ops
 
-A = (  # figure 5: 5x5 as two 3x3
-    "branch1x1 64 1x1",
-    "branch5x5_1 48 1x1, branch5x5_2 64 5x5",
-    "branch3x3dbl_1 64 1x1, branch3x3dbl_2 96 3x3, branch3x3dbl_3 96 3x3",
+A: Branches = (  # figure 5: 5x5 as two 3x3
+    (Conv("branch1x1", 64, 1),),
+    (Conv("branch5x5_1", 48, 1), Conv("branch5x5_2", 64, 5)),
+    (Conv("branch3x3dbl_1", 64, 1), Conv("branch3x3dbl_2", 96, 3), Conv("branch3x3dbl_3", 96, 3)),
 )
-B = (  # figure 10: the first reduction
-    "branch3x3 384 3x3",
-    "branch3x3dbl_1 64 1x1, branch3x3dbl_2 96 3x3, branch3x3dbl_3 96 3x3",
+B: Branches = (  # figure 10: the first reduction
+    (Conv("branch3x3", 384, 3),),
+    (Conv("branch3x3dbl_1", 64, 1), Conv("branch3x3dbl_2", 96, 3), Conv("branch3x3dbl_3", 96, 3)),
 )
-D = (  # the second reduction
-    "branch3x3_1 192 1x1, branch3x3_2 320 3x3",
-    "branch7x7x3_1 192 1x1, branch7x7x3_2 192 1x7, branch7x7x3_3 192 7x1, branch7x7x3_4 192 3x3",
+D: Branches = (  # the second reduction
+    (Conv("branch3x3_1", 192, 1), Conv("branch3x3_2", 320, 3)),
+    (
+        Conv("branch7x7x3_1", 192, 1),
+        Conv("branch7x7x3_2", 192, (1, 7)),
+        Conv("branch7x7x3_3", 192, (7, 1)),
+        Conv("branch7x7x3_4", 192, 3),
+    ),
 )
-E = (  # figure 7: the widest block, for the coarsest map
-    "branch1x1 320 1x1",
-    "branch3x3_1 384 1x1, branch3x3_2a 384 1x3 | branch3x3_2b 384 3x1",
-    "branch3x3dbl_1 448 1x1, branch3x3dbl_2 384 3x3, branch3x3dbl_3a 384 1x3 | branch3x3dbl_3b 384 3x1",
+E: Branches = (  # figure 7: the widest block, for the coarsest map
+    (Conv("branch1x1", 320, 1),),
+    (
+        Conv("branch3x3_1", 384, 1),
+        (Conv("branch3x3_2a", 384, (1, 3)), Conv("branch3x3_2b", 384, (3, 1))),
+    ),
+    (
+        Conv("branch3x3dbl_1", 448, 1),
+        Conv("branch3x3dbl_2", 384, 3),
+        (Conv("branch3x3dbl_3a", 384, (1, 3)), Conv("branch3x3dbl_3b", 384, (3, 1))),
+    ),
 )
 
 
-def _c(c7: int) -> tuple[str, ...]:
-    """Figure 6: 7x7 as 1x7 and 7x1, of `c7` channels."""
+def _c(c7: int) -> Branches:
+    """Return the branches of figure 6: 7x7 as 1x7 and 7x1, of `c7` channels."""
     return (
-        "branch1x1 192 1x1",
-        f"branch7x7_1 {c7} 1x1, branch7x7_2 {c7} 1x7, branch7x7_3 192 7x1",
-        f"branch7x7dbl_1 {c7} 1x1, branch7x7dbl_2 {c7} 7x1, branch7x7dbl_3 {c7} 1x7, "
-        f"branch7x7dbl_4 {c7} 7x1, branch7x7dbl_5 192 1x7",
+        (Conv("branch1x1", 192, 1),),
+        (Conv("branch7x7_1", c7, 1), Conv("branch7x7_2", c7, (1, 7)), Conv("branch7x7_3", 192, (7, 1))),
+        (
+            Conv("branch7x7dbl_1", c7, 1),
+            Conv("branch7x7dbl_2", c7, (7, 1)),
+            Conv("branch7x7dbl_3", c7, (1, 7)),
+            Conv("branch7x7dbl_4", c7, (7, 1)),
+            Conv("branch7x7dbl_5", 192, (1, 7)),
+        ),
     )
 
 
