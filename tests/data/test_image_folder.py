@@ -42,11 +42,11 @@ def refusal(function, *arguments) -> str:
 
 def test_class_folders(tmp_path):
     make(tmp_path, count=2)
-    parts = scan(tmp_path)
-    assert list(parts) == ["all"]
-    assert parts["all"].classes == ["cat", "dog"]
-    assert parts["all"].labels == [0, 0, 1, 1]
-    assert names(tmp_path, parts["all"]) == ["cat/000.png", "cat/001.png", "dog/002.png", "dog/003.png"]
+    splits = scan(tmp_path)
+    assert list(splits) == ["all"]
+    assert splits["all"].classes == ["cat", "dog"]
+    assert splits["all"].labels == [0, 0, 1, 1]
+    assert names(tmp_path, splits["all"]) == ["cat/000.png", "cat/001.png", "dog/002.png", "dog/003.png"]
 
 
 @pytest.mark.parametrize(
@@ -58,15 +58,15 @@ def test_class_folders(tmp_path):
         (["train", "val", "test"], {"train": "train", "val": "val", "test": "test"}),
     ],
 )
-def test_parts(folders, expected, tmp_path):
+def test_splits(folders, expected, tmp_path):
     for name in folders:
         make(tmp_path / name)
-    parts = scan(tmp_path)
-    assert {part: files.paths[0].parent.parent.name for part, files in parts.items()} == expected
-    assert all(files.labels == [0, 0, 0, 1, 1, 1] for files in parts.values())
+    splits = scan(tmp_path)
+    assert {split: files.paths[0].parent.parent.name for split, files in splits.items()} == expected
+    assert all(files.labels == [0, 0, 0, 1, 1, 1] for files in splits.values())
 
 
-def test_labels_of_a_part_without_some_classes(tmp_path):
+def test_labels_of_a_split_without_some_classes(tmp_path):
     make(tmp_path / "train", ["ant", "bee", "cat", "dog"])
     make(tmp_path / "test", ["bee", "dog"])
     (tmp_path / "test/ant").mkdir()
@@ -341,12 +341,12 @@ def test_fingerprint_behind_links(tmp_path):
     assert fingerprint(tmp_path / "few") == fingerprint(tmp_path / "store") != first
 
 
-def test_fingerprint_covers_all_parts(tmp_path):
-    for part in ("train", "val", "test"):
-        make(tmp_path / part)
+def test_fingerprint_covers_all_splits(tmp_path):
+    for split in ("train", "val", "test"):
+        make(tmp_path / split)
     first = fingerprint(tmp_path)
-    for part in ("train", "val", "test"):
-        write_image(tmp_path / part / "cat/000.png", GREY, (9, 9 + len(part)))
+    for split in ("train", "val", "test"):
+        write_image(tmp_path / split / "cat/000.png", GREY, (9, 9 + len(split)))
         assert fingerprint(tmp_path) != first
         first = fingerprint(tmp_path)
 
