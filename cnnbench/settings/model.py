@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import model_validator
 
+from cnnbench.data.options import ModelInput
 from cnnbench.ops.values import ACTS, NORMS, PADDINGS, POOLS
 from cnnbench.settings.base import UNRECORDED, Component, Place, Section
 
@@ -77,6 +78,10 @@ class Arch(Component):
         if self.freeze and self.weights is None:
             raise ValueError("freeze=true: freezes what arch.weights loads; allowed with weights alone")
         return self
+
+    def model_input(self) -> ModelInput:
+        """Return the input that the model takes from `ImageData`."""
+        return ModelInput(channels=self.in_channels, imagenet_normalisation=self.weights == "imagenet")
 
     def arguments(self) -> dict[str, Any]:
         """What `_target_` is called with, besides what the data says."""

@@ -35,11 +35,11 @@ def test_every_row_is_tested():
 @pytest.mark.parametrize("name", MAKERS)
 def test_reads_the_published_format(name, tmp_path, monkeypatch):
     made = MAKERS[name](tmp_path, monkeypatch)
-    parts = load(name, tmp_path)
-    check(parts, made)
-    assert isinstance(parts[next(iter(parts))].pixels, torch.Tensor) == (name in IN_MEMORY)
+    splits = load(name, tmp_path)
+    check(splits, made)
+    assert isinstance(splits[next(iter(splits))].pixels, torch.Tensor) == (name in IN_MEMORY)
     row = DATASETS[name]
-    channels = made.parts[next(iter(parts))][0].shape[1]
+    channels = made.splits[next(iter(splits))][0].shape[1]
     assert len(row.mean) == len(row.std) == channels
     assert not list(tmp_path.glob(".*")), "reading leaves nothing behind"
 
@@ -55,8 +55,8 @@ def test_emnist_is_turned_upright(tmp_path, monkeypatch):
 
 def test_official_val_of_flowers_is_training_data(tmp_path, monkeypatch):
     MAKERS["flowers102"](tmp_path, monkeypatch)
-    parts = load("flowers102", tmp_path)
-    assert [len(parts[part].labels) for part in ("train", "test")] == [14, 10]
+    splits = load("flowers102", tmp_path)
+    assert [len(splits[split].labels) for split in ("train", "test")] == [14, 10]
 
 
 def test_digits_are_embedded():
@@ -127,11 +127,11 @@ def test_broken_file_of_debian_s_package(broken, tmp_path):
 )
 def test_real_debian_package(monkeypatch, tmp_path):
     monkeypatch.setattr(datasets, "DEBIAN_FASHION_MNIST", Path("/usr/share/datasets/fashion-mnist"))
-    parts = load("fashion_mnist", tmp_path)
-    assert [images.pixels.shape for images in parts.values()] == [(60000, 1, 28, 28), (10000, 1, 28, 28)]
-    for images in parts.values():
+    splits = load("fashion_mnist", tmp_path)
+    assert [images.pixels.shape for images in splits.values()] == [(60000, 1, 28, 28), (10000, 1, 28, 28)]
+    for images in splits.values():
         assert len(set(np.bincount(images.labels))) == 1
-    pixels = parts["train"].pixels.float() / 255
+    pixels = splits["train"].pixels.float() / 255
     assert float(pixels.mean()) == pytest.approx(DATASETS["fashion_mnist"].mean[0], abs=1e-4)
     assert float(pixels.std()) == pytest.approx(DATASETS["fashion_mnist"].std[0], abs=1e-4)
 
@@ -326,15 +326,15 @@ def test_labels_out_of_range(tmp_path, monkeypatch):
 
 
 def test_synthetic():
-    parts = datasets.synthetic(8, 3, 30, 6, seed=1)
-    assert parts["train"].pixels.shape == (30, 3, 8, 8)
-    assert np.bincount(parts["train"].labels).tolist() == [10, 10, 10]
-    assert np.bincount(parts["test"].labels).tolist() == [2, 2, 2]
+    splits = datasets.synthetic(8, 3, 30, 6, seed=1)
+    assert splits["train"].pixels.shape == (30, 3, 8, 8)
+    assert np.bincount(splits["train"].labels).tolist() == [10, 10, 10]
+    assert np.bincount(splits["test"].labels).tolist() == [2, 2, 2]
     again, other = datasets.synthetic(8, 3, 30, 6, seed=1), datasets.synthetic(8, 3, 30, 6, seed=2)
-    assert torch.equal(parts["test"].pixels, again["test"].pixels)
-    assert not torch.equal(parts["test"].pixels, other["test"].pixels)
+    assert torch.equal(splits["test"].pixels, again["test"].pixels)
+    assert not torch.equal(splits["test"].pixels, other["test"].pixels)
     # A class is a pattern: its images are nearer to each other's mean than to another class's
-    train, test = parts["train"], parts["test"]
+    train, test = splits["train"], splits["test"]
     means = torch.stack([train.pixels[torch.from_numpy(train.labels == k)].float().mean(0) for k in range(3)])
     nearest = (test.pixels[:, None].float() - means).pow(2).mean((2, 3, 4)).argmin(1)
     assert nearest.tolist() == test.labels.tolist()

@@ -83,18 +83,18 @@ def test_evaluation_is_in_order():
 @pytest.mark.parametrize("world", [2, 3, 4])
 @pytest.mark.parametrize("count", [4, 5, 11, 24, 25, 63, 100])
 def test_processes_share_all_images_and_wait_for_none(count, world):
-    parts = [list(EpochOrder(count, 24, rank=rank, world=world)) for rank in range(world)]
-    assert [i for part in parts for place in part for i in place.indices] == list(range(count))
-    assert len({len(part) for part in parts}) == 1
-    assert all(place.indices for part in parts for place in part)
+    shards = [list(EpochOrder(count, 24, rank=rank, world=world)) for rank in range(world)]
+    assert [i for shard in shards for place in shard for i in place.indices] == list(range(count))
+    assert len({len(shard) for shard in shards}) == 1
+    assert all(place.indices for shard in shards for place in shard)
 
 
 @pytest.mark.parametrize("world", [2, 3, 4])
 @pytest.mark.parametrize("count", [24, 25, 63, 100])
 def test_processes_share_each_training_batch(count, world):
     whole = list(EpochOrder(count, 24, seed=5, shuffle=True))
-    parts = [EpochOrder(count, 24, seed=5, shuffle=True, rank=rank, world=world) for rank in range(world)]
-    for batch, *mine in zip(whole, *parts, strict=True):
+    shards = [EpochOrder(count, 24, seed=5, shuffle=True, rank=rank, world=world) for rank in range(world)]
+    for batch, *mine in zip(whole, *shards, strict=True):
         assert [i for place in mine for i in place.indices] == batch.indices
         assert {place.key for place in mine} == {batch.key}
         assert max(len(p.indices) for p in mine) - min(len(p.indices) for p in mine) <= 1

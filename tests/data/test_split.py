@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from data_support import image_data
 from sklearn.datasets import load_digits
 
-from cnnbench.data.datamodule import ImageData
 from cnnbench.data.split import digest, divide, subset
 from cnnbench.errors import InputError
 
 
 def digits(**settings):
-    return ImageData("digits", "/nonexistent", **{"seed": 0, **settings})
+    return image_data("digits", "/nonexistent", **settings)
 
 
 def random_labels(trial: int, smallest: int) -> np.ndarray:
@@ -41,11 +41,11 @@ def test_divide(trial):
         rest, aside = divide(labels, count, trial, "setting")
         assert len(aside) == count
         np.testing.assert_array_equal(np.sort(np.concatenate([rest, aside])), np.arange(len(labels)))
-        for part in (rest, aside):
-            assert (np.diff(part) > 0).all()
-            assert set(labels[part]) == set(labels)
+        for split in (rest, aside):
+            assert (np.diff(split) > 0).all()
+            assert set(labels[split]) == set(labels)
         gap, got, sizes = off(labels, aside)
-        free = (got > 1) & (got < sizes - 1)  # not held by "one or more in each part"
+        free = (got > 1) & (got < sizes - 1)  # not held by "one or more in each split"
         if free.all():
             assert np.abs(gap).max() < 1
         for again in (divide(labels, count, trial, "other"), divide(labels * 3 + 1, count, trial, "")):
@@ -112,20 +112,20 @@ def test_digest():
 # --- the splits of digits, which has no test set of its own -------------------------------------
 
 
-def images(part):
-    return {pixels.numpy().tobytes() for pixels in part.pixels}
+def images(split):
+    return {pixels.numpy().tobytes() for pixels in split.pixels}
 
 
-def test_parts_of_digits_are_disjoint_and_complete():
+def test_splits_of_digits_are_disjoint_and_complete():
     data = digits()
-    assert [len(part.labels) for part in (data.train, data.val, data.test)] == [1293, 144, 360]
-    together = np.concatenate([part.pixels.numpy() for part in (data.train, data.val, data.test)])
+    assert [len(split.labels) for split in (data.train, data.val, data.test)] == [1293, 144, 360]
+    together = np.concatenate([split.pixels.numpy() for split in (data.train, data.val, data.test)])
     whole = np.round(load_digits().images * (255 / 16)).astype(np.uint8)
     assert sorted(map(bytes, together)) == sorted(map(bytes, whole))
     assert not images(data.train) & images(data.val)
     assert not images(data.train) & images(data.test)
-    for part in (data.train, data.val, data.test):
-        share = np.bincount(part.labels) / np.bincount(load_digits().target)
+    for split in (data.train, data.val, data.test):
+        share = np.bincount(split.labels) / np.bincount(load_digits().target)
         assert share.max() - share.min() < 0.012  # an image more or less of some 180
     assert data.facts == {
         "data/train": 1293,
@@ -163,9 +163,9 @@ def test_val_follows_split_seed_and_not_seed():
 
 def test_limits():
     data = digits(limit=100, limit_test=50, val_fraction=0.2)
-    assert [len(part.labels) for part in (data.train, data.val, data.test)] == [80, 20, 50]
-    for part, share in ((data.train, 8), (data.val, 2), (data.test, 5)):
-        assert np.abs(np.bincount(part.labels) - share).max() <= 1
+    assert [len(split.labels) for split in (data.train, data.val, data.test)] == [80, 20, 50]
+    for split, share in ((data.train, 8), (data.val, 2), (data.test, 5)):
+        assert np.abs(np.bincount(split.labels) - share).max() <= 1
     whole = digits()
     assert images(data.train) | images(data.val) <= images(whole.train) | images(whole.val)
     assert images(data.test) < images(whole.test)

@@ -45,8 +45,8 @@ def by_window(x, window, function):
     for i in range(out.shape[2]):
         for j in range(out.shape[3]):
             top, left = i * stride - padding, j * stride - padding
-            part = x[:, :, max(top, 0) : top + kernel, max(left, 0) : left + kernel]
-            out[:, :, i, j] = function(part.flatten(2))
+            values = x[:, :, max(top, 0) : top + kernel, max(left, 0) : left + kernel]
+            out[:, :, i, j] = function(values.flatten(2))
     return out
 
 

@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from cnnbench.data.datamodule import ImageData
 from cnnbench.data.datasets import load
+from cnnbench.data.options import Augmentation, Batching, ModelInput, Sharding, Source, Splitting
 from cnnbench.data.transforms import decode
 from cnnbench.errors import InputError
+
+DEFAULTS = {"seed": 0, "val_fraction": 0.1, "split_seed": 0, "batch_size": 64}
+
+
+def image_data(name, root, augment=None, **settings) -> ImageData:
+    """The data of a run with these settings, by the names that they have in the configuration."""
+    values = {"name": name, "root": root, **DEFAULTS, **settings}
+
+    def of(kind):
+        return kind(**{f.name: values.pop(f.name) for f in fields(kind) if f.name in values})
+
+    options = of(Source), of(Splitting), of(Batching), augment or Augmentation(), of(ModelInput), of(Sharding)
+    assert not values
+    return ImageData(*options)
 
 
 def refusal(name: str, root: Path) -> str:
@@ -25,11 +42,11 @@ def refusal(name: str, root: Path) -> str:
     return message
 
 
-def check(parts, made) -> None:
-    """Whether `parts` hold what was `made`: pixels, labels, classes, and which part is which."""
-    assert set(parts) == set(made.parts)
-    for part, (pixels, labels) in made.parts.items():
-        found = parts[part]
+def check(splits, made) -> None:
+    """Whether `splits` hold what was `made`: pixels, labels, classes, and which split is which."""
+    assert set(splits) == set(made.splits)
+    for split, (pixels, labels) in made.splits.items():
+        found = splits[split]
         assert found.classes == made.classes
         assert found.labels.dtype == np.int64
         if isinstance(found.pixels, torch.Tensor):

@@ -20,12 +20,12 @@ RNG = np.random.default_rng(0)
 
 @dataclass
 class Made:
-    """What a loader must find: `parts` maps a part's name to (pixels, labels).
+    """What a loader must find: `splits` maps a split's name to (pixels, labels).
 
     Pixels are uint8 (N, C, H, W); of image files they are the one colour of each, (N, 3).
     """
 
-    parts: dict[str, tuple[np.ndarray, np.ndarray]]
+    splits: dict[str, tuple[np.ndarray, np.ndarray]]
     classes: list[str]
 
 
@@ -67,15 +67,15 @@ COUNTS = {"train": 60, "test": 30}
 
 def grey(folder: str, classes: list[str], *, names=("train-", "t10k-"), transpose=False):
     def make(root: Path, monkeypatch=None) -> Made:
-        parts = {}
-        for (part, count), name in zip(COUNTS.items(), names, strict=True):
+        splits = {}
+        for (split, count), name in zip(COUNTS.items(), names, strict=True):
             count = max(count, 3 * len(classes))
             pixels, found = noise(count, 28, 28), labels(count, len(classes))
             stored = pixels.transpose(0, 2, 1) if transpose else pixels
             write(root / folder / f"{name}images-idx3-ubyte", idx(stored))
             write(root / folder / f"{name}labels-idx1-ubyte", idx(found.astype(np.uint8)))
-            parts[part] = (pixels[:, None], found)
-        return Made(parts, classes)
+            splits[split] = (pixels[:, None], found)
+        return Made(splits, classes)
 
     return make
 
@@ -91,8 +91,8 @@ def debian(folder: Path) -> Made:
 
 def cifar(dataset: type, key: str, classes: list[str]):
     def make(root: Path, monkeypatch) -> Made:
-        folder, parts = root / dataset.base_folder, {}
-        for part, listed in (("train", dataset.train_list), ("test", dataset.test_list)):
+        folder, splits = root / dataset.base_folder, {}
+        for split, listed in (("train", dataset.train_list), ("test", dataset.test_list)):
             all_pixels, all_labels = [], []
             for name, _ in listed:
                 count = 2 * len(classes)
@@ -101,10 +101,10 @@ def cifar(dataset: type, key: str, classes: list[str]):
                 write(folder / name, pickle.dumps(entry, protocol=2))
                 all_pixels.append(pixels)
                 all_labels.append(found)
-            parts[part] = (np.concatenate(all_pixels), np.concatenate(all_labels))
+            splits[split] = (np.concatenate(all_pixels), np.concatenate(all_labels))
         write(folder / dataset.meta["filename"], pickle.dumps({dataset.meta["key"]: classes}, protocol=2))
         cifar_checksums(dataset, root, monkeypatch)
-        return Made(parts, classes)
+        return Made(splits, classes)
 
     return make
 
@@ -119,22 +119,22 @@ def cifar_checksums(dataset: type, root: Path, monkeypatch) -> None:
 
 
 def svhn(root: Path, monkeypatch) -> Made:
-    parts = {}
-    for part, count in COUNTS.items():
+    splits = {}
+    for split, count in COUNTS.items():
         pixels, found = noise(count, 3, 32, 32), labels(count, 10)
         root.mkdir(exist_ok=True)
         written = np.where(found == 0, 10, found).astype(np.uint8)[:, None]  # they call the zero 10
-        savemat(root / f"{part}_32x32.mat", {"X": pixels.transpose(2, 3, 1, 0), "y": written})
-        parts[part] = (pixels, found)
+        savemat(root / f"{split}_32x32.mat", {"X": pixels.transpose(2, 3, 1, 0), "y": written})
+        splits[split] = (pixels, found)
     svhn_checksums(root, monkeypatch)
-    return Made(parts, [str(digit) for digit in range(10)])
+    return Made(splits, [str(digit) for digit in range(10)])
 
 
 def svhn_checksums(root: Path, monkeypatch) -> None:
     listed = dict(tv.SVHN.split_list)
-    for part in COUNTS:
-        url, name, _ = listed[part]
-        listed[part] = [url, name, md5(root / name)]
+    for split in COUNTS:
+        url, name, _ = listed[split]
+        listed[split] = [url, name, md5(root / name)]
     monkeypatch.setattr(tv.SVHN, "split_list", listed)
 
 
@@ -142,22 +142,22 @@ STL10_CLASSES = ["airplane", "bird", "car", "cat", "deer", "dog", "horse", "monk
 
 
 def stl10(root: Path, monkeypatch) -> Made:
-    folder, parts = root / "stl10_binary", {}
-    for part, count in (("train", 30), ("test", 10)):
+    folder, splits = root / "stl10_binary", {}
+    for split, count in (("train", 30), ("test", 10)):
         pixels, found = noise(count, 3, 96, 96), labels(count, 10)
-        write(folder / f"{part}_X.bin", pixels.transpose(0, 1, 3, 2).tobytes())  # column by column
-        write(folder / f"{part}_y.bin", (found + 1).astype(np.uint8).tobytes())
-        parts[part] = (pixels, found)
+        write(folder / f"{split}_X.bin", pixels.transpose(0, 1, 3, 2).tobytes())  # column by column
+        write(folder / f"{split}_y.bin", (found + 1).astype(np.uint8).tobytes())
+        splits[split] = (pixels, found)
     write(folder / "class_names.txt", "\n".join(STL10_CLASSES).encode())
     stl10_checksums(root, monkeypatch)
-    return Made(parts, STL10_CLASSES)
+    return Made(splits, STL10_CLASSES)
 
 
 def stl10_checksums(root: Path, monkeypatch) -> None:
     folder = root / "stl10_binary"
     for listed in ("train_list", "test_list"):
-        sums = [[name, md5(folder / name)] for name, _ in getattr(datasets._STL10, listed)]
-        monkeypatch.setattr(datasets._STL10, listed, sums)
+        sums = [[name, md5(folder / name)] for name, _ in getattr(datasets.STL10, listed)]
+        monkeypatch.setattr(datasets.STL10, listed, sums)
 
 
 # --- image files --------------------------------------------------------------------------------
@@ -165,15 +165,15 @@ def stl10_checksums(root: Path, monkeypatch) -> None:
 
 def imagenette(root: Path, monkeypatch=None) -> Made:
     wnids = sorted(tv.Imagenette._WNID_TO_CLASS)
-    parts = {}
-    for part, folder, count in (("train", "train", 3), ("test", "val", 2)):
+    splits = {}
+    for split, folder, count in (("train", "train", 3), ("test", "val", 2)):
         found = np.repeat(np.arange(10), count)
         colours = noise(len(found), 3)
         for i, (label, colour) in enumerate(zip(found, colours, strict=True)):
             write_image(root / "imagenette2-160" / folder / wnids[label] / f"img_{i:03}.JPEG", colour)
-        parts[part] = (colours, found)
+        splits[split] = (colours, found)
     names = "tench,English springer,cassette player,chain saw,church,French horn,garbage truck,gas pump"
-    return Made(parts, [*names.split(","), "golf ball", "parachute"])
+    return Made(splits, [*names.split(","), "golf ball", "parachute"])
 
 
 def flowers102(root: Path, monkeypatch) -> Made:
@@ -187,7 +187,7 @@ def flowers102(root: Path, monkeypatch) -> Made:
     savemat(folder / "setid.mat", {"trnid": train[None], "valid": val[None], "tstid": test[None]})
     flowers_checksums(root, monkeypatch)
     chosen = {"train": np.concatenate([train, val]) - 1, "test": test - 1}
-    return Made({part: (colours[i], found[i]) for part, i in chosen.items()}, tv.Flowers102.classes)
+    return Made({split: (colours[i], found[i]) for split, i in chosen.items()}, tv.Flowers102.classes)
 
 
 def flowers_checksums(root: Path, monkeypatch) -> None:
@@ -199,17 +199,17 @@ def flowers_checksums(root: Path, monkeypatch) -> None:
 
 
 def pets(root: Path, monkeypatch=None) -> Made:
-    folder, parts = root / "oxford-iiit-pet", {}
+    folder, splits = root / "oxford-iiit-pet", {}
     breeds = ["Abyssinian", "american_bulldog", "Egyptian_Mau"]
-    for part, split, count in (("train", "trainval", 12), ("test", "test", 6)):
+    for split, theirs, count in (("train", "trainval", 12), ("test", "test", 6)):
         found, colours, lines = labels(count, 3), noise(count, 3), []
         for i, (label, colour) in enumerate(zip(found, colours, strict=True)):
-            name = f"{breeds[label]}_{split}{i}"
+            name = f"{breeds[label]}_{theirs}{i}"
             write_image(folder / "images" / f"{name}.jpg", colour)
             lines.append(f"{name} {label + 1} {1 + (label == 1)} 1\n")
-        write(folder / "annotations" / f"{split}.txt", "".join(lines).encode())
-        parts[part] = (colours, found)
-    return Made(parts, ["Abyssinian", "American Bulldog", "Egyptian Mau"])
+        write(folder / "annotations" / f"{theirs}.txt", "".join(lines).encode())
+        splits[split] = (colours, found)
+    return Made(splits, ["Abyssinian", "American Bulldog", "Egyptian Mau"])
 
 
 def folder(root: Path, monkeypatch=None, *, classes=("cat", "dog", "owl"), count=10, suffix="png", **options):
