@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from cnnbench.errors import TooSmall
+
 
 class FilterResponseNorm(nn.Module):
     """Division of each channel by its root mean square over the map (arXiv:1911.09737, without the TLU)."""
@@ -20,7 +22,7 @@ class FilterResponseNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, H, W)."""
         if x.shape[2] * x.shape[3] == 1:
-            raise ValueError("filter response norm needs more than one pixel")
+            raise TooSmall("filter response norm of a single pixel")
         x = x * torch.rsqrt(x.square().mean((2, 3), keepdim=True) + self.eps)
         return x * self.weight[:, None, None] + self.bias[:, None, None]
 

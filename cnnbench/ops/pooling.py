@@ -11,6 +11,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cnnbench.errors import TooSmall
+
+
+def windows(side: int, kernel: int, stride: int, padding: int, dilation: int = 1, *, ceil_mode: bool) -> int:
+    """Return the number of windows along a side, by the rule of `nn.MaxPool2d`.
+
+    Raises:
+        TooSmall: there is none.
+    """
+    extent = dilation * (kernel - 1) + 1
+    free = side + 2 * padding - extent
+    count = (-(-free // stride) if ceil_mode else free // stride) + 1
+    if ceil_mode and (count - 1) * stride >= side + padding:
+        count -= 1  # a window must start within the map or its left padding
+    if count < 1:
+        raise TooSmall(f"a window of {extent} pixels on a map of {side}")
+    return count
+
 
 class Window(nn.Module):
     """The geometry that the kinds below share."""
@@ -26,13 +44,7 @@ class Window(nn.Module):
 
     def outputs(self, side: int) -> int:
         """Windows along a side, by the rule of `nn.MaxPool2d`."""
-        free = side + 2 * self.padding - self.kernel
-        count = (-(-free // self.stride) if self.ceil_mode else free // self.stride) + 1
-        if self.ceil_mode and (count - 1) * self.stride >= side + self.padding:
-            count -= 1  # a window must start within the map or its left padding
-        if count < 1:
-            raise ValueError(f"a window of {self.kernel} pixels on a map of {side}")
-        return count
+        return windows(side, self.kernel, self.stride, self.padding, ceil_mode=self.ceil_mode)
 
 
 class Stride(Window):

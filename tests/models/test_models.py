@@ -360,6 +360,20 @@ def test_a_model_that_cannot_take_the_images():
         complexity.macs(torch.nn.Flatten(), (1, 8, 8), 3)
 
 
+@pytest.mark.parametrize("message", ["", "'not these images'"])
+def test_a_users_model_whose_forward_pass_fails(message):
+    Path("mynet.py").write_text(
+        "import torch\n"
+        "class Net(torch.nn.Module):\n"
+        "    def __init__(self, **settings):\n"
+        "        super().__init__()\n"
+        "    def forward(self, x):\n"
+        f"        raise ValueError({message})\n"
+    )
+    with pytest.raises(InputError, match=f"padding=zeros: {message.strip(chr(39)) or 'ValueError'}$"):
+        make("basic", _target_="mynet.Net")
+
+
 def test_every_architecture_says_where_it_comes_from():
     for arch in ARCHS:
         text = (CONF / f"{arch}.yaml").read_text()
