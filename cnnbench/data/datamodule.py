@@ -69,7 +69,11 @@ class ImageData(pl.LightningDataModule):
 
     @staticmethod
     def _read(source: Source, splitting: Splitting) -> Splits:
-        """Return the splits that the data set has; of `synthetic`, draw them."""
+        """Read the splits that the data set has; draw those of `synthetic`.
+
+        Raises:
+            InputError: see `datasets.load`; settings that `synthetic` needs are missing.
+        """
         if source.name != "synthetic":
             return datasets.load(source.name, Path(source.root).expanduser())
         size, classes = source.size, source.num_classes
@@ -81,7 +85,11 @@ class ImageData(pl.LightningDataModule):
         return datasets.synthetic(size, classes, limit, limit_test, splitting.split_seed)
 
     def _check_sharding(self, train: int, val: int, test: int) -> None:
-        """Check that there are images for each of the processes that train together."""
+        """Check that each of the processes that train together gets images.
+
+        Raises:
+            InputError: more processes than the images suffice for.
+        """
         world, least = self.sharding.world, self.sharding.least_images
         if world == 1:
             return
@@ -98,7 +106,11 @@ class ImageData(pl.LightningDataModule):
             )
 
     def _check_augmentation(self) -> None:
-        """Check that training images are no smaller than what is cut off or out of them."""
+        """Check that the training images are large enough for their augmentation.
+
+        Raises:
+            InputError: they are not.
+        """
         for setting, most in (("crop", self.size), ("cutout", 2 * self.size)):
             if (value := getattr(self.augmentation, setting)) > most:
                 raise InputError(

@@ -1,6 +1,6 @@
 """Folders of class folders: their files and labels, checks of every image, and the digest of the content.
 
-Imports no torch: a finished run on an image folder is found again by the digest alone.
+Imports no torch: to show a finished run on an image folder, only the digest is needed.
 """
 
 from __future__ import annotations

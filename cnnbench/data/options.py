@@ -1,4 +1,4 @@
-"""What `ImageData` is made from: small records that the settings fill. Imports nothing heavy."""
+"""Options of `ImageData` as small records, which the settings fill. Imports nothing heavy."""
 
 from __future__ import annotations
 

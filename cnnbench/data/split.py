@@ -57,7 +57,7 @@ def subset(labels: Indices, count: int | None, seed: int, setting: str) -> Indic
 
     Args:
         labels: int64 (N,).
-        count: how many; None, or more than there are: all.
+        count: number of indices; None, or more than N: all.
         seed: of the draw.
         setting: named in errors.
 

@@ -1,4 +1,4 @@
-"""What GoogLeNet and Inception v3 are made of (Szegedy et al., arXiv:1409.4842 and 1512.00567)."""
+"""Building blocks of GoogLeNet and Inception v3 (Szegedy et al., arXiv:1409.4842 and 1512.00567)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class BasicConv(nn.Module):
         self.act = ops.act()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, c_in, H, W) -> (N, c_out, H', W')."""
+        """Map (N, c_in, H, W) to (N, c_out, H', W')."""
         return self.act(self.bn(self.conv(x)))  # type: ignore[no-any-return]
 
 
@@ -104,7 +104,7 @@ class Mixed(nn.Module):
         self.channels += scaled(pooled, width) if pooled else c_in
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, c_in, H, W) -> (N, channels, H', W')."""
+        """Map (N, c_in, H, W) to (N, channels, H', W')."""
         maps = []
         for branch in self.names:
             y = x
@@ -114,17 +114,19 @@ class Mixed(nn.Module):
         return torch.cat([*maps, self.branch_pool(self.pool(x))], 1)
 
 
-def transforms_input(asked: bool | None, weights: str | None, in_channels: int) -> bool:
-    """Whether inputs are turned into what the weights from TensorFlow expect; None: if they are loaded."""
-    if asked and in_channels != 3:
+def transforms_input(transform_input: bool | None, weights: str | None, in_channels: int) -> bool:
+    """Return whether a model converts its input for weights from TensorFlow; None: if they will be loaded.
+
+    Raises:
+        ValueError: for grey images.
+    """
+    if transform_input and in_channels != 3:
         raise ValueError("transform_input=true: is for colour images; allowed: false, or in_channels=3")
-    return weights == "imagenet" and in_channels == 3 if asked is None else asked
+    return weights == "imagenet" and in_channels == 3 if transform_input is None else transform_input
 
 
 def from_imagenet_normalisation(x: Tensor) -> Tensor:
-    """(N, 3, H, W) normalised with ImageNet's mean and deviation, as the weights from TensorFlow want it:
-    in [-1, 1].
-    """
+    """Convert (N, 3, H, W) normalised for ImageNet to [-1, 1], which weights from TensorFlow expect."""
     mean = x.new_tensor((0.485, 0.456, 0.406))[:, None, None]
     std = x.new_tensor((0.229, 0.224, 0.225))[:, None, None]
     return (x * std + mean - 0.5) / 0.5

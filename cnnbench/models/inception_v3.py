@@ -64,7 +64,7 @@ def _c(c7: int) -> Branches:
 
 
 class Auxiliary(nn.Module):
-    """A classifier beside the 17x17 maps; for training alone."""
+    """Auxiliary classifier on the 17x17 maps; used in training only."""
 
     def __init__(self, ops: Ops, c_in: int, num_classes: int, width: float, small: bool) -> None:
         super().__init__()
@@ -75,18 +75,19 @@ class Auxiliary(nn.Module):
         self.fc = ops.linear(hidden, num_classes, logits=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, c_in, H, W) -> (N, num_classes)."""
+        """Map (N, c_in, H, W) to (N, num_classes)."""
         x = self.conv1(self.conv0(self.pool(x)))
         return self.fc(F.adaptive_avg_pool2d(x, 1).flatten(1))  # type: ignore[no-any-return]
 
 
 class InceptionV3(nn.Module):
-    """Table 1: a plain stem, three kinds of Inception blocks with reductions between, global pooling.
+    """A plain stem, three kinds of Inception blocks with reductions between, and global pooling (table 1).
 
-    Made for 299 pixels; below 75, the stem pads and shrinks less. For the arguments see `GoogLeNet`.
+    Designed for 299 pixels; below 75, the stem pads its maps and halves them less often. For the arguments
+    see `GoogLeNet`.
 
     Attributes:
-        aux_weight: what the auxiliary classifier's loss counts in training.
+        aux_weight: weight of the auxiliary classifier's loss in training.
 
     Raises:
         ValueError: `width` leaves no channels, or `transform_input` on grey images.
@@ -158,7 +159,7 @@ class InceptionV3(nn.Module):
         self.fc = ops.linear(c, num_classes, logits=True)
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """(N, C, H, W) -> (N, num_classes); in training with `aux`, followed by those of AuxLogits."""
+        """Map (N, C, H, W) to (N, num_classes); in training with `aux`, those of AuxLogits follow."""
         if self.transform_input:
             x = from_imagenet_normalisation(x)
         x = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(x)))  # (N, 64, 147, 147) for 299 pixels

@@ -1,8 +1,4 @@
-"""The layers that an ablation exchanges.
-
-Example:
-    from cnnbench.ops import Ops  # in the module of an architecture of one's own
-"""
+"""Layers that an ablation exchanges: their values, and the factory `Ops` that builds them."""
 
 from __future__ import annotations
 
@@ -13,7 +9,7 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name: str) -> Any:
-        """Import `Ops` when it is asked for: the names of the values are read without torch (PEP 562)."""
+        """Import `Ops` on first use, so that `cnnbench.ops.values` is imported without torch (PEP 562)."""
         if name != "Ops":
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from cnnbench.ops.factory import Ops

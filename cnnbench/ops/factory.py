@@ -63,7 +63,7 @@ class Ops:
             kernel, stride: in pixels.
             padding: the model's own, in pixels; None: kernel // 2. Used if the axis is at `native`.
             groups: groups of channels; `c_in` for a depthwise convolution.
-            bias: add a bias even if a norm follows; without a norm there always is one.
+            bias: add a bias although a norm follows; without a norm there is always one.
         """
         size = (kernel, kernel) if isinstance(kernel, int) else kernel
         down: nn.Module = nn.Identity()

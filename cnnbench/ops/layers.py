@@ -12,9 +12,9 @@ Pair = tuple[int, int]
 
 
 class Conv2d(nn.Conv2d):
-    """Convolution with its padding and, where pooling takes the place of its stride, that pooling.
+    """Convolution with its padding, followed by pooling where that replaces its stride.
 
-    The parameters and their names are those of `nn.Conv2d`, whatever the padding and the pooling.
+    The parameters have the names of `nn.Conv2d`, for any padding and pooling.
 
     Args:
         c_in, c_out: channels.
@@ -23,8 +23,8 @@ class Conv2d(nn.Conv2d):
         padding: pixels at each side, rows and columns; None: TensorFlow's rule `same`.
         fill: what they are filled with.
         groups: groups of channels.
-        bias: whether there is one.
-        down: pooling that follows; `nn.Identity` if none does.
+        bias: add one.
+        down: pooling in place of the stride, or `nn.Identity`.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Conv2d(nn.Conv2d):
         """Do nothing: `Ops` draws the weights, since they depend on the activation."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, c_in, H, W) -> (N, c_out, H', W')."""
+        """Map (N, c_in, H, W) to (N, c_out, H', W')."""
         if self.same:
             rows, columns = (self._total(x.shape[2 + i], i) for i in (0, 1))
             x = F.pad(x, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2))

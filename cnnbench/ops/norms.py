@@ -20,7 +20,7 @@ class FilterResponseNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)."""
+        """Map (N, C, H, W) to (N, C, H, W)."""
         if x.shape[2] * x.shape[3] == 1:
             raise TooSmall("filter response norm of a single pixel")
         x = x * torch.rsqrt(x.square().mean((2, 3), keepdim=True) + self.eps)
