@@ -1,4 +1,4 @@
-"""ImageData: from a data set's name to the batches that a model sees."""
+"""ImageData: from the name of a data set to the batches of a model."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def refusal(*arguments, **settings) -> str:
 
 
 def batches(loader):
-    """(images, labels) of all batches, joined."""
+    """Return (images, labels) of all batches, concatenated."""
     pixels, labels, _ = zip(*loader, strict=True)
     return torch.cat(pixels), torch.cat(labels)
 
@@ -110,9 +110,9 @@ def test_size_resizes():
     assert (data.size, small.size) == (20, 8)
     assert data.split == small.split
     for split in ("train", "val", "test"):
-        found, source = getattr(data, split), getattr(small, split)
-        assert torch.equal(found.pixels, tvf.resize(source.pixels, [20, 20], antialias=True))
-        assert found.pixels.dtype == torch.uint8
+        resized, source = getattr(data, split), getattr(small, split)
+        assert torch.equal(resized.pixels, tvf.resize(source.pixels, [20, 20], antialias=True))
+        assert resized.pixels.dtype == torch.uint8
     assert next(iter(data.train_dataloader()))[0].shape == (64, 1, 20, 20)
 
 
@@ -158,7 +158,7 @@ def test_transform_is_its_parts_in_order():
     "augment", [Augmentation(resized_crop=(0.3, 0.6)), Augmentation(policy="trivialaugment")]
 )
 def test_what_is_drawn_for_each_image_acts_in_memory_too(augment):
-    """A setting that is part of a run's identity must do something."""
+    """A setting that is part of a run's identity must have an effect."""
     plain, labels = batches(digits(size=16).train_dataloader())
     drawn, same = batches(digits(size=16, augment=augment).train_dataloader())
     assert torch.equal(labels, same)
@@ -167,8 +167,8 @@ def test_what_is_drawn_for_each_image_acts_in_memory_too(augment):
     assert torch.equal(again, drawn)
     for loader in ("val_dataloader", "test_dataloader"):
         for data in (digits(size=16, augment=augment), digits(size=16)):
-            found, _ = batches(getattr(data, loader)())
-            assert torch.equal(found, data.val.pixels if loader[0] == "v" else data.test.pixels)
+            pixels, _ = batches(getattr(data, loader)())
+            assert torch.equal(pixels, data.val.pixels if loader[0] == "v" else data.test.pixels)
 
 
 def test_order_follows_seed():
@@ -177,7 +177,7 @@ def test_order_follows_seed():
 
     assert order() == order() != order(seed=1)
     assert sorted(order(batch_size=1293)) == sorted(digits().train.labels)
-    assert len(order()) == 20 * 64, "the last 13 wait for another epoch"
+    assert len(order()) == 20 * 64, "the last 13 are left for another epoch"
     assert digits().batches == 20
 
 
@@ -246,7 +246,7 @@ def test_size_and_shape_of_files_do_not_matter(tmp_path):
 
 
 def test_resized_crop_sees_the_whole_file(tmp_path):
-    """White pictures in a black frame, as wide as what evaluation cuts off."""
+    """White images have a black frame, as wide as the margin that evaluation cuts off."""
     for i in range(20):
         image = Image.new("L", (64, 64), 0)
         image.paste(255, (4, 4, 60, 60))
@@ -281,7 +281,7 @@ def test_few_images_of_a_class(tmp_path):
 
 
 def test_many_classes_of_three(tmp_path):
-    """A fifth of each class is less than one image: the test set takes one all the same."""
+    """A fifth of each class is less than one image; the test set still gets one."""
     folder(tmp_path, classes=[f"c{i}" for i in range(8)], count=3)
     data = images(tmp_path, val_fraction=0.5)
     assert [sorted(split.labels) for split in (data.train, data.val, data.test)] == [list(range(8))] * 3
@@ -340,7 +340,7 @@ def test_synthetic_with_fewer_images_than_classes():
 
 
 class Watch(pl.LightningModule):
-    """Keeps what it is given."""
+    """Model that records its batches."""
 
     def __init__(self):
         super().__init__()
@@ -369,7 +369,7 @@ class Watch(pl.LightningModule):
 @pytest.mark.filterwarnings("ignore:.*LeafSpec.*")
 @pytest.mark.parametrize("workers", [0, 2])
 def test_epochs_under_lightning(workers, tmp_path):
-    """Each epoch sees its own order and draws; val and test are not augmented."""
+    """Each epoch has its own order and draws; val and test are not augmented."""
     folder(tmp_path, suffix="jpg")
     data = images(
         tmp_path,
@@ -389,8 +389,8 @@ def test_epochs_under_lightning(workers, tmp_path):
     dataset = data.train_dataloader().dataset
     expected = []
     for epoch in range(3):
-        for place in EpochOrder(21, 4, seed=0, shuffle=True, epoch=epoch):
-            pixels, labels, key = dataset[place]
+        for spec in EpochOrder(21, 4, seed=0, shuffle=True, epoch=epoch):
+            pixels, labels, key = dataset[spec]
             expected.append((epoch, data.transform(pixels, key), labels))
     assert len(watch.seen["train"]) == len(expected) == 15
     for (epoch, x, y), (epoch2, x2, y2) in zip(watch.seen["train"], expected, strict=True):

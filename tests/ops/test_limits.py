@@ -16,7 +16,7 @@ SIZES = [(side, other) for side in (1, 2, 3, 4, 5, 7) for other in (side, 9)]
 
 
 def refused(layer, x) -> bool:
-    """Whether the layer refuses the map, as torch does: on the CPU and on meta tensors."""
+    """Check that the layer refuses the map if torch does, on the CPU and on meta tensors; return whether."""
     try:
         layer(x)
     except (RuntimeError, ValueError):

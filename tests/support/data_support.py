@@ -19,7 +19,7 @@ DEFAULTS = {"seed": 0, "val_fraction": 0.1, "split_seed": 0, "batch_size": 64}
 
 
 def image_data(name, root, augment=None, **settings) -> ImageData:
-    """The data of a run with these settings, by the names that they have in the configuration."""
+    """Return the data of a run with these settings, by their names in the configuration."""
     values = {"name": name, "root": root, **DEFAULTS, **settings}
 
     def of(kind):
@@ -31,7 +31,7 @@ def image_data(name, root, augment=None, **settings) -> ImageData:
 
 
 def refusal(name: str, root: Path) -> str:
-    """The one line that says why a data set cannot be had."""
+    """Return the one line of the error with which reading a data set fails."""
     with pytest.raises(InputError) as caught:
         load(name, root)
     message = str(caught.value)
@@ -43,24 +43,24 @@ def refusal(name: str, root: Path) -> str:
 
 
 def check(splits, made) -> None:
-    """Whether `splits` hold what was `made`: pixels, labels, classes, and which split is which."""
+    """Check the names, pixels, labels and classes of splits."""
     assert set(splits) == set(made.splits)
     for split, (pixels, labels) in made.splits.items():
-        found = splits[split]
-        assert found.classes == made.classes
-        assert found.labels.dtype == np.int64
-        if isinstance(found.pixels, torch.Tensor):
-            assert found.pixels.dtype == torch.uint8
-            assert found.pixels.is_contiguous()
-            np.testing.assert_array_equal(found.pixels.numpy(), pixels)
-            np.testing.assert_array_equal(found.labels, labels)
+        images = splits[split]
+        assert images.classes == made.classes
+        assert images.labels.dtype == np.int64
+        if isinstance(images.pixels, torch.Tensor):
+            assert images.pixels.dtype == torch.uint8
+            assert images.pixels.is_contiguous()
+            np.testing.assert_array_equal(images.pixels.numpy(), pixels)
+            np.testing.assert_array_equal(images.labels, labels)
             continue
-        # Files come in the order of their names: told apart by their colours, which JPEG hardly changes
-        colours = np.array([decode(path, 30)[:, 9, 9].numpy() for path in found.pixels]).astype(int)
+        # Files are in the order of their names; their colours, which JPEG hardly changes, identify them
+        colours = np.array([decode(path, 30)[:, 9, 9].numpy() for path in images.pixels]).astype(int)
         order = [np.abs(pixels.astype(int) - colour).sum(1).argmin() for colour in colours]
         assert sorted(order) == list(range(len(pixels)))
         assert np.abs(pixels[order].astype(int) - colours).max() <= 4
-        np.testing.assert_array_equal(found.labels, labels[order])
+        np.testing.assert_array_equal(images.labels, labels[order])
 
 
 # --- broken files -------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ close = torch.testing.assert_close
 
 
 def layer(kind, window):
-    """A pooling layer of (kernel, stride, padding, ceil_mode)."""
+    """Return a pooling layer with the window (kernel, stride, padding, ceil_mode)."""
     return POOLS[kind].make(*window[:3], ceil_mode=window[3])
 
 
