@@ -16,8 +16,10 @@ import torch
 from torch.nn import functional as F
 
 from cnnbench import cli
-from cnnbench.data.datamodule import Augment, ImageData
+from cnnbench.data.datamodule import ImageData
+from cnnbench.data.options import Augmentation, Batching, ModelInput, Sharding, Source, Splitting
 from cnnbench.models.basic import basic
+from cnnbench.ops import Ops
 from cnnbench.run_store.run import Run
 
 BATCH = 128
@@ -26,17 +28,15 @@ BATCH = 128
 def plain(images: int) -> float:
     """Images/s of one epoch after a short warm-up."""
     data = ImageData(
-        "synthetic",
-        ".",
-        seed=0,
-        size=32,
-        num_classes=10,
-        limit=images,
-        limit_test=20,
-        augment=Augment(None, 4, True),
+        Source(name="synthetic", root=".", size=32, num_classes=10),
+        Splitting(val_fraction=0.1, split_seed=0, limit=images, limit_test=20),
+        Batching(batch_size=BATCH, seed=0),
+        Augmentation(crop=4, flip=True),
+        ModelInput(),
+        Sharding(),
     )
     shape = {"in_channels": 3, "num_classes": 10, "image_size": 32}
-    model = basic(**shape, blocks=3, width=1.0, kernel=3, head="flatten", hidden=128, dropout=0.0)
+    model = basic(ops=Ops(), **shape, blocks=3, width=1.0, kernel=3, head="flatten", hidden=128, dropout=0.0)
     model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(model.parameters(), 0.05, momentum=0.9, nesterov=True, weight_decay=5e-4)
     pixels, labels = data.train.pixels, torch.from_numpy(data.train.labels)

@@ -41,6 +41,10 @@ class OpsError(InputError):
         self.reason = reason
 
 
+class TooSmall(ValueError):  # noqa: N818 - says of what
+    """A feature map is too small for a layer of the model."""
+
+
 class Interrupted(BaseException):
     """SIGINT or SIGTERM arrived while a run was being trained.
 

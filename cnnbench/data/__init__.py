@@ -1,1 +1,1 @@
-"""Data sets, their splits, and the batches that training sees."""
+"""Data sets, their splits, and batches for training and evaluation."""

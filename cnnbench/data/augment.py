@@ -1,7 +1,7 @@
-"""Augmentation of whole batches, each image drawn on its own, from an explicit generator.
+"""Augmentation of batches with an explicit generator; the draws of each image are its own.
 
-All functions take and return (N, C, H, W) and stay on the tensor's device. Of a batch that several processes
-share, each draws for all images and keeps its own: the images are then cut as one process would cut them.
+All functions take and return (N, C, H, W) and stay on the tensor's device. Processes that share a batch each
+draw for all of its images and use the draws of their shard: images are augmented as by a single process.
 """
 
 from __future__ import annotations
@@ -15,48 +15,63 @@ from torch.nn import functional as F
 
 
 class BatchShard(NamedTuple):
-    """Which images of a batch of `total` these are."""
+    """Shard of a batch that several processes share.
+
+    Attributes:
+        total: images of the batch.
+        rows: those of this process.
+    """
 
     total: int
-    mine: slice
+    rows: slice
+
+    @property
+    def images(self) -> int:
+        """Number of images of this process."""
+        return int(self.rows.stop - self.rows.start)
 
 
 def random_crop(
-    images: Tensor, padding: int, generator: torch.Generator, part: BatchShard | None = None
+    images: Tensor, padding: int, generator: torch.Generator, shard: BatchShard | None = None
 ) -> Tensor:
-    """Pad with zeros on every side, then cut out the original size at a random place."""
+    """Pad with zeros on every side, then crop to the original size at a random position."""
     _, _, h, w = images.shape
-    total, mine = part or BatchShard(len(images), slice(None))
+    total, rows = shard or BatchShard(len(images), slice(None))
     padded = F.pad(images, (padding,) * 4)
     windows = padded.unfold(2, h, 1).unfold(3, w, 1)  # (N, C, 2p+1, 2p+1, H, W), a view
     drawn = torch.randint(2 * padding + 1, (2, total), generator=generator, device=images.device)
-    top, left = drawn[:, mine]
+    top, left = drawn[:, rows]
     return windows[torch.arange(len(images), device=images.device), :, top, left]
 
 
-def random_flip(images: Tensor, generator: torch.Generator, part: BatchShard | None = None) -> Tensor:
-    """Mirror left and right, every second image on average."""
-    total, mine = part or BatchShard(len(images), slice(None))
+def random_flip(images: Tensor, generator: torch.Generator, shard: BatchShard | None = None) -> Tensor:
+    """Mirror images left and right with probability 1/2."""
+    total, rows = shard or BatchShard(len(images), slice(None))
     columns = torch.arange(images.shape[3], device=images.device)
-    chosen = torch.rand((total, 1), generator=generator, device=images.device)[mine] < 0.5
-    taken = torch.where(chosen, columns.flip(0), columns)  # (N, W): the column that each one is taken from
-    return images.gather(3, taken[:, None, None].expand_as(images))
+    flipped = torch.rand((total, 1), generator=generator, device=images.device)[rows] < 0.5
+    source = torch.where(flipped, columns.flip(0), columns)  # (N, W): column that each pixel is taken from
+    return images.gather(3, source[:, None, None].expand_as(images))
 
 
-def cutout(images: Tensor, side: int, generator: torch.Generator, part: BatchShard | None = None) -> Tensor:
-    """Set a square around a random centre to 0, clipped at the border (arXiv:1708.04552)."""
+def cutout(images: Tensor, side: int, generator: torch.Generator, shard: BatchShard | None = None) -> Tensor:
+    """Set a square around a random centre to zero, clipped at the border (arXiv:1708.04552)."""
     _, _, h, w = images.shape
-    total, mine = part or BatchShard(len(images), slice(None))
+    total, rows = shard or BatchShard(len(images), slice(None))
     y, x = (
         torch.arange(size, device=images.device)
-        - torch.randint(size, (total, 1), generator=generator, device=images.device)[mine]
+        - torch.randint(size, (total, 1), generator=generator, device=images.device)[rows]
         for size in (h, w)
     )
-    rows, columns = ((-(side // 2) <= d) & (d < side - side // 2) for d in (y, x))
-    return images.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0.0)
+    in_row, in_column = ((-(side // 2) <= d) & (d < side - side // 2) for d in (y, x))
+    return images.masked_fill((in_row[:, :, None] & in_column[:, None, :])[:, None], 0.0)
 
 
 def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """uint8 in [0, 255] to float32 with the data set's mean 0 and deviation 1, per channel."""
+    """Convert uint8 in [0, 255] to float32, of mean 0 and deviation 1 per channel over the data set.
+
+    Args:
+        images: (N, C, H, W).
+        mean, std: of pixels in [0, 1], for each channel or one for all.
+    """
     m, s = (torch.tensor(v, device=images.device).view(1, -1, 1, 1) * 255 for v in (mean, std))
     return images.to(torch.float32, copy=True).sub_(m).div_(s)  # one allocation: memory is the bottleneck

@@ -1,8 +1,7 @@
-"""The data of one run as a LightningDataModule."""
+"""Data of one run as a LightningDataModule."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,136 +14,128 @@ from torchvision.transforms.v2 import functional as tvf
 
 from cnnbench.data import augment as aug
 from cnnbench.data import datasets
-from cnnbench.data.images import Images
+from cnnbench.data.images import Images, Splits
 from cnnbench.data.loader import Batch, FileImages, MemoryImages, loader
+from cnnbench.data.options import Augmentation, Batching, ModelInput, Sharding, Source, Splitting
 from cnnbench.data.preprocessing import preparation
 from cnnbench.data.sampler import EpochOrder, share
-from cnnbench.data.split import split
+from cnnbench.data.split import make_splits
 from cnnbench.data.transforms import decode_all, eval_transform, train_transforms
 from cnnbench.errors import InputError
 
 EVAL_BATCH = 4
-"""Evaluation keeps no gradients: its batches are so many times larger."""
-
-
-@dataclass(frozen=True)
-class Augment:
-    """What happens to training images; see `data.augment` in conf/settings.yaml."""
-
-    resized_crop: tuple[float, float] | None = None
-    crop: int = 0
-    flip: bool = False
-    cutout: int = 0
-    policy: str = "none"
+"""Factor of the batch size in evaluation, which keeps no gradients."""
 
 
 class ImageData(pl.LightningDataModule):
-    """Reads, splits, batches and augments one data set.
+    """One data set, read, split, batched and augmented.
 
-    Everything that can be wrong with the data is found when it is constructed. Batches reach the
-    model as (float32 (N, C, H, W), int64 (N,)), normalised; augmentation runs on the model's device.
-
-    `imagenet_normalisation` normalises colour images as ImageNet's weights expect it. `batch_size` counts the
-    images of all `world` processes that train together, of which this is the one of `rank`; each needs
-    `least_images` of a training batch.
+    All errors in the data are raised by the constructor. Batches reach the model as (float32 (N, C, H, W),
+    int64 (N,)), normalised; augmentation of batches runs on the model's device.
 
     Attributes:
-        train, val, test: the three parts.
+        train, val, test: the three splits.
+        split: digest of the splits.
         channels, size, num_classes: what a model must fit.
-        preparation: what becomes of an image when it is evaluated.
+        classes: their names.
+        preparation: preprocessing of an image for evaluation.
 
     Raises:
-        InputError: see `sets.load`, and sizes that do not fit each other.
+        InputError: see `datasets.load`; also sizes that do not fit each other.
     """
 
     def __init__(
         self,
-        name: str,
-        root: str | Path,
-        *,
-        seed: int,
-        size: int | None = None,
-        channels: int | None = None,
-        limit: int | None = None,
-        limit_test: int | None = None,
-        val_fraction: float = 0.1,
-        split_seed: int = 0,
-        batch_size: int = 64,
-        in_memory: bool = True,
-        num_workers: int = 0,
-        num_classes: int | None = None,
-        augment: Augment = Augment(),
-        imagenet_normalisation: bool = False,
-        rank: int = 0,
-        world: int = 1,
-        least_images: int = 2,
+        source: Source,
+        splitting: Splitting,
+        batching: Batching,
+        augmentation: Augmentation,
+        model_input: ModelInput,
+        sharding: Sharding,
     ) -> None:
         super().__init__()
-        self.name, self.seed, self.batch_size = name, seed, batch_size
-        self.rank, self.world, self.least_images = rank, world, least_images
-        self.workers, self.augment = num_workers, augment
-        datasets.check_classes(name, num_classes)
-        if name == "synthetic":
-            if size is None or limit is None or limit_test is None or num_classes is None:
-                raise InputError(
-                    "data=synthetic needs data.size, data.num_classes, data.limit and data.limit_test"
-                )
-            parts = datasets.synthetic(size, num_classes, limit, limit_test, split_seed)
-        else:
-            parts = datasets.load(name, Path(root).expanduser())
-        first = next(iter(parts.values()))
+        self.batching, self.augmentation, self.sharding = batching, augmentation, sharding
+        datasets.check_classes(source.name, source.num_classes)
+        splits = self._read(source, splitting)
+        first = next(iter(splits.values()))
         self.classes, self.num_classes = first.classes, len(first.classes)
-        self.preparation = preparation(
-            name, self.classes, first.pixels, size, channels, imagenet_normalisation=imagenet_normalisation
-        )
+        self.preparation = preparation(source.name, self.classes, first.pixels, source.size, model_input)
         self.size, self.channels = self.preparation.size, self.preparation.channels
         self.mean, self.std = tuple(self.preparation.mean), tuple(self.preparation.std)
-        self._check_augment()
-        *three, self.split = split(name, parts, limit, limit_test, val_fraction, split_seed)
-        self._check_shares(*(len(part.labels) for part in three))
-        self.train, self.val, self.test = (self._sized(part, in_memory) for part in three)
+        self._check_augmentation()
+        *three, self.split = make_splits(source.name, splits, splitting)
+        self._check_sharding(*(len(images.labels) for images in three))
+        self.train, self.val, self.test = (self._sized(images) for images in three)
 
-    def _check_shares(self, train: int, val: int, test: int) -> None:
-        """Whether each of the processes that train together has something to do."""
-        if self.world == 1:
-            return
-        images = min(train, self.batch_size)
-        if images < self.least_images * self.world:
+    @staticmethod
+    def _read(source: Source, splitting: Splitting) -> Splits:
+        """Read the splits that the data set has; draw those of `synthetic`.
+
+        Raises:
+            InputError: see `datasets.load`; settings that `synthetic` needs are missing.
+        """
+        if source.name != "synthetic":
+            return datasets.load(source.name, Path(source.root).expanduser())
+        size, classes = source.size, source.num_classes
+        limit, limit_test = splitting.limit, splitting.limit_test
+        if size is None or limit is None or limit_test is None or classes is None:
             raise InputError(
-                f"device: {self.world} processes share {images} images of a training batch; "
-                f"allowed: {images // self.least_images} processes at most"
+                "data=synthetic needs data.size, data.num_classes, data.limit and data.limit_test"
             )
-        if (fewest := min(val, test)) < self.world:
+        return datasets.synthetic(size, classes, limit, limit_test, splitting.split_seed)
+
+    def _check_sharding(self, train: int, val: int, test: int) -> None:
+        """Check that each of the processes that train together gets images.
+
+        Raises:
+            InputError: more processes than the images suffice for.
+        """
+        world, least = self.sharding.world, self.sharding.least_images
+        if world == 1:
+            return
+        images = min(train, self.batching.batch_size)
+        if images < least * world:
             raise InputError(
-                f"device: {self.world} processes share {fewest} images for val or test; "
+                f"device: {world} processes share {images} images of a training batch; "
+                f"allowed: {images // least} processes at most"
+            )
+        if (fewest := min(val, test)) < world:
+            raise InputError(
+                f"device: {world} processes share {fewest} images for val or test; "
                 f"allowed: {fewest} processes at most"
             )
 
-    def _check_augment(self) -> None:
-        """Whether what is cut off or out of training images is no larger than they are."""
+    def _check_augmentation(self) -> None:
+        """Check that the training images are large enough for their augmentation.
+
+        Raises:
+            InputError: they are not.
+        """
         for setting, most in (("crop", self.size), ("cutout", 2 * self.size)):
-            if (value := getattr(self.augment, setting)) > most:
+            if (value := getattr(self.augmentation, setting)) > most:
                 raise InputError(
                     f"data.augment.{setting}={value}: the images are {self.size} pixels wide; "
                     f"allowed: 0 to {most}"
                 )
 
-    def _sized(self, part: Images, in_memory: bool) -> Images:
-        """Bring one part to its final size, or leave files to be decoded later."""
-        pixels = part.pixels
+    def _sized(self, images: Images) -> Images:
+        """Resize the images of a split, or leave files to be decoded later."""
+        pixels = images.pixels
         if not isinstance(pixels, Tensor):
-            return Images(decode_all(pixels, self.size), part.labels, part.classes) if in_memory else part
+            if not self.batching.in_memory:
+                return images
+            return Images(decode_all(pixels, self.size), images.labels, images.classes)
         if pixels.shape[-1] == self.size:
-            return part
+            return images
         # In slices: resizing makes them float32, which takes four times the memory.
         sized = [
-            tvf.resize(some, [self.size, self.size], antialias=True) for some in torch.split(pixels, 1024)
+            tvf.resize(chunk, [self.size, self.size], antialias=True) for chunk in torch.split(pixels, 1024)
         ]
-        return Images(torch.cat(sized), part.labels, part.classes)
+        return Images(torch.cat(sized), images.labels, images.classes)
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What is recorded with a run: sizes and the split's digest."""
+        """Facts that are recorded with a run: sizes, and the digest of the splits."""
         return {
             "data/train": len(self.train.labels),
             "data/val": len(self.val.labels),
@@ -155,95 +146,107 @@ class ImageData(pl.LightningDataModule):
 
     @property
     def batches(self) -> int:
-        """Training batches in an epoch."""
+        """Number of training batches in an epoch."""
         return len(self._train_order())
 
     # --- Lightning's hooks ----------------------------------------------------------------------
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Batches of the epoch that the trainer is in, from the batch where it stands.
+        """Return the training batches from the trainer's current epoch and batch on.
 
-        Lightning starts the iterator before it tells the sampler which epoch is resumed, so that
-        prefetching workers would see epoch 0: the place is given here.
+        Lightning starts the iterator before it tells the sampler which epoch is resumed, so that prefetching
+        workers would see epoch 0: epoch and batch are set here.
         """
         order = self._train_order()
         if self.trainer is not None:
             loop: Any = self.trainer.fit_loop
             order.epoch = loop.epoch_progress.current.processed
             order.start = loop.epoch_loop.batch_progress.current.ready if loop.restarting else 0
-        drawn = train_transforms(self.size, self.augment.resized_crop, self.augment.policy)
-        return self._loader(self.train, order, drawn, cut=self.augment.resized_crop is None)
+        drawn = train_transforms(self.size, self.augmentation.resized_crop, self.augmentation.policy)
+        return self._loader(self.train, order, drawn, cut=self.augmentation.resized_crop is None)
 
     def _train_order(self) -> EpochOrder:
         return EpochOrder(
             len(self.train.labels),
-            self.batch_size,
-            seed=self.seed,
+            self.batching.batch_size,
+            seed=self.batching.seed,
             shuffle=True,
-            rank=self.rank,
-            world=self.world,
+            rank=self.sharding.rank,
+            world=self.sharding.world,
         )
 
     @property
-    def part(self) -> aug.BatchShard:
-        """What of a training batch comes to this process."""
+    def shard(self) -> aug.BatchShard:
+        """Shard of a training batch that this process gets."""
         total = self._train_order().total
-        return aug.BatchShard(total, share(total, self.rank, self.world))
+        return aug.BatchShard(total, share(total, self.sharding.rank, self.sharding.world))
 
     @property
     def weight(self) -> float:
-        """Of this part's mean loss, such that the mean over the processes is the mean over all images."""
-        total, mine = self.part
-        return float(mine.stop - mine.start) * self.world / total
+        """Weight of this shard's mean loss, so that the mean over the processes is that over all images."""
+        return self.shard.images * self.sharding.world / self.shard.total
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """The val images in a fixed order."""
+        """Return the val images in a fixed order."""
         return self._eval_loader(self.val)
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        """The test images in a fixed order."""
+        """Return the test images in a fixed order."""
         return self._eval_loader(self.test)
 
-    def _eval_loader(self, part: Images) -> DataLoader[Batch]:
-        order = EpochOrder(len(part.labels), EVAL_BATCH * self.batch_size, rank=self.rank, world=self.world)
-        return self._loader(part, order, [], cut=True)
+    def _eval_loader(self, images: Images) -> DataLoader[Batch]:
+        batch_size = EVAL_BATCH * self.batching.batch_size
+        order = EpochOrder(len(images.labels), batch_size, rank=self.sharding.rank, world=self.sharding.world)
+        return self._loader(images, order, [], cut=True)
 
     def _loader(
-        self, part: Images, order: EpochOrder, drawn: list[v2.Transform], *, cut: bool
+        self, images: Images, order: EpochOrder, drawn: list[v2.Transform], *, cut: bool
     ) -> DataLoader[Batch]:
-        """Batches of `part`; `cut` takes the centre of image files, which nothing in `drawn` cuts."""
+        """Return batches of a split.
+
+        Args:
+            images: those of the split.
+            order: its batches.
+            drawn: random transforms of single images.
+            cut: take the centre of image files, where `drawn` cuts none out.
+        """
         dataset: MemoryImages | FileImages
-        labels, seed, workers = torch.from_numpy(part.labels), self.seed, self.workers
-        if isinstance(part.pixels, Tensor):
-            dataset = MemoryImages(part.pixels, labels, v2.Compose(drawn) if drawn else None, seed)
+        labels, seed, workers = torch.from_numpy(images.labels), self.batching.seed, self.batching.num_workers
+        if isinstance(images.pixels, Tensor):
+            dataset = MemoryImages(images.pixels, labels, v2.Compose(drawn) if drawn else None, seed)
             workers = workers if drawn else 0  # indexing is quicker than passing batches between processes
         else:
             transform = v2.Compose([eval_transform(self.size), *drawn] if cut else drawn)
-            dataset = FileImages(part.pixels, labels, self.size, transform, seed)
+            dataset = FileImages(images.pixels, labels, self.size, transform, seed)
         on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
         return loader(dataset, order, workers=workers, pin=on_gpu)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> tuple[Tensor, Tensor]:
-        """uint8 to normalised float on the model's device, augmented while training."""
+        """Return a batch, normalised on the model's device and augmented while training."""
         images, labels, key = batch
         training = self.trainer is not None and self.trainer.training
         return self.transform(images, key if training else None), labels
 
     def transform(self, images: Tensor, key: int | None) -> Tensor:
-        """uint8 (N, c, H, W) to float32 (N, C, H, W); with a key, augmented by draws from it."""
-        generator = torch.Generator(images.device)
-        part = self.part if self.world > 1 else None
+        """Return normalised images: uint8 (N, c, H, W) -> float32 (N, C, H, W).
+
+        Args:
+            images: of a batch.
+            key: seed of their augmentation; None: not augmented.
+        """
+        generator, augmentation = torch.Generator(images.device), self.augmentation
+        shard = self.shard if self.sharding.world > 1 else None
         if key is not None:
             generator.manual_seed(key)
-            if self.augment.crop:
-                images = aug.random_crop(images, self.augment.crop, generator, part)
-            if self.augment.flip:
-                images = aug.random_flip(images, generator, part)
+            if augmentation.crop:
+                images = aug.random_crop(images, augmentation.crop, generator, shard)
+            if augmentation.flip:
+                images = aug.random_flip(images, generator, shard)
         pixels = self.preparation.normalise(images)
-        if key is not None and self.augment.cutout:
-            pixels = aug.cutout(pixels, self.augment.cutout, generator, part)
+        if key is not None and augmentation.cutout:
+            pixels = aug.cutout(pixels, augmentation.cutout, generator, shard)
         return pixels
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint carries under the name of this class, so that it can be used by itself."""
+        """Return the preprocessing, which a checkpoint carries so that it can be used by itself."""
         return self.preparation.plain()

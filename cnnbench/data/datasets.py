@@ -1,13 +1,12 @@
-"""The table of data sets: how each is read, and what it is normalised with.
+"""Table of the data sets: how each is read and normalised.
 
-A new data set is a row in `DATASETS` and a file in `conf/data`. A loader returns the parts that a set has:
-`train` and `test`, sometimes `val`, or `all` when it has no test set of its own.
+A new data set is a row in `DATASETS` and a file in `conf/data`. Its loader returns the splits that the data
+set has: `train`, `test` and sometimes `val`, or `all` if it has no test set.
 """
 
 from __future__ import annotations
 
 import gzip
-import shutil
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,11 +16,10 @@ from typing import Any
 import numpy as np
 import torch
 from torchvision import datasets as tv
-from torchvision.datasets.utils import download_and_extract_archive
 
-from cnnbench.data.download import DownloadError, fetch, sentence
+from cnnbench.data.download import STL10, DownloadError, Imagenette, fetch, sentence
 from cnnbench.data.image_folder import check_images, scan
-from cnnbench.data.images import Images, Splits
+from cnnbench.data.images import Images, Splits, from_arrays, from_files
 from cnnbench.errors import InputError
 from cnnbench.seeds import mix
 
@@ -33,11 +31,11 @@ class DataSet:
     """One row of the table.
 
     Attributes:
-        load: called with data.root.
-        size: side of the images in pixels; None: they differ, or are a setting.
-        classes: how many there are; None: the folder's, or a setting.
+        load: reads the splits; called with data.root.
+        size: side of the images in pixels; None: sizes differ, or are a setting.
+        classes: number of classes; None: that of the folder, or a setting.
         mean, std: of the training images per channel, in [0, 1].
-        files: what is expected below data.root, for the error when it cannot be had.
+        files: files expected below data.root, for errors.
     """
 
     load: Callable[[Path], Splits]
@@ -48,47 +46,41 @@ class DataSet:
     files: str = ""
 
 
-def _pixels(data: Any, labels: Any, classes: list[str]) -> Images:
-    """(N, H, W) or (N, C, H, W) arrays of any library as `Images`."""
-    pixels = torch.as_tensor(data)
-    pixels = pixels[:, None] if pixels.ndim == 3 else pixels
-    return Images(pixels.contiguous(), np.asarray(labels, dtype=np.int64), list(classes))
-
-
 def _digits(root: Path) -> Splits:
     from sklearn.datasets import load_digits
 
-    found = load_digits()
-    pixels = np.round(found.images * (255 / 16)).astype(np.uint8)
-    return {"all": _pixels(pixels, found.target, [str(name) for name in found.target_names])}
+    bunch = load_digits()
+    pixels = np.round(bunch.images * (255 / 16)).astype(np.uint8)
+    return {"all": from_arrays(pixels, bunch.target, [str(name) for name in bunch.target_names])}
 
 
 def _mnist(dataset: Callable[..., Any], transpose: bool = False, **options: Any) -> Callable[[Path], Splits]:
     def load(root: Path) -> Splits:
-        parts = {}
-        for part in ("train", "test"):
-            found = fetch(dataset, root, train=part == "train", **options)
-            data = found.data.transpose(1, 2) if transpose else found.data
-            parts[part] = _pixels(data, found.targets, found.classes)
-        return parts
+        splits = {}
+        for split in ("train", "test"):
+            images = fetch(dataset, root, train=split == "train", **options)
+            data = images.data.transpose(1, 2) if transpose else images.data
+            splits[split] = from_arrays(data, images.targets, images.classes)
+        return splits
 
     return load
 
 
 def _fashion_mnist(root: Path) -> Splits:
     raw, debian = root / "FashionMNIST" / "raw", DEBIAN_FASHION_MNIST
-    names = [f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
+    kinds = ("images-idx3", "labels-idx1")
+    names = [f"{split}-{kind}-ubyte" for split in ("train", "t10k") for kind in kinds]
     if all((raw / name).is_file() for name in names) or not debian.is_dir():
         return _mnist(tv.FashionMNIST)(root)
     pixels, labels, test_pixels, test_labels = (_idx(debian / f"{name}.gz") for name in names)
     return {
-        "train": _pixels(pixels, labels, tv.FashionMNIST.classes),
-        "test": _pixels(test_pixels, test_labels, tv.FashionMNIST.classes),
+        "train": from_arrays(pixels, labels, tv.FashionMNIST.classes),
+        "test": from_arrays(test_pixels, test_labels, tv.FashionMNIST.classes),
     }
 
 
 def _idx(path: Path) -> Any:
-    """A gzipped IDX file of bytes as an array (the format is described on MNIST's page)."""
+    """Read a gzipped IDX file of bytes as an array (the format is described on MNIST's page)."""
     try:
         data = gzip.decompress(path.read_bytes())
         dims = data[3]
@@ -100,82 +92,73 @@ def _idx(path: Path) -> Any:
 
 def _cifar(dataset: Callable[..., Any]) -> Callable[[Path], Splits]:
     def load(root: Path) -> Splits:
-        found = {part: fetch(dataset, root, train=part == "train") for part in ("train", "test")}
-        return {p: _pixels(f.data.transpose(0, 3, 1, 2), f.targets, f.classes) for p, f in found.items()}
+        read = {split: fetch(dataset, root, train=split == "train") for split in ("train", "test")}
+        return {
+            split: from_arrays(images.data.transpose(0, 3, 1, 2), images.targets, images.classes)
+            for split, images in read.items()
+        }
 
     return load
 
 
 def _svhn(root: Path) -> Splits:
-    found = {part: fetch(tv.SVHN, root, split=part) for part in ("train", "test")}
-    return {part: _pixels(f.data, f.labels, [str(i) for i in range(10)]) for part, f in found.items()}
-
-
-class _STL10(tv.STL10):  # type: ignore[misc]
-    """Without the unlabelled images: 2.6 GB that torchvision would read for their checksum each time."""
-
-    train_list = tv.STL10.train_list[:2]
+    read = {split: fetch(tv.SVHN, root, split=split) for split in ("train", "test")}
+    classes = [str(digit) for digit in range(10)]
+    return {split: from_arrays(images.data, images.labels, classes) for split, images in read.items()}
 
 
 def _stl10(root: Path) -> Splits:
-    found = {part: fetch(_STL10, root, split=part) for part in ("train", "test")}
-    return {part: _pixels(f.data, f.labels, f.classes) for part, f in found.items()}
-
-
-class _Imagenette(tv.Imagenette):  # type: ignore[misc]
-    """Unpacked aside and then moved: torchvision takes the folder for complete once it exists."""
-
-    def _download(self) -> None:
-        if self._check_exists():
-            return
-        aside = Path(self.root) / ".imagenette.partial"
-        shutil.rmtree(aside, ignore_errors=True)
-        download_and_extract_archive(self._url, self.root, aside, md5=self._md5)
-        (aside / self._size_root.name).rename(self._size_root)
-        aside.rmdir()
+    read = {split: fetch(STL10, root, split=split) for split in ("train", "test")}
+    return {split: from_arrays(images.data, images.labels, images.classes) for split, images in read.items()}
 
 
 def _imagenette(root: Path) -> Splits:
-    parts = {}
-    for part, split in (("train", "train"), ("test", "val")):
-        found = fetch(_Imagenette, root, split=split, size="160px")
-        paths, labels = zip(*found._samples, strict=True)
-        parts[part] = _files([Path(p) for p in paths], labels, [names[0] for names in found.classes])
-    return _checked(root / "imagenette2-160", parts)
+    splits = {}
+    for split, theirs in (("train", "train"), ("test", "val")):
+        images = fetch(Imagenette, root, split=theirs, size="160px")
+        paths, labels = zip(*images._samples, strict=True)
+        splits[split] = from_files([Path(p) for p in paths], labels, [names[0] for names in images.classes])
+    return _checked(root / "imagenette2-160", splits)
 
 
 def _flowers102(root: Path) -> Splits:
-    found = {part: fetch(tv.Flowers102, root, split=part) for part in ("train", "val", "test")}
-    paths = {part: [Path(p) for p in f._image_files] for part, f in found.items()}
-    classes = found["train"].classes
-    train = _files(paths["train"] + paths["val"], found["train"]._labels + found["val"]._labels, classes)
-    parts = {"train": train, "test": _files(paths["test"], found["test"]._labels, classes)}
-    return _checked(root / "flowers-102", parts)
+    read = {split: fetch(tv.Flowers102, root, split=split) for split in ("train", "val", "test")}
+    paths = {split: [Path(p) for p in images._image_files] for split, images in read.items()}
+    classes = read["train"].classes
+    train = from_files(paths["train"] + paths["val"], read["train"]._labels + read["val"]._labels, classes)
+    splits = {"train": train, "test": from_files(paths["test"], read["test"]._labels, classes)}
+    return _checked(root / "flowers-102", splits)
 
 
 def _pets(root: Path) -> Splits:
-    found = {part: fetch(tv.OxfordIIITPet, root, split=split) for part, split in
-             (("train", "trainval"), ("test", "test"))}  # fmt: skip
-    parts = {part: _files([Path(p) for p in f._images], f._labels, f.classes) for part, f in found.items()}
-    return _checked(root / "oxford-iiit-pet" / "images", parts)
+    splits = {}
+    for split, theirs in (("train", "trainval"), ("test", "test")):
+        images = fetch(tv.OxfordIIITPet, root, split=theirs)
+        splits[split] = from_files([Path(p) for p in images._images], images._labels, images.classes)
+    return _checked(root / "oxford-iiit-pet" / "images", splits)
 
 
 def _imagefolder(root: Path) -> Splits:
-    parts = {part: _files(f.paths, f.labels, f.classes) for part, f in scan(root).items()}
-    return _checked(root, parts)
+    splits = {
+        split: from_files(files.paths, files.labels, files.classes) for split, files in scan(root).items()
+    }
+    return _checked(root, splits)
 
 
-def _files(paths: list[Path], labels: Any, classes: list[str]) -> Images:
-    return Images(paths, np.asarray(labels, dtype=np.int64), list(classes))
-
-
-def _checked(root: Path, parts: Splits) -> Splits:
-    check_images(root, [path for images in parts.values() for path in images.pixels])
-    return parts
+def _checked(root: Path, splits: Splits) -> Splits:
+    check_images(root, [path for images in splits.values() for path in images.pixels])
+    return splits
 
 
 def synthetic(size: int, num_classes: int, count: int, count_test: int, seed: int) -> Splits:
-    """Colour images of `num_classes` fixed random patterns under noise, equally many of each."""
+    """Return colour images of `num_classes` fixed random patterns under noise, equally many of each.
+
+    Args:
+        size: side in pixels.
+        num_classes: number of patterns.
+        count, count_test: images for train (and val), and for test.
+        seed: of patterns and noise.
+    """
     generator = torch.Generator().manual_seed(mix("synthetic", seed))
     pattern = torch.rand((num_classes, 3, size, size), generator=generator)
 
@@ -183,7 +166,7 @@ def synthetic(size: int, num_classes: int, count: int, count_test: int, seed: in
         labels = torch.arange(n) % num_classes
         noise = torch.randn((n, 3, size, size), generator=generator)
         pixels = ((pattern[labels] + 0.5 * noise).clamp(0, 1) * 255).to(torch.uint8)
-        return _pixels(pixels, labels, [f"pattern {i}" for i in range(num_classes)])
+        return from_arrays(pixels, labels, [f"pattern {i}" for i in range(num_classes)])
 
     return {"train": draw(count), "test": draw(count_test)}
 
@@ -234,50 +217,52 @@ DATASETS: dict[str, DataSet] = {
 
 
 def dataset(name: str) -> DataSet:
-    """The row of a data set.
+    """Return the row of a data set.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none of this name.
     """
     if name not in DATASETS:
         raise InputError(f"data.name={name}: no such data set; known: {', '.join(DATASETS)}")
     return DATASETS[name]
 
 
-def channels(name: str, asked: int | None) -> int:
-    """Channels of the images as a model gets them: grey ones can be repeated.
+def channels(name: str, in_channels: int | None) -> int:
+    """Return the number of channels of a model's input: `in_channels`, or that of the data set if it is None.
 
     Raises:
-        InputError: the images have not as many as are asked for.
+        InputError: the images have another number, and are not grey: only grey ones can be repeated.
     """
     own = len(dataset(name).mean)
-    if asked is not None and (asked < 1 or own not in (1, asked)):
+    if in_channels is not None and (in_channels < 1 or own not in (1, in_channels)):
         allowed = "1 or more" if own == 1 else "null"
-        raise InputError(f"arch.in_channels={asked}: the images of {name} have {own}; allowed: {allowed}")
-    return asked or own
+        raise InputError(
+            f"arch.in_channels={in_channels}: the images of {name} have {own}; allowed: {allowed}"
+        )
+    return in_channels or own
 
 
-def check_classes(name: str, asked: int | None) -> None:
-    """Whether a number of classes may be asked for.
+def check_classes(name: str, num_classes: int | None) -> None:
+    """Check that the number of classes is a setting of the data set.
 
     Raises:
-        InputError: the data set has its own.
+        InputError: it is not, but `num_classes` is given.
     """
-    if asked is not None and name != "synthetic":
-        raise InputError(f"data.num_classes={asked}: only data=synthetic has it as a setting")
+    if num_classes is not None and name != "synthetic":
+        raise InputError(f"data.num_classes={num_classes}: only data=synthetic has it as a setting")
 
 
 def load(name: str, root: Path) -> Splits:
-    """Read a data set, downloading what is missing.
+    """Read a data set, downloading missing files.
 
     Raises:
-        InputError: an unknown name; files that are missing and cannot be downloaded; files that
-            are not what they should be; fewer than two classes; labels out of range.
+        InputError: an unknown name; files that are missing and cannot be downloaded, or are broken; fewer
+            than two classes; labels out of range.
     """
     row = dataset(name)
     expected = f"expected {root}/{row.files}"
     try:
-        parts = row.load(root)
+        splits = row.load(root)
     except InputError:
         raise
     except DownloadError as error:
@@ -285,26 +270,26 @@ def load(name: str, root: Path) -> Splits:
             f"data={name}: not in data.root={root}, or not intact, and cannot be downloaded ({error}); "
             f"{expected}"
         ) from error
-    except Exception as error:  # broken files: pickle, zlib, scipy and torchvision raise what they like
+    except Exception as error:  # broken files: pickle, zlib, scipy and torchvision raise many kinds
         raise InputError(
             f"data={name}: files in data.root={root} cannot be read ({sentence(error)}); {expected}, "
-            "or delete them to have them downloaded anew"
+            "or delete them to download them again"
         ) from error
-    for part, images in parts.items():
+    for split, images in splits.items():
         count, labels, classes = len(images.pixels), images.labels, images.classes
         if count == 0 or count != len(labels):
             raise InputError(
-                f"data={name}: data.root={root} holds {count} {part} images with {len(labels)} labels; "
+                f"data={name}: data.root={root} holds {count} {split} images with {len(labels)} labels; "
                 f"{expected}"
             )
-        if len(classes) < 2 or classes != next(iter(parts.values())).classes:
+        if len(classes) < 2 or classes != next(iter(splits.values())).classes:
             raise InputError(
-                f"data={name}: data.root={root} holds {part} images of {len(classes)} classes; {expected}, "
-                "two or more classes, the same in each part"
+                f"data={name}: data.root={root} holds {split} images of {len(classes)} classes; {expected}, "
+                "two or more classes, the same in each split"
             )
         if not 0 <= labels.min() <= labels.max() < len(classes):
             raise InputError(
-                f"data={name}: data.root={root} holds {part} labels from {labels.min()} to {labels.max()}; "
+                f"data={name}: data.root={root} holds {split} labels from {labels.min()} to {labels.max()}; "
                 f"allowed: 0 to {len(classes) - 1}"
             )
-    return parts
+    return splits

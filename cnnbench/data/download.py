@@ -1,7 +1,8 @@
-"""Downloads by torchvision, and what is said where they fail."""
+"""Downloads by torchvision, and the errors when they fail."""
 
 from __future__ import annotations
 
+import shutil
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -10,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+from torchvision import datasets as tv
+from torchvision.datasets.utils import download_and_extract_archive
 
 
 class DownloadError(Exception):
-    """What is missing cannot be had."""
+    """Missing files cannot be downloaded."""
 
 
 _downloads = ContextVar("_downloads", default=True)
@@ -21,7 +24,7 @@ _downloads = ContextVar("_downloads", default=True)
 
 @contextmanager
 def without_download() -> Iterator[None]:
-    """Within it, what is missing is an error: not everything is worth gigabytes from the network."""
+    """Raise `DownloadError` for missing files instead of downloading gigabytes."""
     token = _downloads.set(False)
     try:
         yield
@@ -30,23 +33,32 @@ def without_download() -> Iterator[None]:
 
 
 def fetch(dataset: Callable[..., Any], root: Path, **options: Any) -> Any:
-    """A torchvision data set: from disk if it is there, else downloaded first."""
+    """Read a torchvision data set from disk, downloading it first if it is missing.
+
+    Args:
+        dataset: a class of `torchvision.datasets`.
+        root: folder of the data set.
+        options: further arguments of the class.
+
+    Raises:
+        DownloadError: it is missing and cannot be downloaded.
+    """
     lock = root / f".{dataset.__name__}.lock"
-    if not lock.exists():  # if it does, another process is unpacking what would be read here
+    if not lock.exists():  # if it does, another process is unpacking these files
         try:
             return dataset(root, **options)
-        except RuntimeError as error:  # torchvision's word for "not there, or not what its checksum says"
+        except RuntimeError as error:  # torchvision's for missing files and checksums that differ
             if "not found" not in str(error):
                 raise
     if not _downloads.get():
-        raise DownloadError("nothing is downloaded for this")
+        raise DownloadError("downloads are disabled here")
     before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(30)  # torchvision sets none: a dead network would hang for ever
+    socket.setdefaulttimeout(30)  # torchvision sets none, and a dead network would hang for ever
     try:
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(lock):
             return dataset(root, download=True, **options)
-    except Exception as error:  # of the network, of archives, and torchvision's own
+    except Exception as error:  # of the network, of archives, of torchvision
         raise DownloadError(sentence(error)) from error
     finally:
         socket.setdefaulttimeout(before)
@@ -54,7 +66,26 @@ def fetch(dataset: Callable[..., Any], root: Path, **options: Any) -> Any:
             lock.unlink()
 
 
+class STL10(tv.STL10):  # type: ignore[misc]
+    """STL-10 without its unlabelled images, 2.6 GB whose checksum torchvision would compute each time."""
+
+    train_list = tv.STL10.train_list[:2]
+
+
+class Imagenette(tv.Imagenette):  # type: ignore[misc]
+    """Imagenette, unpacked aside and then moved: torchvision takes its folder for complete once it exists."""
+
+    def _download(self) -> None:
+        if self._check_exists():
+            return
+        aside = Path(self.root) / ".imagenette.partial"
+        shutil.rmtree(aside, ignore_errors=True)
+        download_and_extract_archive(self._url, self.root, aside, md5=self._md5)
+        (aside / self._size_root.name).rename(self._size_root)
+        aside.rmdir()
+
+
 def sentence(error: Exception) -> str:
-    """What an error says, on one line, without torchvision's advice to those who call it themselves."""
+    """Return an error's message on one line, without torchvision's advice to its callers."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text.split(" You can use download=True")[0].removesuffix(".")

@@ -1,6 +1,6 @@
-"""A folder of class folders: what lies in it, whether every file is an image, what its content is.
+"""Folders of class folders: their files and labels, checks of every image, and the digest of the content.
 
-Needs no torch: a finished run on an image folder is answered from disk after a look at the files.
+Imports no torch: to show a finished run on an image folder, only the digest is needed.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from cnnbench.errors import InputError
+from cnnbench.run_store.files import write_atomic
 
 if TYPE_CHECKING:
     from PIL import Image
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
 NAMED = 8
-"""An error names so many of the files or classes that it is about."""
+"""Number of files or classes that an error names."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -32,7 +33,13 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Files:
-    """Image files with their labels, indices into `classes`."""
+    """Image files with their labels.
+
+    Attributes:
+        paths: N files.
+        labels: N indices into `classes`.
+        classes: names of the classes.
+    """
 
     paths: list[Path]
     labels: list[int]
@@ -40,10 +47,10 @@ class Files:
 
 
 def scan(root: Path) -> dict[str, Files]:
-    """The parts of an image folder: `all`, or `train` and `test`, and `val` if there are all three.
+    """Return the splits of an image folder: `all`, or `train` and `test`, and `val` if there are all three.
 
-    With `train` and `val` alone, as ImageNet is laid out, `val` is what results are quoted on: the
-    test set. Hidden files and folders are passed over.
+    With `train` and `val` alone, as in ImageNet, results are published on `val`, so it is the test set.
+    Hidden files and folders are ignored.
 
     Raises:
         InputError: no folder, no images, a single class, or classes that training never sees.
@@ -53,16 +60,21 @@ def scan(root: Path) -> dict[str, Files]:
     if not (root / "train").is_dir():
         return {"all": _class_folders(root, None)}
     train = _class_folders(root / "train", None)
-    held_out = {part: root / part for part in ("val", "test") if (root / part).is_dir()}
+    held_out = {split: root / split for split in ("val", "test") if (root / split).is_dir()}
     if not held_out:
         return {"all": train}
     if "test" not in held_out:
         held_out = {"test": held_out["val"]}
-    return {"train": train} | {part: _class_folders(path, train.classes) for part, path in held_out.items()}
+    return {"train": train} | {split: _class_folders(path, train.classes) for split, path in held_out.items()}
 
 
 def _class_folders(root: Path, classes: list[str] | None) -> Files:
-    """Every image below `root/<class>/`, in the order of the names."""
+    """Return all images below `root/<class>/`, in the order of their names.
+
+    Args:
+        root: the folder.
+        classes: names of the classes; None: of the class folders.
+    """
 
     def refuse(error: OSError) -> NoReturn:
         raise InputError(f"data.root={root}: {error.filename} cannot be read ({error.strerror})")
@@ -72,36 +84,36 @@ def _class_folders(root: Path, classes: list[str] | None) -> Files:
     except OSError as error:
         refuse(error)
     files = {name: sorted(images_below(root / name, refuse)) for name in folders}
-    found = [name for name in folders if files[name]]
-    if not found:
+    names = [name for name in folders if files[name]]
+    if not names:
         raise InputError(
             f"data.root={root}: no images; expected {root}/<class>/<image>, "
             f"an image ending in {' '.join(sorted(SUFFIXES))}"
         )
     if classes is None:
-        if len(found) == 1:
+        if len(names) == 1:
             raise InputError(
-                f"data.root={root}: one class only ({found[0]}); expected two or more class folders"
+                f"data.root={root}: one class only ({names[0]}); expected two or more class folders"
             )
-        classes = found
-    elif unknown := [name for name in found if name not in classes]:
+        classes = names
+    elif unknown := [name for name in names if name not in classes]:
         raise InputError(
             f"data.root={root}: classes that the training folder does not have: {_some(unknown)}"
         )
     labels = [label for label, name in enumerate(classes) for _ in files.get(name, ())]
-    return Files([path for name in found for path in files[name]], labels, classes)
+    return Files([path for name in names for path in files[name]], labels, classes)
 
 
 def images_below(folder: Path, unread: Callable[[OSError], None]) -> Iterator[Path]:
-    """The image files in a folder and in those below it, by their endings; hidden ones are passed over.
+    """Yield the image files in a folder and its subfolders, by their suffixes; hidden ones are ignored.
 
     Args:
-        folder: where they lie.
-        unread: is told of each folder that cannot be looked into.
+        folder: the folder.
+        unread: called with the error for each folder that cannot be read.
     """
-    for where, folders, names in os.walk(folder, onerror=unread):
+    for parent, folders, names in os.walk(folder, onerror=unread):
         folders[:] = [name for name in folders if name[0] != "."]  # .ipynb_checkpoints holds copies
-        visible = (Path(where, name) for name in names if name[0] != ".")
+        visible = (Path(parent, name) for name in names if name[0] != ".")
         yield from (path for path in visible if path.suffix.lower() in SUFFIXES)
 
 
@@ -111,23 +123,23 @@ def _some(names: Sequence[str]) -> str:
 
 
 def open_rgb(path: Path, size: int) -> Image.Image:
-    """An image file as 8-bit RGB, upright.
+    """Read an image file as 8-bit RGB, rotated upright.
 
-    Large JPEGs are decoded at a fraction of their size, of at least 2 x `size` pixels a side.
+    Large JPEGs are decoded at a reduced scale of 2 x `size` or more pixels a side.
 
     Raises:
-        Exception: the file is not an image, or a broken one; Pillow's formats raise what they like.
+        Exception: the file is no image, or a broken one; Pillow's formats raise many kinds.
     """
     import numpy as np
     from PIL import Image, ImageOps
 
-    if not stat.S_ISREG(path.stat().st_mode):  # to open a pipe would wait for somebody to write into it
+    if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for a writer
         raise ValueError("a folder, a pipe or a device; allowed: a file")
     with Image.open(path) as image:
         image.draft("RGB", (2 * size, 2 * size))
         ImageOps.exif_transpose(image, in_place=True)
         if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
-            # 16 bits: Pillow would cut off at 255 what is brighter, and leave a white image
+            # 16 bits: Pillow would clip the values at 255, which leaves a white image
             return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
         if image.mode in ("I", "F"):
             raise ValueError("pixels of 32 bits; allowed: 8 or 16")
@@ -137,24 +149,24 @@ def open_rgb(path: Path, size: int) -> Image.Image:
 
 
 def in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-    """`map` in threads, in order; a part at a time, since every item that waits takes memory."""
+    """Map in threads, in order; in chunks, since every waiting item takes memory."""
     with ThreadPoolExecutor() as pool:
         for start in range(0, len(items), 1024):
             yield from pool.map(function, items[start : start + 1024])
 
 
 def fingerprint(root: Path) -> str:
-    """A digest of the names and contents of all images below `root`, wherever `root` lies.
+    """Return a digest of the names and contents of all images below `root`, independent of its path.
 
-    Reading everything costs about a second per gigabyte; the result is kept beside a digest of
-    names, sizes and times of change, so that it is read again only when one of these has changed.
+    Reading all files takes about a second per gigabyte. The result is cached with a digest of names, sizes
+    and times of change: files are read again only if one of these has changed.
 
     Raises:
         InputError: see `scan`; a file that cannot be read.
     """
     paths = [path for files in scan(root).values() for path in files.paths]
-    memory = _Memory(root, paths)
-    if "content" not in memory.facts:
+    cache = _Cache(root, paths)
+    if "content" not in cache.facts:
         digest = hashlib.blake2b(digest_size=16)
         try:
             for path, content in zip(paths, in_threads(_digest, paths), strict=True):
@@ -163,24 +175,24 @@ def fingerprint(root: Path) -> str:
             raise InputError(
                 f"data.root={root}: {error.filename} cannot be read ({error.strerror})"
             ) from error
-        memory.remember("content", digest.hexdigest())
-    return memory.facts["content"]
+        cache.store("content", digest.hexdigest())
+    return cache.facts["content"]
 
 
 def _digest(path: Path) -> bytes:
-    if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+    if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe would wait for a writer
         raise OSError(errno.EINVAL, "a pipe or a device; allowed: a file", str(path))
     return hashlib.blake2b(path.read_bytes(), digest_size=16).digest()
 
 
 def check_images(root: Path, paths: list[Path]) -> None:
-    """Decode every file once, with a progress bar; remembered until a file changes.
+    """Check that every file is an image by decoding it, with a progress bar; cached until a file changes.
 
     Raises:
-        InputError: naming the files that are not readable images, and how many they are.
+        InputError: some are not; it names and counts them.
     """
-    memory = _Memory(root, paths)
-    if memory.facts.get("checked") == "yes":
+    cache = _Cache(root, paths)
+    if cache.facts.get("checked") == "yes":
         return
     from cnnbench.console import progress
 
@@ -192,56 +204,52 @@ def check_images(root: Path, paths: list[Path]) -> None:
         raise InputError(
             f"data.root={root}: {len(faults)} of {len(paths)} files cannot be read as images: {_some(faults)}"
         )
-    memory.remember("checked", "yes")
+    cache.store("checked", "yes")
 
 
 def _fault(path: Path) -> str:
-    """What is wrong with an image file; empty if nothing is."""
+    """Return why an image file cannot be read; empty if it can."""
     try:
-        open_rgb(path, 4)  # JPEG: all of the file is read, little of it computed
-    except Exception as error:  # Pillow's formats raise what they like
+        open_rgb(path, 4)  # a JPEG is read to its end, but only decoded at a small scale
+    except Exception as error:  # Pillow's formats raise many kinds
         return why(path, error)
     return ""
 
 
 def why(path: Path, error: Exception) -> str:
-    """What is wrong with an image file that raised `error` when it was opened, in a few words."""
+    """Return in a few words why opening an image file raised `error`."""
     from PIL import UnidentifiedImageError
 
     if isinstance(error, UnidentifiedImageError):
         with suppress(OSError):  # it may be gone by now
             return "empty file" if path.stat().st_size == 0 else "not an image"
-    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(said.split()) or type(error).__name__
+    message = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(message.split()) or type(error).__name__
 
 
-class _Memory:
-    """What is known of the files in a folder, valid while names, sizes and times of change are the same."""
+class _Cache:
+    """Cached facts about the files of a folder, valid while their names, sizes and times are the same."""
 
     def __init__(self, root: Path, paths: list[Path]) -> None:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cnnbench" / "folders"
-        self.file = cache / (hashlib.blake2b(bytes(root.resolve()), digest_size=12).hexdigest() + ".json")
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cnnbench" / "folders"
+        self.file = folder / (hashlib.blake2b(bytes(root.resolve()), digest_size=12).hexdigest() + ".json")
         stamp = _stamp(root, paths)
         try:
             facts = json.loads(self.file.read_text())
         except (OSError, ValueError):
             facts = None
-        known = isinstance(facts, dict) and facts.get("stamp") == stamp
-        self.facts: dict[str, str] = facts if known else {"stamp": stamp}
+        valid = isinstance(facts, dict) and facts.get("stamp") == stamp
+        self.facts: dict[str, str] = facts if valid else {"stamp": stamp}
 
-    def remember(self, key: str, value: str) -> None:
+    def store(self, key: str, value: str) -> None:
         self.facts[key] = value
-        try:
+        with suppress(OSError):  # a home that cannot be written to: read again next time
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            partial = self.file.with_suffix(f".{os.getpid()}")
-            partial.write_text(json.dumps(self.facts))
-            partial.replace(self.file)
-        except OSError:
-            pass  # a home that cannot be written to: looked at anew next time
+            write_atomic(self.file, json.dumps(self.facts))
 
 
 def _stamp(root: Path, paths: list[Path]) -> str:
-    """A digest of the files' names, sizes and times of change (of the inode too: mtime can be set back)."""
+    """Return a digest of the files' names, sizes and times of change (ctime too: mtime can be set back)."""
     digest = hashlib.blake2b(digest_size=16)
     for path in paths:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,23 +17,38 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Images:
-    """Labelled images: pixels in memory, or files that are decoded when they are needed.
+    """Labelled images, in memory or in files that are decoded as they are needed.
 
-    `pixels` is uint8 (N, C, H, W) or a list of N paths; `labels` int64 (N,), indices into `classes`.
+    Attributes:
+        pixels: uint8 (N, C, H, W), or a list of N paths.
+        labels: int64 (N,), indices into `classes`.
+        classes: names of the K classes.
     """
 
     pixels: Tensor | list[Path]
     labels: Indices
     classes: list[str]
 
-    def __getitem__(self, chosen: Indices) -> Images:
-        some = (
-            self.pixels[torch.from_numpy(chosen)]
+    def __getitem__(self, indices: Indices) -> Images:
+        pixels = (
+            self.pixels[torch.from_numpy(indices)]
             if isinstance(self.pixels, Tensor)
-            else [self.pixels[i] for i in chosen]
+            else [self.pixels[i] for i in indices]
         )
-        return Images(some, self.labels[chosen], self.classes)
+        return Images(pixels, self.labels[indices], self.classes)
+
+
+def from_arrays(data: Any, labels: Any, classes: list[str]) -> Images:
+    """Return images in memory from (N, H, W) or (N, C, H, W) arrays of any library."""
+    pixels = torch.as_tensor(data)
+    pixels = pixels[:, None] if pixels.ndim == 3 else pixels
+    return Images(pixels.contiguous(), np.asarray(labels, dtype=np.int64), list(classes))
+
+
+def from_files(paths: list[Path], labels: Any, classes: list[str]) -> Images:
+    """Return images in files."""
+    return Images(paths, np.asarray(labels, dtype=np.int64), list(classes))
 
 
 Splits = Mapping[str, Images]
-"""`train` and `test`, perhaps `val`; or `all`."""
+"""Splits that a data set has: `train`, `test` and possibly `val`; or `all`, where it has no test set."""

@@ -1,4 +1,4 @@
-"""Image files opened ahead of their use, by threads: what decodes releases Python's lock."""
+"""Image files decoded ahead of their use by threads; decoders release Python's lock."""
 
 from __future__ import annotations
 
@@ -21,37 +21,40 @@ from cnnbench.errors import InputError
 from cnnbench.processes.cores import cpu_cores
 
 PATIENCE_S = 5
-"""How long an end waits for what is being decoded; what hangs, as on a dead network, is left behind."""
+"""Seconds to wait at the end for files being decoded; threads that hang, as on a dead network, are left."""
 
 Opened = tuple[Path, Tensor | str]
-"""A file and its pixels, uint8 (colours, size, size), or what is wrong with it."""
+"""File and its pixels, uint8 (colours, size, size), or the reason why it cannot be read."""
 
 
 def opened(prepared: Preparation, paths: Iterable[Path], ahead: int) -> Iterator[Opened]:
-    """The files in the order given; no more than `ahead` of them wait in memory."""
+    """Yield the files in their order, with no more than `ahead` of them waiting in memory."""
 
     def pixels(path: Path) -> Tensor | str:
         try:
             return prepared.open(path)
-        except Exception as error:  # Pillow's formats raise what they like
+        except Exception as error:  # Pillow's formats raise many kinds
             return why(path, error)
 
     yield from _ahead(pixels, paths, ahead)
 
 
 def _ahead(function: Callable[[Path], Tensor | str], paths: Iterable[Path], ahead: int) -> Iterator[Opened]:
-    """See `opened`. Threads of its own: a process cannot end while one of an executor still reads."""
+    """Yield `function` of each file; see `opened`.
+
+    The threads are not an executor's: a process cannot exit while one of those still reads.
+    """
     waiting: deque[tuple[Path, Future[Tensor | str]]] = deque()
-    asked: SimpleQueue[tuple[Path, Future[Tensor | str]] | None] = SimpleQueue()
+    queue: SimpleQueue[tuple[Path, Future[Tensor | str]] | None] = SimpleQueue()
 
     def work() -> None:
-        while (one := asked.get()) is not None:
-            path, found = one
-            if found.set_running_or_notify_cancel():
+        while (task := queue.get()) is not None:
+            path, result = task
+            if result.set_running_or_notify_cancel():
                 try:
-                    found.set_result(function(path))
-                except BaseException as error:  # whoever waits for it would do so for ever
-                    found.set_exception(error)
+                    result.set_result(function(path))
+                except BaseException as error:  # or the consumer would wait for ever
+                    result.set_exception(error)
 
     threads = [Thread(target=work, daemon=True) for _ in range(cpu_cores())]
     for thread in threads:
@@ -59,40 +62,40 @@ def _ahead(function: Callable[[Path], Tensor | str], paths: Iterable[Path], ahea
     try:
         for path in paths:
             waiting.append((path, Future()))
-            asked.put(waiting[-1])
+            queue.put(waiting[-1])
             if len(waiting) > ahead:
-                first, found = waiting.popleft()
-                yield first, found.result()
+                first, result = waiting.popleft()
+                yield first, result.result()
         while waiting:
-            first, found = waiting.popleft()
-            yield first, found.result()
+            first, result = waiting.popleft()
+            yield first, result.result()
     finally:
-        for _, found in waiting:
-            found.cancel()
+        for _, result in waiting:
+            result.cancel()
         for _ in threads:
-            asked.put(None)
+            queue.put(None)
         end = time.monotonic() + PATIENCE_S
         for thread in threads:
             thread.join(max(0.0, end - time.monotonic()))
 
 
 def labelled(prepared: Preparation, images: Images, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of a set as training evaluates it: uint8 (N, colours, size, size), int64 (N,).
+    """Yield batches of a data set as in evaluation: uint8 (N, colours, size, size), int64 (N,).
 
     Raises:
         InputError: a file that cannot be read (any more).
     """
     labels = torch.from_numpy(images.labels)
-    places = [place.indices for place in EpochOrder(len(images.labels), batch_size)]
+    batches = [spec.indices for spec in EpochOrder(len(images.labels), batch_size)]
     if isinstance(images.pixels, Tensor):
-        for indices in places:
+        for indices in batches:
             yield prepared.fit(images.pixels[indices]), labels[indices]
         return
     files = opened(prepared, images.pixels, batch_size)
-    for indices in places:
-        found = []
+    for indices in batches:
+        decoded = []
         for path, pixels in (next(files) for _ in indices):
             if isinstance(pixels, str):
                 raise InputError(f"{path}: {pixels}")
-            found.append(pixels)
-        yield torch.stack(found), labels[indices]
+            decoded.append(pixels)
+        yield torch.stack(decoded), labels[indices]

@@ -1,6 +1,6 @@
-"""What a model was trained to see: from any image to its input, as evaluation during training does it.
+"""Preprocessing of any image to a model's input, as evaluation during training does it.
 
-A checkpoint carries these values, so that a run can be used where its data set is not.
+Checkpoints carry its values, so that a run can be used without its data set.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torchvision.transforms.v2 import functional as tvf
 from cnnbench.data import datasets
 from cnnbench.data.augment import normalise
 from cnnbench.data.datasets import DATASETS
+from cnnbench.data.options import ModelInput
 from cnnbench.data.transforms import EVAL_CROP, LONGEST, decode, eval_transform
 from cnnbench.errors import InputError
 
@@ -22,16 +23,16 @@ Positive = Annotated[float, Field(gt=0)]
 
 
 class Preparation(BaseModel):
-    """From images to the input of a model; plain values alone.
+    """Preprocessing from images to a model's input, in plain values.
 
     Attributes:
         classes: the name of each of the K classes.
-        size: side in pixels of the square that the model sees.
-        colours: channels of the pixels before they are normalised, 1 (grey) or 3 (RGB).
+        size: side of the model's input in pixels.
+        colours: channels of the pixels before normalisation, 1 (grey) or 3 (RGB).
         channels: C of the model's input; grey pixels are repeated.
         mean, std: per channel, of pixels in [0, 1].
-        centre: share of the shorter side that is kept around the centre of an image file; None: the whole
-            image is resized to the square, whatever its proportions.
+        centre: share of an image file's shorter side that is kept around its centre; None: the full image is
+            resized to a square, regardless of its proportions.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
@@ -53,7 +54,7 @@ class Preparation(BaseModel):
         return self
 
     def open(self, path: Path) -> Tensor:
-        """An image file as uint8 (colours, size, size), upright.
+        """Read an image file as uint8 (colours, size, size), upright.
 
         Raises:
             Exception: see `cnnbench.data.image_folder.open_rgb`.
@@ -66,7 +67,7 @@ class Preparation(BaseModel):
         return self._resized(pixels)
 
     def fit(self, pixels: Tensor) -> Tensor:
-        """Images of an array set as the model takes them: uint8 (N, c, H, W) -> (N, colours, size, size)."""
+        """Resize images in memory and convert colours: uint8 (N, c, H, W) -> (N, colours, size, size)."""
         if self.colours == 1 and pixels.shape[1] == 3:
             pixels = grey(pixels)
         pixels = pixels.expand(-1, self.colours, -1, -1)
@@ -76,28 +77,28 @@ class Preparation(BaseModel):
         return self._resized(pixels)
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """uint8 (N, colours, H, W) -> float32 (N, channels, H, W), on the device of the pixels."""
+        """Normalise on the device of the pixels: uint8 (N, colours, H, W) -> float32 (N, channels, H, W)."""
         pixels = pixels.expand(-1, len(self.mean), -1, -1)  # grey ones that get ImageNet's normalisation
-        found = normalise(pixels, self.mean, self.std)
-        return found if found.shape[1] == self.channels else found.repeat(1, self.channels, 1, 1)
+        images = normalise(pixels, self.mean, self.std)
+        return images if images.shape[1] == self.channels else images.repeat(1, self.channels, 1, 1)
 
     def plain(self) -> dict[str, Any]:
-        """As plain values, for a checkpoint or a file of metadata."""
+        """Return plain values, for a checkpoint or a file of metadata."""
         return self.model_dump()
 
     @property
     def resizing(self) -> str:
-        """How an image comes to its size, in words."""
+        """Description of how an image file is decoded and resized."""
         upright = (
-            f"a JPEG decoded at the least fraction that has {2 * self.size} pixels a side (Pillow's draft); "
-            f"turned upright as its EXIF says{', luma (ITU-R 601)' * (self.colours == 1)}; "
+            f"JPEGs decoded at the smallest scale of {2 * self.size} or more pixels a side (Pillow's draft); "
+            f"rotated upright according to EXIF{', luma (ITU-R 601)' * (self.colours == 1)}; "
         )
         if self.centre is None:
-            return f"{upright}the whole image resized to {self.size}x{self.size}, bilinear with antialiasing"
+            return f"{upright}the full image resized to {self.size}x{self.size}, bilinear with antialiasing"
         shorter = round(self.size / self.centre)
         return (
-            f"{upright}of a strip longer than {LONGEST} times its width the middle; the shorter side resized "
-            f"to {shorter}, bilinear with antialiasing, then the centre {self.size}x{self.size}"
+            f"{upright}strips longer than {LONGEST} times their width cut to the middle; the shorter side "
+            f"resized to {shorter}, bilinear with antialiasing, then the centre {self.size}x{self.size}"
         )
 
     def _resized(self, pixels: Tensor) -> Tensor:
@@ -106,7 +107,7 @@ class Preparation(BaseModel):
 
 
 def grey(pixels: Tensor) -> Tensor:
-    """RGB as luma, uint8 (…, 3, H, W) -> (…, 1, H, W), to the value that Pillow's mode L has (ITU-R 601)."""
+    """Convert RGB to luma as Pillow's mode L has it (ITU-R 601): uint8 (…, 3, H, W) -> (…, 1, H, W)."""
     r, g, b = pixels.int().unbind(-3)
     return ((19595 * r + 38470 * g + 7471 * b + 32768) >> 16).byte().unsqueeze(-3)
 
@@ -116,14 +117,19 @@ def preparation(
     classes: list[str],
     pixels: Tensor | list[Path],
     size: int | None,
-    channels: int | None,
-    *,
-    imagenet_normalisation: bool,
+    model_input: ModelInput,
 ) -> Preparation:
-    """What becomes of the images of a set, `pixels`, when they are evaluated; see `ImageData`.
+    """Return the preprocessing of a data set's images for evaluation.
+
+    Args:
+        name: of the data set.
+        classes: their names.
+        pixels: uint8 (N, C, H, W), or N files.
+        size: side of the model's input in pixels; None: that of the pixels.
+        model_input: channels and normalisation.
 
     Raises:
-        InputError: images that differ in size without `size`, or `channels` that they cannot have.
+        InputError: images that differ in size without `size`, or channels that they cannot have.
     """
     row, files = DATASETS[name], not isinstance(pixels, Tensor)
     if size is None:
@@ -132,8 +138,9 @@ def preparation(
                 f"data.size=null: the images of {name} differ in size; allowed: 4 or more pixels"
             )
         size = pixels.shape[-1]
-    own, channels = len(row.mean), datasets.channels(name, channels)
-    mean, std = datasets.IMAGENET if imagenet_normalisation and channels == 3 else (row.mean, row.std)
+    own, channels = len(row.mean), datasets.channels(name, model_input.channels)
+    from_imagenet = model_input.imagenet_normalisation and channels == 3
+    mean, std = datasets.IMAGENET if from_imagenet else (row.mean, row.std)
     return Preparation(
         classes=list(classes),
         size=size,

@@ -1,4 +1,4 @@
-"""The order of an epoch, and the share of each process."""
+"""Order of the images in an epoch, and each process's share of them."""
 
 from __future__ import annotations
 
@@ -11,22 +11,35 @@ from torch.utils.data import Sampler
 from cnnbench.seeds import mix
 
 
-class Place(NamedTuple):
-    """Which images make up one batch, and the seeds that its draws start from."""
+class BatchSpec(NamedTuple):
+    """Images of one batch, and the seeds of its draws.
+
+    Attributes:
+        epoch: with an image's index, the seed of what is drawn for that image.
+        key: seed of what is drawn for the batch.
+        indices: of the images.
+    """
 
     epoch: int
     key: int
     indices: list[int]
 
 
-class EpochOrder(Sampler[Place]):
-    """The batches of one epoch as `Place`s, in an order that follows from (seed, epoch).
+class EpochOrder(Sampler[BatchSpec]):
+    """Sampler of the batches of one epoch, in an order that follows from (seed, epoch).
 
-    Training drops the last incomplete batch (a batch of one has no batch statistics) unless there
-    is no other; evaluation keeps it. `start` skips the batches that an interrupted epoch already had.
+    Training drops an incomplete last batch (a single image has no batch statistics) unless it is the only
+    one; evaluation keeps it.
 
-    Of `world` processes that train together, the one of this `rank` gets its share of each training batch,
-    or of all images for evaluation, in as many batches as the others: none waits for one that has no more.
+    Args:
+        count: number of images.
+        batch_size: images of a batch, over all processes.
+        seed: of the order and the draws.
+        shuffle: draw the order, as for training.
+        epoch: number of the epoch.
+        start: batches that an interrupted epoch has had already, which are skipped.
+        rank, world: of `world` processes that train together, that of this `rank` gets its share of each
+            training batch, or of all images for evaluation, in as many batches as the others: none waits.
     """
 
     def __init__(
@@ -46,7 +59,7 @@ class EpochOrder(Sampler[Place]):
         self.rank, self.world = rank, world
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before each epoch."""
+        """Set the epoch; Lightning calls this before each one."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -56,10 +69,10 @@ class EpochOrder(Sampler[Place]):
 
     @property
     def total(self) -> int:
-        """Images of a training batch, those of all processes."""
+        """Number of images of a training batch, over all processes."""
         return min(self.count, self.batch_size)
 
-    def __iter__(self) -> Iterator[Place]:
+    def __iter__(self) -> Iterator[BatchSpec]:
         first, self.start = self.start, 0
         if self.shuffle:
             generator = torch.Generator().manual_seed(mix("order", self.seed, self.epoch))
@@ -68,13 +81,13 @@ class EpochOrder(Sampler[Place]):
             order = torch.arange(self.count)[share(self.count, self.rank, self.world)]
         for batch in range(first, len(self)):
             if self.shuffle:
-                chosen = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-                chosen = chosen[share(len(chosen), self.rank, self.world)]
+                indices = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+                indices = indices[share(len(indices), self.rank, self.world)]
             else:
-                chosen = order[share(len(order), batch, len(self))]
-            yield Place(self.epoch, mix("batch", self.seed, self.epoch, batch), chosen.tolist())
+                indices = order[share(len(order), batch, len(self))]
+            yield BatchSpec(self.epoch, mix("batch", self.seed, self.epoch, batch), indices.tolist())
 
 
 def share(total: int, rank: int, world: int) -> slice:
-    """The part of `total` things that falls to one of `world`; the parts are equal to within one."""
+    """Return the slice of `total` items that `rank` of `world` gets; slices differ by at most one item."""
     return slice(total * rank // world, total * (rank + 1) // world)

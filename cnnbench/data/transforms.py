@@ -1,4 +1,4 @@
-"""From an image file to pixels."""
+"""Decoding of image files, and transforms of single images."""
 
 from __future__ import annotations
 
@@ -10,17 +10,25 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tvf
 
 from cnnbench.data.image_folder import in_threads, open_rgb
+from cnnbench.data.options import Policy
 
 EVAL_CROP = 0.875
 """Share of the shorter side that is kept around the centre when image files are evaluated."""
 
 
 LONGEST = 32
-"""Times that an image may be longer than wide before its ends are cut off."""
+"""Greatest ratio of an image's sides; longer ones are cut to it."""
 
 
-def train_transforms(size: int, resized_crop: tuple[float, float] | None, policy: str) -> list[v2.Transform]:
-    """What is drawn for each image on its own: a part of it that is resized, then torchvision's policy."""
+def train_transforms(
+    size: int, resized_crop: tuple[float, float] | None, policy: Policy
+) -> list[v2.Transform]:
+    """Return the random transforms of single images: a resized crop, then a policy of torchvision.
+
+    Args:
+        size: side in pixels after the crop.
+        resized_crop, policy: see `cnnbench.data.options.Augmentation`.
+    """
     transforms: list[v2.Transform] = []
     if resized_crop is not None:
         transforms.append(v2.RandomResizedCrop(size, scale=resized_crop, antialias=True))
@@ -30,14 +38,14 @@ def train_transforms(size: int, resized_crop: tuple[float, float] | None, policy
 
 
 def eval_transform(size: int, share: float = EVAL_CROP) -> v2.Transform:
-    """The centre of the image, as large as `share` of its shorter side."""
+    """Return the transform for evaluation: the centre, as large as `share` of the shorter side, resized."""
     return v2.Compose([_middle, v2.Resize(round(size / share), antialias=True), v2.CenterCrop(size)])
 
 
 def _middle(image: Tensor) -> Tensor:
-    """Of an image that is a mere strip the part around its centre: (…, H, W) -> (…, H', W').
+    """Cut an image that is a mere strip to its middle: (…, H, W) -> (…, H', W').
 
-    Resized as a whole by its shorter side, one of 1 x 20,000 pixels would take gigabytes.
+    Resized by its shorter side, an image of 1 x 20,000 pixels would take gigabytes.
     """
     sides = image.shape[-2:]
     most = LONGEST * min(sides)
@@ -48,19 +56,19 @@ def _middle(image: Tensor) -> Tensor:
 
 
 def decode(path: Path, size: int) -> Tensor:
-    """An image file as uint8 (3, H, W); see `open_rgb`."""
+    """Decode an image file to uint8 (3, H, W); see `open_rgb`."""
     pixels: Tensor = tvf.pil_to_tensor(open_rgb(path, size))
     return pixels
 
 
 def decode_all(paths: list[Path], size: int) -> Tensor:
-    """The centres of all files as one uint8 tensor (N, 3, size, size), with a progress bar."""
+    """Decode the centres of all files to one uint8 tensor (N, 3, size, size), with a progress bar."""
     from cnnbench.console import progress
 
     cut = eval_transform(size)
     pixels = torch.empty((len(paths), 3, size, size), dtype=torch.uint8)
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the files are done in parallel already: more threads are slower by far
+    torch.set_num_threads(1)  # files are decoded in parallel already: more threads are slower by far
     try:
         decoded = in_threads(lambda path: cut(decode(path, size)), paths)
         for i, image in enumerate(progress(decoded, "decoding images", len(paths))):

@@ -1,14 +1,16 @@
-"""Architectures, one file a family.
+"""Architectures, one file for each family.
 
-A factory, or a class, takes those of these that it names:
+An architecture is a function or a class that returns a module. It is passed those of these arguments that its
+signature names:
 
-    ops           makes its layers; see `cnnbench.ops.factory`
-    in_channels   C of the images that it will see
+    ops           factory of its layers, `cnnbench.ops.Ops`
+    in_channels   C of the images
     num_classes   K
     image_size    H = W of the images
     weights       `arch.weights`
     name          `arch.name`
 
-and its settings from conf/arch. The module that it makes maps (N, C, H, W) to (N, K) logits; in training it
-may give a tuple: those and the logits of auxiliary classifiers, which count `aux_weight` in the loss.
+and its settings in conf/arch. The module maps (N, C, H, W) to (N, K) logits. In training it may return a
+tuple: the logits, followed by those of auxiliary classifiers, whose loss is weighted by the module's
+`aux_weight`.
 """

@@ -1,4 +1,4 @@
-"""Models of torchvision and timm, as they are, for comparison with the ones here; ops do not apply."""
+"""Unchanged models of torchvision and timm, for comparison with cnnbench's own; ops do not apply to them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ from cnnbench.errors import InputError, suggest
 
 
 def torchvision(*, name: str, num_classes: int, in_channels: int, weights: str | None = None) -> nn.Module:
-    """A classification model of torchvision, initialised by it; for colour images.
+    """Return a classification model of torchvision for colour images, as torchvision initialises it.
 
-    With `weights="imagenet"` it is made for them (`cnnbench.training.pretrained` loads them): the two that
-    were trained in TensorFlow see what they saw there.
+    Args:
+        name: as in `torchvision.models.list_models()`.
+        num_classes, in_channels: see `cnnbench.models`.
+        weights: if "imagenet", the models whose weights were trained in TensorFlow (GoogLeNet, Inception v3)
+            convert their input to TensorFlow's normalisation. `cnnbench.training.pretrained` loads the
+            weights.
 
     Raises:
         InputError: torchvision has no such model; grey images.
@@ -25,7 +29,7 @@ def torchvision(*, name: str, num_classes: int, in_channels: int, weights: str |
         near = suggest(name, names).split("allowed:")[0]
         raise InputError(
             f"arch.name={name}: torchvision has no such model; {near}"
-            "allowed: what torchvision.models.list_models() says"
+            "allowed: names in torchvision.models.list_models()"
         )
     if in_channels != 3:
         raise InputError(
@@ -38,7 +42,11 @@ def torchvision(*, name: str, num_classes: int, in_channels: int, weights: str |
 
 
 def timm(*, name: str, num_classes: int, in_channels: int, image_size: int) -> nn.Module:
-    """A model of timm (https://github.com/huggingface/pytorch-image-models), initialised by it.
+    """Return a model of timm (https://github.com/huggingface/pytorch-image-models), as timm initialises it.
+
+    Args:
+        name: as in `timm.list_models()`.
+        num_classes, in_channels, image_size: see `cnnbench.models`.
 
     Raises:
         InputError: timm is not installed, or has no such model.
@@ -50,10 +58,10 @@ def timm(*, name: str, num_classes: int, in_channels: int, image_size: int) -> n
     if not library.is_model(name):
         near = suggest(name, library.list_models()).split("allowed:")[0]
         raise InputError(
-            f"arch.name={name}: timm has no such model; {near}allowed: what timm.list_models() says"
+            f"arch.name={name}: timm has no such model; {near}allowed: names in timm.list_models()"
         )
     options: dict[str, Any] = {"num_classes": num_classes, "in_chans": in_channels}
     try:
         return library.create_model(name, img_size=image_size, **options)  # type: ignore[no-any-return]
-    except TypeError:  # a convolutional network takes any size and no such argument
+    except TypeError:  # a convolutional network takes any size, and has no such argument
         return library.create_model(name, **options)  # type: ignore[no-any-return]

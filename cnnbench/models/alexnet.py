@@ -17,8 +17,15 @@ from cnnbench.ops.factory import Ops
 class AlexNet(nn.Module):
     """Five convolutions, three of them pooled, and three fully connected layers.
 
-    The names of the layers are torchvision's; norms, where asked for, stand between them. Images up to
-    64 pixels get a 5x5 first convolution and fewer strides.
+    The layers have torchvision's names; norms, which it does not have, have names of their own between them.
+    Images up to 64 pixels get a 5x5 first convolution and fewer strides.
+
+    Args:
+        ops, in_channels, num_classes, image_size: see `cnnbench.models`.
+        width: multiplies every channel count.
+        dropout: before both hidden fully connected layers.
+        head: `flatten`: three fully connected layers; `gap`: global average pooling and one.
+        stem: see `cnnbench.models.scaling`.
 
     Raises:
         ValueError: `width` leaves no channels.
@@ -90,6 +97,6 @@ class AlexNet(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, num_classes)."""
+        """Map (N, C, H, W) to (N, num_classes)."""
         x = self.features(x)  # (N, 256, 6, 6) for 224 pixels
         return self.classifier(self.avgpool(x).flatten(1))  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""The textbook convolutional network."""
+"""Textbook convolutional network."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ def basic(
     hidden: int = 128,
     dropout: Probability = 0.0,
 ) -> nn.Sequential:
-    """Blocks of convolution, norm, activation and pooling, then fully connected layers.
+    """Return blocks of convolution, norm, activation and pooling, followed by fully connected layers.
 
-    The convolutions keep the size, the pooling halves it; channels are 32 x `width` in the first
-    block and double with each. `head="flatten"` puts a hidden fully connected layer on the flattened map,
-    `head="gap"` averages the map and classifies at once.
+    Convolutions keep the size of the map, and pooling halves it. Channels are 32 x `width` in the first block
+    and double with each.
 
     Args:
         ops, in_channels, num_classes, image_size: see `cnnbench.models`.
-        blocks: how often the map is halved.
-        convs: convolutions, each with its norm and activation, in a block.
+        blocks: number of blocks, each of which halves the map.
+        convs: convolutions in a block, each with its norm and activation.
         width: multiplies every channel count.
-        kernel: of the convolutions, odd.
-        head: see above.
+        kernel: side of the convolutions' kernels, odd.
+        head: `flatten`: a hidden fully connected layer on the flattened map, then that of the logits; `gap`:
+            global average pooling, then the layer of the logits.
         hidden: units of the hidden fully connected layer.
         dropout: before the last layer.
 
     Raises:
-        ValueError: more blocks than the image can be halved, an even kernel, or sizes below 1.
+        ValueError: more blocks than times that the image can be halved, an even kernel, or sizes below 1.
         OpsError: see `cnnbench.ops.factory`.
     """
     if not 1 <= blocks <= image_size.bit_length() - 1:
@@ -63,7 +63,7 @@ def basic(
     if head == "flatten":
         side = last_side(features, in_channels, image_size, most=image_size >> blocks)
         layers = [
-            nn.AdaptiveAvgPool2d(side),  # changes nothing unless ops.pool=none left the map large
+            nn.AdaptiveAvgPool2d(side),  # changes the map only if ops.pool=none left it large
             nn.Flatten(),  # (N, C, side, side) -> (N, C * side * side)
             ops.linear(c * side * side, hidden),
             ops.act(),
@@ -81,7 +81,7 @@ def basic(
 
 
 def block(ops: Ops, c_in: int, c_out: int, kernel: int, convs: int) -> nn.Sequential:
-    """(N, c_in, H, W) -> (N, c_out, H // 2, W // 2)."""
+    """Return a block: (N, c_in, H, W) -> (N, c_out, H // 2, W // 2)."""
     layers: list[nn.Module] = []
     for i in range(convs):
         layers += [ops.conv(c_in if i == 0 else c_out, c_out, kernel), ops.norm(c_out), ops.act()]

@@ -1,4 +1,4 @@
-"""The cost of a model: parameters and multiply-accumulate operations, in all and layer by layer."""
+"""Cost of a model: parameters and multiply-accumulate operations, in total and for each layer."""
 
 from __future__ import annotations
 
@@ -17,14 +17,17 @@ from cnnbench.errors import InputError
 from cnnbench.ops.layers import Conv2d
 
 Shape = tuple[int, int, int]
+"""(C, H, W) of an image."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """What one layer makes of one image.
+    """One layer of a model, for a single image.
 
     Attributes:
-        output: (C, H, W), or (K,) after flattening; () for what is not called.
+        name: in the model.
+        kind: its class.
+        output: (C, H, W), or (K,) after flattening; () if it is not called.
         params, macs: its own; those of all layers add up to the model's.
     """
 
@@ -36,14 +39,19 @@ class Layer:
 
 
 def params(model: nn.Module) -> int:
-    """The number of parameters."""
+    """Return the number of parameters."""
     return sum(p.numel() for p in model.parameters())
 
 
 def macs(model: nn.Module, shape: Shape, num_classes: int) -> int:
-    """Multiply-accumulates of one image of `shape` (C, H, W): half of what torch's FLOP counter counts.
+    """Return the multiply-accumulates of one image: half of the operations that torch's FLOP counter counts.
 
-    Nothing is computed (meta tensors); also shows that the model takes such images.
+    Nothing is computed (meta tensors). This also checks that the model takes such images.
+
+    Args:
+        model: any classifier.
+        shape: (C, H, W) of the image.
+        num_classes: K.
 
     Raises:
         InputError: the model cannot take images of this shape, or returns anything but (1, K) logits.
@@ -51,7 +59,7 @@ def macs(model: nn.Module, shape: Shape, num_classes: int) -> int:
     with FlopCounterMode(display=False) as counter:
         try:
             logits = forward(model, shape, 1, "meta")
-        except Exception:  # an operation without a meta kernel, or a real fault: of any model's code
+        except Exception:  # an operation without a meta kernel, or a real error: of any model's code
             counter.flop_counts.clear()
             try:
                 logits = forward(model, shape, 1, "cpu")
@@ -68,10 +76,14 @@ def macs(model: nn.Module, shape: Shape, num_classes: int) -> int:
 
 
 def layers(model: nn.Module, shape: Shape) -> list[Layer]:
-    """The layers that compute something, in the order in which they are done.
+    """Return the layers that compute something, in the order of execution.
 
-    Parameters of modules that are not called follow (auxiliary classifiers are for training alone), and what
-    is multiplied outside of any layer, so that all add up to the model's figures.
+    They are followed by modules with parameters that are not called (auxiliary classifiers are used in
+    training only) and by the operations outside of any layer, so that all add up to the model's totals.
+
+    Args:
+        model: any classifier.
+        shape: (C, H, W) of the image.
     """
     names = {
         module: name
@@ -85,7 +97,7 @@ def layers(model: nn.Module, shape: Shape) -> list[Layer]:
         name = names[module]
         parent = name.removesuffix(".down")
         if parent != name and isinstance(model.get_submodule(parent), Conv2d):
-            outputs[parent] = tuple(inputs[0].shape[1:])  # pooling within a convolution comes last
+            outputs[parent] = tuple(inputs[0].shape[1:])  # pooling within a convolution is its last step
         while isinstance(output, tuple | list):
             output = output[0]
         outputs.setdefault(name, tuple(output.shape[1:]))
@@ -100,7 +112,7 @@ def layers(model: nn.Module, shape: Shape) -> list[Layer]:
     root = type(model).__name__
     total = {name: flops.get(f"{root}.{name}", 0) // 2 for name in names.values()}
     order = [*outputs, *(name for name in names.values() if name not in outputs)]
-    found = [
+    listed = [
         Layer(
             name,
             type(model.get_submodule(name)).__name__,
@@ -111,12 +123,20 @@ def layers(model: nn.Module, shape: Shape) -> list[Layer]:
         for name in order
         if name in outputs or list(model.get_submodule(name).parameters(recurse=False))
     ]
-    between = int(counter.get_total_flops()) // 2 - sum(layer.macs for layer in found)
-    return [*found, *([Layer("", "between layers", (), 0, between)] if between else [])]
+    between = int(counter.get_total_flops()) // 2 - sum(layer.macs for layer in listed)
+    return [*listed, *([Layer("", "between layers", (), 0, between)] if between else [])]
 
 
 def forward(model: nn.Module, shape: Shape, batch: int, device: str, *, training: bool = False) -> Tensor:
-    """The model's logits of `batch` images of zeros; on "meta" only their shapes. Changes nothing."""
+    """Return the model's logits of images of zeros, without changing the model.
+
+    Args:
+        model: any classifier.
+        shape: (C, H, W) of the images.
+        batch: number of images.
+        device: where to compute; on "meta" only shapes are computed.
+        training: in train mode instead of eval mode.
+    """
     dtype = next((p.dtype for p in model.parameters()), torch.float32)
     images = torch.zeros((batch, *shape), device=device, dtype=dtype)
     state = {}
@@ -128,7 +148,7 @@ def forward(model: nn.Module, shape: Shape, batch: int, device: str, *, training
 
 @contextmanager
 def _mode(model: nn.Module, training: bool) -> Iterator[None]:
-    """Train or eval mode for a while; each module then gets its own back."""
+    """Switch to train or eval mode; restore the mode of each module afterwards."""
     before = {module: module.training for module in model.modules()}
     model.train(training)
     try:

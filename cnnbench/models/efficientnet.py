@@ -32,9 +32,10 @@ STAGES = (
 
 
 class SqueezeExcitation(nn.Module):
-    """Each channel times a factor in (0, 1) that follows from all channels' means (arXiv:1709.01507).
+    """Channels scaled by factors in (0, 1), computed from the means of all channels (arXiv:1709.01507).
 
-    The sigmoid is the gate, not an activation to be exchanged; the layer between is.
+    The sigmoid is a gate, which `ops.act` does not replace; it does replace the activation between the
+    layers.
     """
 
     def __init__(self, ops: Ops, channels: int, squeezed: int) -> None:
@@ -44,7 +45,7 @@ class SqueezeExcitation(nn.Module):
         self.fc2 = ops.conv(squeezed, channels, 1, bias=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)."""
+        """Map (N, C, H, W) to (N, C, H, W)."""
         scale = self.fc2(self.act(self.fc1(F.adaptive_avg_pool2d(x, 1))))
         return scale.sigmoid() * x  # type: ignore[no-any-return]
 
@@ -78,22 +79,22 @@ class MBConv(nn.Module):
         self.drop = StochasticDepth(drop, "row")
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, c_in, H, W) -> (N, c_out, H / stride, W / stride), rounded up."""
+        """Map (N, c_in, H, W) to (N, c_out, H / stride, W / stride), rounded up."""
         return x + self.drop(self.block(x)) if self.residual else self.block(x)  # type: ignore[no-any-return]
 
 
 class EfficientNet(nn.Module):
-    """Seven stages of MBConv between a 3x3 and a 1x1 convolution; global average pooling.
+    """Seven stages of MBConv between a 3x3 and a 1x1 convolution, and global average pooling.
 
     Images up to 64 pixels are halved less often. Channels are multiples of 8.
 
     Args:
         ops, in_channels, num_classes, image_size: see `cnnbench.models`.
-        width_coefficient, depth_coefficient: the scaling that makes B1 to B7 of B0 (section 3.3).
-        width: multiplies every channel count once more.
+        width_coefficient, depth_coefficient: scaling from B0 to B1 to B7 (section 3.3).
+        width: multiplies every channel count in addition.
         dropout: before the last layer.
-        stochastic_depth: probability of dropping a block; it grows from 0, and would reach this after the
-            last.
+        stochastic_depth: probability of dropping a block; it grows linearly from 0 and would reach this value
+            after the last block.
         bn_eps, bn_momentum: of batch norm.
         stem: see `cnnbench.models.scaling`.
 
@@ -140,6 +141,6 @@ class EfficientNet(nn.Module):
         self.classifier = nn.Sequential(nn.Dropout(dropout), ops.linear(4 * c, num_classes, logits=True))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, num_classes)."""
+        """Map (N, C, H, W) to (N, num_classes)."""
         x = self.features(x)  # B0: (N, 1280, 7, 7) for 224 pixels
         return self.classifier(F.adaptive_avg_pool2d(x, 1).flatten(1))  # type: ignore[no-any-return]

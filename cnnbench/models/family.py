@@ -1,4 +1,4 @@
-"""Which architectures are of one family: models that are no independent evidence of each other."""
+"""Families of architectures: models of one family are no independent evidence."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ SAME = {"googlenet": "inception", "wide": "resnet"}
 
 
 def family(arch: str) -> str:
-    """`resnet` for resnet18 and torchvision.resnet50, `mobilenet` for mobilenet_v2 and timm.mobilenetv3_x
+    """Return the family of an architecture: its name without library, version and depth.
 
-    What an architecture's name begins with, without a library's name and its version or depth.
+    `resnet` for resnet18 and torchvision.resnet50, `mobilenet` for mobilenet_v2 and timm.mobilenetv3_x.
     """
-    found = re.match(r"[a-z]+?(?=v?\d|[^a-z]|$)", arch.rpartition(".")[2].lower())
-    name = found[0] if found else arch
+    prefix = re.match(r"[a-z]+?(?=v?\d|[^a-z]|$)", arch.rpartition(".")[2].lower())
+    name = prefix[0] if prefix else arch
     return SAME.get(name, name)

@@ -1,6 +1,6 @@
 """Going Deeper with Convolutions (Szegedy et al. 2014, arXiv:1409.4842): GoogLeNet, Inception v1.
 
-As torchvision has it: with batch norm (arXiv:1502.03167), which the paper did not know yet.
+As in torchvision, with batch norm (arXiv:1502.03167), which is younger than the paper.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ BLOCKS = {
 """Table 1: channels of 1x1, 3x3 reduce, 3x3, 5x5 reduce, 5x5 and pool projection."""
 
 AUXILIARY = {"4a": "aux1", "4d": "aux2"}
-"""The blocks whose maps the auxiliary classifiers look at (section 5)."""
+"""The blocks whose maps the auxiliary classifiers take (section 5)."""
 
 
 class Inception(nn.Module):
-    """Four views of one map, side by side (figure 2b)."""
+    """Four branches side by side, concatenated (figure 2b)."""
 
     def __init__(self, ops: Ops, c_in: int, channels: tuple[int, ...], large_kernel: int) -> None:
         super().__init__()
@@ -47,12 +47,12 @@ class Inception(nn.Module):
         self.channels = c1 + c3 + c5 + pooled
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, c_in, H, W) -> (N, channels, H, W)."""
+        """Map (N, c_in, H, W) to (N, channels, H, W)."""
         return torch.cat([self.branch1(x), self.branch2(x), self.branch3(x), self.branch4(x)], 1)
 
 
 class Auxiliary(nn.Module):
-    """A classifier half-way, whose loss reaches the early layers; for training alone."""
+    """Auxiliary classifier, whose loss gives the early layers a gradient; used in training only."""
 
     def __init__(self, ops: Ops, c_in: int, num_classes: int, width: float, dropout: float) -> None:
         super().__init__()
@@ -64,28 +64,29 @@ class Auxiliary(nn.Module):
         self.fc2 = ops.linear(hidden, num_classes, logits=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, c_in, H, W) -> (N, num_classes)."""
+        """Map (N, c_in, H, W) to (N, num_classes)."""
         x = self.conv(F.adaptive_avg_pool2d(x, 4)).flatten(1)
         return self.fc2(self.dropout(self.act(self.fc1(x))))  # type: ignore[no-any-return]
 
 
 class GoogLeNet(nn.Module):
-    """Nine Inception blocks between pools; global average pooling.
+    """Nine Inception blocks between pooling layers, and global average pooling.
 
     Args:
         ops, in_channels, num_classes, image_size: see `cnnbench.models`.
         width: multiplies every channel count.
         dropout: before the last layer.
-        aux: the two auxiliary classifiers, with `aux_dropout` in each.
-        aux_dropout: see there.
-        large_kernel: that of the third branch: 5 in the paper, 3 in torchvision.
-        transform_input: turn ImageNet's normalisation into that of the weights from TensorFlow; None: if
+        aux: add the two auxiliary classifiers.
+        aux_dropout: in the auxiliary classifiers.
+        large_kernel: kernel of the third branch: 5 in the paper, 3 in torchvision.
+        transform_input: convert ImageNet's normalisation to that of the weights from TensorFlow; None: if
             `weights` is "imagenet".
-        weights: what will be loaded.
-        stem: up to 64 pixels, a 3x3 first convolution and fewer pools.
+        weights: the weights that will be loaded.
+        stem: see `cnnbench.models.scaling`; the small one has a 3x3 first convolution and fewer pooling
+            layers.
 
     Attributes:
-        aux_weight: what the auxiliary classifiers' losses count in training.
+        aux_weight: weight of the auxiliary classifiers' losses in training.
 
     Raises:
         ValueError: `width` leaves no channels, or `transform_input` on grey images.
@@ -138,7 +139,7 @@ class GoogLeNet(nn.Module):
         self.fc = ops.linear(c, num_classes, logits=True)
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """(N, C, H, W) -> (N, num_classes); in training with `aux`, followed by those of aux1 and aux2."""
+        """Map (N, C, H, W) to (N, num_classes); in training with `aux`, those of aux1 and aux2 follow."""
         if self.transform_input:
             x = from_imagenet_normalisation(x)
         x = self.maxpool1(self.conv1(x))  # (N, 64, 56, 56) for 224 pixels

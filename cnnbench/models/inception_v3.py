@@ -5,42 +5,66 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cnnbench.models.inception_blocks import BasicConv, Mixed, from_imagenet_normalisation, transforms_input
+from cnnbench.models.inception_blocks import (
+    BasicConv,
+    Branches,
+    Conv,
+    Mixed,
+    from_imagenet_normalisation,
+    transforms_input,
+)
 from cnnbench.models.scaling import Probability, Stem, Width, is_small, scaled, small_strides
 from cnnbench.ops.factory import Ops
 
-A = (  # figure 5: 5x5 as two 3x3
-    "branch1x1 64 1x1",
-    "branch5x5_1 48 1x1, branch5x5_2 64 5x5",
-    "branch3x3dbl_1 64 1x1, branch3x3dbl_2 96 3x3, branch3x3dbl_3 96 3x3",
+A: Branches = (  # figure 5: 5x5 as two 3x3
+    (Conv("branch1x1", 64, 1),),
+    (Conv("branch5x5_1", 48, 1), Conv("branch5x5_2", 64, 5)),
+    (Conv("branch3x3dbl_1", 64, 1), Conv("branch3x3dbl_2", 96, 3), Conv("branch3x3dbl_3", 96, 3)),
 )
-B = (  # figure 10: the first reduction
-    "branch3x3 384 3x3",
-    "branch3x3dbl_1 64 1x1, branch3x3dbl_2 96 3x3, branch3x3dbl_3 96 3x3",
+B: Branches = (  # figure 10: the first reduction
+    (Conv("branch3x3", 384, 3),),
+    (Conv("branch3x3dbl_1", 64, 1), Conv("branch3x3dbl_2", 96, 3), Conv("branch3x3dbl_3", 96, 3)),
 )
-D = (  # the second reduction
-    "branch3x3_1 192 1x1, branch3x3_2 320 3x3",
-    "branch7x7x3_1 192 1x1, branch7x7x3_2 192 1x7, branch7x7x3_3 192 7x1, branch7x7x3_4 192 3x3",
+D: Branches = (  # the second reduction
+    (Conv("branch3x3_1", 192, 1), Conv("branch3x3_2", 320, 3)),
+    (
+        Conv("branch7x7x3_1", 192, 1),
+        Conv("branch7x7x3_2", 192, (1, 7)),
+        Conv("branch7x7x3_3", 192, (7, 1)),
+        Conv("branch7x7x3_4", 192, 3),
+    ),
 )
-E = (  # figure 7: the widest block, for the coarsest map
-    "branch1x1 320 1x1",
-    "branch3x3_1 384 1x1, branch3x3_2a 384 1x3 | branch3x3_2b 384 3x1",
-    "branch3x3dbl_1 448 1x1, branch3x3dbl_2 384 3x3, branch3x3dbl_3a 384 1x3 | branch3x3dbl_3b 384 3x1",
+E: Branches = (  # figure 7: the widest block, for the coarsest map
+    (Conv("branch1x1", 320, 1),),
+    (
+        Conv("branch3x3_1", 384, 1),
+        (Conv("branch3x3_2a", 384, (1, 3)), Conv("branch3x3_2b", 384, (3, 1))),
+    ),
+    (
+        Conv("branch3x3dbl_1", 448, 1),
+        Conv("branch3x3dbl_2", 384, 3),
+        (Conv("branch3x3dbl_3a", 384, (1, 3)), Conv("branch3x3dbl_3b", 384, (3, 1))),
+    ),
 )
 
 
-def _c(c7: int) -> tuple[str, ...]:
-    """Figure 6: 7x7 as 1x7 and 7x1, of `c7` channels."""
+def _c(c7: int) -> Branches:
+    """Return the branches of figure 6: 7x7 as 1x7 and 7x1, of `c7` channels."""
     return (
-        "branch1x1 192 1x1",
-        f"branch7x7_1 {c7} 1x1, branch7x7_2 {c7} 1x7, branch7x7_3 192 7x1",
-        f"branch7x7dbl_1 {c7} 1x1, branch7x7dbl_2 {c7} 7x1, branch7x7dbl_3 {c7} 1x7, "
-        f"branch7x7dbl_4 {c7} 7x1, branch7x7dbl_5 192 1x7",
+        (Conv("branch1x1", 192, 1),),
+        (Conv("branch7x7_1", c7, 1), Conv("branch7x7_2", c7, (1, 7)), Conv("branch7x7_3", 192, (7, 1))),
+        (
+            Conv("branch7x7dbl_1", c7, 1),
+            Conv("branch7x7dbl_2", c7, (7, 1)),
+            Conv("branch7x7dbl_3", c7, (1, 7)),
+            Conv("branch7x7dbl_4", c7, (7, 1)),
+            Conv("branch7x7dbl_5", 192, (1, 7)),
+        ),
     )
 
 
 class Auxiliary(nn.Module):
-    """A classifier beside the 17x17 maps; for training alone."""
+    """Auxiliary classifier on the 17x17 maps; used in training only."""
 
     def __init__(self, ops: Ops, c_in: int, num_classes: int, width: float, small: bool) -> None:
         super().__init__()
@@ -51,18 +75,19 @@ class Auxiliary(nn.Module):
         self.fc = ops.linear(hidden, num_classes, logits=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, c_in, H, W) -> (N, num_classes)."""
+        """Map (N, c_in, H, W) to (N, num_classes)."""
         x = self.conv1(self.conv0(self.pool(x)))
         return self.fc(F.adaptive_avg_pool2d(x, 1).flatten(1))  # type: ignore[no-any-return]
 
 
 class InceptionV3(nn.Module):
-    """Table 1: a plain stem, three kinds of Inception blocks with reductions between, global pooling.
+    """A plain stem, three kinds of Inception blocks with reductions between, and global pooling (table 1).
 
-    Made for 299 pixels; below 75, the stem pads and shrinks less. For the arguments see `GoogLeNet`.
+    Designed for 299 pixels; below 75, the stem pads its maps and halves them less often. For the arguments
+    see `GoogLeNet`.
 
     Attributes:
-        aux_weight: what the auxiliary classifier's loss counts in training.
+        aux_weight: weight of the auxiliary classifier's loss in training.
 
     Raises:
         ValueError: `width` leaves no channels, or `transform_input` on grey images.
@@ -134,7 +159,7 @@ class InceptionV3(nn.Module):
         self.fc = ops.linear(c, num_classes, logits=True)
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """(N, C, H, W) -> (N, num_classes); in training with `aux`, followed by those of AuxLogits."""
+        """Map (N, C, H, W) to (N, num_classes); in training with `aux`, those of AuxLogits follow."""
         if self.transform_input:
             x = from_imagenet_normalisation(x)
         x = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(x)))  # (N, 64, 147, 147) for 299 pixels

@@ -1,4 +1,4 @@
-"""The fully connected baseline."""
+"""Fully connected baseline."""
 
 from __future__ import annotations
 
@@ -20,9 +20,15 @@ def mlp(
     width: Width = 1.0,
     dropout: Probability = 0.0,
 ) -> nn.Sequential:
-    """Hidden layers with activation on the flattened image; it knows nothing of neighbouring pixels.
+    """Return hidden layers with activations on the flattened image, which ignore the order of the pixels.
 
     Shapes: (N, in_channels, image_size, image_size) -> (N, num_classes).
+
+    Args:
+        ops, in_channels, num_classes, image_size: see `cnnbench.models`.
+        hidden: units of each hidden layer.
+        width: multiplies them.
+        dropout: after each hidden layer.
 
     Raises:
         ValueError: a hidden layer without units.

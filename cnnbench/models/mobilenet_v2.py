@@ -21,7 +21,7 @@ STAGES = (
 
 
 class InvertedResidual(nn.Module):
-    """Expand by a 1x1 convolution, filter each channel by itself, project without activation (figure 3)."""
+    """Expansion by a 1x1 convolution, a depthwise 3x3 one, and a linear projection (figure 3)."""
 
     def __init__(self, ops: Ops, c_in: int, c_out: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class InvertedResidual(nn.Module):
         self.residual = stride == 1 and c_in == c_out
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, c_in, H, W) -> (N, c_out, H / stride, W / stride), rounded up."""
+        """Map (N, c_in, H, W) to (N, c_out, H / stride, W / stride), rounded up."""
         return x + self.conv(x) if self.residual else self.conv(x)  # type: ignore[no-any-return]
 
 
@@ -52,7 +52,17 @@ def conv_norm_act(
     groups: int = 1,
     bn: tuple[float, float] = (1e-5, 0.1),
 ) -> nn.Sequential:
-    """(N, c_in, H, W) -> (N, c_out, H / stride, W / stride), rounded up; `bn`: eps and momentum."""
+    """Return convolution, norm and activation.
+
+    Shapes: (N, c_in, H, W) -> (N, c_out, H / stride, W / stride), rounded up.
+
+    Args:
+        ops: makes the layers.
+        c_in, c_out: channels.
+        kernel, stride: in pixels.
+        groups: groups of channels.
+        bn: eps and momentum of batch norm.
+    """
     return nn.Sequential(
         ops.conv(c_in, c_out, kernel, stride, groups=groups),
         ops.norm(c_out, eps=bn[0], momentum=bn[1]),
@@ -61,9 +71,15 @@ def conv_norm_act(
 
 
 class MobileNetV2(nn.Module):
-    """Seventeen inverted residuals between a 3x3 and a 1x1 convolution; global average pooling.
+    """Seventeen inverted residuals between a 3x3 and a 1x1 convolution, and global average pooling.
 
     Images up to 64 pixels are halved less often. Channels are multiples of 8.
+
+    Args:
+        ops, in_channels, num_classes, image_size: see `cnnbench.models`.
+        width: multiplies every channel count; below 1, the last layer stays at 1280.
+        dropout: before the last layer.
+        stem: see `cnnbench.models.scaling`.
 
     Raises:
         OpsError: see `cnnbench.ops.factory`.
@@ -92,12 +108,12 @@ class MobileNetV2(nn.Module):
             for i in range(blocks):
                 layers.append(InvertedResidual(ops, c, c_out, stride if i == 0 else 1, expansion))
                 c = c_out
-        last = divisible(1280 * max(1.0, width))  # a narrow net keeps its last layer (section 4, its end)
+        last = divisible(1280 * max(1.0, width))  # a narrow net keeps its last layer (end of section 4)
         layers.append(conv_norm_act(ops, c, last, 1))
         self.features = nn.Sequential(*layers)
         self.classifier = nn.Sequential(nn.Dropout(dropout), ops.linear(last, num_classes, logits=True))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, num_classes)."""
+        """Map (N, C, H, W) to (N, num_classes)."""
         x = self.features(x)  # (N, 1280, 7, 7) for 224 pixels
         return self.classifier(F.adaptive_avg_pool2d(x, 1).flatten(1))  # type: ignore[no-any-return]

@@ -1,6 +1,6 @@
 """Deep Residual Learning for Image Recognition (He et al. 2015, arXiv:1512.03385): table 1.
 
-The paper's networks for CIFAR-10 are in `resnet_cifar`, what both are made of in `residual`.
+The paper's networks for CIFAR-10 are in `resnet_cifar`, the building blocks of both in `resnet_blocks`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,15 @@ def resnet(
     stochastic_depth: Probability = 0.0,
     stem: Stem = "auto",
 ) -> nn.Module:
-    """ResNet of 18, 34, 50, 101 or 152 layers; images up to 64 pixels get a 3x3 first convolution.
+    """Return a ResNet; images up to 64 pixels get a 3x3 first convolution and are halved less often.
+
+    Args:
+        ops, in_channels, num_classes, image_size: see `cnnbench.models`.
+        depth: 18, 34, 50, 101 or 152 layers.
+        width: multiplies every channel count.
+        zero_init: start each block as its shortcut alone (arXiv:1706.02677).
+        stochastic_depth: probability of dropping the last block (arXiv:1603.09382).
+        stem: see `cnnbench.models.scaling`.
 
     Raises:
         ValueError: another depth, or `width` leaves no channels.

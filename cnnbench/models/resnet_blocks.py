@@ -15,7 +15,7 @@ from cnnbench.ops.factory import Ops
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and the shortcut around them (figure 5, left)."""
+    """Two 3x3 convolutions, and the shortcut around them (figure 5, left)."""
 
     expansion = 1
 
@@ -31,7 +31,7 @@ class BasicBlock(nn.Module):
         self.drop = StochasticDepth(drop, "row")
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, c_in, H, W) -> (N, c, H / stride, W / stride), rounded up."""
+        """Map (N, c_in, H, W) to (N, c, H / stride, W / stride), rounded up."""
         y = self.act1(self.bn1(self.conv1(x)))
         y = self.bn2(self.conv2(y))
         if self.downsample is None:
@@ -39,14 +39,14 @@ class BasicBlock(nn.Module):
         return self.act2(self.drop(y) + self.downsample(x))  # type: ignore[no-any-return]
 
     def zero(self, ops: Ops) -> None:
-        """Start as the shortcut alone."""
+        """Initialise the block as its shortcut alone."""
         ops.zero(self.bn2, self.conv2)
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 and 1x1 convolutions and the shortcut around them (figure 5, right).
+    """1x1, 3x3 and 1x1 convolutions, and the shortcut around them (figure 5, right).
 
-    The stride is in the 3x3 convolution as in torchvision; the paper has it in the first.
+    The stride is in the 3x3 convolution, as in torchvision; in the paper it is in the first.
     """
 
     expansion = 4
@@ -65,7 +65,7 @@ class Bottleneck(nn.Module):
         self.drop = StochasticDepth(drop, "row")
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, c_in, H, W) -> (N, 4c, H / stride, W / stride), rounded up."""
+        """Map (N, c_in, H, W) to (N, 4c, H / stride, W / stride), rounded up."""
         y = self.act1(self.bn1(self.conv1(x)))
         y = self.act2(self.bn2(self.conv2(y)))
         y = self.bn3(self.conv3(y))
@@ -74,7 +74,7 @@ class Bottleneck(nn.Module):
         return self.act3(self.drop(y) + self.downsample(x))  # type: ignore[no-any-return]
 
     def zero(self, ops: Ops) -> None:
-        """Start as the shortcut alone."""
+        """Initialise the block as its shortcut alone."""
         ops.zero(self.bn3, self.conv3)
 
 
@@ -82,24 +82,25 @@ Shortcut = Callable[[Ops, int, int, int], nn.Module]
 
 
 def projection(ops: Ops, c_in: int, c_out: int, stride: int) -> nn.Module:
-    """Option B: a 1x1 convolution where the shape changes."""
+    """Return the shortcut of option B: a 1x1 convolution where the shape changes."""
     if stride == 1 and c_in == c_out:
         return nn.Identity()
     return nn.Sequential(ops.conv(c_in, c_out, 1, stride), ops.norm(c_out))
 
 
 class ResNet(nn.Module):
-    """A stem, stages of residual blocks named `layer1`, `layer2`, …, global average pooling.
+    """A stem, stages of residual blocks named `layer1`, `layer2`, …, and global average pooling.
 
     Args:
         ops: makes the layers.
         stem: (N, C, H, W) -> (N, channels[0], H', W'), as named layers in order.
-        block, shortcut: what the stages are made of; None for no shortcuts: the paper's plain nets.
+        block: class of the blocks.
+        shortcut: of the blocks; None: no shortcuts, as in the paper's plain nets.
         channels, blocks, strides: of each stage.
         num_classes: K.
         zero_init: start each block as its shortcut alone.
-        stochastic_depth: probability of dropping the last block (arXiv:1603.09382); the first is never
-            dropped, and it grows linearly between.
+        stochastic_depth: probability of dropping the last block (arXiv:1603.09382); it grows linearly from 0
+            at the first.
     """
 
     def __init__(
@@ -141,7 +142,7 @@ class ResNet(nn.Module):
                     module.zero(ops)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, num_classes)."""
+        """Map (N, C, H, W) to (N, num_classes)."""
         for name in self.body:
             x = self.get_submodule(name)(x)
         return self.fc(F.adaptive_avg_pool2d(x, 1).flatten(1))  # type: ignore[no-any-return]

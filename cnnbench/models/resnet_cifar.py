@@ -11,7 +11,7 @@ from cnnbench.ops.factory import Ops
 
 
 class PaddedShortcut(nn.Module):
-    """Option A: downsample and fill the new channels with zeros; no parameters."""
+    """Shortcut of option A: downsampling, and zeros in the new channels; it has no parameters."""
 
     def __init__(self, ops: Ops, c_in: int, c_out: int, stride: int) -> None:
         super().__init__()
@@ -19,7 +19,7 @@ class PaddedShortcut(nn.Module):
         self.new_channels = c_out - c_in
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, c_in, H, W) -> (N, c_out, H / stride, W / stride), rounded up."""
+        """Map (N, c_in, H, W) to (N, c_out, H / stride, W / stride), rounded up."""
         return F.pad(self.down(x), (0, 0, 0, 0, 0, self.new_channels))
 
 
@@ -33,7 +33,14 @@ def cifar_resnet(
     zero_init: bool = False,
     stochastic_depth: Probability = 0.0,
 ) -> nn.Module:
-    """ResNet of 6n + 2 layers with 16, 32 and 64 channels and option A shortcuts, for small images.
+    """Return a ResNet for small images, with 16, 32 and 64 channels and shortcuts of option A.
+
+    Args:
+        ops, in_channels, num_classes: see `cnnbench.models`.
+        depth: 6n + 2 layers.
+        width: multiplies every channel count.
+        zero_init: start each block as its shortcut alone (arXiv:1706.02677).
+        stochastic_depth: probability of dropping the last block (arXiv:1603.09382).
 
     Raises:
         ValueError: another depth, or `width` leaves no channels.
@@ -46,7 +53,7 @@ def cifar_resnet(
 
 
 def cifar_plain(*, ops: Ops, in_channels: int, num_classes: int, depth: int, width: Width = 1.0) -> nn.Module:
-    """The plain nets of the same section: `cifar_resnet` without its shortcuts, the same parameters.
+    """Return a plain net of the same section: `cifar_resnet` without its shortcuts, with the same parameters.
 
     Raises:
         ValueError, OpsError: see `cifar_resnet`.

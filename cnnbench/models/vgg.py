@@ -18,11 +18,19 @@ CHANNELS = (64, 128, 256, 512, 512)
 
 
 class VGG(nn.Module):
-    """Stages of 3x3 convolutions, each followed by pooling; then three fully connected layers.
+    """Stages of 3x3 convolutions, each followed by pooling, and three fully connected layers.
 
-    The names of the layers are torchvision's: with `number_norms` the norms are numbered like all other
-    layers, without it they stand between the numbers. Images up to 64 pixels are pooled as often as
-    they can be halved.
+    The layers have torchvision's names. Images up to 64 pixels are pooled as often as they can be halved.
+
+    Args:
+        ops, in_channels, num_classes, image_size: see `cnnbench.models`.
+        depth: 11, 13, 16 or 19 layers.
+        number_norms: number the norms like all other layers, as torchvision's models with batch norm do;
+            otherwise they have names of their own between the numbers.
+        width: multiplies every channel count.
+        dropout: after both hidden fully connected layers.
+        head: `flatten`: three fully connected layers; `gap`: global average pooling and one.
+        stem: see `cnnbench.models.scaling`.
 
     Raises:
         ValueError: another depth than 11, 13, 16 or 19, or `width` leaves no channels.
@@ -86,6 +94,6 @@ class VGG(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, num_classes)."""
+        """Map (N, C, H, W) to (N, num_classes)."""
         x = self.features(x)  # (N, 512, 7, 7) for 224 pixels, (N, 512, 1, 1) for 32
         return self.classifier(self.avgpool(x).flatten(1))  # type: ignore[no-any-return]

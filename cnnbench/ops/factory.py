@@ -1,20 +1,19 @@
 """The four ablation axes: norm, activation, pooling and padding, as factories of layers.
 
-Every model is built with one `Ops` and asks it for its layers; it names no such layer itself, so that
-each can be exchanged in any model. What a value means is defined here and in `pooling`:
+Every model is built with one `Ops`, which makes its layers. Models name no such layer themselves, so each can
+be exchanged in any model. The values are listed in `cnnbench.ops.values`; this is where they act:
 
-- **norm** sits after each convolution. `none` is the identity, and the convolution gets its bias back.
+- **norm** follows each convolution. With `none` it is the identity, and the convolution gets its bias back.
 - **act** follows the norm, and the hidden fully connected layers.
-- **pool** is every pooling window of the model. `native` also leaves strided convolutions alone; any
+- **pool** replaces every pooling window of the model. `native` also leaves strided convolutions alone; any
   other value takes the downsampling from them (stride 1, then a pooling window as wide as the stride), except
-  `stride`, which does the opposite: no window is pooled, each is sampled at its middle, as a strided
+  `stride`, which does the opposite: windows are not pooled but sampled at their middle, as a strided
   convolution does. `none` leaves out pooling and strides alike: nothing is downsampled.
-- **padding** is that of convolutions. `zeros` and the other modes pad kernel // 2 on each side, `same` as
-  TensorFlow does (ceil(n / stride) outputs, an odd pixel goes to the right), `valid` not at all.
+- **padding** is that of convolutions.
 
-Names of attributes and parameters never depend on a value. Initialisation follows the activation:
-He's (arXiv:1502.01852, fan-in) for ReLU-like ones, Xavier's for tanh and sigmoid, gain 1 for the
-identity and for the layer that gives the logits; biases start at zero.
+Names of attributes and parameters never depend on a value. Initialisation follows the activation: He's
+(arXiv:1502.01852, fan-in) for ReLU-like ones, Xavier's for tanh and sigmoid, gain 1 for the identity and for
+the layer of the logits; biases start at zero.
 """
 
 from __future__ import annotations
@@ -26,24 +25,18 @@ from typing import Literal, TypeVar
 from torch import Tensor, nn
 
 from cnnbench.errors import OpsError
-from cnnbench.ops.activations import ACTS, GAINS, XAVIER
-from cnnbench.ops.layers import Conv2d, Linear, Mode, Pair
-from cnnbench.ops.norms import NORMS
-from cnnbench.ops.pooling import POOLS
+from cnnbench.ops.layers import Conv2d, Linear, Pair
+from cnnbench.ops.values import ACTS, NORMS, PADDINGS, POOLS, Padding
 
-Layer = TypeVar("Layer", "Conv2d", "Linear")
-
-
-PADDINGS = ("native", "zeros", "same", "valid", "reflect", "replicate", "circular")
+Layer = TypeVar("Layer", Conv2d, Linear)
 
 
 class Ops:
-    """One value for each axis, and the layers that they make.
+    """Factory of a model's layers, with one value for each axis.
 
     Args:
-        norm, act: keys of `NORMS` and `ACTS`.
-        pool: a key of `POOLS`, or `native`: each layer as the model has it.
-        padding: one of `PADDINGS`; `native` as each layer has it.
+        norm, act: keys of `values.NORMS` and `values.ACTS`.
+        pool, padding: keys of `values.POOLS` and `values.PADDINGS`, or `native`: as the model has each layer.
     """
 
     def __init__(
@@ -63,37 +56,47 @@ class Ops:
         groups: int = 1,
         bias: bool = False,
     ) -> Conv2d:
-        """A convolution, to be followed by `norm`: (N, c_in, H, W) -> (N, c_out, H', W').
+        """Return a convolution, to be followed by `norm`: (N, c_in, H, W) -> (N, c_out, H', W').
 
         Args:
             c_in, c_out: channels.
             kernel, stride: in pixels.
-            padding: the model's own; None: kernel // 2. The axis replaces it unless it is `native`.
-            groups: `c_in` for a depthwise convolution.
-            bias: whether the model has one although a norm follows; it has one anyway if none does.
+            padding: the model's own, in pixels; None: kernel // 2. Used if the axis is at `native`.
+            groups: groups of channels; `c_in` for a depthwise convolution.
+            bias: add a bias although a norm follows; without a norm there is always one.
         """
         size = (kernel, kernel) if isinstance(kernel, int) else kernel
         down: nn.Module = nn.Identity()
         if stride > 1:
             down, stride = self._strided(stride)
-        pad, mode = self._padding(size, (padding, padding) if isinstance(padding, int) else padding)
+        if size != (1, 1):
+            self._asked.add("padding")
+        rule = self._padding or PADDINGS["zeros"]
+        sides = self._sides(size, (padding, padding) if isinstance(padding, int) else padding)
         bias = bias or self.values["norm"] == "none"
-        layer = Conv2d(c_in, c_out, size, stride, pad, mode, groups, bias, down)
+        layer = rule.make(c_in, c_out, size, stride, sides, rule.fill, groups, bias, down)
+        assert isinstance(layer, Conv2d)
         return self._initialised(layer, size[0] * size[1], hidden=True)
 
     def linear(self, c_in: int, c_out: int, *, logits: bool = False) -> Linear:
-        """A fully connected layer, hidden or that of the logits: (N, c_in) -> (N, c_out)."""
+        """Return a fully connected layer, hidden or that of the logits: (N, c_in) -> (N, c_out)."""
         return self._initialised(Linear(c_in, c_out), 1, hidden=not logits)
 
     def norm(self, channels: int, *, eps: float = 1e-5, momentum: float = 0.1) -> nn.Module:
-        """Normalisation of (N, channels, H, W); `momentum` is that of batch norm's running statistics."""
+        """Return a norm of (N, channels, H, W).
+
+        Args:
+            channels: C.
+            eps: added to the variance.
+            momentum: of batch norm's running statistics.
+        """
         self._asked.add("norm")
-        return NORMS[self.values["norm"]](channels, eps, momentum)
+        return NORMS[self.values["norm"]].make(channels, eps, momentum)
 
     def act(self) -> nn.Module:
-        """The non-linearity."""
+        """Return an activation."""
         self._asked.add("act")
-        return ACTS[self.values["act"]]()
+        return ACTS[self.values["act"]].make()
 
     def pool(
         self,
@@ -104,54 +107,62 @@ class Ops:
         ceil_mode: bool = False,
         native: Literal["max", "avg"] = "max",
     ) -> nn.Module:
-        """A pooling window, or what takes its place: (N, C, H, W) -> (N, C, H', W').
+        """Return a pooling layer: (N, C, H, W) -> (N, C, H', W').
 
         H' and W' are the same for all values but `none`, for which they are H and W.
+
+        Args:
+            kernel, stride, padding, ceil_mode: as of `nn.MaxPool2d`.
+            native: the kind of pooling that the model has itself.
         """
         self._asked.add("pool")
         kind = self.values["pool"]
-        return POOLS[native if kind == "native" else kind](kernel, stride, padding, ceil_mode)
+        layer = POOLS[native if kind == "native" else kind]
+        return layer.make(kernel, stride, padding, ceil_mode=ceil_mode)
 
     def down(self, stride: int) -> nn.Module:
-        """Downsampling without a convolution, as in a parameter-free shortcut."""
+        """Return downsampling without a convolution, as in a parameter-free shortcut."""
         self._asked.add("pool")
         kind = self.values["pool"]
-        return POOLS["stride" if kind == "native" else kind](stride, stride, 0, True)
+        return POOLS["stride" if kind == "native" else kind].make(stride, stride, 0, ceil_mode=True)
 
     def beside(self, kernel: int, padding: int) -> int:
-        """The padding of a convolution and a pooling window of `kernel` whose maps are joined.
+        """Return the padding of a convolution and a pooling window of `kernel` whose maps are concatenated.
 
-        `padding` is what both have natively; it stays as long as both are there and keep it.
+        `padding` is what both have natively; it is kept as long as neither axis replaces one of them.
         """
         keep = self.values["padding"] == "native" and self.values["pool"] != "none"
         return padding if keep else kernel // 2
 
     def joins(self, what: str) -> None:
-        """Called by a model that adds or concatenates maps, which must be of one size.
+        """Check that the maps which a model adds or concatenates are of one size.
+
+        Args:
+            what: what the model joins, for the error.
 
         Raises:
-            OpsError: for padding `valid`, which makes them differ.
+            OpsError: without padding (`valid`) they would differ.
         """
-        if self.values["padding"] == "valid":
-            raise OpsError("sum", f"ops.padding=valid ({what})")
+        if self._padding is not None and self._padding.sides == "none":
+            raise OpsError("sum", f"ops.padding={self.values['padding']} ({what})")
 
     def zero(self, norm: nn.Module, conv: nn.Module) -> None:
-        """Let a residual branch that ends in `conv`, `norm` start at zero (arXiv:1706.02677).
+        """Initialise a residual branch that ends in `conv`, `norm` to output zero (arXiv:1706.02677).
 
-        Without a norm it is the convolution that starts at zero (arXiv:1901.09321).
+        Without a norm the convolution's weights are set to zero instead (arXiv:1901.09321).
         """
         last = norm if isinstance(getattr(norm, "weight", None), Tensor) else conv
         nn.init.zeros_(last.weight)  # type: ignore[arg-type]
 
     def check_asked(self, axes: Iterable[str], where: str) -> None:
-        """After a model is built: it must have asked for a layer of each of these axes.
+        """Check, once a model is built, that it has a layer of each of these axes.
 
         Args:
-            axes: those that were set.
-            where: which model on which images, for the error.
+            axes: the axes that are not at `native`.
+            where: the model and the images, for the error.
 
         Raises:
-            OpsError: a setting would have changed nothing.
+            OpsError: a setting changes nothing in this model.
         """
         for axis in axes:
             if axis not in self._asked:
@@ -159,42 +170,38 @@ class Ops:
 
     @property
     def initialisation(self) -> str:
-        """What `conv` and hidden `linear` layers start from, in words."""
-        act = self.values["act"]
-        rule = "Xavier" if act in XAVIER else "He, fan-in"
-        return f"{rule}, normal, gain {GAINS.get(act, math.sqrt(2)):.4g} ({act}); logits: gain 1"
+        """Description of the initial weights of `conv` and hidden `linear` layers."""
+        act = ACTS[self.values["act"]]
+        rule = {"xavier": "Xavier", "he": "He, fan-in"}[act.init]
+        return f"{rule}, normal, gain {act.gain:.4g} ({self.values['act']}); logits: gain 1"
+
+    @property
+    def _padding(self) -> Padding | None:
+        """Rule that replaces the padding of all convolutions; None for `native`."""
+        return None if self.values["padding"] == "native" else PADDINGS[self.values["padding"]]
 
     def _strided(self, stride: int) -> tuple[nn.Module, int]:
-        """What follows a convolution of that stride, and the stride that it is left with."""
+        """Return what follows a convolution of that stride, and the stride that it is left with."""
         self._asked.add("pool")
         if self.values["pool"] in ("native", "stride"):
             return nn.Identity(), stride
         return self.down(stride), 1
 
-    def _padding(self, size: Pair, own: Pair | None) -> tuple[Pair | None, Mode]:
-        """Pixels on each side, None for TensorFlow's rule, and what they are filled with."""
-        if size != (1, 1):
-            self._asked.add("padding")
-        half = size[0] // 2, size[1] // 2
-        match self.values["padding"]:
-            case "native":
-                return own or half, "zeros"
-            case "valid":
-                return (0, 0), "zeros"
-            case "same":
-                return None, "zeros"
-            case "reflect" | "replicate" | "circular" as mode:
-                return half, mode
-        return half, "zeros"
+    def _sides(self, kernel: Pair, own: Pair | None) -> Pair | None:
+        """Return the pixels of padding at each side (rows, columns); None for TensorFlow's rule."""
+        half = kernel[0] // 2, kernel[1] // 2
+        if self._padding is None:
+            return own or half
+        return {"half": half, "none": (0, 0), "same": None}[self._padding.sides]
 
     def _initialised(self, layer: Layer, window: int, *, hidden: bool) -> Layer:
-        """Draw the weights. Fans are those of one group, so that depthwise layers are no special case."""
-        act = self.values["act"] if hidden else "identity"
+        """Draw the weights. Fans are those of one group, so that depthwise layers need no special case."""
+        act = ACTS[self.values["act"] if hidden else "identity"]
         fan_in, fan_out = layer.weight[0].numel(), layer.weight.shape[0] * window
         if isinstance(layer, nn.Conv2d):
             fan_out //= layer.groups
-        fan = (fan_in + fan_out) / 2 if act in XAVIER else fan_in
-        nn.init.normal_(layer.weight, std=GAINS.get(act, math.sqrt(2)) / math.sqrt(fan))
+        fan = (fan_in + fan_out) / 2 if act.init == "xavier" else fan_in
+        nn.init.normal_(layer.weight, std=act.gain / math.sqrt(fan))
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
         return layer

@@ -1,21 +1,30 @@
-"""Convolutions and linear layers that know how to be initialised."""
+"""Convolutions and linear layers whose weights `Ops` initialises."""
 
 from __future__ import annotations
-
-from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-Pair = tuple[int, int]
+from cnnbench.ops.values import Fill
 
-Mode = Literal["zeros", "reflect", "replicate", "circular"]
+Pair = tuple[int, int]
+"""Rows and columns."""
 
 
 class Conv2d(nn.Conv2d):
-    """A convolution with its padding and, where pooling takes the place of its stride, that pooling.
+    """Convolution with its padding, followed by pooling where that replaces its stride.
 
-    Parameters are those of `nn.Conv2d`, whatever the padding and the pooling.
+    The parameters have the names of `nn.Conv2d`, for any padding and pooling.
+
+    Args:
+        c_in, c_out: channels.
+        kernel: rows and columns.
+        stride: in pixels.
+        padding: pixels at each side, rows and columns; None: TensorFlow's rule `same`.
+        fill: what they are filled with.
+        groups: groups of channels.
+        bias: add one.
+        down: pooling in place of the stride, or `nn.Identity`.
     """
 
     def __init__(
@@ -25,33 +34,33 @@ class Conv2d(nn.Conv2d):
         kernel: Pair,
         stride: int,
         padding: Pair | None,
-        mode: Mode,
+        fill: Fill,
         groups: int,
         bias: bool,
         down: nn.Module,
     ) -> None:
         pad = padding or (0, 0)
-        super().__init__(c_in, c_out, kernel, stride, pad, groups=groups, bias=bias, padding_mode=mode)
+        super().__init__(c_in, c_out, kernel, stride, pad, groups=groups, bias=bias, padding_mode=fill)
         self.same, self.down = padding is None, down
 
     def reset_parameters(self) -> None:
-        """Left to `Ops`, which knows the activation."""
+        """Do nothing: `Ops` draws the weights, since they depend on the activation."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, c_in, H, W) -> (N, c_out, H', W')."""
+        """Map (N, c_in, H, W) to (N, c_out, H', W')."""
         if self.same:
             rows, columns = (self._total(x.shape[2 + i], i) for i in (0, 1))
             x = F.pad(x, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2))
         return self.down(super().forward(x))  # type: ignore[no-any-return]
 
     def _total(self, side: int, axis: int) -> int:
-        """Pixels that TensorFlow's rule adds to `side`, for ceil(side / stride) outputs."""
+        """Return the pixels that TensorFlow's rule adds to `side`, for ceil(side / stride) outputs."""
         stride = self.stride[axis]
         return max((-(-side // stride) - 1) * stride + self.kernel_size[axis] - side, 0)
 
 
 class Linear(nn.Linear):
-    """A fully connected layer that `Ops` initialises."""
+    """Fully connected layer."""
 
     def reset_parameters(self) -> None:
-        """Left to `Ops`, which knows the activation."""
+        """Do nothing: `Ops` draws the weights, since they depend on the activation."""

@@ -1,42 +1,50 @@
-"""Normalisation layers by name."""
+"""The norms that torch does not have under the arguments of `ops.norm`: channels, eps, momentum.
+
+The momentum is that of batch norm's running statistics, which these norms do not keep.
+"""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from cnnbench.errors import TooSmall
+
 
 class FilterResponseNorm(nn.Module):
-    """Divides each channel by its root mean square over the map (arXiv:1911.09737, without the TLU)."""
+    """Division of each channel by its root mean square over the map (arXiv:1911.09737, without the TLU)."""
 
-    def __init__(self, channels: int, eps: float) -> None:
+    def __init__(self, channels: int, eps: float, momentum: float = 0.0) -> None:
         super().__init__()
         self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)."""
+        """Map (N, C, H, W) to (N, C, H, W)."""
         if x.shape[2] * x.shape[3] == 1:
-            raise ValueError("filter response norm needs more than one pixel")
+            raise TooSmall("filter response norm of a single pixel")
         x = x * torch.rsqrt(x.square().mean((2, 3), keepdim=True) + self.eps)
         return x * self.weight[:, None, None] + self.bias[:, None, None]
 
 
+def group_norm(channels: int, eps: float, momentum: float) -> nn.GroupNorm:
+    """Return group norm (arXiv:1803.08494) with `groups` of the channels."""
+    return nn.GroupNorm(groups(channels), channels, eps)
+
+
+def layer_norm(channels: int, eps: float, momentum: float) -> nn.GroupNorm:
+    """Return layer norm (arXiv:1607.06450) over channels and pixels: a single group."""
+    return nn.GroupNorm(1, channels, eps)
+
+
+def instance_norm(channels: int, eps: float, momentum: float) -> nn.InstanceNorm2d:
+    """Return instance norm (arXiv:1607.08022) with a weight and a bias for each channel."""
+    return nn.InstanceNorm2d(channels, eps, affine=True)
+
+
 def groups(channels: int) -> int:
-    """Groups of group norm: 32 as in arXiv:1803.08494, or the next fewer that divides the channels.
+    """Return the number of groups: 32 as in arXiv:1803.08494, or the next fewer that divides the channels.
 
     No group is a single channel, which would be instance norm; a prime number of channels is one group.
     """
     return max(g for g in range(1, 33) if channels % g == 0 and (channels >= 2 * g or g == 1))
-
-
-NORMS: dict[str, Callable[[int, float, float], nn.Module]] = {
-    "batch": lambda c, eps, momentum: nn.BatchNorm2d(c, eps, momentum),  # arXiv:1502.03167
-    "group": lambda c, eps, _: nn.GroupNorm(groups(c), c, eps),  # arXiv:1803.08494
-    "layer": lambda c, eps, _: nn.GroupNorm(1, c, eps),  # arXiv:1607.06450, over channels and pixels
-    "instance": lambda c, eps, _: nn.InstanceNorm2d(c, eps, affine=True),  # arXiv:1607.08022
-    "frn": lambda c, eps, _: FilterResponseNorm(c, eps),  # arXiv:1911.09737
-    "none": lambda c, eps, _: nn.Identity(),
-}

@@ -1,22 +1,23 @@
-"""`data`: which images."""
+"""`data`: the images of a run."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
+from cnnbench.data.options import Augmentation, Batching, Policy, Source, Splitting
 from cnnbench.settings.base import FREE, Count, Name, NonNegative, Place, Rate, Section, Seed
 
 
 class Augment(Section):
-    """`data.augment`: what happens to training images."""
+    """`data.augment`: augmentation of training images."""
 
     resized_crop: tuple[Rate, Rate] | None
     crop: NonNegative
     flip: bool
     cutout: NonNegative
-    policy: Literal["none", "randaugment", "trivialaugment"]
+    policy: Policy
 
     @field_validator("resized_crop", mode="before")
     @classmethod
@@ -26,9 +27,19 @@ class Augment(Section):
             raise ValueError("two shares of the image's area, 0 < min <= max <= 1")
         return value
 
+    def augmentation(self) -> Augmentation:
+        """Return what `ImageData` takes."""
+        return Augmentation(
+            resized_crop=self.resized_crop,
+            crop=self.crop,
+            flip=self.flip,
+            cutout=self.cutout,
+            policy=self.policy,
+        )
+
 
 class Data(Section):
-    """`data`: which images, how they are split, batched and augmented."""
+    """`data`: the images, and how they are split, batched and augmented."""
 
     name: Name
     root: Annotated[Place, FREE]
@@ -47,5 +58,24 @@ class Data(Section):
     @classmethod
     def _given(cls, value: Any) -> Any:
         if value is None:
-            raise ValueError("must be given: the folder where the images lie")
+            raise ValueError("must be given: the folder of the images")
         return value
+
+    def source(self) -> Source:
+        """Return which images `ImageData` reads."""
+        return Source(name=self.name, root=self.root, size=self.size, num_classes=self.num_classes)
+
+    def splitting(self) -> Splitting:
+        """Return how `ImageData` splits them."""
+        return Splitting(
+            val_fraction=self.val_fraction,
+            split_seed=self.split_seed,
+            limit=self.limit,
+            limit_test=self.limit_test,
+        )
+
+    def batching(self, seed: int) -> Batching:
+        """Return how `ImageData` batches them, in the order that follows from `seed`."""
+        return Batching(
+            batch_size=self.batch_size, seed=seed, in_memory=self.in_memory, num_workers=self.num_workers
+        )

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import model_validator
 
+from cnnbench.data.options import ModelInput
+from cnnbench.ops.values import ACTS, NORMS, PADDINGS, POOLS
 from cnnbench.settings.base import UNRECORDED, Component, Place, Section
 
-Norm = Literal["native", "batch", "group", "layer", "instance", "frn", "none"]
-Act = Literal["native", "relu", "leaky_relu", "prelu", "gelu", "silu", "relu6", "tanh", "sigmoid", "identity"]
-Pool = Literal["native", "max", "avg", "lp", "stride", "blur", "max_blur", "mixed", "stochastic", "none"]
-Padding = Literal["native", "zeros", "same", "valid", "reflect", "replicate", "circular"]
+if TYPE_CHECKING:  # a type checker cannot read the names from the tables
+    Norm: TypeAlias = str
+    Act: TypeAlias = str
+    Pool: TypeAlias = str
+    Padding: TypeAlias = str
+else:
+    Norm = Literal["native", *NORMS]
+    Act = Literal["native", *ACTS]
+    Pool = Literal["native", *POOLS]
+    Padding = Literal["native", *PADDINGS]
 
 
 class Ops(Section):
-    """`ops`: the ablation axes; what a value means is said in `cnnbench.ops.factory`."""
+    """`ops`: the ablation axes; their values are listed in `cnnbench.ops.values`."""
 
     norm: Norm
     act: Act
@@ -70,6 +78,10 @@ class Arch(Component):
         if self.freeze and self.weights is None:
             raise ValueError("freeze=true: freezes what arch.weights loads; allowed with weights alone")
         return self
+
+    def model_input(self) -> ModelInput:
+        """Return the input that the model takes from `ImageData`."""
+        return ModelInput(channels=self.in_channels, imagenet_normalisation=self.weights == "imagenet")
 
     def arguments(self) -> dict[str, Any]:
         """What `_target_` is called with, besides what the data says."""

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from cnnbench.data.datamodule import Augment, ImageData
+from cnnbench.data.datamodule import ImageData
+from cnnbench.data.options import Sharding
 from cnnbench.seeds import seed_all
 from cnnbench.settings.data import Data
 from cnnbench.settings.instantiate import factory
@@ -61,8 +62,8 @@ def build(
         track.check(settings)
     seed_all("init", settings.seed)
     data = make_data(settings.data, settings.arch, settings.seed, rank, settings.device.least_images)
-    whole, mine = data.part
-    images = whole if settings.device.sync_batch_norm else mine.stop - mine.start  # that share statistics
+    shard = data.shard
+    images = shard.total if settings.device.sync_batch_norm else shard.images  # that share batch statistics
     shape = (data.channels, data.size, data.size)
     model, facts = training_model.make(settings, shape, data.num_classes, batch=images)
     frozen: list[torch.nn.Module] = []
@@ -82,16 +83,13 @@ def make_data(data: Data, arch: Arch, seed: int, rank: Rank = ALONE, least_image
     Raises:
         InputError: they are not there, or the settings do not fit them.
     """
-    asked = data.model_dump()
-    asked["augment"] = Augment(**asked["augment"])
     return ImageData(
-        channels=arch.in_channels,
-        imagenet_normalisation=arch.weights == "imagenet",
-        seed=seed,
-        rank=rank.rank,
-        world=rank.world,
-        least_images=least_images,
-        **asked,
+        data.source(),
+        data.splitting(),
+        data.batching(seed),
+        data.augment.augmentation(),
+        arch.model_input(),
+        Sharding(rank=rank.rank, world=rank.world, least_images=least_images),
     )
 
 

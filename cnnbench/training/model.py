@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +10,15 @@ from torch import nn
 
 from cnnbench.data.datasets import channels, check_classes, dataset
 from cnnbench.data.image_folder import scan
-from cnnbench.errors import InputError, OpsError
+from cnnbench.errors import InputError, OpsError, TooSmall
 from cnnbench.models import complexity
+from cnnbench.ops import limits
 from cnnbench.ops.factory import Ops
 from cnnbench.settings.bench import Bench
 from cnnbench.settings.instantiate import factory
 from cnnbench.settings.model import Arch
 from cnnbench.settings.run import Settings
 from cnnbench.training import sync_batch_norm
-
-TOO_SMALL = re.compile(
-    r"Kernel size can't be greater|too small|Padding size should be less|Padding value causes wrapping"
-    r"|Expected more than 1 (spatial element|value per channel)|more than one pixel|a window of",
-)
-"""What torch, and our own layers, say of maps that are too small for them."""
 
 
 def make(
@@ -53,13 +47,14 @@ def make(
     ops.check_asked((a for a, value in settings.ops.model_dump().items() if value != "native"), where)
     if resolved:
         try:
-            complexity.forward(model, shape, batch, "meta", training=True)
+            with limits.checked(model):
+                complexity.forward(model, shape, batch, "meta", training=True)
         except (RuntimeError, ValueError) as error:
-            said = str(error).splitlines()[0]
             where += " with " + " ".join(f"ops.{axis}={value}" for axis, value in resolved.items())
-            if TOO_SMALL.search(str(error)):
-                raise OpsError("small", f"{where} ({said})") from error
-            raise InputError(f"{where}: {said}") from error
+            message = (str(error) or type(error).__name__).splitlines()[0]
+            if isinstance(error, TooSmall):
+                raise OpsError("small", f"{where} ({message})") from error
+            raise InputError(f"{where}: {message}") from error
     if settings.device.sync_batch_norm:
         sync_batch_norm.check(model, arch.name)
     facts = {"params": complexity.params(model), "macs": complexity.macs(model, shape, num_classes)}

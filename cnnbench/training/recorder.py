@@ -88,7 +88,7 @@ class Recorder(Checkpoint):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Look at the loss now and then, and save if it is time to."""
-        self.images += trainer.datamodule.part.total  # type: ignore[attr-defined]
+        self.images += trainer.datamodule.shard.total  # type: ignore[attr-defined]
         if batch_idx % CHECK_EVERY == 0:
             loss = trainer.strategy.reduce(outputs["loss"].detach(), reduce_op="mean")
             if not math.isfinite(float(loss)):

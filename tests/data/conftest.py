@@ -1,4 +1,4 @@
-"""No test reads the home folder of whoever runs it, and none reaches a network."""
+"""Isolation: no test reads the user's home folder, and none reaches a network."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def home(tmp_path_factory, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def no_internet(monkeypatch):
-    """Every name but this machine's is unknown, at once; what tests serve themselves can be reached."""
+    """Fail to resolve all host names at once, except that of this machine, whose servers tests use."""
     resolve = socket.getaddrinfo
 
     def refuse(host, *args, **kwargs):
@@ -32,5 +32,5 @@ def no_internet(monkeypatch):
 
 @pytest.fixture
 def no_debian(monkeypatch, tmp_path):
-    """As on a machine without Debian's package of Fashion-MNIST."""
+    """Simulate a machine without Debian's package of Fashion-MNIST."""
     monkeypatch.setattr(datasets, "DEBIAN_FASHION_MNIST", tmp_path / "debian")

@@ -1,4 +1,4 @@
-"""Each augmentation against a slow formula for one image, and against the odds that it should have."""
+"""Augmentations, compared with slow formulas for one image and with the expected frequencies."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def noise(shape) -> torch.Tensor:
 
 
 def crops(image: np.ndarray, padding: int) -> dict[tuple[int, int], np.ndarray]:
-    """Everything that a crop can cut out of one (C, H, W) image."""
+    """Return all crops of a (C, H, W) image, by their positions."""
     _, h, w = image.shape
     padded = np.pad(image, ((0, 0), (padding, padding), (padding, padding)))
     range_ = range(2 * padding + 1)
@@ -33,7 +33,7 @@ def crops(image: np.ndarray, padding: int) -> dict[tuple[int, int], np.ndarray]:
 
 
 def erased(image: np.ndarray, side: int, y: int, x: int) -> np.ndarray:
-    """Cutout of one (C, H, W) image, pixel by pixel."""
+    """Return a (C, H, W) image after cutout, pixel by pixel."""
     out = image.copy()
     _, h, w = image.shape
     for row in range(y - side // 2, y - side // 2 + side):
@@ -50,9 +50,9 @@ def test_crop(shape, padding):
     cropped = aug.random_crop(images, padding, generator(0))
     assert cropped.shape == images.shape
     assert cropped.dtype == torch.uint8
-    places = torch.randint(2 * padding + 1, (2, shape[0]), generator=generator(0)).T.tolist()
-    for image, found, place in zip(images.numpy(), cropped.numpy(), places, strict=True):
-        np.testing.assert_array_equal(found, crops(image, padding)[tuple(place)])
+    positions = torch.randint(2 * padding + 1, (2, shape[0]), generator=generator(0)).T.tolist()
+    for image, crop, position in zip(images.numpy(), cropped.numpy(), positions, strict=True):
+        np.testing.assert_array_equal(crop, crops(image, padding)[tuple(position)])
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -60,8 +60,8 @@ def test_flip(shape):
     images = noise(shape)
     flipped = aug.random_flip(images, generator(0))
     assert flipped.dtype == torch.uint8
-    for image, found in zip(images.numpy(), flipped.numpy(), strict=True):
-        assert found.tolist() in (image.tolist(), image[:, :, ::-1].tolist())
+    for image, result in zip(images.numpy(), flipped.numpy(), strict=True):
+        assert result.tolist() in (image.tolist(), image[:, :, ::-1].tolist())
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -71,20 +71,20 @@ def test_cutout(shape, side):
     cut = aug.cutout(images, side, generator(0))
     draws = generator(0)
     ys, xs = (torch.randint(size, (shape[0],), generator=draws).tolist() for size in shape[2:])
-    for image, found, y, x in zip(images.numpy(), cut.numpy(), ys, xs, strict=True):
-        np.testing.assert_array_equal(found, erased(image, side, y, x))
+    for image, result, y, x in zip(images.numpy(), cut.numpy(), ys, xs, strict=True):
+        np.testing.assert_array_equal(result, erased(image, side, y, x))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_normalise(shape):
     images = noise(shape)
     mean, std = [0.4, 0.5, 0.1][: shape[1]], [0.2, 0.3, 0.25][: shape[1]]
-    found = aug.normalise(images, mean, std)
-    assert found.dtype == torch.float32
+    result = aug.normalise(images, mean, std)
+    assert result.dtype == torch.float32
     expected = (images.double() / 255 - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
-    torch.testing.assert_close(found, expected.float(), rtol=0, atol=1e-5)
+    torch.testing.assert_close(result, expected.float(), rtol=0, atol=1e-5)
     # one pair of values for all channels, where grey images are repeated
-    torch.testing.assert_close(aug.normalise(images, [0.4], [0.2])[:, :1], found[:, :1])
+    torch.testing.assert_close(aug.normalise(images, [0.4], [0.2])[:, :1], result[:, :1])
 
 
 # --- odds ---------------------------------------------------------------------------------------
@@ -94,11 +94,11 @@ def test_half_are_flipped():
     ramp = torch.arange(4, dtype=torch.uint8).expand(20000, 1, 1, 4)
     flipped = aug.random_flip(ramp, generator(0))[:, 0, 0, 0] == 3
     assert float(flipped.float().mean()) == pytest.approx(0.5, abs=0.015)
-    # neighbours are drawn on their own
+    # neighbours are independent
     assert float((flipped[1:] == flipped[:-1]).float().mean()) == pytest.approx(0.5, abs=0.015)
 
 
-def test_crop_places_are_uniform():
+def test_crop_positions_are_uniform():
     count, padding = 25000, 2
     image = torch.arange(1, 26, dtype=torch.uint8).view(5, 5)
     cropped = aug.random_crop(image.expand(count, 1, 5, 5), padding, generator(0))
@@ -112,7 +112,7 @@ def test_cutout_centres_are_uniform_and_squares_are_clipped():
     area = cut.flatten(1).sum(1)
     assert int(area.max()) == side * side
     assert int(area.min()) == (side // 2) ** 2  # around a corner
-    # a pixel is hit by every centre whose square reaches it
+    # every centre whose square covers a pixel erases it
     reach = [sum(y - side // 2 <= i < y - side // 2 + side for y in range(size)) / size for i in range(size)]
     expected = torch.tensor(reach)[:, None] * torch.tensor(reach)
     torch.testing.assert_close(cut.float().mean((0, 1)), expected, rtol=0, atol=0.02)

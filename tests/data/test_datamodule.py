@@ -1,4 +1,4 @@
-"""ImageData: from a data set's name to the batches that a model sees."""
+"""ImageData: from the name of a data set to the batches of a model."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
+from data_support import image_data
 from make_files import MAKERS, folder, write, write_image
 from PIL import Image
 from torchvision.transforms.v2 import functional as tvf
 
 from cnnbench.data import augment as aug
 from cnnbench.data import datasets
-from cnnbench.data.datamodule import Augment, ImageData
+from cnnbench.data.options import Augmentation
 from cnnbench.data.sampler import EpochOrder
 from cnnbench.errors import InputError
 
@@ -24,23 +25,24 @@ COLOUR = ["cifar10", "cifar100", "svhn", "stl10"]
 
 
 def digits(**settings):
-    return ImageData("digits", "/nonexistent", **{"seed": 0, **settings})
+    return image_data("digits", "/nonexistent", **settings)
 
 
 def images(root, **settings):
-    given = {"seed": 0, "size": 16, "in_memory": False, "val_fraction": 0.125, **settings}
-    return ImageData("imagefolder", root, **given)
+    return image_data(
+        "imagefolder", root, **{"size": 16, "in_memory": False, "val_fraction": 0.125, **settings}
+    )
 
 
 def refusal(*arguments, **settings) -> str:
     with pytest.raises(InputError) as caught:
-        ImageData(*arguments, **{"seed": 0, **settings})
+        image_data(*arguments, **settings)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
 def batches(loader):
-    """(images, labels) of all batches, joined."""
+    """Return (images, labels) of all batches, concatenated."""
     pixels, labels, _ = zip(*loader, strict=True)
     return torch.cat(pixels), torch.cat(labels)
 
@@ -53,11 +55,11 @@ def test_every_data_set_to_the_batch(name, tmp_path, monkeypatch):
     monkeypatch.setattr(datasets, "DEBIAN_FASHION_MNIST", tmp_path / "none")
     made = MAKERS[name](tmp_path, monkeypatch)
     size = None if name in GREY + COLOUR else 24
-    data = ImageData(name, tmp_path, seed=0, size=size, val_fraction=0.5, batch_size=4)
+    data = image_data(name, tmp_path, size=size, val_fraction=0.5, batch_size=4)
     channels = 1 if name in GREY else 3
     assert (data.channels, data.num_classes, data.classes) == (channels, len(made.classes), made.classes)
     assert sum(len(p.labels) for p in (data.train, data.val, data.test)) == sum(
-        len(labels) for _, labels in made.parts.values()
+        len(labels) for _, labels in made.splits.values()
     )
     for loader in (data.train_dataloader(), data.val_dataloader(), data.test_dataloader()):
         pixels, labels, key = next(iter(loader))
@@ -87,7 +89,7 @@ def test_grey_images_for_a_model_that_wants_colour():
     assert x.shape == (64, 3, 8, 8)
     for channel in range(3):
         assert torch.equal(x[:, channel], grey.transform(pixels, key)[:, 0])
-    augment = Augment(crop=1, flip=True, cutout=3)
+    augment = Augmentation(crop=1, flip=True, cutout=3)
     x = digits(channels=3, augment=augment).transform(pixels, 5)
     assert torch.equal(x, digits(augment=augment).transform(pixels, 5).repeat(1, 3, 1, 1))
 
@@ -100,17 +102,17 @@ def test_channels_that_do_not_fit(tmp_path, monkeypatch):
     assert refusal("digits", tmp_path, channels=0) == (
         "arch.in_channels=0: the images of digits have 1; allowed: 1 or more"
     )
-    assert ImageData("cifar10", tmp_path, seed=0, channels=3).channels == 3
+    assert image_data("cifar10", tmp_path, channels=3).channels == 3
 
 
 def test_size_resizes():
     data, small = digits(size=20), digits()
     assert (data.size, small.size) == (20, 8)
     assert data.split == small.split
-    for part in ("train", "val", "test"):
-        found, source = getattr(data, part), getattr(small, part)
-        assert torch.equal(found.pixels, tvf.resize(source.pixels, [20, 20], antialias=True))
-        assert found.pixels.dtype == torch.uint8
+    for split in ("train", "val", "test"):
+        resized, source = getattr(data, split), getattr(small, split)
+        assert torch.equal(resized.pixels, tvf.resize(source.pixels, [20, 20], antialias=True))
+        assert resized.pixels.dtype == torch.uint8
     assert next(iter(data.train_dataloader()))[0].shape == (64, 1, 20, 20)
 
 
@@ -124,8 +126,8 @@ def test_size_of_files(tmp_path):
 @pytest.mark.parametrize(
     ("augment", "message"),
     [
-        (Augment(crop=9), "data.augment.crop=9: the images are 8 pixels wide; allowed: 0 to 8"),
-        (Augment(cutout=17), "data.augment.cutout=17: the images are 8 pixels wide; allowed: 0 to 16"),
+        (Augmentation(crop=9), "data.augment.crop=9: the images are 8 pixels wide; allowed: 0 to 8"),
+        (Augmentation(cutout=17), "data.augment.cutout=17: the images are 8 pixels wide; allowed: 0 to 16"),
     ],
 )
 def test_augmentation_that_does_not_fit(augment, message):
@@ -137,7 +139,7 @@ def test_augmentation_that_does_not_fit(augment, message):
 
 
 def test_transform_is_its_parts_in_order():
-    augment = Augment(crop=2, flip=True, cutout=4)
+    augment = Augmentation(crop=2, flip=True, cutout=4)
     data = digits(augment=augment)
     pixels = data.train.pixels[:50]
     draws = torch.Generator().manual_seed(77)
@@ -152,9 +154,11 @@ def test_transform_is_its_parts_in_order():
     assert torch.equal(digits().transform(pixels, 77), plain)
 
 
-@pytest.mark.parametrize("augment", [Augment(resized_crop=(0.3, 0.6)), Augment(policy="trivialaugment")])
+@pytest.mark.parametrize(
+    "augment", [Augmentation(resized_crop=(0.3, 0.6)), Augmentation(policy="trivialaugment")]
+)
 def test_what_is_drawn_for_each_image_acts_in_memory_too(augment):
-    """A setting that is part of a run's identity must do something."""
+    """A setting that is part of a run's identity must have an effect."""
     plain, labels = batches(digits(size=16).train_dataloader())
     drawn, same = batches(digits(size=16, augment=augment).train_dataloader())
     assert torch.equal(labels, same)
@@ -163,8 +167,8 @@ def test_what_is_drawn_for_each_image_acts_in_memory_too(augment):
     assert torch.equal(again, drawn)
     for loader in ("val_dataloader", "test_dataloader"):
         for data in (digits(size=16, augment=augment), digits(size=16)):
-            found, _ = batches(getattr(data, loader)())
-            assert torch.equal(found, data.val.pixels if loader[0] == "v" else data.test.pixels)
+            pixels, _ = batches(getattr(data, loader)())
+            assert torch.equal(pixels, data.val.pixels if loader[0] == "v" else data.test.pixels)
 
 
 def test_order_follows_seed():
@@ -173,17 +177,17 @@ def test_order_follows_seed():
 
     assert order() == order() != order(seed=1)
     assert sorted(order(batch_size=1293)) == sorted(digits().train.labels)
-    assert len(order()) == 20 * 64, "the last 13 wait for another epoch"
+    assert len(order()) == 20 * 64, "the last 13 are left for another epoch"
     assert digits().batches == 20
 
 
 # --- image folders ------------------------------------------------------------------------------
 
 
-def test_folder_without_a_test_part(tmp_path):
+def test_folder_without_a_test_split(tmp_path):
     folder(tmp_path)
     data = images(tmp_path)
-    sizes = [len(part.labels) for part in (data.train, data.val, data.test)]
+    sizes = [len(split.labels) for split in (data.train, data.val, data.test)]
     assert sizes == [21, 3, 6]
     paths = [*data.train.pixels, *data.val.pixels, *data.test.pixels]
     assert sorted(paths) == sorted(tmp_path.rglob("*.png"))
@@ -197,20 +201,20 @@ def test_folder_with_a_test_part(tmp_path):
     folder(tmp_path / "train")
     folder(tmp_path / "val", count=4)
     data = images(tmp_path, val_fraction=0.1)
-    assert [len(part.labels) for part in (data.train, data.val, data.test)] == [27, 3, 12]
+    assert [len(split.labels) for split in (data.train, data.val, data.test)] == [27, 3, 12]
     assert {path.parts[-3] for path in data.test.pixels} == {"val"}
 
 
-def test_folder_with_three_parts(tmp_path):
-    for part, count in (("train", 10), ("val", 4), ("test", 3)):
-        folder(tmp_path / part, count=count)
+def test_folder_with_three_splits(tmp_path):
+    for split, count in (("train", 10), ("val", 4), ("test", 3)):
+        folder(tmp_path / split, count=count)
     data = images(tmp_path, split_seed=3)
     for name, count in (("train", 30), ("val", 12), ("test", 9)):
-        part = getattr(data, name)
-        assert len(part.labels) == count
-        assert {path.parts[-3] for path in part.pixels} == {name}
+        split = getattr(data, name)
+        assert len(split.labels) == count
+        assert {path.parts[-3] for path in split.pixels} == {name}
     limited = images(tmp_path, limit=12, limit_test=6)
-    assert [len(part.labels) for part in (limited.train, limited.val, limited.test)] == [12, 12, 6]
+    assert [len(split.labels) for split in (limited.train, limited.val, limited.test)] == [12, 12, 6]
 
 
 def test_in_memory_is_the_same_picture(tmp_path):
@@ -230,16 +234,19 @@ def test_size_and_shape_of_files_do_not_matter(tmp_path):
     for label, name in enumerate(("cat", "dog")):
         for i, size in enumerate(sizes * 2):
             write_image(tmp_path / name / f"{i}.png", (label * 255, 0, 9), size)
-    for augment in (Augment(), Augment(resized_crop=(0.1, 1.0), crop=2, cutout=4, policy="randaugment")):
+    for augment in (
+        Augmentation(),
+        Augmentation(resized_crop=(0.1, 1.0), crop=2, cutout=4, policy="randaugment"),
+    ):
         data = images(tmp_path, augment=augment, batch_size=8)
         pixels, labels, key = next(iter(data.train_dataloader()))
         assert data.transform(pixels, key).shape == (8, 3, 16, 16)
-        if augment == Augment():
+        if augment == Augmentation():
             assert torch.equal(pixels[:, 0, 8, 8] > 127, labels == 1)
 
 
 def test_resized_crop_sees_the_whole_file(tmp_path):
-    """White pictures in a black frame, as wide as what evaluation cuts off."""
+    """White images have a black frame, as wide as the margin that evaluation cuts off."""
     for i in range(20):
         image = Image.new("L", (64, 64), 0)
         image.paste(255, (4, 4, 60, 60))
@@ -247,7 +254,7 @@ def test_resized_crop_sees_the_whole_file(tmp_path):
         path.parent.mkdir(exist_ok=True)
         image.save(path)
     for resized_crop, framed in ((None, False), ((0.9, 1.0), True)):
-        data = images(tmp_path, size=32, augment=Augment(resized_crop=resized_crop), batch_size=14)
+        data = images(tmp_path, size=32, augment=Augmentation(resized_crop=resized_crop), batch_size=14)
         for loader in (data.train_dataloader(), data.val_dataloader()):
             dark = batches(loader)[0].amin((1, 2, 3)) < 100
             assert bool(dark.any()) == (framed and len(dark) == 14)
@@ -263,8 +270,8 @@ def test_few_images_of_a_class(tmp_path):
     )
     write_image(tmp_path / "cow/2.png", (9, 9, 9))
     data = images(tmp_path, val_fraction=0.2)
-    assert all(set(part.labels) == {0, 1, 2} for part in (data.train, data.val, data.test))
-    other = tmp_path / "parts"
+    assert all(set(split.labels) == {0, 1, 2} for split in (data.train, data.val, data.test))
+    other = tmp_path / "splits"
     folder(other / "train", classes=("ant", "bee"))
     write_image(other / "train/cow/0.png", (1, 2, 3))
     write_image(other / "test/cow/0.png", (1, 2, 3))
@@ -274,10 +281,10 @@ def test_few_images_of_a_class(tmp_path):
 
 
 def test_many_classes_of_three(tmp_path):
-    """A fifth of each class is less than one image: the test set takes one all the same."""
+    """A fifth of each class is less than one image; the test set still gets one."""
     folder(tmp_path, classes=[f"c{i}" for i in range(8)], count=3)
     data = images(tmp_path, val_fraction=0.5)
-    assert [sorted(part.labels) for part in (data.train, data.val, data.test)] == [list(range(8))] * 3
+    assert [sorted(split.labels) for split in (data.train, data.val, data.test)] == [list(range(8))] * 3
 
 
 def test_broken_folders_are_refused_before_training(tmp_path):
@@ -300,7 +307,7 @@ SYNTHETIC = {"size": 8, "num_classes": 4, "limit": 100, "limit_test": 40}
 
 
 def test_synthetic():
-    data = ImageData("synthetic", "", seed=0, **SYNTHETIC)
+    data = image_data("synthetic", "", **SYNTHETIC)
     assert data.facts | {"data/split": ""} == {
         "data/train": 90,
         "data/val": 10,
@@ -312,7 +319,7 @@ def test_synthetic():
     x = data.transform(data.train.pixels, None)
     assert abs(float(x.mean())) < 0.2
     assert 0.7 < float(x.std()) < 1.3
-    other = ImageData("synthetic", "", seed=1, **SYNTHETIC)
+    other = image_data("synthetic", "", seed=1, **SYNTHETIC)
     assert torch.equal(other.train.pixels, data.train.pixels)
 
 
@@ -333,16 +340,16 @@ def test_synthetic_with_fewer_images_than_classes():
 
 
 class Watch(pl.LightningModule):
-    """Keeps what it is given."""
+    """Model that records its batches."""
 
     def __init__(self):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(()))
         self.seen = {"train": [], "val": [], "test": []}
 
-    def _keep(self, part, batch):
+    def _keep(self, split, batch):
         assert batch[0].dtype == torch.float32
-        self.seen[part].append((self.current_epoch, batch[0].clone(), batch[1].clone()))
+        self.seen[split].append((self.current_epoch, batch[0].clone(), batch[1].clone()))
 
     def training_step(self, batch, batch_idx):
         self._keep("train", batch)
@@ -362,13 +369,13 @@ class Watch(pl.LightningModule):
 @pytest.mark.filterwarnings("ignore:.*LeafSpec.*")
 @pytest.mark.parametrize("workers", [0, 2])
 def test_epochs_under_lightning(workers, tmp_path):
-    """Each epoch sees its own order and draws; val and test are not augmented."""
+    """Each epoch has its own order and draws; val and test are not augmented."""
     folder(tmp_path, suffix="jpg")
     data = images(
         tmp_path,
         num_workers=workers,
         batch_size=4,
-        augment=Augment(resized_crop=(0.5, 1.0), crop=4, flip=True, cutout=3, policy="randaugment"),
+        augment=Augmentation(resized_crop=(0.5, 1.0), crop=4, flip=True, cutout=3, policy="randaugment"),
     )
     watch = Watch()
     trainer = pl.Trainer(
@@ -382,8 +389,8 @@ def test_epochs_under_lightning(workers, tmp_path):
     dataset = data.train_dataloader().dataset
     expected = []
     for epoch in range(3):
-        for place in EpochOrder(21, 4, seed=0, shuffle=True, epoch=epoch):
-            pixels, labels, key = dataset[place]
+        for spec in EpochOrder(21, 4, seed=0, shuffle=True, epoch=epoch):
+            pixels, labels, key = dataset[spec]
             expected.append((epoch, data.transform(pixels, key), labels))
     assert len(watch.seen["train"]) == len(expected) == 15
     for (epoch, x, y), (epoch2, x2, y2) in zip(watch.seen["train"], expected, strict=True):
@@ -391,8 +398,8 @@ def test_epochs_under_lightning(workers, tmp_path):
         assert torch.equal(y, y2)
         assert torch.equal(x, x2)
     plain = images(tmp_path)
-    for part, loader in (("val", plain.val_dataloader()), ("test", plain.test_dataloader())):
+    for split, loader in (("val", plain.val_dataloader()), ("test", plain.test_dataloader())):
         pixels, labels = batches(loader)
-        seen = watch.seen[part][: len(watch.seen[part]) // (3 if part == "val" else 1)]
+        seen = watch.seen[split][: len(watch.seen[split]) // (3 if split == "val" else 1)]
         assert torch.equal(torch.cat([x for _, x, _ in seen]), plain.transform(pixels, None))
         assert torch.equal(torch.cat([y for _, _, y in seen]), labels)

@@ -1,4 +1,4 @@
-"""Every row of the table reads what its authors publish, and says in one line what is wrong with it."""
+"""Data sets are read in their published formats; errors in their files are reported in one line."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def test_every_row_is_tested():
 @pytest.mark.parametrize("name", MAKERS)
 def test_reads_the_published_format(name, tmp_path, monkeypatch):
     made = MAKERS[name](tmp_path, monkeypatch)
-    parts = load(name, tmp_path)
-    check(parts, made)
-    assert isinstance(parts[next(iter(parts))].pixels, torch.Tensor) == (name in IN_MEMORY)
+    splits = load(name, tmp_path)
+    check(splits, made)
+    assert isinstance(splits[next(iter(splits))].pixels, torch.Tensor) == (name in IN_MEMORY)
     row = DATASETS[name]
-    channels = made.parts[next(iter(parts))][0].shape[1]
+    channels = made.splits[next(iter(splits))][0].shape[1]
     assert len(row.mean) == len(row.std) == channels
     assert not list(tmp_path.glob(".*")), "reading leaves nothing behind"
 
@@ -55,19 +55,19 @@ def test_emnist_is_turned_upright(tmp_path, monkeypatch):
 
 def test_official_val_of_flowers_is_training_data(tmp_path, monkeypatch):
     MAKERS["flowers102"](tmp_path, monkeypatch)
-    parts = load("flowers102", tmp_path)
-    assert [len(parts[part].labels) for part in ("train", "test")] == [14, 10]
+    splits = load("flowers102", tmp_path)
+    assert [len(splits[split].labels) for split in ("train", "test")] == [14, 10]
 
 
 def test_digits_are_embedded():
     from sklearn.datasets import load_digits
 
-    whole = load("digits", Path("/nonexistent"))["all"]
-    assert whole.pixels.shape == (1797, 1, 8, 8)
-    assert whole.classes == [str(i) for i in range(10)]
-    np.testing.assert_array_equal(whole.labels, load_digits().target)
+    digits = load("digits", Path("/nonexistent"))["all"]
+    assert digits.pixels.shape == (1797, 1, 8, 8)
+    assert digits.classes == [str(i) for i in range(10)]
+    np.testing.assert_array_equal(digits.labels, load_digits().target)
     expected = torch.from_numpy(load_digits().images)[:, None] / 16 * 255
-    assert (whole.pixels - expected).abs().max() <= 0.5
+    assert (digits.pixels - expected).abs().max() <= 0.5
     for value, measured in (
         (DATASETS["digits"].mean, expected.mean()),
         (DATASETS["digits"].std, expected.std()),
@@ -90,7 +90,7 @@ def test_debian_package_is_found(tmp_path):
 
 
 def test_debian_package_serves_after_a_download_that_failed(tmp_path):
-    """torchvision makes its folder before it finds out that there is no internet."""
+    """torchvision creates its folder before the download fails."""
     refusal("fashion_mnist", tmp_path / "root")
     assert (tmp_path / "root/FashionMNIST/raw").is_dir()
     made = make_files.debian(tmp_path / "debian")
@@ -127,11 +127,11 @@ def test_broken_file_of_debian_s_package(broken, tmp_path):
 )
 def test_real_debian_package(monkeypatch, tmp_path):
     monkeypatch.setattr(datasets, "DEBIAN_FASHION_MNIST", Path("/usr/share/datasets/fashion-mnist"))
-    parts = load("fashion_mnist", tmp_path)
-    assert [images.pixels.shape for images in parts.values()] == [(60000, 1, 28, 28), (10000, 1, 28, 28)]
-    for images in parts.values():
+    splits = load("fashion_mnist", tmp_path)
+    assert [images.pixels.shape for images in splits.values()] == [(60000, 1, 28, 28), (10000, 1, 28, 28)]
+    for images in splits.values():
         assert len(set(np.bincount(images.labels))) == 1
-    pixels = parts["train"].pixels.float() / 255
+    pixels = splits["train"].pixels.float() / 255
     assert float(pixels.mean()) == pytest.approx(DATASETS["fashion_mnist"].mean[0], abs=1e-4)
     assert float(pixels.std()) == pytest.approx(DATASETS["fashion_mnist"].std[0], abs=1e-4)
 
@@ -154,20 +154,20 @@ def test_missing_without_internet(name, tmp_path):
 
 @pytest.mark.parametrize("name", DOWNLOADED)
 def test_expected_files_are_those_that_are_read(name, tmp_path, monkeypatch):
-    """What the message names is what the maker writes: {a,b} and {1..5} are read as a shell does."""
+    """The message names the files that the maker writes; {a,b} and {1..5} are expanded as in a shell."""
     MAKERS[name](tmp_path, monkeypatch)
     for pattern in expand(DATASETS[name].files.replace("<class>", "*")):
         assert list(tmp_path.glob(pattern)), pattern
 
 
 def expand(text: str) -> list[str]:
-    """`a{b1..2,c{d,e}}` as [ab1, ab2, acd, ace]."""
+    """Expand `a{b1..2,c{d,e}}` to [ab1, ab2, acd, ace]."""
     if span := re.search(r"(\w+)1\.\.(\d)", text):
         several = ",".join(f"{span[1]}{i}" for i in range(1, int(span[2]) + 1))
         return expand(text.replace(span[0], several))
     if not (braces := re.search(r"\{([^{}]*)\}", text)):
         return [text]
-    return [whole for choice in braces[1].split(",") for whole in expand(text.replace(braces[0], choice, 1))]
+    return [path for choice in braces[1].split(",") for path in expand(text.replace(braces[0], choice, 1))]
 
 
 def test_root_that_is_a_file(tmp_path):
@@ -267,7 +267,7 @@ def test_broken_and_missing_images_are_named_and_counted(name, tmp_path, monkeyp
     assert re.search(rf"{images[0].name} \([^)]*[Tt]runcated", str(caught.value))
     assert f"{images[1].name} (empty file)" in str(caught.value)
     assert f"{images[2].name} (not an image)" in str(caught.value)
-    if name != "imagenette":  # which has no list of what there must be
+    if name != "imagenette":  # which has no list of its files
         images[3].unlink()
         with pytest.raises(InputError, match=rf"4 of .*{images[3].name} \(No such file or directory\)"):
             load(name, tmp_path)
@@ -277,7 +277,7 @@ def test_broken_imagenette_folders(tmp_path):
     MAKERS["imagenette"](tmp_path)
     val = tmp_path / "imagenette2-160/val"
     (val / "n02979186").rename(tmp_path / "away")
-    message = refusal("imagenette", tmp_path)  # or all labels after it would be wrong
+    message = refusal("imagenette", tmp_path)  # or all later labels would be wrong
     assert "test images of 9 classes" in message
     val.rename(tmp_path / "too")
     assert "cannot be read" in refusal("imagenette", tmp_path)
@@ -310,7 +310,7 @@ def test_labels_out_of_range(tmp_path, monkeypatch):
         assert expected in refusal(name, tmp_path)
 
     MAKERS["stl10"](tmp_path, monkeypatch)
-    change(tmp_path / "stl10_binary/test_y.bin", 1, 0)  # theirs start at 1
+    change(tmp_path / "stl10_binary/test_y.bin", 1, 0)  # labels in its files start at 1
     make_files.stl10_checksums(tmp_path, monkeypatch)
     assert "to 255; allowed: 0 to 9" in refusal("stl10", tmp_path)
 
@@ -326,15 +326,15 @@ def test_labels_out_of_range(tmp_path, monkeypatch):
 
 
 def test_synthetic():
-    parts = datasets.synthetic(8, 3, 30, 6, seed=1)
-    assert parts["train"].pixels.shape == (30, 3, 8, 8)
-    assert np.bincount(parts["train"].labels).tolist() == [10, 10, 10]
-    assert np.bincount(parts["test"].labels).tolist() == [2, 2, 2]
+    splits = datasets.synthetic(8, 3, 30, 6, seed=1)
+    assert splits["train"].pixels.shape == (30, 3, 8, 8)
+    assert np.bincount(splits["train"].labels).tolist() == [10, 10, 10]
+    assert np.bincount(splits["test"].labels).tolist() == [2, 2, 2]
     again, other = datasets.synthetic(8, 3, 30, 6, seed=1), datasets.synthetic(8, 3, 30, 6, seed=2)
-    assert torch.equal(parts["test"].pixels, again["test"].pixels)
-    assert not torch.equal(parts["test"].pixels, other["test"].pixels)
-    # A class is a pattern: its images are nearer to each other's mean than to another class's
-    train, test = parts["train"], parts["test"]
+    assert torch.equal(splits["test"].pixels, again["test"].pixels)
+    assert not torch.equal(splits["test"].pixels, other["test"].pixels)
+    # A class is a pattern: its images are nearer to the mean of their class than to that of another
+    train, test = splits["train"], splits["test"]
     means = torch.stack([train.pixels[torch.from_numpy(train.labels == k)].float().mean(0) for k in range(3)])
     nearest = (test.pixels[:, None].float() - means).pow(2).mean((2, 3, 4)).argmin(1)
     assert nearest.tolist() == test.labels.tolist()

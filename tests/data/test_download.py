@@ -1,4 +1,4 @@
-"""Every row of the table reads what its authors publish, and says in one line what is wrong with it."""
+"""Downloads: archives, checksums, interrupted ones, and locks."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def server(tmp_path):
-    """A folder, and the address under which its files can be downloaded."""
+    """Serve a folder; return it and its address."""
     folder = tmp_path / "server"
     folder.mkdir()
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder)) as running:
@@ -92,7 +92,7 @@ def test_download_of_a_zip(server, tmp_path, monkeypatch):
 
 @pytest.mark.filterwarnings("ignore:Python 3.14 will:DeprecationWarning")  # torchvision names no tar filter
 def test_imagenette_whose_unpacking_broke_off(server, tmp_path, monkeypatch):
-    """What is there in part is not taken for the whole, then or later."""
+    """A partly unpacked archive is never taken for complete."""
     folder, url = server
     made = MAKERS["imagenette"](folder)
     packed = io.BytesIO()
@@ -115,17 +115,17 @@ def test_imagenette_whose_unpacking_broke_off(server, tmp_path, monkeypatch):
 def test_waits_while_another_process_unpacks(tmp_path):
     made = MAKERS["mnist"](tmp_path)
     path = tmp_path / "MNIST/raw/train-images-idx3-ubyte"
-    whole = path.read_bytes()
+    content = path.read_bytes()
     cut(path)
-    found = []
+    results = []
     with FileLock(tmp_path / ".MNIST.lock"):
-        thread = threading.Thread(target=lambda: found.append(load("mnist", tmp_path)))
+        thread = threading.Thread(target=lambda: results.append(load("mnist", tmp_path)))
         thread.start()
         thread.join(0.3)
         assert thread.is_alive()
-        path.write_bytes(whole)
+        path.write_bytes(content)
     thread.join(10)
-    check(found[0], made)
+    check(results[0], made)
 
 
 def test_lock_that_a_killed_process_left(tmp_path):

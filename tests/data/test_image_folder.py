@@ -1,4 +1,4 @@
-"""Image folders: what counts as an image, what is wrong with one, and the fingerprint of the content."""
+"""Image folders: files that count as images, errors in them, and the fingerprint of the content."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ def refusal(function, *arguments) -> str:
     return str(caught.value)
 
 
-# --- what lies in a folder ----------------------------------------------------------------------
+# --- the files of a folder ----------------------------------------------------------------------
 
 
 def test_class_folders(tmp_path):
     make(tmp_path, count=2)
-    parts = scan(tmp_path)
-    assert list(parts) == ["all"]
-    assert parts["all"].classes == ["cat", "dog"]
-    assert parts["all"].labels == [0, 0, 1, 1]
-    assert names(tmp_path, parts["all"]) == ["cat/000.png", "cat/001.png", "dog/002.png", "dog/003.png"]
+    splits = scan(tmp_path)
+    assert list(splits) == ["all"]
+    assert splits["all"].classes == ["cat", "dog"]
+    assert splits["all"].labels == [0, 0, 1, 1]
+    assert names(tmp_path, splits["all"]) == ["cat/000.png", "cat/001.png", "dog/002.png", "dog/003.png"]
 
 
 @pytest.mark.parametrize(
@@ -58,15 +58,15 @@ def test_class_folders(tmp_path):
         (["train", "val", "test"], {"train": "train", "val": "val", "test": "test"}),
     ],
 )
-def test_parts(folders, expected, tmp_path):
+def test_splits(folders, expected, tmp_path):
     for name in folders:
         make(tmp_path / name)
-    parts = scan(tmp_path)
-    assert {part: files.paths[0].parent.parent.name for part, files in parts.items()} == expected
-    assert all(files.labels == [0, 0, 0, 1, 1, 1] for files in parts.values())
+    splits = scan(tmp_path)
+    assert {split: files.paths[0].parent.parent.name for split, files in splits.items()} == expected
+    assert all(files.labels == [0, 0, 0, 1, 1, 1] for files in splits.values())
 
 
-def test_labels_of_a_part_without_some_classes(tmp_path):
+def test_labels_of_a_split_without_some_classes(tmp_path):
     make(tmp_path / "train", ["ant", "bee", "cat", "dog"])
     make(tmp_path / "test", ["bee", "dog"])
     (tmp_path / "test/ant").mkdir()
@@ -86,11 +86,11 @@ def test_what_counts_as_an_image(tmp_path):
     write(tmp_path / "cat/notes.txt", b"no image")
     write(tmp_path / "cat/png", b"no suffix")
     (tmp_path / "no images").mkdir()
-    found = scan(tmp_path)["all"]
-    assert found.classes == ["cat", "dog"]
+    files = scan(tmp_path)["all"]
+    assert files.classes == ["cat", "dog"]
     expected = ["000.png", "UPPER.JPG", "a.b.Jpeg", "deep/er/x.webp", "deep/y.tiff", "spaß ☃.bmp"]
-    assert names(tmp_path, found) == [f"cat/{name}" for name in expected] + ["dog/001.png"]
-    check_images(tmp_path, found.paths)
+    assert names(tmp_path, files) == [f"cat/{name}" for name in expected] + ["dog/001.png"]
+    check_images(tmp_path, files.paths)
 
 
 def test_links(tmp_path):
@@ -134,14 +134,14 @@ def test_classes_that_training_never_sees(tmp_path):
 # --- files to pixels ----------------------------------------------------------------------------
 
 
-def colour(path, place=(0, 0)):
+def colour(path, position=(0, 0)):
     image = open_rgb(path, 1000)
     assert image.mode == "RGB"
-    return image.getpixel(place)
+    return image.getpixel(position)
 
 
 def test_modes(tmp_path):
-    """Whatever a file holds becomes 8-bit RGB."""
+    """All modes of Pillow are converted to 8-bit RGB."""
     wanted = (200, 100, 50)
     rgb = Image.new("RGB", (9, 9), wanted)
     rgb.save(tmp_path / "rgb.png")
@@ -164,7 +164,7 @@ def test_modes(tmp_path):
 
 @pytest.mark.parametrize("name", ["x.png", "x.tif", "x.pgm"])
 def test_16_bit_grey_is_scaled(name, tmp_path):
-    """Pillow's own conversion makes all that is brighter than 255 of 65535 white."""
+    """Pillow's own conversion turns all values above 255 of 65535 into white."""
     values = np.array([[0, 255, 256, 32768, 65535]], np.uint16)
     Image.fromarray(values).save(tmp_path / name)
     assert np.asarray(open_rgb(tmp_path / name, 8))[0].tolist() == [[v] * 3 for v in (0, 0, 1, 128, 255)]
@@ -186,7 +186,7 @@ def test_16_bit_colour(tmp_path):
 
 @pytest.mark.parametrize("dtype", [np.int32, np.float32])
 def test_32_bits_are_refused(dtype, tmp_path):
-    """Nobody says what their white is."""
+    """Their value of white is not defined."""
     make(tmp_path)
     Image.fromarray(np.ones((4, 4), dtype)).save(tmp_path / "cat/deep.tif")
     message = refusal(check_images, tmp_path, scan(tmp_path)["all"].paths)
@@ -197,7 +197,7 @@ def test_32_bits_are_refused(dtype, tmp_path):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_upright(orientation, tmp_path):
-    """The red corner is top left, however the camera was held."""
+    """The red corner is top left for every orientation of the camera."""
     upright = Image.new("RGB", (60, 40), (0, 0, 255))
     upright.paste((255, 0, 0), (0, 0, 20, 20))
     stored = {1: None, 2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}[orientation]  # transpositions of Pillow
@@ -205,10 +205,10 @@ def test_upright(orientation, tmp_path):
     exif[0x0112] = orientation
     image = upright if stored is None else upright.transpose(Image.Transpose(stored))
     image.save(tmp_path / "x.jpg", exif=exif, quality=95)
-    found = np.asarray(open_rgb(tmp_path / "x.jpg", 1000))
-    assert found.shape == (40, 60, 3)
-    assert found[10, 10, 0] > 200 > 50 > found[10, 50, 0]
-    assert found[30, 10, 2] > 200
+    pixels = np.asarray(open_rgb(tmp_path / "x.jpg", 1000))
+    assert pixels.shape == (40, 60, 3)
+    assert pixels[10, 10, 0] > 200 > 50 > pixels[10, 50, 0]
+    assert pixels[30, 10, 2] > 200
 
 
 # --- broken files -------------------------------------------------------------------------------
@@ -269,7 +269,7 @@ def test_in_threads_keeps_the_order():
 
 @pytest.fixture
 def reads(monkeypatch):
-    """The files whose content is read."""
+    """Record the files whose content is read."""
     seen = []
     real = image_folder._digest
     monkeypatch.setattr(image_folder, "_digest", lambda path: seen.append(path.name) or real(path))
@@ -278,7 +278,7 @@ def reads(monkeypatch):
 
 def test_fingerprint_is_of_the_content_wherever_it_lies(tmp_path, reads):
     first = fingerprint(make(tmp_path / "a"))
-    shutil.copytree(tmp_path / "a", tmp_path / "elsewhere/b")  # other times too
+    shutil.copytree(tmp_path / "a", tmp_path / "elsewhere/b")  # with other times
     assert fingerprint(tmp_path / "elsewhere/b") == first
     (tmp_path / "link").symlink_to(tmp_path / "a")
     count = len(reads)
@@ -301,7 +301,7 @@ def test_fingerprint_is_remembered(tmp_path, home, reads):
 
 def test_fingerprint_changes_with_the_content(tmp_path):
     make(tmp_path)
-    found = [fingerprint(tmp_path)]
+    fingerprints = [fingerprint(tmp_path)]
     path = tmp_path / "cat/000.png"
     before = path.stat()
 
@@ -309,28 +309,28 @@ def test_fingerprint_changes_with_the_content(tmp_path):
     data[-20] ^= 1
     path.write_bytes(data)  # the same size
     assert path.stat().st_size == before.st_size
-    found.append(fingerprint(tmp_path))
+    fingerprints.append(fingerprint(tmp_path))
 
     before = path.stat()
     data[-21] ^= 1
     path.write_bytes(data)
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # and the time of change set back
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # and mtime set back
     assert path.stat().st_mtime_ns == before.st_mtime_ns
-    found.append(fingerprint(tmp_path))
+    fingerprints.append(fingerprint(tmp_path))
 
     path.rename(tmp_path / "dog/moved.png")
-    found.append(fingerprint(tmp_path))
+    fingerprints.append(fingerprint(tmp_path))
     (tmp_path / "dog/moved.png").rename(tmp_path / "dog/other.png")
-    found.append(fingerprint(tmp_path))
+    fingerprints.append(fingerprint(tmp_path))
     shutil.copy(tmp_path / "dog/other.png", tmp_path / "dog/one more.png")
-    found.append(fingerprint(tmp_path))
+    fingerprints.append(fingerprint(tmp_path))
     (tmp_path / "dog").rename(tmp_path / "wolf")
-    found.append(fingerprint(tmp_path))
-    assert len(set(found)) == len(found)
+    fingerprints.append(fingerprint(tmp_path))
+    assert len(set(fingerprints)) == len(fingerprints)
 
 
 def test_fingerprint_behind_links(tmp_path):
-    """A class folder may be a link: what changes behind it is seen."""
+    """A class folder may be a link; changes behind it are noticed."""
     make(tmp_path / "store")
     (tmp_path / "few").mkdir()
     for name in ("cat", "dog"):
@@ -341,18 +341,18 @@ def test_fingerprint_behind_links(tmp_path):
     assert fingerprint(tmp_path / "few") == fingerprint(tmp_path / "store") != first
 
 
-def test_fingerprint_covers_all_parts(tmp_path):
-    for part in ("train", "val", "test"):
-        make(tmp_path / part)
+def test_fingerprint_covers_all_splits(tmp_path):
+    for split in ("train", "val", "test"):
+        make(tmp_path / split)
     first = fingerprint(tmp_path)
-    for part in ("train", "val", "test"):
-        write_image(tmp_path / part / "cat/000.png", GREY, (9, 9 + len(part)))
+    for split in ("train", "val", "test"):
+        write_image(tmp_path / split / "cat/000.png", GREY, (9, 9 + len(split)))
         assert fingerprint(tmp_path) != first
         first = fingerprint(tmp_path)
 
 
 def test_fingerprint_is_frozen(tmp_path):
-    """This may never change: runs of earlier versions would not be found again."""
+    """This value must never change: runs of earlier versions would get another identity."""
     for name, data in (("b/x.png", b"1"), ("b/y.JPG", b"22"), ("a/x.png", b"333")):
         write(tmp_path / name, data)
     assert fingerprint(tmp_path) == "aaedfe4ae3a64282d1b1479d800eae27"
@@ -400,12 +400,12 @@ def test_fingerprint_of_a_file_that_cannot_be_read(tmp_path):
 def test_fingerprint_does_not_wait_for_a_pipe(tmp_path):
     make(tmp_path)
     os.mkfifo(tmp_path / "cat/pipe.png")
-    said = "cat/pipe.png cannot be read (a pipe or a device; allowed: a file)"
-    assert refusal(fingerprint, tmp_path).endswith(said)
+    message = "cat/pipe.png cannot be read (a pipe or a device; allowed: a file)"
+    assert refusal(fingerprint, tmp_path).endswith(message)
 
 
 def test_needs_no_torch():
-    """A finished run is answered from disk without the seconds that torch takes to import."""
+    """A finished run is shown from disk without the seconds that importing torch takes."""
     import subprocess
     import sys
 

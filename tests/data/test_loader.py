@@ -1,4 +1,4 @@
-"""Batches: the order of an epoch, what is drawn for each image, and that workers change nothing."""
+"""Batches: the order of an epoch, random transforms of images, and independence of workers."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWa
 POLICIES = ["randaugment", "trivialaugment"]
 
 
-def places(order):
-    return [(place.epoch, place.key, tuple(place.indices)) for place in order]
+def specs(order):
+    return [(spec.epoch, spec.key, tuple(spec.indices)) for spec in order]
 
 
 # --- order --------------------------------------------------------------------------------------
@@ -27,41 +27,41 @@ def places(order):
 
 def test_order_follows_from_seed_and_epoch_alone():
     def order(seed, epoch):
-        return places(EpochOrder(100, 8, seed=seed, shuffle=True, epoch=epoch))
+        return specs(EpochOrder(100, 8, seed=seed, shuffle=True, epoch=epoch))
 
     torch.manual_seed(0)
     first = order(3, 5)
     torch.manual_seed(1)
     assert order(3, 5) == first
-    assert [place[2] for place in order(3, 6)] != [place[2] for place in first]
-    assert [place[2] for place in order(4, 5)] != [place[2] for place in first]
+    assert [spec[2] for spec in order(3, 6)] != [spec[2] for spec in first]
+    assert [spec[2] for spec in order(4, 5)] != [spec[2] for spec in first]
     keys = {key for seed in (3, 4) for epoch in (5, 6) for _, key, _ in order(seed, epoch)}
     assert len(keys) == 4 * 12, "every batch draws on its own"
     assert all(0 <= key < 2**63 for key in keys)
 
 
 def test_every_image_comes_once_an_epoch():
-    found = [i for place in EpochOrder(96, 8, seed=0, shuffle=True) for i in place.indices]
-    assert sorted(found) == list(range(96))
-    assert found != sorted(found)
+    indices = [i for spec in EpochOrder(96, 8, seed=0, shuffle=True) for i in spec.indices]
+    assert sorted(indices) == list(range(96))
+    assert indices != sorted(indices)
 
 
 def test_set_epoch():
     order = EpochOrder(50, 5, seed=1, shuffle=True)
-    before = places(order)
+    before = specs(order)
     order.set_epoch(2)
-    assert places(order) == places(EpochOrder(50, 5, seed=1, shuffle=True, epoch=2)) != before
+    assert specs(order) == specs(EpochOrder(50, 5, seed=1, shuffle=True, epoch=2)) != before
     order.set_epoch(0)
-    assert places(order) == before
+    assert specs(order) == before
 
 
 def test_start_skips_the_first_batches_of_one_epoch():
-    whole = places(EpochOrder(50, 5, seed=1, shuffle=True))
+    batches = specs(EpochOrder(50, 5, seed=1, shuffle=True))
     for start in (0, 3, 9, 10):
         order = EpochOrder(50, 5, seed=1, shuffle=True, start=start)
         assert len(order) == 10, "Lightning counts an epoch's batches from its first"
-        assert places(order) == whole[start:]
-        assert places(order) == whole, "the next epoch is whole"
+        assert specs(order) == batches[start:]
+        assert specs(order) == batches, "the next epoch is complete"
 
 
 @pytest.mark.parametrize(
@@ -69,35 +69,35 @@ def test_start_skips_the_first_batches_of_one_epoch():
     [(8, [8], [8]), (9, [8], [4, 5]), (15, [8], [7, 8]), (16, [8, 8], [8, 8]), (7, [7], [7]), (1, [1], [1])],
 )
 def test_last_batch(count, train, evaluation):
-    """Training drops a last batch that is not whole, unless it is the only one."""
+    """Training drops an incomplete last batch, unless it is the only one."""
     for shuffle, expected in ((True, train), (False, evaluation)):
         order = EpochOrder(count, 8, shuffle=shuffle)
-        assert [len(place.indices) for place in order] == expected
+        assert [len(spec.indices) for spec in order] == expected
         assert len(order) == len(expected)
 
 
 def test_evaluation_is_in_order():
-    assert [i for place in EpochOrder(20, 8) for i in place.indices] == list(range(20))
+    assert [i for spec in EpochOrder(20, 8) for i in spec.indices] == list(range(20))
 
 
 @pytest.mark.parametrize("world", [2, 3, 4])
 @pytest.mark.parametrize("count", [4, 5, 11, 24, 25, 63, 100])
 def test_processes_share_all_images_and_wait_for_none(count, world):
-    parts = [list(EpochOrder(count, 24, rank=rank, world=world)) for rank in range(world)]
-    assert [i for part in parts for place in part for i in place.indices] == list(range(count))
-    assert len({len(part) for part in parts}) == 1
-    assert all(place.indices for part in parts for place in part)
+    shards = [list(EpochOrder(count, 24, rank=rank, world=world)) for rank in range(world)]
+    assert [i for shard in shards for spec in shard for i in spec.indices] == list(range(count))
+    assert len({len(shard) for shard in shards}) == 1
+    assert all(spec.indices for shard in shards for spec in shard)
 
 
 @pytest.mark.parametrize("world", [2, 3, 4])
 @pytest.mark.parametrize("count", [24, 25, 63, 100])
 def test_processes_share_each_training_batch(count, world):
-    whole = list(EpochOrder(count, 24, seed=5, shuffle=True))
-    parts = [EpochOrder(count, 24, seed=5, shuffle=True, rank=rank, world=world) for rank in range(world)]
-    for batch, *mine in zip(whole, *parts, strict=True):
-        assert [i for place in mine for i in place.indices] == batch.indices
-        assert {place.key for place in mine} == {batch.key}
-        assert max(len(p.indices) for p in mine) - min(len(p.indices) for p in mine) <= 1
+    batches = list(EpochOrder(count, 24, seed=5, shuffle=True))
+    shards = [EpochOrder(count, 24, seed=5, shuffle=True, rank=rank, world=world) for rank in range(world)]
+    for batch, *shares in zip(batches, *shards, strict=True):
+        assert [i for spec in shares for i in spec.indices] == batch.indices
+        assert {spec.key for spec in shares} == {batch.key}
+        assert max(len(p.indices) for p in shares) - min(len(p.indices) for p in shares) <= 1
 
 
 # --- in memory ----------------------------------------------------------------------------------
@@ -121,12 +121,12 @@ def run(dataset, *, workers=0, epoch=0, seed=0, batch_size=8):
 def test_batches_from_memory():
     dataset = memory()
     order = EpochOrder(40, 8, seed=0, shuffle=True)
-    for (images, labels, key), place in zip(loader(dataset, order, workers=0, pin=False), order, strict=True):
+    for (images, labels, key), spec in zip(loader(dataset, order, workers=0, pin=False), order, strict=True):
         assert images.dtype == torch.uint8
         assert images.shape == (8, 3, 16, 16)
-        assert labels.tolist() == place.indices
-        assert torch.equal(images, dataset.pixels[place.indices])
-        assert key == place.key
+        assert labels.tolist() == spec.indices
+        assert torch.equal(images, dataset.pixels[spec.indices])
+        assert key == spec.key
         images.fill_(0)
     assert dataset.pixels.any(), "batches are copies"
 
@@ -147,7 +147,7 @@ def test_policies_depend_on_seed_epoch_and_image_alone(name, channels):
     assert not torch.equal(state, before)
     changed = (images != source[labels]).flatten(1).any(1).float().mean()
     assert changed > 0.6
-    # The same for each image whatever batch it comes in
+    # The same for an image in any batch
     again, order, _ = run(dataset, seed=3, batch_size=5)
     assert torch.equal(again[order.argsort()], images[labels.argsort()])
     for other in (
@@ -167,7 +167,7 @@ def test_policy_and_resized_crop_are_torchvision_s():
 
 
 def test_resized_crop_cuts_out_the_share_that_is_asked_for():
-    """A ramp shows how much of its width and height is left."""
+    """A ramp shows which share of its width and height is kept."""
     ramp = (torch.arange(64).float() * 4).to(torch.uint8)
     image = torch.stack(
         [ramp.expand(64, 64), ramp[:, None].expand(64, 64), torch.zeros(64, 64, dtype=torch.uint8)]
@@ -186,7 +186,7 @@ def test_resized_crop_cuts_out_the_share_that_is_asked_for():
 
 @pytest.fixture(scope="module")
 def paths(tmp_path_factory):
-    """Twelve JPEGs of different sizes and shapes."""
+    """Write twelve JPEGs of different sizes and shapes."""
     folder = tmp_path_factory.mktemp("files")
     rng = np.random.default_rng(0)
     from PIL import Image
@@ -204,7 +204,7 @@ def files(paths, name="none", resized_crop=(0.3, 1.0), seed=0):
 
 @pytest.mark.parametrize("name", ["none", *POLICIES])
 def test_workers_change_nothing(name, paths):
-    """Also when they go on to a second epoch, as Lightning has them do."""
+    """Also in later epochs, for which Lightning keeps the workers."""
     dataset, results = files(paths, name), {}
     for workers in (0, 2):
         torch.manual_seed(workers)
@@ -237,10 +237,10 @@ def test_policies_in_workers_change_nothing(name):
 
 def test_workers_that_resume_within_an_epoch(paths):
     dataset = files(paths)
-    whole = list(loader(dataset, EpochOrder(12, 3, seed=0, shuffle=True, epoch=3), workers=0, pin=False))
+    complete = list(loader(dataset, EpochOrder(12, 3, seed=0, shuffle=True, epoch=3), workers=0, pin=False))
     order = EpochOrder(12, 3, seed=0, shuffle=True, epoch=3, start=2)
     rest = list(islice(loader(dataset, order, workers=2, pin=False), 2))
-    for (images, labels, key), (images2, labels2, key2) in zip(whole[2:], rest, strict=True):
+    for (images, labels, key), (images2, labels2, key2) in zip(complete[2:], rest, strict=True):
         assert torch.equal(images, images2)
         assert torch.equal(labels, labels2)
         assert key == key2
@@ -254,7 +254,7 @@ def test_files_leave_the_global_generator_alone(paths):
 
 
 def test_evaluation_takes_the_centre(tmp_path):
-    """7/8 of the shorter side: of 64 x 96 pixels the 56 x 56 in the middle."""
+    """It keeps 7/8 of the shorter side: of 64 x 96 pixels, the central 56 x 56."""
     image = torch.zeros(3, 64, 96, dtype=torch.uint8)
     image[:, 4:60, 20:76] = 200
     cut = eval_transform(28)(image)
@@ -270,8 +270,8 @@ def test_decode_all_is_decode_of_each(paths, capfd):
     assert torch.get_num_threads() == threads
     assert pixels.dtype == torch.uint8
     cut = eval_transform(24)
-    for path, found in zip(paths, pixels, strict=True):
-        assert torch.equal(found, cut(decode(path, 24)))
+    for path, image in zip(paths, pixels, strict=True):
+        assert torch.equal(image, cut(decode(path, 24)))
 
 
 def test_large_jpegs_are_decoded_at_a_fraction(tmp_path):

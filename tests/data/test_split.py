@@ -1,22 +1,22 @@
-"""Splits: exact counts, equal shares, nothing lost, and the same on every machine."""
+"""Splits: exact counts, equal shares, complete, and the same on every machine."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from data_support import image_data
 from sklearn.datasets import load_digits
 
-from cnnbench.data.datamodule import ImageData
 from cnnbench.data.split import digest, divide, subset
 from cnnbench.errors import InputError
 
 
 def digits(**settings):
-    return ImageData("digits", "/nonexistent", **{"seed": 0, **settings})
+    return image_data("digits", "/nonexistent", **settings)
 
 
 def random_labels(trial: int, smallest: int) -> np.ndarray:
-    """Labels of a few classes (not 0 to K - 1) of quite different sizes, in no order."""
+    """Return labels of a few classes (not 0 to K - 1) of very different sizes, in random order."""
     rng = np.random.default_rng(trial)
     num_classes = rng.integers(1, 15)
     sizes = np.maximum(smallest, rng.geometric(rng.choice([0.02, 0.1, 0.5]), num_classes))
@@ -25,7 +25,7 @@ def random_labels(trial: int, smallest: int) -> np.ndarray:
 
 
 def off(labels, chosen):
-    """By how many images each class is off its exact share, and how many there are of each."""
+    """Return each class's deviation from its exact share, its number of images, and its size."""
     names, sizes = np.unique(labels, return_counts=True)
     got = np.array([(labels[chosen] == name).sum() for name in names])
     return got - sizes * len(chosen) / len(labels), got, sizes
@@ -41,11 +41,11 @@ def test_divide(trial):
         rest, aside = divide(labels, count, trial, "setting")
         assert len(aside) == count
         np.testing.assert_array_equal(np.sort(np.concatenate([rest, aside])), np.arange(len(labels)))
-        for part in (rest, aside):
-            assert (np.diff(part) > 0).all()
-            assert set(labels[part]) == set(labels)
+        for split in (rest, aside):
+            assert (np.diff(split) > 0).all()
+            assert set(labels[split]) == set(labels)
         gap, got, sizes = off(labels, aside)
-        free = (got > 1) & (got < sizes - 1)  # not held by "one or more in each part"
+        free = (got > 1) & (got < sizes - 1)  # not bound by "one or more in each split"
         if free.all():
             assert np.abs(gap).max() < 1
         for again in (divide(labels, count, trial, "other"), divide(labels * 3 + 1, count, trial, "")):
@@ -75,7 +75,7 @@ def test_shares_are_exact_where_they_can_be():
 
 
 def test_frozen():
-    """These numbers may never change: published results rest on them."""
+    """These numbers must never change: published results depend on them."""
     labels = np.arange(30) % 3
     assert divide(labels, 6, 0, "")[1].tolist() == [2, 13, 24, 26, 27, 28]
     assert divide(labels, 6, 1, "")[1].tolist() != [2, 13, 24, 26, 27, 28]
@@ -83,7 +83,7 @@ def test_frozen():
 
 
 def test_draws_are_uniform():
-    """Each image is as likely as any other of its class to be set aside."""
+    """All images of a class are equally likely to be set aside."""
     labels = np.repeat([0, 1], [10, 30])
     hits = sum(np.bincount(divide(labels, 8, seed, "")[1], minlength=40) for seed in range(2000))
     assert np.abs(hits / 2000 - 0.2).max() < 0.05
@@ -100,7 +100,7 @@ def test_bad_counts():
         subset(labels, 1, 0, "data.limit")
     for count in (None, 6, 7, 1000):
         assert subset(labels, count, 0, "data.limit").tolist() == list(range(6))
-    assert set(subset(np.array([0, 0, 0, 0, 1]), 4, 0, "")) > {4}, "the only one of its class stays"
+    assert set(subset(np.array([0, 0, 0, 0, 1]), 4, 0, "")) > {4}, "the only image of a class is kept"
 
 
 def test_digest():
@@ -109,24 +109,24 @@ def test_digest():
     assert len({digest(a, b), digest(b, a), digest(a), digest(np.arange(8)), digest(a, a)}) == 5
 
 
-# --- the splits of digits, which has no test set of its own -------------------------------------
+# --- the splits of digits, which has no test set ------------------------------------------------
 
 
-def images(part):
-    return {pixels.numpy().tobytes() for pixels in part.pixels}
+def images(split):
+    return {pixels.numpy().tobytes() for pixels in split.pixels}
 
 
-def test_parts_of_digits_are_disjoint_and_complete():
+def test_splits_of_digits_are_disjoint_and_complete():
     data = digits()
-    assert [len(part.labels) for part in (data.train, data.val, data.test)] == [1293, 144, 360]
-    together = np.concatenate([part.pixels.numpy() for part in (data.train, data.val, data.test)])
-    whole = np.round(load_digits().images * (255 / 16)).astype(np.uint8)
-    assert sorted(map(bytes, together)) == sorted(map(bytes, whole))
+    assert [len(split.labels) for split in (data.train, data.val, data.test)] == [1293, 144, 360]
+    together = np.concatenate([split.pixels.numpy() for split in (data.train, data.val, data.test)])
+    pixels = np.round(load_digits().images * (255 / 16)).astype(np.uint8)
+    assert sorted(map(bytes, together)) == sorted(map(bytes, pixels))
     assert not images(data.train) & images(data.val)
     assert not images(data.train) & images(data.test)
-    for part in (data.train, data.val, data.test):
-        share = np.bincount(part.labels) / np.bincount(load_digits().target)
-        assert share.max() - share.min() < 0.012  # an image more or less of some 180
+    for split in (data.train, data.val, data.test):
+        share = np.bincount(split.labels) / np.bincount(load_digits().target)
+        assert share.max() - share.min() < 0.012  # one image of about 180
     assert data.facts == {
         "data/train": 1293,
         "data/val": 144,
@@ -146,7 +146,7 @@ def test_test_set_of_digits_is_fixed():
         np.testing.assert_array_equal(other.test.pixels, data.test.pixels)
         np.testing.assert_array_equal(other.test.labels, data.test.labels)
     assert digest(data.test.pixels.numpy(), data.test.labels) == "57bb62aa4c27", (
-        "published results rest on this test set"
+        "published results depend on this test set"
     )
 
 
@@ -163,17 +163,17 @@ def test_val_follows_split_seed_and_not_seed():
 
 def test_limits():
     data = digits(limit=100, limit_test=50, val_fraction=0.2)
-    assert [len(part.labels) for part in (data.train, data.val, data.test)] == [80, 20, 50]
-    for part, share in ((data.train, 8), (data.val, 2), (data.test, 5)):
-        assert np.abs(np.bincount(part.labels) - share).max() <= 1
-    whole = digits()
-    assert images(data.train) | images(data.val) <= images(whole.train) | images(whole.val)
-    assert images(data.test) < images(whole.test)
+    assert [len(split.labels) for split in (data.train, data.val, data.test)] == [80, 20, 50]
+    for split, share in ((data.train, 8), (data.val, 2), (data.test, 5)):
+        assert np.abs(np.bincount(split.labels) - share).max() <= 1
+    full = digits()
+    assert images(data.train) | images(data.val) <= images(full.train) | images(full.val)
+    assert images(data.test) < images(full.test)
     other = digits(limit=100, limit_test=50, split_seed=1)
     assert images(other.train) | images(other.val) != images(data.train) | images(data.val)
     np.testing.assert_array_equal(other.test.pixels, data.test.pixels)
-    for limit in (1437, 5000):  # as many as there are, or more
-        assert digits(limit=limit, limit_test=limit).split == whole.split
+    for limit in (1437, 5000):  # all images, or more
+        assert digits(limit=limit, limit_test=limit).split == full.split
     assert len(digits(limit=1436).train.labels) == 1292
 
 

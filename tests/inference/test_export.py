@@ -68,8 +68,8 @@ def test_a_program_needs_the_onnx_file_alone(photos, exported, cli):
     assert (about["colours"], about["input_layout"], about["input_shape"]) == ("RGB", "NCHW", "N,3,16,16")
     assert (about["run"], about["arch"], about["data"]) == (photos.path.name, "basic", "imagefolder")
     assert float(about["test_accuracy"]) == photos.summary()["test/acc"]
-    assert about["resize"].startswith("a JPEG decoded at the least fraction that has ")
-    assert "; turned upright as its EXIF says; " in about["resize"]
+    assert about["resize"].startswith("JPEGs decoded at the smallest scale of ")
+    assert "; rotated upright according to EXIF; " in about["resize"]
     assert "the shorter side resized to 18, bilinear with antialiasing" in about["resize"]
     (images,) = model.get_inputs()
     assert (images.name, images.type, images.shape) == ("images", "tensor(uint8)", ["batch", 3, 16, 16])

@@ -111,7 +111,7 @@ def test_a_run_of_before_downloads_nothing(digits, copied, tmp_path):
     config = run.config()
     config["data"] |= {"name": "mnist", "root": str(tmp_path / "nothing")}
     (run.path / "config.yaml").write_text(yaml.safe_dump(config))
-    with pytest.raises(InputError, match="nothing is downloaded for this"):
+    with pytest.raises(InputError, match="downloads are disabled here"):
         trained_model.load(run)
     assert not (tmp_path / "nothing").exists()
 
@@ -189,7 +189,7 @@ def test_a_strip_is_cut_before_it_is_resized():
     [
         "os.system",
         "subprocess.call",
-        "cnnbench.data.datasets.shutil.rmtree",
+        "cnnbench.data.download.shutil.rmtree",
         "cnnbench.processes.forked.Child",
         "torch.load",
         "cnnbench.models.basic.torch.load",

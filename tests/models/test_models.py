@@ -1,4 +1,4 @@
-"""Architectures: torchvision's names, numbers and outputs, published sizes, and that each learns."""
+"""Architectures: torchvision's names, sizes and outputs, published figures, ablation axes, and learning."""
 
 import ast
 import re
@@ -23,22 +23,22 @@ AUX = ("googlenet", "inception_v3")
 HEAVY = {*AUX, "efficientnet_b0"}
 DOCUMENTED = {"alexnet", "basic", "efficientnet_b0", "googlenet", "inception_v3", "mlp", "mobilenet_v2",
               "plain20", "resnet18", "resnet20", "vgg11"}  # fmt: skip
-"""The families of docs/OPS.md; one that a user adds need not be among them."""
+"""Families in docs/OPS.md; one that a user adds need not be among them."""
 
 
 def published(arch):
-    """torchvision's first weights of a model, with the figures it publishes for them."""
+    """Return torchvision's first weights of a model, with the published figures."""
     return next(iter(torchvision.models.get_model_weights(arch)))
 
 
 def reference(arch, **options):
-    """torchvision's model."""
+    """Return torchvision's model."""
     more = {"aux_logits": True, "init_weights": False} if arch in AUX else {}
     return torchvision.models.get_model(arch, weights=None, **more, **options)
 
 
 def ours(arch, size, **changed):
-    """The same model of cnnbench, with the auxiliary heads that torchvision's has."""
+    """Return cnnbench's model, with the auxiliary heads of torchvision's."""
     return make(arch, 3, 1000, size, **({"aux": True} if arch in AUX else {}), **changed)
 
 
@@ -55,7 +55,7 @@ def test_every_model_of_torchvision_in_these_families_is_here():
 
 @pytest.mark.parametrize("arch", REFERENCED)
 def test_names_sizes_and_costs_are_the_published_ones(arch):
-    """State dict, batch norm's settings, parameters to the unit, MACs to torchvision's three decimals."""
+    """State dict, settings of batch norm, parameters exactly, MACs to torchvision's three decimals."""
     weights = published(arch)
     with torch.device("meta"):
         theirs, (model, facts) = reference(arch), ours(arch, weights.transforms().crop_size[0])
@@ -81,13 +81,13 @@ def test_names_sizes_and_costs_are_the_published_ones(arch):
 
 @pytest.mark.parametrize("arch", SOME)
 def test_outputs_and_gradients_are_torchvisions(arch):
-    """Its weights load strictly; then both compute the same, in eval and train mode, and backwards."""
-    size = 299 if arch == "inception_v3" else 96  # its auxiliary head takes nothing smaller
+    """torchvision's weights load strictly; then outputs and gradients agree, in eval and train mode."""
+    size = 299 if arch == "inception_v3" else 96  # smaller images are too small for its auxiliary head
     theirs = reference(arch).double()
     with torch.device("meta"):
         model = ours(arch, size, stem="imagenet")[0]
     model.load_state_dict({k: v.clone() for k, v in theirs.state_dict().items()}, assign=True)
-    for module in (*theirs.modules(), *model.modules()):  # what draws at random draws in another order
+    for module in (*theirs.modules(), *model.modules()):  # random layers draw in another order
         if isinstance(module, torch.nn.Dropout | torchvision.ops.StochasticDepth):
             module.p = 0.0
     images = torch.randn(2, 3, size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -99,7 +99,7 @@ def test_outputs_and_gradients_are_torchvisions(arch):
         logits = [output] if torch.is_tensor(output) else list(output)
         sum(x.square().mean() for x in logits).backward()
         outputs.append(logits)
-    if arch == "googlenet":  # torchvision gives the second auxiliary head first
+    if arch == "googlenet":  # torchvision returns the second auxiliary head first
         outputs[0][1:] = outputs[0][:0:-1]
     for one, other in zip(*outputs, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
@@ -125,7 +125,7 @@ def test_transform_input_is_torchvisions(arch):
 
 
 def test_no_family_takes_its_layers_from_elsewhere():
-    """A model that names a layer of an ablation axis itself would escape the ablation."""
+    """A layer that a model builds without `Ops` would not be part of the ablation."""
     layers = r"(Lazy)?(Conv|\w*Pool|\w*Norm|\w*Pad|Dropout)\d?d?|\w*LU\d?|Linear|Tanh|Sigmoid|Softplus|Mish"
     functions = r"\w*lu6?|\w*_pool[12]d|\w*_norm|conv[12]d|linear|tanh|sigmoid|hard\w+"
     ours = {"AdaptiveAvgPool2d", "adaptive_avg_pool2d", "Dropout", "linear", "sigmoid"}  # heads, ops, a gate
@@ -152,10 +152,10 @@ def test_no_family_takes_its_layers_from_elsewhere():
     "family", [pytest.param(f, marks=pytest.mark.slow if f in HEAVY else ()) for f in families()]
 )
 def test_every_family_trains_with_every_op_or_says_why_not(family, size):
-    """One training step of each cell; what trains and what is refused stands in docs/OPS.md."""
+    """One training step for each value; docs/OPS.md lists which values are refused."""
     documented = (ROOT / "docs" / "OPS.md").read_text().splitlines()
-    found = row(family, size)
-    assert found in documented or family not in DOCUMENTED, found
+    line = row(family, size)
+    assert line in documented or family not in DOCUMENTED, line
 
 
 def test_the_count_of_cells_in_the_documentation():
@@ -189,7 +189,7 @@ def test_native_and_what_it_stands_for_are_one_choice():
 
 
 def test_plain_nets_are_residual_ones_without_shortcuts():
-    """The same parameters and cost; their blocks compute what the residual branch does."""
+    """Parameters and cost are the same; a plain block computes the residual branch."""
     for depth in (20, 56):
         plain, facts = make(f"plain{depth}", width=0.25)
         residual, others = make(f"resnet{depth}", width=0.25)
@@ -200,7 +200,7 @@ def test_plain_nets_are_residual_ones_without_shortcuts():
         x = torch.randn(2, 4, 8, 8)
         torch.testing.assert_close(one(x), other(x))
     assert make("plain20", size=224, width=0.125, ops={"padding": "valid"})[1]["params"], (
-        "nothing is added that must agree in size"
+        "no maps are added that would differ in size"
     )
 
 
@@ -227,7 +227,7 @@ def test_logits(arch, size, channels):
 @pytest.mark.parametrize("family", [f for f in families() if f != "mlp"])
 @pytest.mark.parametrize("size", [8, 28, 32, 64])
 def test_small_stems_leave_a_map_to_the_deep_layers(family, size):
-    """No convolution looks at a single pixel (but for those of squeeze-and-excitation), and maps shrink."""
+    """No convolution sees a single pixel (except in squeeze-and-excitation), and maps shrink."""
     with torch.device("meta"):
         layers = complexity.layers(make(family, size=size)[0], (3, size, size))
     sides = [x.output[1] for x in layers if x.kind == "Conv2d" and ".fc" not in x.name]
@@ -269,12 +269,12 @@ def test_overfits_64_images(family):
     ],
 )
 def test_deep_plain_networks_train_without_norm(arch, changed):
-    """16, 19 and 20 layers: the initialisation keeps the signal, at a learning rate that fits."""
+    """16, 19 and 20 layers: the initialisation preserves the signal, at a suitable learning rate."""
     overfit(make(arch, 1, 10, 16, width=0.25, ops={"norm": "none"}, **changed)[0], lr=0.001)
 
 
 def overfit(model, lr=0.003, steps=150):
-    """Train on 64 images until all are told apart; fail if they never are."""
+    """Train on 64 images until all are classified correctly; fail if they never are."""
     generator = torch.Generator().manual_seed(0)
     images, labels = torch.randn(64, 1, 16, 16, generator=generator), torch.arange(64) % 10
     optimizer = torch.optim.Adam(model.parameters(), lr)
@@ -305,7 +305,7 @@ def test_cifar_resnets_have_the_papers_sizes(arch, published):
 
 
 def test_resnet20_by_hand():
-    """Parameters and MACs of ResNet-20 on 32x32x3, summed up layer by layer."""
+    """Parameters and MACs of ResNet-20 on 32x32x3, summed over the layers."""
     stages = [(16, 16, 32), (16, 32, 16), (32, 64, 8)]
     weights, work = 3 * 16 * 9 + 2 * 16, 3 * 16 * 9 * 32 * 32
     for c_in, c_out, side in stages:
@@ -336,7 +336,7 @@ def test_layers_add_up_to_the_model(family):
 
 
 def test_a_pool_that_takes_over_strides_costs_what_is_said():
-    """The convolutions run at stride 1: four times the work of those that halved the map."""
+    """Convolutions at stride 1 cost four times as much as those that halve the map."""
     native, pooled = (make("mobilenet_v2", width=0.25, ops={"pool": p})[1]["macs"] for p in ("native", "avg"))
     assert pooled > native
 
@@ -358,6 +358,20 @@ def test_a_model_that_cannot_take_the_images():
         complexity.macs(torch.nn.Sequential(model[0]), (1, 8, 8), 3)
     with pytest.raises(InputError, match=r"expected \(1, 3\) logits"):
         complexity.macs(torch.nn.Flatten(), (1, 8, 8), 3)
+
+
+@pytest.mark.parametrize("message", ["", "'not these images'"])
+def test_a_users_model_whose_forward_pass_fails(message):
+    Path("mynet.py").write_text(
+        "import torch\n"
+        "class Net(torch.nn.Module):\n"
+        "    def __init__(self, **settings):\n"
+        "        super().__init__()\n"
+        "    def forward(self, x):\n"
+        f"        raise ValueError({message})\n"
+    )
+    with pytest.raises(InputError, match=f"padding=zeros: {message.strip(chr(39)) or 'ValueError'}$"):
+        make("basic", _target_="mynet.Net")
 
 
 def test_every_architecture_says_where_it_comes_from():

@@ -1,4 +1,4 @@
-"""Each layer of the ablation axes alone, against torch's own or a formula that is written out."""
+"""Widths, strides and heads for small images, compared with torchvision or with an explicit formula."""
 
 import pytest
 from ops_support import close
@@ -25,11 +25,11 @@ def test_stem(stem, size, small):
 def test_small_strides_keep_as_many_of_the_last_twos_as_fit(strides, shrink):
     for size in range(1, 70):
         for smallest in (1, 4, 7):
-            places = [i for i, stride in enumerate(strides) if stride == 2]
+            twos = [i for i, stride in enumerate(strides) if stride == 2]
             sides = [size]
-            while len(sides) <= len(places) and shrink(sides[-1]) >= smallest:
+            while len(sides) <= len(twos) and shrink(sides[-1]) >= smallest:
                 sides.append(shrink(sides[-1]))
-            kept = places[len(places) - len(sides) + 1 :]
+            kept = twos[len(twos) - len(sides) + 1 :]
             want = [2 if i in kept else 1 for i in range(len(strides))]
             assert scaling.small_strides(strides, size, smallest, shrink) == (want, sides[-1])
 

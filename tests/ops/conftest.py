@@ -1,4 +1,4 @@
-"""Fixtures of this folder."""
+"""Fixtures of tests/ops."""
 
 import pytest
 import torch

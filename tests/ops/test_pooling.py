@@ -1,16 +1,13 @@
-"""Each layer of the ablation axes alone, against torch's own or a formula that is written out."""
-
-from typing import get_args
+"""Pooling layers, compared with torch's or with an explicit formula."""
 
 import pytest
 import torch
-from ops_support import MAPS, close, max_pool
+from ops_support import MAPS, close, layer, max_pool
 from torch import nn
 from torch.nn import functional as F
 
-from cnnbench import settings
 from cnnbench.ops.factory import Ops
-from cnnbench.ops.pooling import POOLS
+from cnnbench.ops.values import POOLS
 
 WINDOWS = [  # kernel, stride, padding, ceil_mode
     (2, 2, 0, False),
@@ -21,8 +18,8 @@ WINDOWS = [  # kernel, stride, padding, ceil_mode
     (3, 1, 1, True),
     (4, 4, 0, True),
     (5, 3, 0, False),
-    (2, 3, 0, True),  # on some maps, the last window would start outside
-    (3, 2, 1, True),  # on some maps, a middle lies outside
+    (2, 3, 0, True),  # on some maps, the last window would start outside of it
+    (3, 2, 1, True),  # on some maps, the middle of a window is outside of it
     (2, 2, 1, False),
 ]
 KINDS = sorted(set(POOLS) - {"none"})
@@ -31,7 +28,7 @@ maps = pytest.mark.parametrize("size", MAPS, ids=str)
 
 
 def pooled(kind, window, x):
-    return POOLS[kind](*window).eval()(x)
+    return layer(kind, window).eval()(x)
 
 
 def avg_pool(x, window):
@@ -39,19 +36,19 @@ def avg_pool(x, window):
 
 
 def by_window(x, window, function):
-    """`function(values)` of what lies on the map of each window, (N, C, count) -> (N, C)."""
+    """Apply `function`, (N, C, count) -> (N, C), to the values of each window that are on the map."""
     kernel, stride, padding, _ = window
     out = torch.empty_like(max_pool(x, window))
     for i in range(out.shape[2]):
         for j in range(out.shape[3]):
             top, left = i * stride - padding, j * stride - padding
-            part = x[:, :, max(top, 0) : top + kernel, max(left, 0) : left + kernel]
-            out[:, :, i, j] = function(part.flatten(2))
+            values = x[:, :, max(top, 0) : top + kernel, max(left, 0) : left + kernel]
+            out[:, :, i, j] = function(values.flatten(2))
     return out
 
 
 def by_middle(x, window, function):
-    """`function(row, column)` of each window's middle."""
+    """Apply `function` to the row and column of each window's middle."""
     kernel, stride, padding, _ = window
     out = torch.empty_like(max_pool(x, window))
     for i in range(out.shape[2]):
@@ -61,7 +58,7 @@ def by_middle(x, window, function):
 
 
 def blurred(x, window):
-    """The binomial filter around each window's middle, on a map whose edge goes on for ever."""
+    """Apply the binomial filter around each window's middle, on a map whose edge is replicated."""
     line = {2: [1, 2, 1], 3: [1, 2, 1], 4: [1, 4, 6, 4, 1], 5: [1, 4, 6, 4, 1]}[window[0]]
     weight = torch.tensor(line, dtype=x.dtype) / sum(line)
     reach = torch.arange(len(line)) - len(line) // 2
@@ -81,19 +78,19 @@ def blurred(x, window):
 def test_pool_has_torchs_output_size(kind, window):
     for size in MAPS:
         x = torch.randn(2, 3, *size)
-        for layer in (POOLS[kind](*window), POOLS[kind](*window).eval()):
-            assert layer(x).shape == max_pool(x, window).shape
-            assert not layer.state_dict()
+        for pool in (layer(kind, window), layer(kind, window).eval()):
+            assert pool(x).shape == max_pool(x, window).shape
+            assert not pool.state_dict()
 
 
 @pytest.mark.parametrize("kind", sorted({*KINDS, "none"}))
 @windows
 def test_pool_keeps_dtype_and_takes_any_memory_format(kind, window):
     x = torch.rand(2, 3, 8, 11)
-    found = pooled(kind, window, x)
-    close(pooled(kind, window, x.to(memory_format=torch.channels_last)), found)
-    close(pooled(kind, window, x.double()), found.double(), rtol=1e-5, atol=1e-5)
-    close(pooled(kind, window, x.bfloat16()), found.bfloat16(), rtol=0.03, atol=0.01)
+    output = pooled(kind, window, x)
+    close(pooled(kind, window, x.to(memory_format=torch.channels_last)), output)
+    close(pooled(kind, window, x.double()), output.double(), rtol=1e-5, atol=1e-5)
+    close(pooled(kind, window, x.bfloat16()), output.bfloat16(), rtol=0.03, atol=0.01)
 
 
 @windows
@@ -156,7 +153,7 @@ def test_blur_is_a_binomial_filter_on_a_replicated_edge(window, size):
 @windows
 @maps
 def test_max_blur_takes_the_greatest_around_each_pixel_first(window, size):
-    x = torch.randn(2, 3, *size, dtype=torch.float64) - 5  # all negative: no zero may come from outside
+    x = torch.randn(2, 3, *size, dtype=torch.float64) - 5  # all negative: a zero would come from the padding
     above = (window[0] - 1) // 2
     dense = torch.empty_like(x)
     for i in range(size[0]):
@@ -185,28 +182,28 @@ def test_stochastic_evaluates_to_the_expected_value(window, size):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_stochastic_draws_from_the_window_and_never_from_the_padding(window, shift, dtype):
     x = (torch.randn(16, 3, 9, 10) + shift).to(dtype)
-    drawn = POOLS["stochastic"](*window)(x)
+    drawn = layer("stochastic", window)(x)
     outputs = iter(drawn.flatten(2).unbind(-1))
 
     def belongs(values):
-        found = next(outputs)
+        output = next(outputs)
         positive = values.amax(-1) > 0
-        return ((values == found[..., None]).any(-1) & ((found > 0) | ~positive)).to(x.dtype)
+        return ((values == output[..., None]).any(-1) & ((output > 0) | ~positive)).to(x.dtype)
 
     assert (by_window(x, window, belongs) == 1).all()
 
 
 def frequencies(values, window, drawn):
-    """How often each of `values` was drawn by the window at `drawn`."""
+    """Return the frequencies with which the window at `drawn` draws each of `values`."""
     x = torch.tensor(values).expand(20_000, 1, -1, -1)
-    found = POOLS["stochastic"](*window)(x)[(..., *drawn)]
-    return [(found == v).float().mean().item() for row in values for v in row]
+    output = layer("stochastic", window)(x)[(..., *drawn)]
+    return [(output == v).float().mean().item() for row in values for v in row]
 
 
 def test_stochastic_draws_in_proportion_to_what_is_positive():
     values = [[1.0, 4.0], [-7.0, 3.0]]
     assert frequencies(values, (2, 2, 0, False), (0, 0)) == pytest.approx([1 / 8, 4 / 8, 0, 3 / 8], abs=0.02)
-    # at an edge the window is smaller, first here and last below
+    # windows at an edge are smaller: here the first, below the last
     assert frequencies(values, (3, 2, 1, False), (0, 0)) == pytest.approx([1 / 8, 4 / 8, 0, 3 / 8], abs=0.02)
     values = [[9.0, 8.0, 1.0], [7.0, 6.0, 3.0], [5.0, 4.0, -1.0]]
     assert frequencies(values, (2, 2, 0, True), (0, 1)) == pytest.approx(
@@ -218,7 +215,7 @@ def test_stochastic_draws_evenly_where_nothing_is_positive():
     values = [[-1.0, -4.0], [-7.0, 0.0]]
     for window in [(2, 2, 0, False), (3, 2, 1, False)]:
         assert frequencies(values, window, (0, 0)) == pytest.approx([1 / 4] * 4, abs=0.02)
-    values = [[9.0, 8.0, -1.0], [7.0, 6.0, -3.0], [5.0, 4.0, -2.0]]  # the last window is cut off
+    values = [[9.0, 8.0, -1.0], [7.0, 6.0, -3.0], [5.0, 4.0, -2.0]]  # the last window is clipped
     assert frequencies(values, (2, 2, 0, True), (0, 1)) == pytest.approx(
         [0, 0, 1 / 2, 0, 0, 1 / 2, 0, 0, 0], abs=0.02
     )
@@ -227,15 +224,15 @@ def test_stochastic_draws_evenly_where_nothing_is_positive():
 @pytest.mark.parametrize("window", [(2, 2, 0, False), (3, 2, 1, False), (2, 2, 0, True)], ids=str)
 def test_stochastic_passes_the_gradient_to_what_was_drawn(window):
     x = torch.randn(4, 3, 8, 8, requires_grad=True)
-    found = POOLS["stochastic"](*window)(x)
-    found.sum().backward()
+    output = layer("stochastic", window)(x)
+    output.sum().backward()
     assert (x.grad == x.grad.round()).all()
-    assert x.grad.sum() == found.numel()
-    drawn = torch.isin(x.detach(), found.detach())
+    assert x.grad.sum() == output.numel()
+    drawn = torch.isin(x.detach(), output.detach())
     assert ((x.grad > 0) == drawn).all()
 
 
-# Pooling as models ask for it
+# Pooling by the factory
 
 
 def test_native_pooling_is_the_models_own():
@@ -260,29 +257,29 @@ def test_down(size, stride):
             close(Ops(pool=kind).down(stride)(x), x[:, :, ::2, ::2])
 
 
-@pytest.mark.parametrize("pool", get_args(settings.Pool))
+@pytest.mark.parametrize("pool", ["native", *POOLS])
 @pytest.mark.parametrize("stride", [2, 4])
 @pytest.mark.parametrize("kernel", [1, 3, 11])
 @pytest.mark.parametrize("norm", ["batch", "none"])
 def test_a_strided_convolution_becomes_a_pooled_one(pool, stride, kernel, norm):
-    found = Ops(pool=pool, norm=norm).conv(3, 4, kernel, stride).eval()
+    conv = Ops(pool=pool, norm=norm).conv(3, 4, kernel, stride).eval()
     reference = nn.Conv2d(3, 4, kernel, stride, kernel // 2, bias=norm == "none")
-    reference.load_state_dict(found.state_dict())  # the same names
+    reference.load_state_dict(conv.state_dict())  # the same names
     for size in MAPS:
         x = torch.randn(2, 3, *size)
-        dense = F.conv2d(x, found.weight, found.bias, padding=kernel // 2)
+        dense = F.conv2d(x, conv.weight, conv.bias, padding=kernel // 2)
         if pool == "none":
-            close(found(x), dense)
+            close(conv(x), dense)
             continue
-        assert found(x).shape == reference(x).shape
+        assert conv(x).shape == reference(x).shape
         if pool in ("native", "stride"):
-            close(found(x), reference(x))
+            close(conv(x), reference(x))
         elif pool in ("max", "avg"):
             pooling = {"max": max_pool, "avg": avg_pool}[pool]
-            close(found(x), pooling(dense, (stride, stride, 0, True)))
+            close(conv(x), pooling(dense, (stride, stride, 0, True)))
 
 
-@pytest.mark.parametrize("pool", get_args(settings.Pool))
+@pytest.mark.parametrize("pool", ["native", *POOLS])
 def test_without_a_stride_nothing_is_pooled(pool):
-    found, x = Ops(pool=pool).conv(3, 4, 3), torch.randn(2, 3, 9, 10)
-    close(found(x), F.conv2d(x, found.weight, padding=1))
+    conv, x = Ops(pool=pool).conv(3, 4, 3), torch.randn(2, 3, 9, 10)
+    close(conv(x), F.conv2d(x, conv.weight, padding=1))

@@ -1,29 +1,27 @@
-"""Every family with every value of every op: which train, and which are refused for which reason.
+"""Every family with every value of every axis: which cells train, and why others are refused.
 
-`python tests/cells.py` prints the table of docs/OPS.md, whose rows test_models.py makes again.
+`python tests/support/cells.py` prints the table of docs/OPS.md, whose rows test_models.py reproduces.
 """
 
 import sys
 from collections import defaultdict
 from functools import cache
 from pathlib import Path
-from typing import get_args
 
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from cnnbench import settings
 from cnnbench.errors import OpsError
 from cnnbench.models.efficientnet import SqueezeExcitation
+from cnnbench.ops.values import AXES
 from cnnbench.seeds import seed_all
 from cnnbench.settings.compose import CONF
 from cnnbench.settings.parse import parse
 from cnnbench.training import model as training_model
 
-AXES = {"norm": settings.Norm, "act": settings.Act, "pool": settings.Pool, "padding": settings.Padding}
-VALUES = [(axis, value) for axis, hint in AXES.items() for value in get_args(hint) if value != "native"]
+VALUES = [(axis, value) for axis, values in AXES.items() for value in values]
 SIZES = (8, 28, 32, 64, 224)
 ARCHS = sorted(path.stem for path in Path(CONF, "arch").glob("*.yaml"))
 WIDTH = 0.125
@@ -31,7 +29,7 @@ WIDTH = 0.125
 
 @cache
 def composed(arch):
-    """The configuration of `cnnbench train arch=…` as plain values."""
+    """Return the configuration of `cnnbench train arch=…` as plain values."""
     GlobalHydra.instance().clear()
     name = ["arch.name=resnet18"] if arch in ("torchvision", "timm") else []
     with initialize_config_dir(CONF, version_base="1.3"):
@@ -39,21 +37,21 @@ def composed(arch):
 
 
 def asked(arch, ops=None, **changed):
-    """The settings of `arch` with changes to its section and to `ops`."""
+    """Return the settings of `arch` with changes to its section and to `ops`."""
     plain = composed(arch)
     changes = {"arch": plain["arch"] | changed, "ops": plain["ops"] | (ops or {})}
     return parse(plain | changes)
 
 
 def make(arch, channels=3, classes=10, size=32, batch=4, ops=None, **changed):
-    """The model and its facts, as training makes them."""
+    """Build the model, and return it with its facts, as training does."""
     seed_all("test")
     return training_model.make(asked(arch, ops, **changed), (channels, size, size), classes, batch)
 
 
 @cache
 def families():
-    """One architecture of each family of cnnbench's own, the one with the fewest parameters."""
+    """Return one architecture of each of cnnbench's families, the one with the fewest parameters."""
     members = defaultdict(list)
     for arch in ARCHS:
         if composed(arch)["arch"].get("native"):
@@ -63,10 +61,10 @@ def families():
 
 
 def step(model, size, batch=4):
-    """The loss of one training step; every parameter must get a gradient, finite and somewhere not zero.
+    """Return the loss of one training step; check that every gradient is finite and not zero.
 
-    Zero is allowed by two rules alone: for the slope of a PReLU none of whose negative inputs reaches the
-    loss (max pooling), and for a squeeze-and-excitation whose few squeezed units are all off.
+    A gradient of zero is accepted in two cases: for the slope of a PReLU none of whose negative inputs
+    reaches the loss (max pooling), and for a squeeze-and-excitation whose few squeezed units are all off.
     """
     excused = set()
 
@@ -100,7 +98,7 @@ def step(model, size, batch=4):
 
 
 def row(family, size):
-    """One row of the table: how many values train, and which are refused."""
+    """Return a row of the table: the number of values that train, and those that are refused."""
     refused, trained = defaultdict(list), 0
     still = {
         k: 0.0 for k in ("stochastic_depth",) if k in composed(family)["arch"]
@@ -113,14 +111,10 @@ def row(family, size):
             continue
         assert torch.isfinite(torch.tensor(step(model, size))), (family, size, axis, value)
         trained += 1
-    if all(f"{axis}={v}" in refused["absent"] for axis in ("norm", "pool", "padding") for v in _values(axis)):
+    if all(f"{axis}={v}" in refused["absent"] for axis in ("norm", "pool", "padding") for v in AXES[axis]):
         refused["absent"] = ["norm, pool, padding"]
-    said = "; ".join(f"{reason}: {', '.join(what)}" for reason, what in sorted(refused.items()) if what)
-    return f"| {family} | {size} | {trained} | {len(VALUES) - trained} | {said or '-'} |"
-
-
-def _values(axis):
-    return [value for name, value in VALUES if name == axis]
+    reasons = "; ".join(f"{reason}: {', '.join(cells)}" for reason, cells in sorted(refused.items()) if cells)
+    return f"| {family} | {size} | {trained} | {len(VALUES) - trained} | {reasons or '-'} |"
 
 
 if __name__ == "__main__":

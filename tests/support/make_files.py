@@ -1,4 +1,4 @@
-"""Small data sets in exactly the formats that their authors publish, and what must be read from them."""
+"""Small data sets in exactly their published formats, with the expected content."""
 
 from __future__ import annotations
 
@@ -20,12 +20,15 @@ RNG = np.random.default_rng(0)
 
 @dataclass
 class Made:
-    """What a loader must find: `parts` maps a part's name to (pixels, labels).
+    """Expected content of a data set.
 
-    Pixels are uint8 (N, C, H, W); of image files they are the one colour of each, (N, 3).
+    Attributes:
+        splits: (pixels, labels) by name. Pixels are uint8 (N, C, H, W), or for image files the colour of
+            each, (N, 3).
+        classes: names of the classes.
     """
 
-    parts: dict[str, tuple[np.ndarray, np.ndarray]]
+    splits: dict[str, tuple[np.ndarray, np.ndarray]]
     classes: list[str]
 
 
@@ -34,7 +37,7 @@ def noise(*shape: int) -> np.ndarray:
 
 
 def labels(count: int, num_classes: int) -> np.ndarray:
-    """Each class about equally often, in no order."""
+    """Return labels with about equally many of each class, in random order."""
     return RNG.permutation(np.arange(count) % num_classes)
 
 
@@ -43,7 +46,7 @@ def md5(path: Path) -> str:
 
 
 def idx(array: np.ndarray) -> bytes:
-    """The IDX format: two zeros, the type (8: bytes), the number of dimensions, these, the data."""
+    """Encode in the IDX format: two zeros, the type (8: bytes), the number of dimensions, these, the data."""
     return bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">i4").tobytes() + array.tobytes()
 
 
@@ -54,7 +57,7 @@ def write(path: Path, data: bytes) -> Path:
 
 
 def write_image(path: Path, colour, size=(40, 30), **options) -> Path:
-    """An image of one colour: JPEG changes it by a few steps at most."""
+    """Write an image of one colour, which JPEG changes by a few steps at most."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, tuple(int(c) for c in colour)).save(path, **options)
     return path
@@ -67,21 +70,21 @@ COUNTS = {"train": 60, "test": 30}
 
 def grey(folder: str, classes: list[str], *, names=("train-", "t10k-"), transpose=False):
     def make(root: Path, monkeypatch=None) -> Made:
-        parts = {}
-        for (part, count), name in zip(COUNTS.items(), names, strict=True):
+        splits = {}
+        for (split, count), name in zip(COUNTS.items(), names, strict=True):
             count = max(count, 3 * len(classes))
-            pixels, found = noise(count, 28, 28), labels(count, len(classes))
+            pixels, targets = noise(count, 28, 28), labels(count, len(classes))
             stored = pixels.transpose(0, 2, 1) if transpose else pixels
             write(root / folder / f"{name}images-idx3-ubyte", idx(stored))
-            write(root / folder / f"{name}labels-idx1-ubyte", idx(found.astype(np.uint8)))
-            parts[part] = (pixels[:, None], found)
-        return Made(parts, classes)
+            write(root / folder / f"{name}labels-idx1-ubyte", idx(targets.astype(np.uint8)))
+            splits[split] = (pixels[:, None], targets)
+        return Made(splits, classes)
 
     return make
 
 
 def debian(folder: Path) -> Made:
-    """Debian's package: MNIST's format, gzipped."""
+    """Write the files of Debian's package: MNIST's format, gzipped."""
     made = grey("", tv.FashionMNIST.classes)(folder)
     for path in list(folder.iterdir()):
         write(folder / f"{path.name}.gz", gzip.compress(path.read_bytes()))
@@ -91,20 +94,20 @@ def debian(folder: Path) -> Made:
 
 def cifar(dataset: type, key: str, classes: list[str]):
     def make(root: Path, monkeypatch) -> Made:
-        folder, parts = root / dataset.base_folder, {}
-        for part, listed in (("train", dataset.train_list), ("test", dataset.test_list)):
+        folder, splits = root / dataset.base_folder, {}
+        for split, listed in (("train", dataset.train_list), ("test", dataset.test_list)):
             all_pixels, all_labels = [], []
             for name, _ in listed:
                 count = 2 * len(classes)
-                pixels, found = noise(count, 3, 32, 32), labels(count, len(classes))
-                entry = {"data": pixels.reshape(count, -1), key: found.tolist(), "batch_label": name}
+                pixels, targets = noise(count, 3, 32, 32), labels(count, len(classes))
+                entry = {"data": pixels.reshape(count, -1), key: targets.tolist(), "batch_label": name}
                 write(folder / name, pickle.dumps(entry, protocol=2))
                 all_pixels.append(pixels)
-                all_labels.append(found)
-            parts[part] = (np.concatenate(all_pixels), np.concatenate(all_labels))
+                all_labels.append(targets)
+            splits[split] = (np.concatenate(all_pixels), np.concatenate(all_labels))
         write(folder / dataset.meta["filename"], pickle.dumps({dataset.meta["key"]: classes}, protocol=2))
         cifar_checksums(dataset, root, monkeypatch)
-        return Made(parts, classes)
+        return Made(splits, classes)
 
     return make
 
@@ -119,22 +122,25 @@ def cifar_checksums(dataset: type, root: Path, monkeypatch) -> None:
 
 
 def svhn(root: Path, monkeypatch) -> Made:
-    parts = {}
-    for part, count in COUNTS.items():
-        pixels, found = noise(count, 3, 32, 32), labels(count, 10)
+    splits = {}
+    for split, count in COUNTS.items():
+        pixels, targets = noise(count, 3, 32, 32), labels(count, 10)
         root.mkdir(exist_ok=True)
-        written = np.where(found == 0, 10, found).astype(np.uint8)[:, None]  # they call the zero 10
-        savemat(root / f"{part}_32x32.mat", {"X": pixels.transpose(2, 3, 1, 0), "y": written})
-        parts[part] = (pixels, found)
+        stored = np.where(targets == 0, 10, targets)  # the label of the digit 0
+        savemat(
+            root / f"{split}_32x32.mat",
+            {"X": pixels.transpose(2, 3, 1, 0), "y": stored.astype(np.uint8)[:, None]},
+        )
+        splits[split] = (pixels, targets)
     svhn_checksums(root, monkeypatch)
-    return Made(parts, [str(digit) for digit in range(10)])
+    return Made(splits, [str(digit) for digit in range(10)])
 
 
 def svhn_checksums(root: Path, monkeypatch) -> None:
     listed = dict(tv.SVHN.split_list)
-    for part in COUNTS:
-        url, name, _ = listed[part]
-        listed[part] = [url, name, md5(root / name)]
+    for split in COUNTS:
+        url, name, _ = listed[split]
+        listed[split] = [url, name, md5(root / name)]
     monkeypatch.setattr(tv.SVHN, "split_list", listed)
 
 
@@ -142,22 +148,22 @@ STL10_CLASSES = ["airplane", "bird", "car", "cat", "deer", "dog", "horse", "monk
 
 
 def stl10(root: Path, monkeypatch) -> Made:
-    folder, parts = root / "stl10_binary", {}
-    for part, count in (("train", 30), ("test", 10)):
-        pixels, found = noise(count, 3, 96, 96), labels(count, 10)
-        write(folder / f"{part}_X.bin", pixels.transpose(0, 1, 3, 2).tobytes())  # column by column
-        write(folder / f"{part}_y.bin", (found + 1).astype(np.uint8).tobytes())
-        parts[part] = (pixels, found)
+    folder, splits = root / "stl10_binary", {}
+    for split, count in (("train", 30), ("test", 10)):
+        pixels, targets = noise(count, 3, 96, 96), labels(count, 10)
+        write(folder / f"{split}_X.bin", pixels.transpose(0, 1, 3, 2).tobytes())  # column by column
+        write(folder / f"{split}_y.bin", (targets + 1).astype(np.uint8).tobytes())
+        splits[split] = (pixels, targets)
     write(folder / "class_names.txt", "\n".join(STL10_CLASSES).encode())
     stl10_checksums(root, monkeypatch)
-    return Made(parts, STL10_CLASSES)
+    return Made(splits, STL10_CLASSES)
 
 
 def stl10_checksums(root: Path, monkeypatch) -> None:
     folder = root / "stl10_binary"
     for listed in ("train_list", "test_list"):
-        sums = [[name, md5(folder / name)] for name, _ in getattr(datasets._STL10, listed)]
-        monkeypatch.setattr(datasets._STL10, listed, sums)
+        sums = [[name, md5(folder / name)] for name, _ in getattr(datasets.STL10, listed)]
+        monkeypatch.setattr(datasets.STL10, listed, sums)
 
 
 # --- image files --------------------------------------------------------------------------------
@@ -165,29 +171,29 @@ def stl10_checksums(root: Path, monkeypatch) -> None:
 
 def imagenette(root: Path, monkeypatch=None) -> Made:
     wnids = sorted(tv.Imagenette._WNID_TO_CLASS)
-    parts = {}
-    for part, folder, count in (("train", "train", 3), ("test", "val", 2)):
-        found = np.repeat(np.arange(10), count)
-        colours = noise(len(found), 3)
-        for i, (label, colour) in enumerate(zip(found, colours, strict=True)):
+    splits = {}
+    for split, folder, count in (("train", "train", 3), ("test", "val", 2)):
+        targets = np.repeat(np.arange(10), count)
+        colours = noise(len(targets), 3)
+        for i, (label, colour) in enumerate(zip(targets, colours, strict=True)):
             write_image(root / "imagenette2-160" / folder / wnids[label] / f"img_{i:03}.JPEG", colour)
-        parts[part] = (colours, found)
+        splits[split] = (colours, targets)
     names = "tench,English springer,cassette player,chain saw,church,French horn,garbage truck,gas pump"
-    return Made(parts, [*names.split(","), "golf ball", "parachute"])
+    return Made(splits, [*names.split(","), "golf ball", "parachute"])
 
 
 def flowers102(root: Path, monkeypatch) -> Made:
     folder = root / "flowers-102"
-    found, colours = np.arange(24) % 4, noise(24, 3)
+    targets, colours = np.arange(24) % 4, noise(24, 3)
     for i, colour in enumerate(colours, 1):
         write_image(folder / "jpg" / f"image_{i:05}.jpg", colour)
     ids = np.arange(24, 0, -1)
     train, val, test = ids[:8], ids[8:14], ids[14:]
-    savemat(folder / "imagelabels.mat", {"labels": (found + 1).astype(np.uint8)[None]})
+    savemat(folder / "imagelabels.mat", {"labels": (targets + 1).astype(np.uint8)[None]})
     savemat(folder / "setid.mat", {"trnid": train[None], "valid": val[None], "tstid": test[None]})
     flowers_checksums(root, monkeypatch)
     chosen = {"train": np.concatenate([train, val]) - 1, "test": test - 1}
-    return Made({part: (colours[i], found[i]) for part, i in chosen.items()}, tv.Flowers102.classes)
+    return Made({split: (colours[i], targets[i]) for split, i in chosen.items()}, tv.Flowers102.classes)
 
 
 def flowers_checksums(root: Path, monkeypatch) -> None:
@@ -199,33 +205,33 @@ def flowers_checksums(root: Path, monkeypatch) -> None:
 
 
 def pets(root: Path, monkeypatch=None) -> Made:
-    folder, parts = root / "oxford-iiit-pet", {}
+    folder, splits = root / "oxford-iiit-pet", {}
     breeds = ["Abyssinian", "american_bulldog", "Egyptian_Mau"]
-    for part, split, count in (("train", "trainval", 12), ("test", "test", 6)):
-        found, colours, lines = labels(count, 3), noise(count, 3), []
-        for i, (label, colour) in enumerate(zip(found, colours, strict=True)):
-            name = f"{breeds[label]}_{split}{i}"
+    for split, theirs, count in (("train", "trainval", 12), ("test", "test", 6)):
+        targets, colours, lines = labels(count, 3), noise(count, 3), []
+        for i, (label, colour) in enumerate(zip(targets, colours, strict=True)):
+            name = f"{breeds[label]}_{theirs}{i}"
             write_image(folder / "images" / f"{name}.jpg", colour)
             lines.append(f"{name} {label + 1} {1 + (label == 1)} 1\n")
-        write(folder / "annotations" / f"{split}.txt", "".join(lines).encode())
-        parts[part] = (colours, found)
-    return Made(parts, ["Abyssinian", "American Bulldog", "Egyptian Mau"])
+        write(folder / "annotations" / f"{theirs}.txt", "".join(lines).encode())
+        splits[split] = (colours, targets)
+    return Made(splits, ["Abyssinian", "American Bulldog", "Egyptian Mau"])
 
 
 def folder(root: Path, monkeypatch=None, *, classes=("cat", "dog", "owl"), count=10, suffix="png", **options):
-    """A folder of class folders, `count` images in each."""
-    found = np.repeat(np.arange(len(classes)), count)
-    colours = noise(len(found), 3)
-    for i, (label, colour) in enumerate(zip(found, colours, strict=True)):
+    """Write a folder of class folders, with `count` images in each."""
+    targets = np.repeat(np.arange(len(classes)), count)
+    colours = noise(len(targets), 3)
+    for i, (label, colour) in enumerate(zip(targets, colours, strict=True)):
         write_image(root / classes[label] / f"{i:03}.{suffix}", colour, **options)
-    return Made({"all": (colours, found)}, list(classes))
+    return Made({"all": (colours, targets)}, list(classes))
 
 
 DIGITS = ["0 - zero", "1 - one", "2 - two", "3 - three", "4 - four"]
 DIGITS += ["5 - five", "6 - six", "7 - seven", "8 - eight", "9 - nine"]
 FASHION = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag"]
 CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
-BALANCED = [*"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabdefghnqrt"]  # the other small letters look like capitals
+BALANCED = [*"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabdefghnqrt"]  # other small letters count as capitals
 
 MAKERS = {
     "mnist": grey("MNIST/raw", DIGITS),

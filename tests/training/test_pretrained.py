@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
+from data_support import image_data
 from running import TINY, the_run
 
-from cnnbench.data.datamodule import ImageData
 from cnnbench.data.datasets import IMAGENET
 from cnnbench.run_store.run import Run
 
@@ -92,8 +92,8 @@ def test_imagenet_is_torchvisions_file(cli, published, monkeypatch, tmp_path):
 
 def test_imagenets_weights_get_imagenets_normalisation():
     for channels in (None, 3):
-        own = ImageData("digits", "unused", seed=0, channels=channels)
-        theirs = ImageData("digits", "unused", seed=0, channels=channels, imagenet_normalisation=True)
+        own = image_data("digits", "unused", channels=channels)
+        theirs = image_data("digits", "unused", channels=channels, imagenet_normalisation=True)
         assert (theirs.mean, theirs.std) == (IMAGENET if channels == 3 else (own.mean, own.std))
     images = torch.full((1, 1, 8, 8), 255, dtype=torch.uint8)
     pixel = theirs.transform(images, None)[0, :, 0, 0]

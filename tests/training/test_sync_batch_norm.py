@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from parts_of_a_batch import CASES, parts, trained
+from batch_shards import CASES, shards, trained
 
 from cnnbench.training.sync_batch_norm import SyncBatchNorm
 
@@ -11,7 +11,7 @@ TOLERANCE = {torch.float64: 1e-13, torch.float32: 2e-5, torch.bfloat16: 0.05}
 
 @pytest.fixture(scope="module", params=[2, pytest.param(3, id="3 processes")])
 def found(request):
-    return parts(request.param)
+    return shards(request.param)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -142,7 +142,7 @@ def _own(trained: Trained, split: str, changes: Mapping[str, Any]) -> Chosen:
         title += f", data.limit_test={given['limit_test']}"
     if split == "val":
         title += " (the best epoch was selected on these images, so their accuracy is optimistic)"
-    return Chosen(images, title, recorded if same else (), notes, 4 * data.batch_size)
+    return Chosen(images, title, recorded if same else (), notes, 4 * data.batching.batch_size)
 
 
 def _other(trained: Trained, name: str, split: str, changes: Mapping[str, Any]) -> Chosen:

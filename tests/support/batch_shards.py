@@ -1,4 +1,4 @@
-"""Batch norm layers, each process with its part of the same batch, in a real gloo group."""
+"""Batch norm in several processes of a real gloo group, each with its shard of the same batch."""
 
 import copy
 import io
@@ -17,7 +17,16 @@ STEPS = 2
 
 @dataclass(frozen=True)
 class Case:
-    """A layer, the shape of one image, and how many images each of the processes has."""
+    """A layer and its batches.
+
+    Attributes:
+        layer: its class.
+        image: shape of one image, (C, …).
+        images: number of images of each process.
+        options: further arguments of the layer.
+        dtype, layout: of the images.
+        offset: mean of the images.
+    """
 
     layer: type[nn.Module]
     image: tuple[int, ...]
@@ -28,7 +37,7 @@ class Case:
     offset: float = 3.0
 
     def made(self) -> nn.Module:
-        """The layer, with weights that are not those of its initialisation."""
+        """Return the layer, with random weights instead of its initial ones."""
         layer = self.layer(self.image[0], **self.options)
         generator = torch.Generator().manual_seed(1)
         for parameter in layer.parameters():
@@ -36,14 +45,14 @@ class Case:
         return layer.to(torch.float64 if self.dtype == torch.float64 else torch.float32)
 
     def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """The images of all processes, and the gradient of the loss at what the layer makes of them."""
+        """Return the images of all processes, and the gradient of the loss at the layer's output."""
         generator = torch.Generator().manual_seed(2 + step)
         shape = (sum(self.images), *self.image)
         x = torch.randn(shape, generator=generator, dtype=torch.float64) * (1 + step) + self.offset
         gradient = torch.randn(shape, generator=generator, dtype=torch.float64)
-        return self._as_asked(x), self._as_asked(gradient)
+        return self._converted(x), self._converted(gradient)
 
-    def _as_asked(self, tensor: torch.Tensor) -> torch.Tensor:
+    def _converted(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor.to(
             self.dtype, memory_format=self.layout if tensor.ndim == 4 else torch.contiguous_format
         )
@@ -68,25 +77,25 @@ CASES = {
 }
 
 
-def trained(case: Case, layer: nn.Module, mine: slice) -> dict[str, torch.Tensor]:
-    """What comes out of a few steps with `mine` of each batch."""
-    found = {}
+def trained(case: Case, layer: nn.Module, rows: slice) -> dict[str, torch.Tensor]:
+    """Train for a few steps with `rows` of each batch; return outputs, gradients and state."""
+    results = {}
     for step in range(STEPS):
         x, gradient = case.batch(step)
-        x = x[mine].clone(memory_format=torch.preserve_format).requires_grad_()
+        x = x[rows].clone(memory_format=torch.preserve_format).requires_grad_()
         y = layer(x)
-        y.backward(gradient[mine])
-        found |= {f"{step}/y": y.detach(), f"{step}/dx": x.grad}
-    found |= {f"gradient/{name}": p.grad for name, p in layer.named_parameters()}
-    return found | {f"state/{name}": tensor for name, tensor in layer.state_dict().items()}
+        y.backward(gradient[rows])
+        results |= {f"{step}/y": y.detach(), f"{step}/dx": x.grad}
+    results |= {f"gradient/{name}": p.grad for name, p in layer.named_parameters()}
+    return results | {f"state/{name}": tensor for name, tensor in layer.state_dict().items()}
 
 
-def part(rank: int, world: int, port: int) -> bytes:
-    """One of the processes: what it finds for each case, as a file; in eval mode the first one is alone."""
+def shard(rank: int, world: int, port: int) -> bytes:
+    """Run all cases as one of the processes, in eval mode only as the first; return the results as a file."""
     torch.set_num_threads(1)
     store = distributed.TCPStore("127.0.0.1", port, world, is_master=False)
     distributed.init_process_group("gloo", store=store, rank=rank, world_size=world)
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for name, case in CASES.items():
         model = nn.Sequential(case.made())
         before, layer = list(model.state_dict()), model[0]
@@ -95,10 +104,10 @@ def part(rank: int, world: int, port: int) -> bytes:
         assert model[0] is layer
         assert list(model.state_dict()) == before
         first = sum(case.images[:rank])
-        found[name] = trained(case, layer, slice(first, first + case.images[rank]))
+        results[name] = trained(case, layer, slice(first, first + case.images[rank]))
         if rank == 0:
             layer.eval()
-            found[name]["eval/y"] = layer(case.batch(0)[0]).detach()
+            results[name]["eval/y"] = layer(case.batch(0)[0]).detach()
             layer.train()
         copied = copy.deepcopy(model)  # as callbacks do
         copied(case.batch(0)[0])
@@ -107,14 +116,14 @@ def part(rank: int, world: int, port: int) -> bytes:
     distributed.barrier()
     distributed.destroy_process_group()
     file = io.BytesIO()
-    torch.save(found, file)
+    torch.save(results, file)
     return file.getvalue()
 
 
-def parts(world: int) -> list[dict[str, Any]]:
-    """What each of the processes finds."""
+def shards(world: int) -> list[dict[str, Any]]:
+    """Run all cases in `world` processes; return the results of each."""
     store = distributed.TCPStore("127.0.0.1", 0, world, is_master=True, wait_for_workers=False)
     processes = [
-        Child("parts_of_a_batch:part", rank, world, store.port, captured=False) for rank in range(world)
+        Child("batch_shards:shard", rank, world, store.port, captured=False) for rank in range(world)
     ]
     return [torch.load(io.BytesIO(process.answer())) for process in processes]
