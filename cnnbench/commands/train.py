@@ -51,11 +51,7 @@ class Session:
         self.exit_code = 0
 
     def __call__(self, config: DictConfig) -> float:
-        """Train one run in this process; errors are printed here, so that Hydra never sees them.
-
-        Returns:
-            The run's objective, for a sweeper; see `Run.objective`.
-        """
+        """Train one run in this process, print its errors, and return `Run.objective` for a sweeper."""
         run = None
         try:
             hydra = HydraConfig.get()
@@ -96,7 +92,7 @@ def complete(settings: Settings, run: Run, *, brief: bool = False) -> None:
         try:
             work(settings, run)
         except Busy:
-            return complete(settings, run, brief=brief)
+            complete(settings, run, brief=brief)
+            return
     if not brief:
         out.print(run_picture(run))
-    return None

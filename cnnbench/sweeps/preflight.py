@@ -22,8 +22,9 @@ from cnnbench.settings.bench import Bench
 from cnnbench.settings.run import Settings
 from cnnbench.sweeps.pool import PreflightReport
 from cnnbench.training import model as training_model
-from cnnbench.training.build import make_classifier, make_data
+from cnnbench.training.build import make_classifier
 from cnnbench.training.device import DEVICE_TYPES, place, resolve
+from cnnbench.training.images import make_data
 from cnnbench.training.rank import Rank
 
 MEASURED_MACS = 20e9

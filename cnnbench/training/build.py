@@ -1,4 +1,4 @@
-"""From settings to the objects that a training is made of, checked before a run's folder is touched."""
+"""From settings to the objects that a training consists of, checked before the run's folder is touched."""
 
 from __future__ import annotations
 
@@ -9,17 +9,15 @@ from typing import Any
 import torch
 
 from cnnbench.data.datamodule import ImageData
-from cnnbench.data.options import Sharding
 from cnnbench.seeds import seed_all
-from cnnbench.settings.data import Data
 from cnnbench.settings.instantiate import factory
-from cnnbench.settings.model import Arch
 from cnnbench.settings.run import Settings
 from cnnbench.tracking import track
 from cnnbench.training import model as training_model
 from cnnbench.training import pretrained
 from cnnbench.training.classifier import Classifier
 from cnnbench.training.device import place, resolve
+from cnnbench.training.images import make_data
 from cnnbench.training.rank import ALONE, Rank
 
 
@@ -46,19 +44,19 @@ def build(
     cores: int | None = None,
     rank: Rank = ALONE,
 ) -> Built:
-    """Make the objects that the settings describe.
+    """Build the objects that the settings describe.
 
     Args:
-        settings: what was asked for.
-        recorded: what `device` became when the run was first started.
-        cores: how many of the machine's cores this process may use; its share of all if it is None.
-        rank: which of the processes this is that train together.
+        settings: of the run.
+        recorded: the device settings as they were resolved when the run first started.
+        cores: CPU cores for this process; None: its share of all.
+        rank: of this process among those that train together.
 
     Raises:
-        InputError: whatever is wrong with the settings or the data.
+        InputError: the settings or the data are wrong.
     """
     device = resolve(settings.device, recorded, cores, settings.arch.layout)
-    if rank.rank == 0:  # which alone logs; it may ask for a key
+    if rank.rank == 0:  # which alone logs, and may need an API key
         track.check(settings)
     seed_all("init", settings.seed)
     data = make_data(settings.data, settings.arch, settings.seed, rank, settings.device.least_images)
@@ -77,22 +75,6 @@ def build(
     return Built(data, classifier, device, facts | data.facts)
 
 
-def make_data(data: Data, arch: Arch, seed: int, rank: Rank = ALONE, least_images: int = 2) -> ImageData:
-    """The images that the settings describe, read or found.
-
-    Raises:
-        InputError: they are not there, or the settings do not fit them.
-    """
-    return ImageData(
-        data.source(),
-        data.splitting(),
-        data.batching(seed),
-        data.augment.augmentation(),
-        arch.model_input(),
-        Sharding(rank=rank.rank, world=rank.world, least_images=least_images),
-    )
-
-
 def make_classifier(
     settings: Settings,
     model: torch.nn.Module,
@@ -101,16 +83,16 @@ def make_classifier(
     frozen: list[torch.nn.Module],
     **shared: Any,
 ) -> Classifier:
-    """What trains the model, in `batches` an epoch.
+    """Build the LightningModule that trains a model.
 
     Args:
-        settings: of them `optimizer`, `scheduler` and `trainer`.
+        settings: whose `optimizer`, `scheduler` and `trainer` count.
         model: see `Classifier`, as for `num_classes` and `frozen`.
         batches: in an epoch, for the schedule.
         shared: `rank` and `weight` of `Classifier`.
 
     Raises:
-        InputError: an optimizer or a schedule that cannot be made as the settings say.
+        InputError: the optimizer or the schedule cannot be built from the settings.
     """
     recipe = settings.trainer
     steps_per_epoch = -(-batches // recipe.accumulate)
@@ -134,7 +116,7 @@ def make_classifier(
         frozen=frozen,
         **shared,
     )
-    # The optimizer and the schedule are made again by Lightning; made here, bad values show in time.
+    # Lightning builds both again; built here, wrong values are found before anything is written.
     optimizer = classifier.make_optimizer([torch.nn.Parameter(torch.zeros(1))])
     classifier.make_schedule(optimizer)
     return classifier

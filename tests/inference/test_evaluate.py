@@ -15,7 +15,7 @@ from PIL import Image
 
 from cnnbench.inference import trained_model
 from cnnbench.inference.evaluate.metrics import calibration_error, per_class, wilson
-from cnnbench.training.build import make_data
+from cnnbench.training.images import make_data
 
 pytest_plugins = ["finished_fixtures"]
 

@@ -17,7 +17,7 @@ from PIL import Image
 from running import command
 
 from cnnbench.inference import trained_model
-from cnnbench.training.build import make_data
+from cnnbench.training.images import make_data
 
 pytest_plugins = ["finished_fixtures"]
 

@@ -22,7 +22,7 @@ from cnnbench.data.transforms import decode, eval_transform
 from cnnbench.errors import InputError
 from cnnbench.inference import trained_model
 from cnnbench.run_store.finished import finished
-from cnnbench.training.build import make_data
+from cnnbench.training.images import make_data
 
 pytest_plugins = ["finished_fixtures"]
 

@@ -19,8 +19,8 @@ from cnnbench.settings import compose
 from cnnbench.settings.base import is_place, options
 from cnnbench.settings.data import Data
 from cnnbench.settings.device import Device
-from cnnbench.training import build
 from cnnbench.training.device import PRECISIONS
+from cnnbench.training.images import make_data
 
 OWN = ("root", "limit_test", "batch_size")
 OTHER = (*OWN, "num_classes", "split_seed")
@@ -128,7 +128,7 @@ def _own(trained: Trained, split: str, changes: Mapping[str, Any]) -> Chosen:
     free = {"root": trained_on.root, "num_workers": 0, "in_memory": False}  # files are decoded by threads
     given = _given("data", changes, OWN)
     section = trained_on.model_dump(exclude_unset=True) | free | given
-    data = build.make_data(options(Data, section, "data"), trained.settings.arch, trained.settings.seed)
+    data = make_data(options(Data, section, "data"), trained.settings.arch, trained.settings.seed)
     images: Images = getattr(data, split)
     images, notes = _matched(images, trained.preparation.classes)
     if split == "val" and "limit_test" in given:
