@@ -18,6 +18,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
+from cnnbench.console import console
 from cnnbench.data import datasets, download
 from cnnbench.data.datamodule import ImageData
 from cnnbench.data.image_folder import scan
@@ -28,6 +29,7 @@ from cnnbench.processes.cores import cpu_cores
 from cnnbench.run_store.run import Run
 from cnnbench.settings import compose
 from cnnbench.settings.base import Seed
+from cnnbench.settings.code import own_code
 from cnnbench.settings.data import Data
 from cnnbench.settings.device import Device
 from cnnbench.settings.model import Arch, Native
@@ -110,6 +112,7 @@ def load(run: Run, device: Mapping[str, Any] | None = None, *, trust_code: bool 
     run_settings = settings(run)
     arch = run_settings.arch
     check_trusted(run, arch, trust_code=trust_code)
+    _mention_edits(run, arch)
     checkpoint = _checkpoint(run.checkpoints / CHECKPOINT)
     prepared = _preparation(run, run_settings, checkpoint.get(KEY))
     shape = (prepared.channels, prepared.size, prepared.size)
@@ -134,6 +137,14 @@ def load(run: Run, device: Mapping[str, Any] | None = None, *, trust_code: bool 
         if not value.isfinite().all():
             raise InputError(f"{run.checkpoints / CHECKPOINT}: {name} contains values that are not finite")
     return Trained(run, run_settings, model.eval().requires_grad_(False), prepared, device)
+
+
+def _mention_edits(run: Run, arch: Arch) -> None:
+    """Warn that a user's own architecture was edited since the run was trained with it."""
+    trained_with = run.choice().get("arch", {}).get("code")
+    if trained_with is not None and trained_with != own_code(str(arch.target)):
+        text = f"{run.path}: {arch.target} was edited since this run was trained; its results may differ"
+        console.print(text, style="yellow", highlight=False, soft_wrap=True, markup=False)
 
 
 def settings(run: Run) -> RunSettings:

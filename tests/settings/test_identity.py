@@ -115,6 +115,19 @@ def test_an_edited_network_is_another_run(cli, tmp_path):
     assert (code, "2 configurations" in out, "code" in out) == (0, True, True)
 
 
+def test_edited_code_is_mentioned_when_an_earlier_run_is_used(cli, tmp_path):
+    """Its weights are loaded into the network as it is now."""
+    assert cli(*own(tmp_path, 3))[0] == 0
+    (run,) = Path("outputs/default").iterdir()
+    code, _, err = cli("evaluate", run, "--trust-code")
+    assert (code, "edited" in err) == (0, False)
+    Path("mynet.py").write_text(
+        Path("mynet.py").read_text().replace("nn.Flatten()", "nn.Flatten(), nn.ReLU()")
+    )
+    code, _, err = cli("evaluate", run, "--trust-code")
+    assert "mynet.tiny was edited since this run was trained" in err
+
+
 def test_code_that_is_edited_while_a_run_waits_is_refused(tmp_path, cli, monkeypatch):
     """In a sweep the runs are planned long before the last one imports the user's module."""
     command = own(tmp_path, 3)
