@@ -1,13 +1,14 @@
-"""How long `cnnbench compare` takes, and its page in a browser: 300 runs, and 1,000, of 50 epochs.
+"""Duration of `cnnbench compare` and of loading its page in a browser, for 300 and 1,000 runs of 50 epochs.
 
-    python benchmarks/compare.py [browser]
+    python benchmarks/compare.py [browser] [--runs 300 1000] [--repeats 3]
 
-Trains one small run and makes the others of it, with other settings and figures. The browser (default:
-/usr/bin/chromium) is driven by playwright; without it the page is only measured.
+Trains one small run and derives the others from it, with other settings and metrics. The browser (default:
+/usr/bin/chromium) is driven by playwright; without it only the size of the page is measured.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import random
 import shutil
@@ -22,30 +23,34 @@ import yaml
 
 ARCHS = ("alexnet", "vgg11", "googlenet", "resnet18", "efficientnet_b0", "mobilenet_v2", "resnet50", "basic")
 NORMS = ("batch", "group", "layer", "instance", "none")
-EPOCHS, SEEDS, REPEATS = 50, 5, 3
+EPOCHS, SEEDS = 50, 5
 
 
 def main() -> None:
     """Measure and print."""
-    browser = sys.argv[1] if len(sys.argv) > 1 else "/usr/bin/chromium"
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("browser", nargs="?", default="/usr/bin/chromium", help="(default: %(default)s)")
+    parser.add_argument("--runs", nargs="+", type=int, default=[300, 1000], help="numbers of runs")
+    parser.add_argument("--repeats", type=int, default=3, help="measurements of which the median is printed")
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         run(folder, "train", "arch=mlp", f"trainer.max_epochs={EPOCHS}", "logger=none", "output_dir=one")
-        (made,) = (folder / "one" / "default").iterdir()
-        for count in (300, 1000):
-            multiply(made, folder / str(count), count)
-            shown = median(run(folder, "compare", str(count)) for _ in range(REPEATS))
+        (trained,) = (folder / "one" / "default").iterdir()
+        for count in args.runs:
+            multiply(trained, folder / str(count), count)
             page = f"{count}.html"
-            written = median(run(folder, "compare", str(count), "--html", page) for _ in range(REPEATS))
+            table_s = median(run(folder, "compare", str(count)) for _ in range(args.repeats))
+            page_s = median(run(folder, "compare", str(count), "--html", page) for _ in range(args.repeats))
             size = (folder / page).stat().st_size / 1e6
             print(
-                f"{count} runs: table {shown:.2f} s, with page {written:.2f} s; page of {size:.2f} MB"
-                f"{ready(browser, folder / page)}"
+                f"{count} runs: table {table_s:.2f} s, with page {page_s:.2f} s; page of {size:.2f} MB"
+                f"{ready(args.browser, folder / page, args.repeats)}"
             )
 
 
 def run(folder: Path, *arguments: str) -> float:
-    """Seconds of a command, its start included."""
+    """Run a cnnbench command; return its seconds, including the start of Python."""
     start = time.perf_counter()
     subprocess.run(
         [sys.executable, "-m", "cnnbench", *arguments], cwd=folder, check=True, capture_output=True
@@ -53,27 +58,27 @@ def run(folder: Path, *arguments: str) -> float:
     return time.perf_counter() - start
 
 
-def multiply(made: Path, folder: Path, count: int) -> None:
-    """Copies of one run that differ in architecture, norm, rate and seed."""
-    config = yaml.safe_load((made / "config.yaml").read_text())
-    summary = json.loads((made / "summary.json").read_text())
+def multiply(trained: Path, folder: Path, count: int) -> None:
+    """Write copies of a run that differ in architecture, norm, learning rate and seed."""
+    config = yaml.safe_load((trained / "config.yaml").read_text())
+    summary = json.loads((trained / "summary.json").read_text())
     for i in range(count):
         rest, seed = divmod(i, SEEDS)
         rest, norm = divmod(rest, len(NORMS))
         rate, arch = divmod(rest, len(ARCHS))
         copy = folder / str(i)
         copy.mkdir(parents=True)
-        shutil.copy(made / "status.json", copy)
-        shutil.copy(made / "metrics.csv", copy)
+        shutil.copy(trained / "status.json", copy)
+        shutil.copy(trained / "metrics.csv", copy)
         config["arch"]["name"], config["seed"] = ARCHS[arch], seed
         config["ops"]["norm"], config["optimizer"]["lr"] = NORMS[norm], 0.1 / 2**rate
         (copy / "config.yaml").write_text(yaml.safe_dump(config))
-        figures = {"best/val_acc": random.uniform(0.8, 0.9), "test/acc": random.uniform(0.8, 0.9)}
-        (copy / "summary.json").write_text(json.dumps(summary | figures))
+        metrics = {"best/val_acc": random.uniform(0.8, 0.9), "test/acc": random.uniform(0.8, 0.9)}
+        (copy / "summary.json").write_text(json.dumps(summary | metrics))
 
 
-def ready(browser: str, page: Path) -> str:
-    """How long after it was opened the page is drawn and takes input."""
+def ready(browser: str, page: Path, repeats: int) -> str:
+    """Measure the seconds from opening the page until it is drawn and takes input; return them as text."""
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
@@ -83,7 +88,7 @@ def ready(browser: str, page: Path) -> str:
     seconds = []
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=browser)
-        for _ in range(REPEATS):
+        for _ in range(repeats):
             tab = started.new_page()
             tab.goto(page.as_uri())
             tab.wait_for_selector("html[data-ready]", state="attached")

@@ -1,19 +1,20 @@
-"""Whether `cnnbench bench` measures what others measure: the same models, in turn, in one process.
+"""Comparison of `cnnbench bench` with other tools: the same models, in turn, in one process.
 
     python benchmarks/devices.py [batch] [rounds]
 
-Three ways to time a forward pass: cnnbench's, `torch.utils.benchmark` (blocked_autorange), and what timm's
-benchmark.py does (10 calls to warm up, then the mean of 40). The models: one of each family, two of timm's.
-Beside them multiply-accumulates as cnnbench, torch's counter and fvcore have them. Prints Markdown; ratios of
-1.00 are agreement.
+Three ways to time a forward pass: cnnbench's, `torch.utils.benchmark` (blocked_autorange), and that of timm's
+benchmark.py (10 calls to warm up, then the mean of 40). The models are one of each family and two of timm's.
+A second table has their multiply-accumulates from cnnbench, torch's counter and fvcore. Prints Markdown; a
+ratio of 1.00 is agreement. Needs `pip install fvcore timm`.
 """
 
 from __future__ import annotations
 
+import argparse
 import logging
-import sys
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from statistics import median
 
 import torch
@@ -37,16 +38,20 @@ WARM_UP, ITERATIONS = 10, 40
 
 def main() -> None:
     """Time all models in each of three ways, and print two tables."""
-    batch = int(sys.argv[1]) if len(sys.argv) > 1 else 16
-    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 5
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("batch", nargs="?", type=int, default=16, help="batch size (default: 16)")
+    parser.add_argument("rounds", nargs="?", type=int, default=5, help="(default: 5)")
+    args = parser.parse_args()
+    if missing := [name for name in ("fvcore", "timm") if not find_spec(name)]:
+        parser.error(f"not installed: {', '.join(missing)}; run `pip install fvcore timm`")
     threads = torch.get_num_threads()
-    images = torch.randn(batch, 3, SIZE, SIZE)
+    images = torch.randn(args.batch, 3, SIZE, SIZE)
     models = _models()
-    print(f"batch {batch}, {SIZE} px, {threads} threads, medians of {rounds} rounds, ms\n")
+    print(f"batch {args.batch}, {SIZE} px, {threads} threads, medians of {args.rounds} rounds, ms\n")
     print("| model | cnnbench | torch.utils.benchmark | ratio | timm's method | ratio |")
     print("|---|---|---|---|---|---|")
     for name, model in track(list(models.items()), transient=True):
-        _row(name, _call(model, images), rounds, threads)
+        _row(name, _call(model, images), args.rounds, threads)
     print("\n| model | parameters | MACs, cnnbench | torch's FLOP counter / 2 | fvcore |")
     print("|---|---|---|---|---|")
     for name, model in models.items():
@@ -54,22 +59,22 @@ def main() -> None:
 
 
 def _models() -> dict[str, nn.Module]:
-    """By name, with weights as they are initialised."""
+    """Build the models by name, with initial weights."""
     import timm
     from hydra import compose, initialize_config_dir
 
     from cnnbench.settings.compose import CONF
 
-    found: dict[str, nn.Module] = {}
+    models: dict[str, nn.Module] = {}
     device = CPU | {"threads": torch.get_num_threads(), "memory_format": "channels_last"}
     with initialize_config_dir(CONF, version_base="1.3"):
         for name in FAMILIES:
             settings = parse(plain(compose("train", [f"arch={name}", "data=cifar10"])))
             ops = Ops(**settings.resolved_ops())
-            found[name] = assemble(settings.arch, ops, (3, SIZE, SIZE), CLASSES)
+            models[name] = assemble(settings.arch, ops, (3, SIZE, SIZE), CLASSES)
     for name in TIMM:
-        found[f"timm {name}"] = timm.create_model(name, num_classes=CLASSES)
-    return {name: place(model.eval(), device) for name, model in found.items()}
+        models[f"timm {name}"] = timm.create_model(name, num_classes=CLASSES)
+    return {name: place(model.eval(), device) for name, model in models.items()}
 
 
 def _call(model: nn.Module, images: torch.Tensor) -> Callable[[], object]:
@@ -81,7 +86,7 @@ def _call(model: nn.Module, images: torch.Tensor) -> Callable[[], object]:
 
 
 def _row(name: str, call: Callable[[], object], rounds: int, threads: int) -> None:
-    """Round by round each way in turn: a machine that slows down slows all of them down."""
+    """Time a model in each way in turn, so that a machine that slows down affects all of them alike."""
     ours, theirs, timms = [], [], []
     for _ in range(rounds):
         ours.append(1e3 * in_turn({"it": call}, 1, 0.3)["it"].typical)
@@ -96,9 +101,9 @@ def _row(name: str, call: Callable[[], object], rounds: int, threads: int) -> No
 
 
 def _ratio(ours: list[float], others: list[float]) -> str:
-    """The median of the rounds' ratios, and their range."""
-    found = sorted(a / b for a, b in zip(ours, others, strict=True))
-    return f"{median(found):.2f} ({found[0]:.2f} to {found[-1]:.2f})"
+    """Return the median of the rounds' ratios, and their range."""
+    ratios = sorted(a / b for a, b in zip(ours, others, strict=True))
+    return f"{median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
 
 
 def _as_timm(call: Callable[[], object]) -> float:

@@ -1,6 +1,8 @@
-"""How long it takes to find out that a large sweep is done: `python benchmarks/planning.py [--runs 5000]`.
+"""Duration and memory of rerunning a large finished sweep.
 
-The folders of its runs are made with the figures of finished ones; then the sweep is launched as always.
+    python benchmarks/planning.py [--runs 5000]
+
+Writes the folders of its runs with the metrics of finished ones, then launches the sweep as usual.
 """
 
 from __future__ import annotations
@@ -29,9 +31,9 @@ SUMMARY = {"best/val_acc": 0.9, "test/acc": 0.9, "params": 1000, "macs": 1000, "
 
 
 def main() -> None:
-    """Make the folders, launch the sweep, print time and memory."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=5000)
+    """Write the folders, launch the sweep, and print time and memory."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--runs", type=int, default=5000, help="20 or more (default: 5000)")
     seeds = parser.parse_args().runs // (len(ARCHS) * len(RATES))
     with tempfile.TemporaryDirectory() as folder:
         os.environ["CNNBENCH_OUTPUTS"] = folder
@@ -43,9 +45,9 @@ def main() -> None:
                     with open_dict(config):
                         config.seed, config.optimizer.lr = seed, float(rate)
                     finish(locate(parse(plain(config))))
-        asked = ["arch=" + ",".join(ARCHS), "optimizer.lr=" + ",".join(RATES), f"seed=range({seeds})"]
+        overrides = ["arch=" + ",".join(ARCHS), "optimizer.lr=" + ",".join(RATES), f"seed=range({seeds})"]
         start = time.perf_counter()
-        command = [sys.executable, "-m", "cnnbench", "train", "-m", *asked]
+        command = [sys.executable, "-m", "cnnbench", "train", "-m", *overrides]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         seconds = time.perf_counter() - start
     memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
@@ -54,7 +56,7 @@ def main() -> None:
 
 
 def finish(run: Run) -> None:
-    """What a finished run leaves, as far as a sweep looks at it."""
+    """Write the files of a finished run that a sweep reads."""
     run.path.mkdir(parents=True)
     status = {"state": "finished", "attempts": [{}], "device": {}, "versions": {}}
     (run.path / "status.json").write_text(json.dumps(status))

@@ -1,14 +1,14 @@
-"""What synchronised batch norm costs a training step: the same processes and batches, with it and without.
+"""Cost of synchronised batch norm in a training step: the same processes and batches, with it and without.
 
     python benchmarks/sync_batch_norm.py [processes] [repeats]
 
-The variants take turns, since a shared machine's speed drifts, and are compared round by round. `autograd`
-is what would be written without a backward of one's own: sums and sums of squares, added up by
-torch.distributed.nn.functional.all_reduce, which autograd goes through.
+The variants take turns, since a shared machine's speed drifts, and are compared round by round. `per process`
+is batch norm without synchronisation. `autograd` has no backward pass of its own: it adds up sums and sums of
+squares with torch.distributed.nn.functional.all_reduce, which autograd differentiates.
 """
 
+import argparse
 import statistics
-import sys
 import time
 import warnings
 
@@ -26,9 +26,9 @@ from cnnbench.training import sync_batch_norm
 
 STEPS = 10
 IMAGES = (64, 8)
-"""In a batch, of all processes."""
+"""Batch sizes, over all processes."""
 
-NAMES = ("own parts", "synchronised", "autograd")
+NAMES = ("per process", "synchronised", "autograd")
 
 
 def by_autograd(
@@ -41,7 +41,7 @@ def by_autograd(
     momentum: float,
     eps: float,
 ) -> Tensor:
-    """Batch norm of (N, C, H, W) in training; its running statistics are left alone."""
+    """Apply training batch norm to (N, C, H, W), without updating running statistics."""
     count = x.new_full((1,), x.numel() // x.shape[1])
     sums = together.all_reduce(torch.cat([x.sum((0, 2, 3)), x.square().sum((0, 2, 3)), count]))
     mean, square = (sums[:-1] / sums[-1]).chunk(2)
@@ -50,12 +50,12 @@ def by_autograd(
 
 
 def measure(rank: int, world: int, port: int, repeats: int) -> dict[tuple[str, int], list[list[float]]]:
-    """Seconds of a step, [round][variant], of each model and batch size; one of the processes."""
-    warnings.filterwarnings("ignore", category=FutureWarning)  # of torch.distributed.nn
+    """Measure seconds of a step, [round][variant], for each model and batch size, in one of the processes."""
+    warnings.filterwarnings("ignore", category=FutureWarning)  # from torch.distributed.nn
     torch.set_num_threads(1)
     store = distributed.TCPStore("127.0.0.1", port, world, is_master=False)
     distributed.init_process_group("gloo", store=store, rank=rank, world_size=world)
-    found = {}
+    results = {}
     own, shape = sync_batch_norm.batch_norm, {"in_channels": 1, "num_classes": 10}
     for name, model in {
         "basic": basic(
@@ -78,7 +78,7 @@ def measure(rank: int, world: int, port: int, repeats: int) -> dict[tuple[str, i
         )
         for images in IMAGES:
             rounds = []
-            for _ in range(repeats + 1):  # the first one sets things up
+            for _ in range(repeats + 1):  # the first one is a warm-up
                 times = []
                 for variant in NAMES:
                     sync_batch_norm.batch_norm = by_autograd if variant == "autograd" else own
@@ -88,13 +88,13 @@ def measure(rank: int, world: int, port: int, repeats: int) -> dict[tuple[str, i
                     if variant != NAMES[0]:
                         plugin.revert(model)
                 rounds.append(times)
-            found[name, images] = rounds[1:]
+            results[name, images] = rounds[1:]
     distributed.destroy_process_group()
-    return found
+    return results
 
 
 def step_s(model: nn.Module, images: int) -> float:
-    """Seconds of a step, over several."""
+    """Return the mean seconds of several training steps."""
     x = torch.rand(images, 1, 28, 28).to(memory_format=torch.channels_last)
     labels = torch.randint(10, (images,))
     distributed.barrier()
@@ -106,16 +106,20 @@ def step_s(model: nn.Module, images: int) -> float:
 
 
 def main() -> None:
-    """Start the processes, and print medians of the first one's rounds."""
-    world, repeats = (int(word) for word in (sys.argv[1:] + ["2", "15"][len(sys.argv) - 1 :]))
+    """Start the processes, and print medians over the rounds of the first one."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("processes", nargs="?", type=int, default=2, help="(default: 2)")
+    parser.add_argument("repeats", nargs="?", type=int, default=15, help="rounds (default: 15)")
+    args = parser.parse_args()
+    world, repeats = args.processes, args.repeats
     store = distributed.TCPStore("127.0.0.1", 0, world, is_master=True, wait_for_workers=False)
     children = [
         Child("sync_batch_norm:measure", rank, world, store.port, repeats, captured=False)
         for rank in range(world)
     ]
-    print(f"{world} processes of one thread, gloo; medians of {repeats} rounds, and their middle half")
-    answers = [child.answer() for child in children]
-    for (name, images), rounds in answers[0].items():
+    print(f"{world} processes of one thread, gloo; medians of {repeats} rounds and interquartile ranges")
+    results = [child.answer() for child in children]
+    for (name, images), rounds in results[0].items():
         print(f"{name}, batch {images}:")
         for i, variant in enumerate(NAMES):
             ms = statistics.median(1000 * times[i] for times in rounds)
