@@ -103,7 +103,7 @@ def _upload(
     for page in dict.fromkeys(filter(None, map(_project_page, upload.done))):
         console.out.print(page, highlight=False, soft_wrap=True)
     if code:
-        _print("interrupted; rerun the same command to resume")
+        _print("interrupted; run the same command again to resume")
     return code or int(bool(upload.failed))
 
 

@@ -23,7 +23,7 @@ class Job:
         settings: of the run.
         path: the run's folder.
         cores: CPU cores for each of the run's processes; None for an equal share of the machine's.
-        planned: its choice, see `Run`.
+        planned: the choice that its settings came to; see `Run`.
     """
 
     settings: Settings

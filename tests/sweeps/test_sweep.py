@@ -197,7 +197,7 @@ def test_ctrl_c_and_resuming(cli):
     kill_when(driver, lambda: any(epochs(run) >= 2 for run in runs()), signal.SIGINT)
     output = driver.communicate()[0]
     assert driver.returncode == 130, output
-    assert "the same command goes on" in output
+    assert "run the same command again to resume" in output
     assert "interrupted" in states()
     assert "running" not in states()
     done = {run.path: len(run.rows()) for run in find(Path("outputs"))}

@@ -208,7 +208,7 @@ def test_an_interrupted_upload_reports_its_progress(outputs, server, monkeypatch
     released.set()
     assert process.returncode == 128 + signum
     assert "not attempted" in out
-    assert err.splitlines()[-1] == "interrupted; rerun the same command to resume"
+    assert err.splitlines()[-1] == "interrupted; run the same command again to resume"
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "uploaded" in done.stdout
     assert {tuple(steps(run)) for run in server.runs.values()} == {tuple(range(EPOCHS + 1))}
