@@ -346,10 +346,10 @@ def help_of(name: str, module: str) -> str:
 PAGES = {
     "verbs.md": verbs_page,
     "settings.md": settings_page,
-    "choices.md": choices_page,
     "architectures.md": lambda: NOTE + ARCHITECTURES + choices("arch", "arch."),
     "data-sets.md": lambda: NOTE + DATA_SETS + choices("data", "data."),
     "experiments.md": lambda: NOTE + EXPERIMENTS + choices("experiment", ""),
+    "choices.md": choices_page,
 }
 
 
