@@ -10,20 +10,18 @@ generated anew.
 
 from __future__ import annotations
 
-import importlib
 import io
 import os
 import re
 from collections.abc import Iterator
-from contextlib import redirect_stdout, suppress
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 import yaml
 
-from cnnbench.cli import VERBS
-from cnnbench.errors import InputError
+from cnnbench import cli
 from cnnbench.settings import Bench, Ops, Settings
 from cnnbench.settings.compose import CONF
 from cnnbench.settings.logger import WandbLogger
@@ -314,15 +312,14 @@ def choices_page() -> str:
 def verbs_page() -> str:
     """Every verb with its own help."""
     text = NOTE + VERBS_PAGE
-    for name, verb in VERBS.items():
-        text += f"\n## {name}\n\n{verb.help[0].upper()}{verb.help[1:]}.\n"
-        text += f"\n```console\n$ {verb.example}\n```\n"
-        if shown := help_of(name, verb.module):
+    for name, what, example in re.findall(r"^  (\w+) +(.+)\n +\$ (.+)$", cli.help_text(), re.MULTILINE):
+        text += f"\n## {name}\n\n{what[0].upper()}{what[1:]}.\n\n```console\n$ {example}\n```\n"
+        if shown := help_of(name):
             text += f"\n```text\n{shown}\n```\n"
     return text
 
 
-def help_of(name: str, module: str) -> str:
+def help_of(name: str) -> str:
     """Return what `cnnbench VERB --help` prints; of Hydra's verbs the usage and the flags."""
     if name in ("train", "bench"):
         settings = yaml.safe_load(Path(CONF, "settings.yaml").read_text(encoding="utf-8"))
@@ -333,8 +330,8 @@ def help_of(name: str, module: str) -> str:
     printed, before = io.StringIO(), os.environ.get("COLUMNS")
     os.environ["COLUMNS"] = WIDTH
     try:
-        with redirect_stdout(printed), suppress(SystemExit, InputError):
-            importlib.import_module(module).main(["--help"])
+        with redirect_stdout(printed), redirect_stderr(io.StringIO()), suppress(SystemExit):
+            cli.main([name, "--help"])
     finally:
         if before is None:
             del os.environ["COLUMNS"]
