@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import yaml
 
@@ -234,7 +234,7 @@ def settings_page() -> str:
     """Every setting with its default, what it may be, and what it means."""
     allowed = kinds(Bench) | kinds(Settings)
     for axis in Ops.model_fields:
-        allowed[f"ops.{axis}"] = "`native`, " + ", ".join(f"`{value}`" for value in axes()[axis])
+        allowed[f"ops.{axis}"] = ", ".join(f"`{value}`" for value in op_values(axis))
     _, common = conf("settings.yaml")
     top = [row for row in common if "." not in row.key and row.value is not None]
     text = NOTE + SETTINGS
@@ -270,12 +270,10 @@ def settings_page() -> str:
     return text
 
 
-def axes() -> dict[str, list[str]]:
-    """Return the values of each ablation axis, without `native`."""
-    return {
-        axis: [value for value in get_args(field.annotation) if value != "native"]
-        for axis, field in Ops.model_fields.items()
-    }
+def op_values(axis: str) -> list[str]:
+    """Return the values of an ablation axis, as tab completion has them."""
+    found = printed("completion", "query", f"cnnbench train ops.{axis}=")
+    return [word.partition("=")[2] for word in found.split()]
 
 
 def choices(group: str, prefix: str, level: str = "##") -> str:
@@ -327,17 +325,22 @@ def help_of(name: str) -> str:
         first, *rest = template.replace("${hydra.help.app_name}", f"usage: cnnbench {name}").splitlines()
         flags = rest[next(i for i, line in enumerate(rest) if line.startswith("Useful flags")) :]
         return "\n".join([first, "", *flags])
-    printed, before = io.StringIO(), os.environ.get("COLUMNS")
+    return printed(name, "--help")
+
+
+def printed(*arguments: str) -> str:
+    """Return what a command prints on standard output."""
+    output, before = io.StringIO(), os.environ.get("COLUMNS")
     os.environ["COLUMNS"] = WIDTH
     try:
-        with redirect_stdout(printed), redirect_stderr(io.StringIO()), suppress(SystemExit):
-            cli.main([name, "--help"])
+        with redirect_stdout(output), redirect_stderr(io.StringIO()), suppress(SystemExit):
+            cli.main(list(arguments))
     finally:
         if before is None:
             del os.environ["COLUMNS"]
         else:
             os.environ["COLUMNS"] = before
-    return printed.getvalue().rstrip()
+    return output.getvalue().rstrip()
 
 
 PAGES = {
