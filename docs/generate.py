@@ -22,9 +22,11 @@ from typing import Any
 import yaml
 
 from cnnbench import cli
-from cnnbench.settings import Bench, Ops, Settings
+from cnnbench.settings.bench import Bench
 from cnnbench.settings.compose import CONF
 from cnnbench.settings.logger import WandbLogger
+from cnnbench.settings.model import Ops
+from cnnbench.settings.run import Settings
 from cnnbench.sweeps.optuna_search import Options as Optuna
 from cnnbench.sweeps.ray import Options as Ray
 from cnnbench.sweeps.slurm import Options as Slurm
