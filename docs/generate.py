@@ -27,9 +27,9 @@ from cnnbench.settings.compose import CONF
 from cnnbench.settings.logger import WandbLogger
 from cnnbench.settings.model import Ops
 from cnnbench.settings.run import Settings
-from cnnbench.sweeps.optuna_search import Options as Optuna
-from cnnbench.sweeps.ray import Options as Ray
-from cnnbench.sweeps.slurm import Options as Slurm
+from cnnbench.sweeps.optuna_search import OptunaOptions
+from cnnbench.sweeps.ray import RayOptions
+from cnnbench.sweeps.slurm import SlurmOptions
 
 HERE = Path(__file__).parent / "reference"
 NOTE = "<!-- Written by docs/generate.py; change conf/, cnnbench/settings or the verb instead. -->\n\n"
@@ -263,7 +263,11 @@ def settings_page() -> str:
     )
     text += "`sweep.jobs` is 1.\n\n"
     text += table(rows, "", allowed)
-    for choice, model in (("launcher/slurm", Slurm), ("launcher/ray", Ray), ("sweeper/optuna", Optuna)):
+    for choice, model in (
+        ("launcher/slurm", SlurmOptions),
+        ("launcher/ray", RayOptions),
+        ("sweeper/optuna", OptunaOptions),
+    ):
         header, rows = conf(f"hydra/{choice}.yaml")
         rows = [row for row in rows if row.key != "_target_"]
         group = choice.partition("/")[0]
