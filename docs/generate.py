@@ -22,10 +22,10 @@ from typing import Any
 import yaml
 
 from cnnbench import cli
+from cnnbench.ops.values import AXES
 from cnnbench.settings.bench import Bench
 from cnnbench.settings.compose import CONF
 from cnnbench.settings.logger import WandbLogger
-from cnnbench.settings.model import Ops
 from cnnbench.settings.run import Settings
 from cnnbench.sweeps.optuna_search import OptunaOptions
 from cnnbench.sweeps.ray import RayOptions
@@ -235,8 +235,8 @@ def below(allowed: dict[str, str], section: str) -> dict[str, str]:
 def settings_page() -> str:
     """Every setting with its default, what it may be, and what it means."""
     allowed = kinds(Bench) | kinds(Settings)
-    for axis in Ops.model_fields:
-        allowed[f"ops.{axis}"] = ", ".join(f"`{value}`" for value in op_values(axis))
+    for axis in AXES:
+        allowed[f"ops.{axis}"] = "`native`, or a value below"
     _, common = conf("settings.yaml")
     top = [row for row in common if "." not in row.key and row.value is not None]
     text = NOTE + SETTINGS
@@ -245,7 +245,7 @@ def settings_page() -> str:
         text += f"\n## {section}\n\n{intro(common, section)}\n\n"
         text += table(part(common, section), f"{section}.", below(allowed, section))
         if section == "ops":
-            text += "\n[Ablation axes](../explanation/ops.md) describes each value.\n"
+            text += "\n" + op_values()
     for title, path, model, section in (
         ("trainer", "trainer/default.yaml", Settings, "trainer"),
         ("device", "device/auto.yaml", Settings, "device"),
@@ -276,10 +276,12 @@ def settings_page() -> str:
     return text
 
 
-def op_values(axis: str) -> list[str]:
-    """Return the values of an ablation axis, as tab completion has them."""
-    found = printed("completion", "query", f"cnnbench train ops.{axis}=")
-    return [word.partition("=")[2] for word in found.split()]
+def op_values() -> str:
+    """Write the values of the ablation axes as a Markdown table."""
+    lines = ["| value | what it does |", "|---|---|"]
+    for axis, values in AXES.items():
+        lines += [f"| `ops.{axis}={name}` | {clean(value.about)} |" for name, value in values.items()]
+    return "\n".join(lines) + "\n\n[The ablation axes](../explanation/ops.md) explains them.\n"
 
 
 def choices(group: str, prefix: str, level: str = "##") -> str:
