@@ -3,7 +3,7 @@
 One method for all: a stratum is a set of runs, or of pairs of runs, that differ in nothing but the seed. The
 estimate is the mean of the strata's means; its standard error follows from the variance within the strata,
 and its degrees of freedom from Welch and Satterthwaite (Biometrics Bulletin 2, 1946, p. 110). With one
-stratum this is Student's t. `docs/COMPARE.md` has the measured coverage of the intervals.
+stratum this is Student's t. `docs/appendix/coverage.md` has the measured coverage of the intervals.
 """
 
 from __future__ import annotations

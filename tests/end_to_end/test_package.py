@@ -33,12 +33,13 @@ def test_every_configuration_file_travels_in_the_wheel(wheel):
 
 
 @pytest.mark.slow
-def test_a_family_of_ones_own_is_the_two_files_of_the_readme(tmp_path):
+def test_a_family_of_ones_own_is_the_two_files_of_the_docs(tmp_path):
     """Its code blocks, in a copy of this repository: it trains, and the tests try it."""
     for name in ("cnnbench", "conf", "tests", "docs"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    section = (ROOT / "README.md").read_text().split("## An architecture of your own")[1]
+    page = (ROOT / "docs" / "how-to" / "own-architecture.md").read_text()
+    section = page.split("## An architecture of your own")[1]
     python, yaml, *_ = (block.split("```")[0] for block in section.split("```")[1::2])
     (tmp_path / "cnnbench/models/lenet5.py").write_text(python.removeprefix("python\n"))
     (tmp_path / "conf/arch/lenet5.yaml").write_text(yaml.removeprefix("yaml\n"))

@@ -23,7 +23,7 @@ AUX = ("googlenet", "inception_v3")
 HEAVY = {*AUX, "efficientnet_b0"}
 DOCUMENTED = {"alexnet", "basic", "efficientnet_b0", "googlenet", "inception_v3", "mlp", "mobilenet_v2",
               "plain20", "resnet18", "resnet20", "vgg11"}  # fmt: skip
-"""Families in docs/OPS.md; one that a user adds need not be among them."""
+"""Families in docs/appendix/ops-table.md; one that a user adds need not be among them."""
 
 
 def published(arch):
@@ -152,14 +152,14 @@ def test_no_family_takes_its_layers_from_elsewhere():
     "family", [pytest.param(f, marks=pytest.mark.slow if f in HEAVY else ()) for f in families()]
 )
 def test_every_family_trains_with_every_op_or_says_why_not(family, size):
-    """One training step for each value; docs/OPS.md lists which values are refused."""
-    documented = (ROOT / "docs" / "OPS.md").read_text().splitlines()
+    """One training step for each value; docs/appendix/ops-table.md lists which values are refused."""
+    documented = (ROOT / "docs" / "appendix" / "ops-table.md").read_text().splitlines()
     line = row(family, size)
     assert line in documented or family not in DOCUMENTED, line
 
 
 def test_the_count_of_cells_in_the_documentation():
-    text = (ROOT / "docs" / "OPS.md").read_text()
+    text = (ROOT / "docs" / "appendix" / "ops-table.md").read_text()
     rows = [
         line.split("|")
         for line in text.splitlines()

@@ -1,6 +1,7 @@
 """Every family with every value of every axis: which cells train, and why others are refused.
 
-`python tests/support/cells.py` prints the table of docs/OPS.md, whose rows test_models.py reproduces.
+`python tests/support/cells.py` prints the table of docs/appendix/ops-table.md, whose rows
+test_models.py reproduces.
 """
 
 import sys
