@@ -180,7 +180,7 @@ def test_machines_are_told_apart(cli):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["arch.weights=imagenet"], "arch.weights=imagenet: bench measures weights as they are initialised"),
+        (["arch.weights=imagenet"], "arch.weights=imagenet: bench measures initial weights"),
         (["trainer.max_epochs=3"], "trainer.max_epochs=3: bench does not use it"),
         (["data.batch_size=16"], "data.batch_size=16: bench does not use it; allowed: batch_sizes=[…]"),
         (["data=cifar10", "arch.in_channels=1"], "arch.in_channels=1: the images of cifar10 have 3"),
