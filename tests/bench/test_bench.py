@@ -127,7 +127,7 @@ def test_a_measurement_is_a_run(cli):
         (['of="~nobody7/x"'], "of=~nobody7/x: no such user"),
         (["data=imagefolder", "data.root=3"], "data.root=3: should be a valid string"),
         (["memory_limit_gb=0"], "memory_limit_gb=0: should be greater than 0"),
-        (["device=gpu"], "device.accelerator=gpu: not here; there are: cpu"),
+        (["device=gpu"], "device.accelerator=gpu: not available here; allowed: cpu"),
         (["-m", "seed=0,1", "sweep.jobs=2"], "sweep.jobs=2: measurements side by side disturb each other"),
         (["backend=onnxruntime", "tune=true"], "backend=onnxruntime: tune=true trains with torch; allowed"),
         (["backend=compile", "parity=true"], "backend=compile: parity=true compares all backends; allowed"),

@@ -198,7 +198,7 @@ def test_a_sweep_is_refused_before_its_first_measurement(cli):
     """Half of the runs are impossible here; the preflight reports it, not the first that fails."""
     code, _, err = cli("bench", "-m", *BASIC, "device=cpu,gpu", "batch_sizes=[1]")
     assert code == 2
-    assert "device.accelerator=gpu: not here; there are: cpu" in err
+    assert "device.accelerator=gpu: not available here; allowed: cpu" in err
     assert not runs()
     assert not Path("outputs/bench").exists()
 

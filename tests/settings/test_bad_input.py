@@ -118,7 +118,7 @@ CASES = {
         ["scheduler.milestones=[30.0, 60.0]", "between 0 and 1"],
     ),
     "target that does not exist": (["arch._target_=cnnbench.models.basic.basik"], ["arch._target_", "basik"]),
-    "absent device": (["device=gpu"], ["device.accelerator=gpu", "there are: cpu"]),
+    "absent device": (["device=gpu"], ["device.accelerator=gpu", "allowed: cpu"]),
     "precision that the CPU lacks": (
         ["device=cpu", "device.precision=16-mixed"],
         ["device.precision=16-mixed"],
@@ -170,7 +170,7 @@ SWEEPS = [
     (["seed=0,1", "sweep.jobs=0"], ["sweep.jobs=0"]),
     (["seed=0,1", "sweep.on_failure=wait"], ["sweep.on_failure=wait", "'continue' or 'stop'"]),
     (["seed=0,1", "hydra/launcher=cloud"], ["hydra/launcher=cloud", "local"]),
-    (["seed=0,1", "device=gpu"], ["device.accelerator=gpu", "there are: cpu"]),
+    (["seed=0,1", "device=gpu"], ["device.accelerator=gpu", "allowed: cpu"]),
 ]
 
 
