@@ -1,4 +1,4 @@
-"""What people see in the terminal: one console and the tables of runs."""
+"""Terminal output: the consoles, formatted numbers, and tables that fit."""
 
 from __future__ import annotations
 
@@ -16,36 +16,39 @@ Item = TypeVar("Item")
 
 
 class Piped(Console):
-    """A console whose reader may go away (`| head -1`): the command ends as others do then."""
+    """Console whose reader may close the pipe early (`| head -1`), which ends the command quietly."""
 
     def on_broken_pipe(self) -> None:
-        """Instead of ending the process with 1, as if something had failed."""
+        """Raise BrokenPipeError; rich would exit with 1, as if something had failed."""
         raise BrokenPipeError
 
 
 console = Console(stderr=True)
-"""Progress and notes; results go to `out`, so that they can be piped."""
+"""Progress and notes on standard error."""
 
 
 _width_known = "COLUMNS" in os.environ or (sys.stdout is not None and sys.stdout.isatty())
 
 out = Piped() if _width_known else Piped(width=120)
+"""Results on standard output, so that they can be piped."""
 
 
-def progress(items: Iterable[Item], what: str, total: int) -> Iterator[Item]:
-    """`items`, with a bar in a terminal that goes away at the end."""
+def progress(items: Iterable[Item], description: str, total: int) -> Iterator[Item]:
+    """Yield `items` with a progress bar, shown only in a terminal and removed at the end."""
     from rich.progress import track
 
-    yield from track(items, what, total, console=console, transient=True, disable=not console.is_terminal)
+    yield from track(
+        items, description, total, console=console, transient=True, disable=not console.is_terminal
+    )
 
 
 def percent(value: Any) -> str:
-    """0.98765 as `98.77 %`; `-` for what is missing."""
+    """Format 0.98765 as `98.77 %`, and a missing value as `-`."""
     return f"{100 * value:.2f} %" if isinstance(value, (int, float)) else "-"
 
 
 def count(value: Any) -> str:
-    """1234567 as `1.23 M`."""
+    """Format 1234567 as `1.23 M`."""
     if not isinstance(value, (int, float)):
         return "-"
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
@@ -55,7 +58,7 @@ def count(value: Any) -> str:
 
 
 def duration(seconds: Any) -> str:
-    """75.3 as `1:15 min`, 4.2 as `4.2 s`, 0.0042 as `4.2 ms`."""
+    """Format seconds: 75.3 as `1:15 min`, 4.2 as `4.2 s`, 0.0042 as `4.2 ms`."""
     if not isinstance(seconds, (int, float)):
         return "-"
     if 0 < seconds < 0.05:
@@ -67,7 +70,7 @@ def duration(seconds: Any) -> str:
 
 
 def milliseconds(value: Any) -> str:
-    """12.345 as `12.3 ms`."""
+    """Format 12.345 as `12.3 ms`."""
     return f"{value:.3g} ms" if isinstance(value, (int, float)) else "-"
 
 
@@ -79,11 +82,16 @@ def fitting(
     fold: int | None = None,
     least: int = 1,
 ) -> Table:
-    """A table as wide as the terminal allows: what does not fit is left out by columns, the last first.
+    """Return a table that fits the terminal: columns are dropped from the right, and named below the table.
 
-    The first `labels` columns say what a row is, and stay, and so do `least` figures after them; a figure is
-    never cut. What is left out is named below the table. Labels are folded to `fold` letters a line, if it is
-    given, and to fewer where there is no room for the figures beside them.
+    Args:
+        headers: one per column.
+        rows: cells, as many per row as there are headers.
+        labels: number of leading columns that identify a row; they are always shown.
+        title: shown above the table.
+        fold: characters per line to which labels are folded, or fewer where space is short; None for 60
+            characters at most, without folding before.
+        least: number of columns after the labels that are always shown; numbers are never cut.
     """
     rows, most = list(rows), 400 if fold else 60
     for shown in range(len(headers), labels + least - 1, -1):
@@ -109,11 +117,11 @@ def fitting(
 
 
 def fits(table: Table) -> bool:
-    """Whether the terminal is wide enough for a table, without folding anything."""
+    """Return whether the terminal is wide enough for a table without folding."""
     return out.measure(table, options=out.options.update(max_width=10_000)).maximum <= out.width
 
 
 def legible(text: str, most: int = 60) -> str:
-    """A text of somebody else's as one line: no control characters, no more than that many letters."""
-    line = "".join(letter if letter.isprintable() else " " for letter in text[: most + 1])
+    """Return a text from outside as one line without control characters, `most` characters at most."""
+    line = "".join(character if character.isprintable() else " " for character in text[: most + 1])
     return line if len(line) <= most else f"{line[: most - 1]}…"

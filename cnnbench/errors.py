@@ -1,4 +1,4 @@
-"""The ways a run can end other than by finishing."""
+"""Exceptions for bad input and for the ways in which a run can end without finishing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class InputError(ValueError):
-    """What the user asked for cannot be done.
+    """Wrong setting, argument or file.
 
     The message is one line that names the setting, its value and what is allowed. It is raised
     before training starts; the command line prints it without a traceback and exits with 2.
@@ -18,26 +18,26 @@ class InputError(ValueError):
 
 REASONS = {
     "absent": "the model has no such layer (at this image size)",
-    "sum": "the model adds or concatenates maps that would differ in size",
-    "small": "a map becomes too small for one of its layers",
-    "foreign": "ops apply to the models of cnnbench alone",
+    "sum": "the model adds or concatenates feature maps that would differ in size",
+    "small": "a feature map becomes too small for one of its layers",
+    "foreign": "ops apply only to the models of cnnbench",
 }
-"""Why a model may refuse a value of an ablation axis: there are no other reasons."""
+"""All reasons for which a model may refuse a value of an ablation axis."""
 
 
-class NotThere(InputError):  # noqa: N818 - no mistake, as far as anybody knows
-    """What was asked for is not there, and may come yet: `cnnbench compare --watch` waits for it."""
+class NotThere(InputError):  # noqa: N818 - not necessarily a mistake
+    """Missing file or folder that may still appear: `cnnbench compare --watch` waits for it."""
 
 
 class OpsError(InputError):
-    """A model cannot carry a value of an ablation axis.
+    """Value of an ablation axis that a model does not support.
 
     Attributes:
         reason: a key of `REASONS`.
     """
 
-    def __init__(self, reason: str, what: str) -> None:
-        super().__init__(f"{what}: {REASONS[reason]}")
+    def __init__(self, reason: str, setting: str) -> None:
+        super().__init__(f"{setting}: {REASONS[reason]}")
         self.reason = reason
 
 
@@ -46,10 +46,10 @@ class TooSmall(ValueError):  # noqa: N818 - says of what
 
 
 class Interrupted(BaseException):
-    """SIGINT or SIGTERM arrived while a run was being trained.
+    """SIGINT or SIGTERM during a training.
 
-    Not an `Exception`, and not a `KeyboardInterrupt`, for which Lightning exits the process and
-    leaves SIGINT ignored: this one passes through Lightning's clean-up and comes out again.
+    Neither an `Exception` nor a `KeyboardInterrupt`, on which Lightning exits the process and leaves
+    SIGINT ignored: this one passes through Lightning's clean-up and is raised again.
     """
 
     def __init__(self, signum: int) -> None:
@@ -57,8 +57,8 @@ class Interrupted(BaseException):
         self.signum = signum
 
 
-class Busy(Exception):  # noqa: N818 - no error: somebody else does the work
-    """Another process trains this run."""
+class Busy(Exception):  # noqa: N818 - not an error: another process does the work
+    """Run that another process is training."""
 
     def __init__(self, path: object, status: Mapping[str, Any]) -> None:
         who = f"process {status['pid']} on {status['host']}" if "pid" in status else "another process"
@@ -67,27 +67,27 @@ class Busy(Exception):  # noqa: N818 - no error: somebody else does the work
 
 
 class Superseded(Exception):  # noqa: N818 - as above
-    """This process slept so long that another one took over its run."""
+    """Run that another process took over while this one was suspended."""
 
 
 class Pruned(Exception):  # noqa: N818 - as above
-    """A search has ended this run before its time: it falls behind others."""
+    """Run that a search ended early because it fell behind others."""
 
 
 class Finding(Exception):  # noqa: N818 - as above
-    """What a measurement has found out, and would find out again: it is not tried a second time."""
+    """Failure of a measurement that would occur again, and is therefore not retried."""
 
 
 class Diverged(Exception):  # noqa: N818 - a finding of the experiment, not a fault
-    """The loss is no longer finite."""
+    """Loss that is no longer finite."""
 
-    def __init__(self, epoch: int, what: str) -> None:
-        super().__init__(f"{what} is not finite in epoch {epoch}")
+    def __init__(self, epoch: int, metric: str) -> None:
+        super().__init__(f"{metric} is not finite in epoch {epoch}")
         self.epoch = epoch
 
 
 def suggest(word: str, allowed: Iterable[str]) -> str:
-    """`did you mean …? allowed: …`, for an error message.
+    """Return `did you mean …? allowed: …` for an error message.
 
     Example:
         >>> suggest("basik", ["basic", "mlp"])

@@ -1,8 +1,7 @@
-"""Seeds that depend on nothing but what they are for.
+"""Seeds that depend only on their purpose.
 
-Every random draw of a run is made from `mix(seed, epoch, …)`, never from the state that earlier
-draws left behind: a run that is resumed, or reads its images through other worker processes, then
-draws exactly what it would have drawn.
+Every random draw of a run starts from `mix(seed, epoch, …)`, never from the state that earlier draws left
+behind: a run that is resumed, or that reads its images in other worker processes, draws the same numbers.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import random
 
 
 def mix(*parts: int | str) -> int:
-    """A seed in [0, 2**63) that follows from `parts` alone, unrelated for neighbouring parts."""
+    """Return a seed in [0, 2**63) that depends on `parts` alone; neighbouring parts give unrelated seeds."""
     text = "/".join(str(part) for part in parts)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 

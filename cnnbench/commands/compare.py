@@ -20,10 +20,9 @@ from cnnbench.comparison.report.page import page
 from cnnbench.comparison.report.plots import draw
 from cnnbench.comparison.report.watch import watch
 from cnnbench.errors import InputError
-from cnnbench.run_store import files as run_store_files
-from cnnbench.run_store.files import write_where_asked
 from cnnbench.run_store.find import outputs, sorted_words
 from cnnbench.run_store.select import parse_condition
+from cnnbench.run_store.targets import check_targets, write_where_asked
 
 RELOAD_S = 5
 """The seconds after which a browser reloads a watched page."""
@@ -44,7 +43,7 @@ def main(arguments: list[str]) -> int:
         baselines=dict(parse_condition(text, "--baseline") for text in args.baseline or []),
     )
     targets = {name: text for name in (*files.FORMATS, "html") if (text := getattr(args, name)) is not None}
-    run_store_files.check_targets(**targets)
+    check_targets(**targets)
     if args.plots is not None:
         draw.check(args.plots)
     if args.watch:

@@ -16,8 +16,8 @@ from cnnbench.comparison.comparison import compare
 from cnnbench.comparison.records import read
 from cnnbench.comparison.report.wandb_workspace import lay_out
 from cnnbench.errors import InputError
-from cnnbench.run_store.files import write_where_asked
 from cnnbench.run_store.find import outputs, sorted_words
+from cnnbench.run_store.targets import write_where_asked
 from cnnbench.tracking import wandb_run
 
 if TYPE_CHECKING:

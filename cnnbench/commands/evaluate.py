@@ -12,9 +12,9 @@ from rich.text import Text
 from cnnbench import console
 from cnnbench.processes import signals
 from cnnbench.processes.logs import quiet
-from cnnbench.run_store.files import check_spared, check_targets, writing
 from cnnbench.run_store.finished import finished, own_files
 from cnnbench.run_store.run import Run
+from cnnbench.run_store.targets import check_spared, check_targets, writing
 
 if TYPE_CHECKING:
     from cnnbench.inference.evaluate.metrics import Evaluation

@@ -14,9 +14,9 @@ from cnnbench.errors import InputError
 from cnnbench.processes import signals
 from cnnbench.processes.cores import cpu_cores
 from cnnbench.processes.logs import quiet
-from cnnbench.run_store.files import check_spared, check_target, writing
 from cnnbench.run_store.finished import finished, own_files
 from cnnbench.run_store.run import Run
+from cnnbench.run_store.targets import check_spared, check_target, writing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What is printed of a run that failed, and its exit code."""
+"""Error messages of runs that failed, and their exit codes."""
 
 from __future__ import annotations
 
@@ -12,15 +12,19 @@ from cnnbench.run_store.run import Run
 
 
 def report(run: Run | None, error: Exception) -> int:
-    """Print an error on standard error: one line where that says everything, else the traceback.
+    """Print an error on standard error, as one line if its message is complete, else with its traceback.
+
+    Args:
+        run: the run; None if the settings were wrong.
+        error: what it raised.
 
     Returns:
-        The exit code: 2 for bad input, 1 for everything else.
+        The exit code: 2 for bad input, 1 for all other errors.
     """
     if isinstance(error, InputError):
         print(f"error: {error}", file=sys.stderr)
         return 2
-    assert run is not None, "settings raise InputError alone"
+    assert run is not None, "settings raise only InputError"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         print(f"error: {run.path}: {error.strerror}", file=sys.stderr)
     elif isinstance(error, Finding) or isinstance(error.__cause__, Died):  # their message is complete
@@ -32,6 +36,6 @@ def report(run: Run | None, error: Exception) -> int:
 
 
 def see_log(run: Run) -> str:
-    """Return `; see …/train.log` if there is one."""
+    """Return `; see …/train.log` if the run has a log, else an empty text."""
     log = run.path / "train.log"
     return f"; see {log}" if log.exists() else ""

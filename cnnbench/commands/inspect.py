@@ -1,4 +1,4 @@
-"""`cnnbench inspect arch=… data=…`: the model, layer by layer, without training it or reading images."""
+"""`cnnbench inspect arch=… data=…`: show a model layer by layer, without training or images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from rich import box
 from rich.table import Table
 
 from cnnbench import console
-from cnnbench.commands import inspect
 from cnnbench.errors import InputError
 from cnnbench.settings import compose
 from cnnbench.settings.parse import parse, plain
@@ -21,11 +20,11 @@ from cnnbench.settings.run import Settings
 HELP = """\
 usage: cnnbench inspect [--json] [GROUP=CHOICE …] [SETTING=VALUE …]
 
-Show the model that `cnnbench train` with the same groups and settings would train: of each layer the output
-shape, parameters and multiply-accumulates (MACs) of one image, and the totals. Nothing is trained, read or
-downloaded, arch.weights neither.
+Show the model that `cnnbench train` would train with the same groups and settings: the output shape, the
+parameters and the multiply-accumulates (MACs) per image of each layer, and the totals. Nothing is trained,
+read or downloaded, not even arch.weights.
 
-  --json    one JSON object on standard output: params, macs, layers, …
+  --json    print one JSON object on standard output: params, macs, layers, …
 
 cnnbench train --help lists groups, choices and settings."""
 
@@ -38,33 +37,33 @@ def main(arguments: list[str]) -> int:
     as_json = "--json" in arguments
     rest = [word for word in arguments if word != "--json"]
     if any(word in (*compose.MULTIRUN, "hydra.mode=MULTIRUN") for word in rest):
-        raise InputError("inspect shows one model; -m sweeps belong to `cnnbench train`")
-    problem: list[InputError] = []
+        raise InputError("inspect shows one model; sweeps with -m belong to `cnnbench train`")
+    errors: list[InputError] = []
 
     def task(config: DictConfig) -> None:
         try:
-            with console.console.status("building"):
-                found = describe(parse(plain(config)))
+            with console.console.status("building the model"):
+                model = describe(parse(plain(config)))
         except InputError as error:
-            problem.append(error)
+            errors.append(error)
             return
         if as_json:
-            json.dump(found, sys.stdout, indent=1)
+            json.dump(model, sys.stdout, indent=1)
             print()
         else:
-            console.out.print(inspect.model_table(found))
+            console.out.print(model_table(model))
 
     compose.run(task, "train", rest)
-    if problem:
-        raise problem[0]
+    if errors:
+        raise errors[0]
     return 0
 
 
 def describe(settings: Settings) -> dict[str, Any]:
-    """The model's input, cost and layers, as plain values.
+    """Return the input, cost and layers of a model as plain values.
 
     Raises:
-        InputError: whatever is wrong with the settings.
+        InputError: wrong settings.
     """
     from cnnbench.models import complexity
     from cnnbench.training import model as training_model
@@ -78,14 +77,20 @@ def describe(settings: Settings) -> dict[str, Any]:
         "ops": settings.resolved_ops(),
         **facts,
         "layers": [
-            {"name": x.name, "kind": x.kind, "output": list(x.output), "params": x.params, "macs": x.macs}
-            for x in complexity.layers(model, shape)
+            {
+                "name": layer.name,
+                "kind": layer.kind,
+                "output": list(layer.output),
+                "params": layer.params,
+                "macs": layer.macs,
+            }
+            for layer in complexity.layers(model, shape)
         ],
     }
 
 
 def model_table(model: Mapping[str, Any]) -> Table:
-    """What `cnnbench inspect` found: a row a layer, and the totals."""
+    """Return a table with one row per layer, and the totals, of what `describe` returns."""
     shape, ops = "x".join(map(str, model["input"])), model["ops"]
     title = f"{model['arch']} on {model['data']}: {shape}, {model['classes']} classes"
     caption = [" ".join(f"{axis}={value}" for axis, value in ops.items()), model.get("init", "")]

@@ -12,9 +12,9 @@ from cnnbench.errors import InputError
 from cnnbench.inference.predict.files import listed
 from cnnbench.processes import signals
 from cnnbench.processes.logs import quiet
-from cnnbench.run_store.files import check_spared, check_targets, writing
 from cnnbench.run_store.finished import finished, own_files
 from cnnbench.run_store.run import Run
+from cnnbench.run_store.targets import check_spared, check_targets, writing
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,4 +1,4 @@
-"""Reuse of runs: waiting for one that another process trains, and notes on one that is finished."""
+"""Reuse of runs: wait for one that another process trains, and notes on one that is finished."""
 
 from __future__ import annotations
 
@@ -15,36 +15,43 @@ from cnnbench.settings.run import Settings
 
 
 def wait_for(run: Run) -> str:
-    """Return the state of a run, once no other process trains it."""
+    """Wait until no other process trains a run, and return its state."""
     if run.state != "running":
         return run.state
     held = lease.of(run.path)
     who = "{host}, process {pid}".format(**{"host": "?", "pid": "?"} | run.status())
-    with console.status(f"{run.path.name} is already being trained ({who}); waiting for it"):
+    message = f"{run.path.name} is already being trained ({who}); waiting for it"
+    with console.status(message):
         if not console.is_terminal:
-            console.print(f"{run.path.name} is already being trained ({who}); waiting for it")
+            console.print(message)
         while not lease.frees(held):
             time.sleep(0.5)
     return run.state
 
 
 def announce(settings: Settings, run: Run, *, brief: bool) -> None:
-    """Say that a stored result is shown, and in what it differs from one that would be made now."""
+    """Print that a stored result is shown, and how a new one would differ from it.
+
+    Args:
+        settings: of the current command.
+        run: the finished run.
+        brief: print warnings only.
+    """
     made_by = run.status().get("versions", {}).get("cnnbench")
     if made_by != __version__:
         _warn(f"trained by cnnbench {made_by}; this is {__version__}")
-    elif rooms := other_code(settings, run):
-        _warn(f"made by other code of cnnbench ({', '.join(rooms)} changed since); force=true makes it again")
+    elif changed := other_code(settings, run):
+        _warn(f"made by other code of cnnbench ({', '.join(changed)} changed since); force=true repeats it")
     if brief:
         return
-    again = f"force=true {'measures' if isinstance(settings, Bench) else 'trains'} it again"
-    console.print(f"already {run.state}: shown from disk ({again})", style="dim")
+    hint = f"force=true {'measures' if isinstance(settings, Bench) else 'trains'} it again"
+    console.print(f"already {run.state}: showing the stored result ({hint})", style="dim")
     if difference := settings.made_otherwise(run):
         _warn(f"it was measured {difference}")
 
 
 def mention_format_1(settings: Settings, run: Run) -> None:
-    """Say that runs of the earlier format are there and are not reused."""
+    """Print that there are runs of format 1, which are not reused."""
     if run.state == "new" and (earlier := of_format_1(run.path.parent, settings.label)):
         many = len(earlier) > 1
         _warn(

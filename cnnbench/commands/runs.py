@@ -1,4 +1,4 @@
-"""`cnnbench runs [PATH …] [KEY=VALUE …]`: what runs there are, or one run; and taking away what failed."""
+"""`cnnbench runs [PATH …] [KEY=VALUE …]`: list runs, show one, or remove failed ones."""
 
 from __future__ import annotations
 
@@ -18,59 +18,60 @@ from cnnbench.run_store.select import judged, parse_condition, select_runs, when
 from cnnbench.run_store.table import run_table
 
 CLEANED = ("failed", "interrupted", "diverged", "pruned", "damaged")
-"""States that `--clean` may be asked for; it takes `failed` if it is asked for none."""
+"""States of runs that `--clean` can remove; `failed` by default."""
 
 
 def main(arguments: list[str]) -> int:
-    """Print a table of the runs below each path, newest first, or the figures of a single run."""
+    """Print a table of the runs below the given paths, newest first, or the result of a single run."""
     parser = argparse.ArgumentParser(
         "cnnbench runs",
         usage="cnnbench runs [PATH …] [KEY=VALUE …] [--limit N] [--clean [--yes]]",
-        description="Show what runs there are, newest first, or one run.",
+        description="List runs, newest first, or show one run.",
         epilog="example: cnnbench runs outputs/rates arch=resnet18 ops.norm=none,batch state=failed",
     )
     parser.add_argument(
         "words",
         nargs="*",
         metavar="PATH or KEY=VALUE",
-        help=f"folders of runs, or a run (default: {outputs()}); and conditions: state, or any setting",
+        help=f"folders of runs, or one run (default: {outputs()}); and conditions: state=…, or any setting",
     )
     parser.add_argument("--limit", type=int, default=100, metavar="N", help="rows to show (default: 100)")
     parser.add_argument(
-        "--clean", action="store_true", help="remove the runs that failed (or have the state asked for)"
+        "--clean", action="store_true", help="remove failed runs, or those in the given state"
     )
-    parser.add_argument("--yes", action="store_true", help="with --clean: do not ask")
-    asked = parser.parse_intermixed_args(arguments)
-    if asked.limit < 1:
-        raise InputError(f"--limit={asked.limit}: allowed: 1 or more")
-    paths, words = sorted_words(asked.words)
+    parser.add_argument("--yes", action="store_true", help="with --clean: remove without asking")
+    args = parser.parse_intermixed_args(arguments)
+    if args.limit < 1:
+        raise InputError(f"--limit={args.limit}: allowed: 1 or more")
+    paths, words = sorted_words(args.words)
     conditions = [parse_condition(word) for word in words]
     runs = below(paths, _say)
     if not runs:
         raise InputError(f"{', '.join(map(str, paths))}: no run here (a folder with a status.json)")
-    if len(runs) == 1 and runs[0].path in paths and not asked.clean:
+    if len(runs) == 1 and runs[0].path in paths and not args.clean:
         console.out.print(run_picture(runs[0]))
         return 0
     states = judged(runs)
-    if asked.clean:
+    if args.clean:
         if not any(key == "state" for key, _ in conditions):
             conditions.append(("state", "failed"))
-        listed = {state for key, value in conditions if key == "state" for state in value.split(",")}
-        if unfit := listed - set(CLEANED):
-            raise InputError(f"state={','.join(sorted(unfit))}: not cleaned; allowed: {', '.join(CLEANED)}")
+        states_given = {state for key, value in conditions if key == "state" for state in value.split(",")}
+        if kept := states_given - set(CLEANED):
+            allowed = ", ".join(CLEANED)
+            raise InputError(f"state={','.join(sorted(kept))}: not removed by --clean; allowed: {allowed}")
     runs, reason = select_runs(runs, states, conditions)
-    runs.sort(key=lambda run: when(run), reverse=True)
-    if asked.clean:
-        return clean(runs, states, yes=asked.yes)
+    runs.sort(key=when, reverse=True)
+    if args.clean:
+        return clean(runs, states, yes=args.yes)
     if not runs:
         console.out.print(reason, highlight=False, markup=False)
         return 0
-    console.out.print(table.runs_table(runs[: asked.limit], states))
+    console.out.print(table.runs_table(runs[: args.limit], states))
     counts = Counter(states[run] for run in runs)
     text = f"{len(runs)} run{'s' * (len(runs) > 1)}"
     text += "".join(f", {n} {state}" for state, n in sorted(counts.items()))
-    if len(runs) > asked.limit:
-        text += f"; the newest {asked.limit} are shown (--limit {len(runs)} shows all)"
+    if len(runs) > args.limit:
+        text += f"; showing the newest {args.limit} (--limit {len(runs)} shows all)"
     console.out.print(text)
     return 0
 
@@ -80,41 +81,41 @@ def _say(text: str) -> None:
 
 
 def clean(runs: Sequence[Run], states: Mapping[Run, str], *, yes: bool) -> int:
-    """Remove runs, after asking."""
+    """Remove runs, after asking unless `yes`; return the exit code."""
     if not runs:
         console.out.print("nothing to remove")
         return 0
     console.out.print(table.runs_table(runs, states))
     if not yes:
         try:
-            answer = input(f"remove {len(runs)} run{'s' * (len(runs) > 1)} for good? [y/N] ")
+            answer = input(f"remove {len(runs)} run{'s' * (len(runs) > 1)} permanently? [y/N] ")
         except EOFError:
-            raise InputError("--clean: nobody answered; --yes removes without asking") from None
+            raise InputError("--clean: no answer on standard input; --yes removes without asking") from None
         if answer.strip().lower() not in ("y", "yes"):
-            console.out.print("nothing was removed")
+            console.out.print("nothing removed")
             return 0
     removed = 0
     for run in runs:
         if run.state != states[run]:
-            _say(f"{run.path}: is {run.state} by now, and stays")
+            _say(f"{run.path}: is {run.state} now; kept")
             continue
         if run.path.is_symlink():
-            _say(f"{run.path}: is a link to a run elsewhere, and stays")
+            _say(f"{run.path}: is a link to a run elsewhere; kept")
             continue
-        # Out of the way at once: a removal that is interrupted leaves no half of a run.
-        aside = run.path.with_name(f".removed-{run.path.name}")
-        run.path.rename(aside)
-        shutil.rmtree(aside)
+        # Renamed first, so that an interrupted removal leaves no incomplete run.
+        hidden = run.path.with_name(f".removed-{run.path.name}")
+        run.path.rename(hidden)
+        shutil.rmtree(hidden)
         removed += 1
     console.out.print(f"{removed} run{'s' * (removed != 1)} removed")
     return 0
 
 
 def run_picture(run: Run) -> Group:
-    """One run: what came out, and where it lies; of a measurement also its tables."""
+    """Return the result of one run for the terminal; for a measurement with its tables."""
     if run.verb != "bench":
         return Group(run_table(run))
-    from cnnbench.bench import table
+    from cnnbench.bench import table as bench_table
 
-    more = (table.batches(run), table.errors(run))
-    return Group(run_table(run, table.lines(run)), *(one for one in more if one is not None))
+    tables = (bench_table.batches(run), bench_table.errors(run))
+    return Group(run_table(run, bench_table.lines(run)), *filter(None, tables))

@@ -1,4 +1,4 @@
-"""A sweep as a command sees it: its runs are handed to a pool, and tables end it."""
+"""Sweeps of a command: run all points, and print the tables that end the sweep."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ if TYPE_CHECKING:
     from cnnbench.sweeps.pool import Pool
 
 PAGE = "compare.html"
-"""Where a sweep leaves its page, beside its runs."""
+"""File of a sweep's page, beside its runs."""
 
 ROWS = 60
-"""Runs that are listed at the end of a sweep; of more, those that failed."""
+"""Number of runs up to which all are listed at the end of a sweep; of more, only those that failed."""
 
 
 class SweepSession(Session):
-    """What a launcher calls: `sweep` with all runs, or this object once for each of them."""
+    """Session of a sweep: a launcher calls `sweep` with all points, or the object once for each run."""
 
     brief = True
 
     def __init__(self) -> None:
         super().__init__()
-        self.runs: dict[Run, str] = {}  # with the reason of those that failed
+        self.runs: dict[Run, str] = {}  # with the reason if it failed
         self.select: list[str] = []
         self.measured, self.timed = False, True
 
@@ -54,10 +54,10 @@ class SweepSession(Session):
         pool_for: Callable[[Plan], Pool],
         watch: Callable[[Course], None] | None = None,
     ) -> list[Run | None]:
-        """Train the runs of a sweep that are not done; see `cnnbench.sweeps.run.sweep`.
+        """Train the unfinished runs of a sweep; see `cnnbench.sweeps.run.sweep`.
 
         Returns:
-            The run of each point; None where it was refused.
+            The run of each point; None if it was refused.
         """
         from cnnbench.sweeps.run import sweep
 
@@ -65,7 +65,7 @@ class SweepSession(Session):
             plan = sweep(points, loader, master, partial(locate, known={}), pool_for, self.note_cell, watch)
         except InputError:
             raise
-        except Exception:  # a fault of cnnbench, or of a cluster
+        except Exception:  # an error in cnnbench or in a cluster
             traceback.print_exc()
             self.exit_code = 1
             return [None] * len(points)
@@ -73,20 +73,20 @@ class SweepSession(Session):
         return [cell.run if cell is not None else None for cell in plan.points]
 
     def note_cell(self, cell: Cell, reason: str) -> None:
-        """Take note of a run of the sweep, and of the reason if it failed."""
+        """Record a run of the sweep, with the reason if it failed."""
         self._add(cell.run, cell.settings, reason)
 
     def recall(self, run: Run) -> None:
-        """Show also a run that an earlier launch of a study has trained."""
+        """Include a run that an earlier launch of a study has trained."""
         self.runs.setdefault(run, "")
 
     def note(self, run: Run, settings: Settings) -> None:
-        """Begin a run in this process."""
+        """Record and announce a run that starts in this process."""
         self._add(run, settings)
         console.rule(run.path.name, align="left", style="dim")
 
     def failed(self, run: Run | None, error: Exception) -> None:
-        """Print what went wrong at once, and again in the table at the end."""
+        """Print an error now, and keep it for the table at the end."""
         if run is not None:
             if not isinstance(error, InputError):
                 self.runs[run] = f"{type(error).__name__}: {error}"
@@ -109,14 +109,14 @@ class SweepSession(Session):
 
             for table in findings(list(self.runs)):
                 out.print(table)
-        shown = [run for run, reason in self.runs.items() if reason or len(self.runs) <= ROWS]
-        if shown:
-            out.print(runs_table(shown))
+        listed = [run for run, reason in self.runs.items() if reason or len(self.runs) <= ROWS]
+        if listed:
+            out.print(runs_table(listed))
         for run, reason in self.runs.items():
             if reason:
                 line = f"{run.path.name}: {reason}{see_log(run)}"
                 out.print(line, style="red", markup=False, soft_wrap=True)
-        if self.timed:  # otherwise the tables above are the result
+        if self.timed:  # otherwise the tables above are the entire result
             self._compare()
 
     def _compare(self) -> None:
@@ -126,10 +126,10 @@ class SweepSession(Session):
         from cnnbench.comparison.report.page import page
 
         options, folder = Options(select=tuple(self.select)), next(iter(self.runs)).path.parent
-        records = [record(run) for run in self.runs if run.state != "new"]  # after Ctrl-C some never started
+        records = [record(run) for run in self.runs if run.state != "new"]  # others never started
         if not records:
             return
-        # The page is the experiment's: launching a subset of it again keeps the other runs on the page.
+        # The page covers the experiment: rerunning a subset of it keeps its other runs on the page.
         others = [record(run) for run in find(folder) if run not in self.runs]
         comparison = compare(records, options)
         title = f"{folder}, of {len(records) + len(others)} in all" if others else str(folder)
@@ -142,4 +142,4 @@ class SweepSession(Session):
             print(f"error: {target}: {error.strerror}", file=sys.stderr)
         else:
             out.print(f"page: {target}", highlight=False, soft_wrap=True)
-        out.print(f"compare again: cnnbench compare {folder}", highlight=False, soft_wrap=True)
+        out.print(f"compare: cnnbench compare {folder}", highlight=False, soft_wrap=True)

@@ -1,1 +1,1 @@
-"""Runs on disk: where they lie, what is in them, who trains them. Needs no torch."""
+"""Runs on disk: their folders, files and leases. Needs no torch."""

@@ -1,4 +1,4 @@
-"""One attempt at a run: who makes it, how it starts and how it ends. Needs no torch."""
+"""One attempt at a run, from its start to its end. Needs no torch."""
 
 from __future__ import annotations
 
@@ -28,14 +28,17 @@ from cnnbench.run_store.run import DONE, STOP, Run
 PACKAGE = Path(__file__).parents[1]
 
 KEPT_ON_FORCE = {lease.NAME, "repeats"}
+"""Entries of a run's folder that `force=true` does not move to `repeats/`."""
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """The attempt that this process makes.
+    """Attempt at a run by this process.
 
     Attributes:
-        status: as it was written; `repeats` counts the forced repeats.
+        run: the run that is trained or measured.
+        status: content of status.json; `repeats` counts the forced repeats.
+        lease: held for the length of the attempt.
     """
 
     run: Run
@@ -43,11 +46,11 @@ class Attempt:
     lease: SoftFileLease
 
     def check(self) -> None:
-        """To be called before anything is written.
+        """Check that this process may still write to the run's folder; call it before each write.
 
         Raises:
-            Superseded: this process gave no sign of life for so long that another one took over.
-            Pruned: a search asks for the end of the run.
+            Superseded: another process took over, as this one had not renewed its lease for too long.
+            Pruned: a search has asked for the end of the run.
         """
         if self.lease.compromise is not None:
             raise Superseded(f"{self.run.path}: another process took over ({self.lease.compromise.reason})")
@@ -65,19 +68,22 @@ def attempt(
     verb: str = "train",
     code: Mapping[str, str] | None = None,
 ) -> Iterator[Attempt]:
-    """Train a run: hold its lease, record how the attempt starts and how it ends.
+    """Hold the lease of a run, and record how the attempt starts and how it ends.
 
     Args:
-        run: its folder is made if there is none.
+        run: the run; its folder is created if it does not exist.
         config: the text of config.yaml.
-        device: what the device settings became, recorded at the first start.
-        afresh: move what is there to `repeats/` first, and start from nothing.
-        verb: what is done: `train` or `bench`.
-        code: digests of cnnbench's own code that is used, recorded beside the versions.
+        device: the resolved device settings, recorded at the first start.
+        afresh: move the results of earlier attempts to `repeats/` and start from scratch.
+        verb: `train` or `bench`.
+        code: digests of the shipped code that the run uses, recorded beside the versions.
+
+    Yields:
+        The attempt.
 
     Raises:
         Busy: another process trains this run, or has just finished it.
-        InputError: the folder cannot be written.
+        InputError: the folder cannot be written to.
     """
     held = lease.of(run.path)
     try:
@@ -90,9 +96,9 @@ def attempt(
     try:
         if afresh:
             _set_aside(run)
-        elif run.state in DONE:  # since this process last looked
+        elif run.state in DONE:  # by another process, since this one last checked
             raise Busy(run.path, run.status())
-        (run.path / STOP).unlink(missing_ok=True)  # asked of an earlier attempt
+        (run.path / STOP).unlink(missing_ok=True)  # meant for an earlier attempt
         status = _begin(run, device, verb, dict(code or {}))
         run.checkpoints.mkdir(exist_ok=True)
         write_atomic(run.path / "config.yaml", config)
@@ -102,7 +108,7 @@ def attempt(
             yield this
             this.check()
         except Superseded:
-            raise  # the run is somebody else's now
+            raise  # the run belongs to another process now
         except Diverged as error:
             _end(this, "diverged", error)
         except Pruned as error:
@@ -121,18 +127,18 @@ def attempt(
 
 
 def _begin(run: Run, device: Mapping[str, Any], verb: str, code: dict[str, str]) -> dict[str, Any]:
-    before = run.status()
-    attempts = before.get("attempts", [])
+    previous = run.status()
+    attempts = previous.get("attempts", [])
     for earlier in attempts:
-        earlier.setdefault("state", "interrupted")  # it was killed, and could not say so itself
+        earlier.setdefault("state", "interrupted")  # it was killed before it could record its end
     status = {
         "format": FORMAT,
         "verb": verb,
         "state": "running",
         "host": socket.gethostname(),
         "pid": os.getpid(),
-        # A training goes on as it began; a measurement begins anew, perhaps on another machine.
-        "device": (verb == "train" and before.get("device")) or dict(device),
+        # A resumed training keeps its device settings; a measurement starts anew, perhaps on another machine.
+        "device": (verb == "train" and previous.get("device")) or dict(device),
         "versions": versions(),
         "git": git_commit(),
         "code": code,
@@ -145,7 +151,7 @@ def _begin(run: Run, device: Mapping[str, Any], verb: str, code: dict[str, str])
 
 def _end(this: Attempt, state: str, error: BaseException | None = None) -> None:
     this.check()
-    for partial in this.run.checkpoints.glob(".*"):  # half a checkpoint, and perhaps a disk full of it
+    for partial in this.run.checkpoints.glob(".*"):  # incomplete checkpoints, which may fill the disk
         partial.unlink(missing_ok=True)
     status = this.status
     status["state"] = state
@@ -160,7 +166,7 @@ def _end(this: Attempt, state: str, error: BaseException | None = None) -> None:
 
 
 def _set_aside(run: Run) -> None:
-    """Move everything to `repeats/<n>/`, status first: a run half moved is not a finished one."""
+    """Move everything to `repeats/<n>/`, status.json first: a half-moved run must not look finished."""
     if not (run.path / "status.json").exists():
         return
     repeats = run.path / "repeats"
@@ -172,13 +178,13 @@ def _set_aside(run: Run) -> None:
 
 
 def now() -> str:
-    """The time in UTC, to the second."""
+    """Return the time in UTC, to the second (ISO 8601)."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 @cache
 def versions() -> dict[str, str]:
-    """What can change a number: cnnbench, Python and the libraries that compute."""
+    """Return the versions of what can change a result: cnnbench, Python and the numerical libraries."""
     names = ("torch", "torchvision", "lightning", "numpy")
     return {"cnnbench": __version__, "python": platform.python_version()} | {
         n: metadata.version(n) for n in names
@@ -187,7 +193,7 @@ def versions() -> dict[str, str]:
 
 @cache
 def git_commit() -> str | None:
-    """The commit of the cnnbench that runs, with `+` if it was edited; None outside a checkout."""
+    """Return the commit of this cnnbench, with `+` if files were edited since; None outside a checkout."""
     git = ["git", "-C", str(PACKAGE)]
     try:
         subprocess.run([*git, "ls-files", "--error-unmatch", "__init__.py"], capture_output=True, check=True)

@@ -1,4 +1,4 @@
-"""Runs below folders."""
+"""Search for runs below folders, and filters of settings."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ from cnnbench.errors import InputError, NotThere
 from cnnbench.run_store.run import Run
 
 WANDB = re.compile(r"(offline-)?run-\d{8}_\d{6}-.+")
-"""Folders of W&B's, which hold whatever somebody has logged: a `status.json` there is no run's."""
+"""Names of folders of W&B: a `status.json` that somebody logged there is not a run's."""
 
 
 def outputs() -> str:
-    """Where runs are written and looked for unless a folder is named."""
+    """Return the default folder of runs: CNNBENCH_OUTPUTS, or `outputs`."""
     return os.environ.get("CNNBENCH_OUTPUTS", "outputs")
 
 
 def sorted_words(words: Iterable[str]) -> tuple[list[Path], list[str]]:
-    """The folders and the conditions among the words of a command line; all outputs without a folder.
+    """Sort the words of a command line into folders and conditions (`KEY=VALUE`).
 
-    What holds a `=` is a condition, unless there is something of that name.
+    A word with a `=` is a condition unless a file or folder has that name. Without a folder, all outputs
+    are searched.
     """
     paths: list[str] = []
     conditions: list[str] = []
     for word in words:
-        # Path.exists raises for what is too long for a name, as the condition of a hundred seeds is.
-        condition = "=" in word and not os.path.exists(word)  # noqa: PTH110 - Path.exists raises for long words
-        (conditions if condition else paths).append(word)
+        # Path.exists would raise for a word that is too long for a file name, such as a list of 100 seeds.
+        is_condition = "=" in word and not os.path.exists(word)  # noqa: PTH110
+        (conditions if is_condition else paths).append(word)
     return [Path(word) for word in paths or [outputs()]], conditions
 
 
@@ -40,28 +41,36 @@ Say = Callable[[str], None]
 
 
 def below(paths: Iterable[Path], say: Say = lambda _: None) -> list[Run]:
-    """The runs at or below some folders, each once: by its own name, if a link leads to it as well.
+    """Return the runs at or below folders, each once: under its own name rather than that of a link.
 
     Args:
         paths: the folders.
-        say: is told of each folder that cannot be read.
+        say: called with a message for each folder that cannot be read.
 
     Raises:
         InputError: see `find`.
     """
-    found = sorted((run for path in paths for run in find(path, say)), key=lambda run: run.path.is_symlink())
-    once: dict[Path, Run] = {}
-    for run in found:
-        once.setdefault(run.path.resolve(), run)
-    return list(once.values())
+    links_last = sorted(
+        (run for path in paths for run in find(path, say)), key=lambda run: run.path.is_symlink()
+    )
+    by_folder: dict[Path, Run] = {}
+    for run in links_last:
+        by_folder.setdefault(run.path.resolve(), run)
+    return list(by_folder.values())
 
 
 def find(path: Path, say: Say = lambda _: None) -> list[Run]:
-    """The run at `path`, or all runs below it, by path; links to runs are followed, to other folders not.
+    """Return the run at `path`, or all runs below it, sorted by path.
+
+    Links to runs are followed, links to other folders are not.
+
+    Args:
+        path: a folder.
+        say: called with a message for each folder below it that cannot be read.
 
     Raises:
         NotThere: there is no such folder.
-        InputError: it may not be read.
+        InputError: it cannot be read.
     """
     check_folder(path)
     if (path / "status.json").is_file():
@@ -70,23 +79,23 @@ def find(path: Path, say: Say = lambda _: None) -> list[Run]:
     def unread(error: OSError) -> None:
         say(f"{error.filename}: cannot be read ({error.strerror})")
 
-    found = []
-    for where, folders, names in os.walk(path, onerror=unread):
+    runs = []
+    for parent, folders, names in os.walk(path, onerror=unread):
         if "status.json" in names:
-            found.append(Run(Path(where)))
-            folders.clear()  # what a run was before force=true is not a run of its own
+            runs.append(Run(Path(parent)))
+            folders.clear()  # results that force=true replaced are not runs of their own
         folders[:] = [name for name in folders if not name.startswith(".") and not WANDB.fullmatch(name)]
-        for link in filter(Path.is_symlink, (Path(where, name) for name in folders)):
+        for link in filter(Path.is_symlink, (Path(parent, name) for name in folders)):
             try:
                 if (link / "status.json").is_file():
-                    found.append(Run(link))
+                    runs.append(Run(link))
             except OSError as error:
                 unread(error)
-    return sorted(found, key=lambda run: run.path)
+    return sorted(runs, key=lambda run: run.path)
 
 
 def of_format_1(folder: Path, prefix: str) -> list[Run]:
-    """Return an experiment's runs of format 1 whose names are `prefix` and a hash."""
+    """Return the runs of format 1 in an experiment's folder whose names are `prefix` and a hash."""
     try:
         paths = sorted(folder.glob(f"{escape(prefix)}-{'[0-9a-f]' * 10}"))
     except OSError:
@@ -95,11 +104,11 @@ def of_format_1(folder: Path, prefix: str) -> list[Run]:
 
 
 def check_folder(path: Path) -> None:
-    """Whether a folder that a user named can be read.
+    """Check that a folder that a user named can be read.
 
     Raises:
-        NotThere: there is none.
-        InputError: it may not be read.
+        NotThere: there is no such folder.
+        InputError: it cannot be read.
     """
     try:
         os.scandir(path).close()
@@ -112,22 +121,25 @@ def check_folder(path: Path) -> None:
 
 
 def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """{"a": {"b": None}} as {"a.b": "null"}: settings as one writes them on the command line."""
-    found: dict[str, str] = {}
+    """Flatten settings to the form of the command line: `{"a": {"b": None}}` becomes `{"a.b": "null"}`."""
+    settings: dict[str, str] = {}
     for key, value in nested.items():
         if isinstance(value, Mapping):
-            found |= flat(value, f"{prefix}{key}.")
+            settings |= flat(value, f"{prefix}{key}.")
         elif value is None or isinstance(value, bool):
-            found[f"{prefix}{key}"] = "null" if value is None else str(value).lower()
+            settings[f"{prefix}{key}"] = "null" if value is None else str(value).lower()
         else:
-            found[f"{prefix}{key}"] = str(value)
-    return found
+            settings[f"{prefix}{key}"] = str(value)
+    return settings
 
 
 def matches(value: str | None, wanted: str) -> bool:
-    """Whether a setting is one of several values, separated by commas; `0.1` is `1e-1`, `[1,8]` is one."""
-    values = re.split(r",(?![^\[]*\])", wanted)
-    return value is not None and any(_same(value, one) for one in values)
+    """Return whether a setting has one of several values, separated by commas.
+
+    Numbers are compared as numbers (`0.1` is `1e-1`); a list such as `[1,8]` is a single value.
+    """
+    choices = re.split(r",(?![^\[]*\])", wanted)
+    return value is not None and any(_same(value, choice) for choice in choices)
 
 
 def _same(value: str, wanted: str) -> bool:

@@ -1,4 +1,4 @@
-"""The finished run that a user names."""
+"""The finished run that a user names on the command line."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from cnnbench.run_store.find import find
 from cnnbench.run_store.run import Run
 
 NAMED = 6
-"""An error names so many of the runs that it is about."""
+"""Number of runs that an error lists at most."""
 
 
 def finished(path: Path) -> Run:
-    """The finished run at a path: its folder, its `best.ckpt`, or a folder with this run alone below it.
+    """Return the finished run at a path: its folder, its `best.ckpt`, or a folder with no other run below it.
 
     Raises:
-        InputError: there is none, there are several, or it has not been trained to its end.
+        InputError: there is no run, there are several, or it is not a finished training.
     """
     run = _run(path)
-    if run.path.name in ("", ".."):  # as `.` has no name, which becomes that of files
+    if run.path.name in ("", ".."):  # `.` has no name, and output files are named after the run
         run = Run(run.path.resolve())
     match run.state:
         case "finished" if run.verb == "train":
@@ -38,38 +38,39 @@ def finished(path: Path) -> Run:
             raise InputError(f"{run.path}: is still being trained; allowed: a finished run")
         case _ if run.status().get("state") == "finished":
             raise InputError(
-                f"{run.path}: summary.json, its figures, is missing or damaged; allowed: a finished run (the "
-                "command that trained it makes them again)"
+                f"{run.path}: summary.json is missing or damaged; allowed: a finished run (rerun the "
+                "command that trained it to restore the file)"
             )
         case state:
             raise InputError(
-                f"{run.path}: is {state}; allowed: a finished run (the command that started it goes on)"
+                f"{run.path}: is {state}; allowed: a finished run (rerun the command that started it to "
+                "resume it)"
             )
 
 
 def _run(path: Path) -> Run:
-    if os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises for what is too long for a name
+    if os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises if the name is too long
         home = path.absolute().parent.parent
         if path.name != "best.ckpt" or not (home / "status.json").is_file():
             raise InputError(
                 f"{path}: is a file; allowed: the folder of a run, or its checkpoints/best.ckpt (the weights "
-                "that its test was made with)"
+                "that were tested)"
             )
         return Run(home)
     try:
-        found = find(path)
+        runs = find(path)
     except InputError as error:
         raise InputError(f"{error}; allowed: the folder of a run") from None
-    if not found:
+    if not runs:
         raise InputError(f"{path}: no run here (a folder with a status.json)")
-    if len(found) > 1:
-        names = ", ".join(str(run.path.relative_to(path)) for run in found[:NAMED])
-        more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
-        raise InputError(f"{path}: holds {len(found)} runs; allowed: one of {names}{more}")
-    return found[0]
+    if len(runs) > 1:
+        names = ", ".join(str(run.path.relative_to(path)) for run in runs[:NAMED])
+        more = f" and {len(runs) - NAMED} more" if len(runs) > NAMED else ""
+        raise InputError(f"{path}: holds {len(runs)} runs; allowed: one of {names}{more}")
+    return runs[0]
 
 
 def own_files(run: Run) -> list[Path]:
-    """The files that a run consists of."""
+    """Return the paths of the files that a run consists of."""
     names = ("config.yaml", "status.json", "summary.json", "metrics.csv", "train.log")
     return [*(run.path / name for name in names), *run.checkpoints.glob("*")]

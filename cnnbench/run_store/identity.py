@@ -1,17 +1,18 @@
 """The identity of a run: ten hex digits that follow from what decides its result.
 
-What decides a result is the run's *choice*: the settings without those that only say how a run is carried out
-or shown, with content in the place of paths. It is written to `identity.json` of the run's folder.
+What decides a result is the run's *choice*: the settings without those that only control how a run is carried
+out or shown, with paths replaced by digests of content. It is written to `identity.json` in the run's folder.
 
 Components of cnnbench count by their names, so that moving their code changes no identity; a user's own code
 counts by its dotted name and its content (`cnnbench.settings.code`).
 
-Identities last. A setting that is added later must leave the identity of earlier choices as it is:
+Identities are permanent. A setting that is added later must leave the identity of earlier choices unchanged:
 
     a field of the schema     Annotated[bool, added(False)]        (`cnnbench.settings.base`)
     an argument in conf/      a line in `ADDED`
 
-with the value that means "as before". `tests/run_store/test_identity.py` holds a frozen table of identities.
+where the value is the one that means "as before". `tests/settings/test_identity.py` holds a frozen table of
+identities.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from collections.abc import Mapping
 from typing import Any
 
 FORMAT = 2
-"""Of run folders. Those of format 1 (cnnbench 0.1.0) can be read, but are never reused for training."""
+"""Format of run folders. Those of format 1 (cnnbench 0.1.0) can be read, but are not reused for training."""
 
 ADDED: dict[str, Any] = {}
 """Arguments of shipped components (`scheduler.floor`) newer than format 2, with the value "as before"."""
 
 OURS = "cnnbench:"
-"""Prefix of the name by which a component of cnnbench counts."""
+"""Prefix of the names of cnnbench's own components in a choice."""
 
 FREE_IN_FORMAT_1 = {
     "name", "select", "command", "output_dir", "logger", "rounds", "round_s", "memory_limit_gb", "trust_code",
@@ -39,7 +40,7 @@ FREE_IN_FORMAT_1 = {
 def identity(choice: Mapping[str, Any]) -> str:
     """Return ten hex digits that follow from a choice alone.
 
-    Neither the order of keys matters, nor whether a whole number is written as 1 or 1.0.
+    The order of keys does not matter, nor whether a number is written as 1 or 1.0.
     """
     text = json.dumps(_canonical({"format": FORMAT, **choice}), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:10]
@@ -57,7 +58,7 @@ def _canonical(value: Any) -> Any:
 
 
 def named_components(choice: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a choice in which each `_target_` has become `target`, a name that does not say where code lies.
+    """Return a choice with each `_target_` replaced by `target`, a name without the location of the code.
 
     Example:
         >>> named_components({"arch": {"name": "mlp", "_target_": "cnnbench.models.mlp.mlp"}})
@@ -81,7 +82,7 @@ def _named(group: str, section: Any) -> Any:
 
 
 def component_name(target: str) -> str:
-    """Return `cnnbench:cosine` for `cnnbench.training.schedule.cosine`, and other names as they are."""
+    """Return `cnnbench:cosine` for `cnnbench.training.schedule.cosine`, and other names unchanged."""
     if is_ours(target):
         return OURS + target.replace(":", ".").rpartition(".")[2]
     return target
@@ -95,7 +96,7 @@ def is_ours(target: str) -> bool:
 def choice_of_format_1(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the choice of a run of format 1, which has no identity.json, from its config.yaml.
 
-    Where images lie is part of it for image folders alone, which have no other name.
+    The path of the images is part of it only for image folders, which have no other name.
     """
     choice = {key: value for key, value in config.items() if key not in FREE_IN_FORMAT_1}
     data = choice.get("data")

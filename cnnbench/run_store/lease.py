@@ -1,10 +1,10 @@
-"""Who trains a run: one process at a time, on one machine or on several that share a disk.
+"""Leases of runs: one process at a time trains a run, on one machine or on several that share a disk.
 
-The holder writes its name into `lease` and touches it every few seconds. It has gone when its process is
-proven to be gone, which can be told on the same machine, at once, or when somebody else has seen no sign of
-it for LEASE_S seconds of their own clock: neither the clocks of two machines nor the times that a file server
-gives to its files have to agree. A holder that slept so long, and was given up, finds its lease lost when it
-wakes, and must not write any more.
+The holder writes its name into the file `lease` and renews it every few seconds. Another process takes the
+lease over at once if the holder's process is known to be gone, which can be checked on the same machine only,
+or after it has seen no renewal for LEASE_S seconds by its own clock: the clocks of two machines and of a file
+server need not agree. A holder that was suspended for so long finds its lease lost when it wakes, and must
+not write any more.
 """
 
 from __future__ import annotations
@@ -17,40 +17,40 @@ from pathlib import Path
 from filelock import LeaseSettingsMismatch, SoftFileLease, Timeout
 
 LEASE_S = float(os.environ.get("CNNBENCH_LEASE_S", "60"))
-"""Seconds without a sign of life. All who share a disk must agree on it."""
+"""Seconds without a renewal after which a lease expires; equal on all machines that share a disk."""
 
 NAME = "lease"
 
 
 def of(run: Path) -> SoftFileLease:
-    """The lease of the run in this folder: not yet acquired, and acquired at once or not at all."""
+    """Return the lease of a run's folder, not yet acquired; acquiring it never waits."""
     return SoftFileLease(run / NAME, lease_duration=LEASE_S, heartbeat_interval=LEASE_S / 6, timeout=0)
 
 
 def is_free(run: Path) -> bool:
-    """Whether nobody trains this run, as far as that can be told at once.
+    """Return whether no process trains a run, as far as can be known without waiting.
 
-    Of a holder on another machine it cannot: see `watch`.
+    A holder on another machine counts as alive; see `watch`.
     """
     return not (run / NAME).exists() or frees(of(run))
 
 
 def frees(lease: SoftFileLease) -> bool:
-    """Whether nobody holds the run; asked of one object again and again, it also finds silent holders."""
+    """Return whether no process holds a lease; repeated calls with one object also detect expired leases."""
     try:
         with lease:
             return True
     except (Timeout, LeaseSettingsMismatch):
         return False
-    except OSError:  # a folder that may only be read: nobody here can tell
+    except OSError:  # a read-only folder, whose lease cannot be tested
         return False
 
 
 def watch(runs: Iterable[Path], beat: Callable[[], None] = lambda: None) -> list[Path]:
-    """Those of the runs whose holder gives no sign of life. Returns after LEASE_S seconds, or before.
+    """Return the runs whose lease expires while it is watched, after LEASE_S seconds at most.
 
     Args:
-        runs: folders of runs that are held.
+        runs: folders of runs whose lease is held.
         beat: called about twice a second meanwhile.
     """
     leases = {run: of(run) for run in runs}
@@ -60,7 +60,7 @@ def watch(runs: Iterable[Path], beat: Callable[[], None] = lambda: None) -> list
     while leases and time.monotonic() < deadline:
         for run in list(leases):
             if _mark(run) != marks[run] and (run / NAME).exists():
-                del leases[run]  # it beats
+                del leases[run]  # renewed
             elif frees(leases[run]):
                 del leases[run]
                 silent.append(run)
@@ -70,9 +70,9 @@ def watch(runs: Iterable[Path], beat: Callable[[], None] = lambda: None) -> list
 
 
 def _mark(run: Path) -> tuple[int, int] | None:
-    """Changes with each beat."""
+    """Return a value that changes with each renewal of a lease; None if there is no lease."""
     try:
-        found = (run / NAME).stat()
+        stat = (run / NAME).stat()
     except OSError:
         return None
-    return found.st_ino, found.st_mtime_ns
+    return stat.st_ino, stat.st_mtime_ns

@@ -1,19 +1,19 @@
-"""What a run is on disk: identity, state, metrics, checkpoints. Needs no torch.
+"""Run folders: identity, state, metrics, checkpoints. Needs no torch.
 
-A run lies in `<output_dir>/<experiment>/<prefix>-<hash of its choice>/`:
+The folder of a run is `<output_dir>/<experiment>/<prefix>-<hash of its choice>/`:
 
-    config.yaml      its settings, resolved
-    identity.json    those that decide its result: the hash in its name follows from them
+    config.yaml      resolved settings
+    identity.json    settings that decide the result: the hash in the folder's name follows from them
     status.json      state, attempts, error, versions, device, digests of the code
-    metrics.csv      a row an epoch
-    summary.json     the final figures, flat keys
-    train.log        what was logged while it was trained
-    checkpoints/     last, previous (until it is finished) and best
-    lease            who trains it, while it is being trained
-    repeats/<n>/     what `force=true` replaced
+    metrics.csv      one row per epoch
+    summary.json     final metrics, flat keys
+    train.log        log of the training
+    checkpoints/     last, previous (until the run is finished) and best
+    lease            the process that trains the run, while it is being trained
+    repeats/<n>/     earlier results, replaced by `force=true`
 
-Every file is replaced atomically. Whoever trains a run holds its lease (`cnnbench.run_store.attempt`): a run
-that says "running" and is held by nobody was interrupted.
+Every file is replaced atomically. The process that trains a run holds its lease
+(`cnnbench.run_store.attempt`): a run whose status is "running" but whose lease nobody holds was interrupted.
 """
 
 from __future__ import annotations
@@ -31,27 +31,28 @@ from cnnbench.run_store.files import write_atomic
 from cnnbench.run_store.identity import FORMAT, choice_of_format_1
 
 DONE = ("finished", "diverged")
+"""States that are final: such a run is not trained again."""
 
 STATES = ("running", "finished", "failed", "diverged", "interrupted", "pruned")
+"""States that status.json may record."""
 
 RESULTS = {"train": {"test/acc"}, "bench": {"time/load_s", "parity/worst", "tune/layout"}}
-"""By verb, figures of which a finished run has one."""
-
+"""Summary keys by verb; a finished run has one of them."""
 
 OBJECTIVES = {"train": "best/val_acc", "bench": "time/latency_p50_ms"}
-"""By verb, the figure that a search looks at."""
+"""Summary key that a search optimises, by verb."""
 
 STOP = "stop"
-"""A file in a run's folder that asks for its end: who trains it looks for it after each epoch."""
+"""File in a run's folder that asks for the end of the run; the training checks for it after each epoch."""
 
 
 def _number(text: str) -> float:
-    """A cell of metrics.csv; whole numbers stay whole, so that they are written back as they were."""
+    """Read a cell of metrics.csv; integers stay integers, so that they are written back unchanged."""
     return int(text) if text.isdigit() else float(text)
 
 
 def _is_there(path: Path) -> bool:
-    """Whether there is such a file, also one in a folder that may not be looked into."""
+    """Return whether a file exists; True also if its folder may not be searched."""
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -62,20 +63,21 @@ def _is_there(path: Path) -> bool:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """A JSON object, or nothing when the file is absent or not one."""
+    """Read a JSON object; return an empty one if the file is missing or holds something else."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run's folder, whether or not it exists yet.
+    """Folder of a run, which may not exist yet.
 
     Attributes:
-        planned: the choice that the settings came to, for a run that is to be made; see `run_store.identity`.
+        path: the folder.
+        planned: the choice behind a run that is to be made; see `run_store.identity`.
     """
 
     path: Path
@@ -83,31 +85,31 @@ class Run:
 
     @property
     def checkpoints(self) -> Path:
-        """The folder of checkpoints."""
+        """Folder of the checkpoints."""
         return self.path / "checkpoints"
 
     def status(self) -> dict[str, Any]:
-        """status.json; empty for a run that was never started, and for a file that is no status."""
+        """Read status.json; empty for a run that was never started, and for a file that is not a status."""
         status = _read_json(self.path / "status.json")
         kinds = (status.get("state"), type(status.get("attempts")), type(status.get("device")))
         return status if kinds[0] in STATES and kinds[1:] == (list, dict) else {}
 
     def summary(self) -> dict[str, Any]:
-        """summary.json; what is known while there is none."""
+        """Read summary.json, which an unfinished run may have, too; empty if it is missing."""
         return _read_json(self.path / "summary.json")
 
     def config(self) -> dict[str, Any]:
-        """config.yaml: what the run was asked for, resolved; empty if there is none."""
+        """Read config.yaml, the resolved settings; empty if it is missing or damaged."""
         import yaml
 
         try:
-            found = yaml.load((self.path / "config.yaml").read_text(encoding="utf-8"), yaml.CSafeLoader)
-        except (OSError, yaml.YAMLError, ValueError, RecursionError):  # not UTF-8, or no end of digits
+            config = yaml.load((self.path / "config.yaml").read_text(encoding="utf-8"), yaml.CSafeLoader)
+        except (OSError, yaml.YAMLError, ValueError, RecursionError):  # not UTF-8, or an endless number
             return {}
-        return found if isinstance(found, dict) else {}
+        return config if isinstance(config, dict) else {}
 
     def choice(self) -> dict[str, Any]:
-        """Return what decided the result; empty where it cannot be read."""
+        """Return the settings that decided the result; empty if they cannot be read."""
         choice = _read_json(self.path / "identity.json").get("choice")
         if isinstance(choice, dict):
             return choice
@@ -116,22 +118,22 @@ class Run:
 
     @property
     def format(self) -> int | None:
-        """Format of the folder; None where status.json does not say."""
+        """Format of the folder; None if status.json does not record it."""
         value = self.status().get("format")
         return value if isinstance(value, int) and not isinstance(value, bool) else None
 
     @property
     def verb(self) -> str:
-        """What was done: `train` or `bench`."""
+        """Verb that made the run: `train` or `bench`."""
         verb = self.status().get("verb")
         return verb if verb in RESULTS else "train"
 
     @property
     def state(self) -> str:
-        """new, running, finished, failed, diverged or interrupted; damaged if status.json is not readable.
+        """State of the run: one of `STATES`; `new` without status.json, `damaged` if that cannot be read.
 
-        A run without its figures is not finished, whatever its status says: asked for again, it is
-        evaluated again.
+        A run without its final metrics counts as interrupted even if its status is "finished": running the
+        same command again evaluates it again.
         """
         state = self.status().get("state")
         if state is None:
@@ -142,22 +144,22 @@ class Run:
 
     @property
     def objective(self) -> float:
-        """Best val accuracy, or of a measurement the latency in ms; NaN where there is none."""
+        """Best val accuracy, or the latency in ms of a measurement; NaN if there is none."""
         return float(self.summary().get(OBJECTIVES[self.verb], float("nan")))
 
     def rows(self) -> list[dict[str, float]]:
-        """metrics.csv: a row an epoch, numbers as they were measured; none if it is absent or damaged."""
+        """Read metrics.csv, one row per epoch; empty if it is missing or damaged."""
         try:
             return self.read_rows()
         except (OSError, ValueError):
             return []
 
     def read_rows(self) -> list[dict[str, float]]:
-        """`rows`, for those who want to know why there are none.
+        """Read metrics.csv, one row per epoch; unlike `rows`, report why it cannot be read.
 
         Raises:
-            OSError: there is no such file, or it cannot be read.
-            ValueError: it is damaged, and how.
+            OSError: it is missing, or cannot be read.
+            ValueError: it is damaged; the message says how.
         """
         with (self.path / "metrics.csv").open(encoding="utf-8", newline="") as file:
             text = file.read()
@@ -175,7 +177,7 @@ class Run:
         return [dict(zip(headers, map(_number, line), strict=True)) for line in lines]
 
     def write_rows(self, rows: Sequence[Mapping[str, float]]) -> None:
-        """Replace metrics.csv. Floats are written so that they read back to the last bit."""
+        """Replace metrics.csv; floats read back exactly."""
         text = io.StringIO()
         if rows:
             writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")

@@ -143,19 +143,19 @@ def natural_order(values: Iterable[str]) -> list[str]:
 
 
 def judged(runs: Sequence[Run]) -> dict[Run, str]:
-    """Return the state of each run; runs on other machines are watched for a sign of life."""
+    """Return the state of each run; leases held on other machines are watched until renewed or expired."""
     states = {run: run.state for run in runs}
     here = socket.gethostname()
     away = [run for run, state in states.items() if state == "running" and run.status().get("host") != here]
     if away:
-        with console.console.status(f"looking for a sign of life of {len(away)} runs on other machines"):
+        with console.console.status(f"checking whether {len(away)} runs on other machines are still alive"):
             silent = lease.watch(run.path for run in away)
         states |= {run: run.state for run in away if run.path in silent}
     return states
 
 
 def when(run: Run) -> str:
-    """Return when something last happened to a run, as a text that sorts by time."""
+    """Return the time of the last change of a run, as text that sorts by time."""
     attempts: list[dict[str, Any]] = run.status().get("attempts") or [{}]
     last = attempts[-1]
     return str(last.get("ended") or last.get("started") or "")

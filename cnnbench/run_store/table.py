@@ -27,37 +27,43 @@ COLOURS = {
 
 
 def outcome(run: Run) -> str:
-    """The figure of a finished run that one looks at first: `val 97.20 %`."""
+    """Return the most important metric of a finished run: `val 97.20 %`."""
     summary = run.summary()
     if run.verb == "bench":
         if "parity/worst" in summary:
-            return f"errors up to {100 * summary['parity/worst']:.0f} % of what is allowed"
+            return f"errors up to {100 * summary['parity/worst']:.0f} % of the tolerance"
         latency = f"latency {milliseconds(summary.get('time/latency_p50_ms'))}"
         return str(summary.get("tune/layout", latency))
     return f"val {percent(summary.get('best/val_acc'))}"
 
 
-def _as_it_is(value: Any) -> str:
+def _plain(value: Any) -> str:
     return "-" if value is None else str(value)
 
 
 TRAINED: dict[str, tuple[str, Callable[[Any], str]]] = {
     "val acc": ("best/val_acc", percent),
     "test acc": ("test/acc", percent),
-    "epochs": ("epochs", _as_it_is),
+    "epochs": ("epochs", _plain),
     "wall time": ("time/wall_s", duration),
 }
+"""Columns of a table of trained runs: summary key and format of each."""
 
 MEASURED: dict[str, tuple[str, Callable[[Any], str]]] = {
     "latency": ("time/latency_p50_ms", milliseconds),
     "images/s": ("time/inference_images_per_s", count),
     "training images/s": ("time/training_images_per_s", count),
 }
-"""The columns of a table of runs, with the keys of their figures."""
+"""Columns of a table of measurements: summary key and format of each."""
 
 
 def run_table(run: Run, lines: Iterable[tuple[str, str | Text]] = ()) -> Table:
-    """One run: what came out, what else there is to say in `lines`, and where it lies."""
+    """Return the result of one run as a table.
+
+    Args:
+        run: the run.
+        lines: further rows, a label and a text each.
+    """
     summary, state = run.summary(), run.state
     table = Table(title=str(run.path.name), show_header=False, title_justify="left", min_width=60)
     table.add_column(style="bold")
@@ -82,31 +88,31 @@ def run_table(run: Run, lines: Iterable[tuple[str, str | Text]] = ()) -> Table:
         table.add_row("wall time", duration(summary["time/wall_s"]) + speed)
     for label, text in lines:
         table.add_row(label, text)
-    table.add_row("lies in", str(run.path))
-    table.add_row("show again", f"cnnbench runs {run.path}")
+    table.add_row("folder", str(run.path))
+    table.add_row("details", f"cnnbench runs {run.path}")
     return table
 
 
 def runs_table(runs: Iterable[Run], states: Mapping[Run, str] | None = None) -> Table:
-    """Many runs, a row each, in the order given; unfinished and failed ones are shown too."""
+    """Return a table of runs in the given order, one row each, whatever their states."""
     runs = list(runs)
-    begun = [run for run in runs if run.state != "new"]  # the others do not say what they are
+    begun = [run for run in runs if run.state != "new"]  # the verb of others is not known yet
     columns = MEASURED if begun and all(run.verb == "bench" for run in begun) else TRAINED
     rows: list[list[str | Text]] = []
     for run in runs:
         summary, state = run.summary(), states[run] if states else run.state
-        figures = (shown(summary.get(key)) for key, shown in columns.values())
+        figures = (format_value(summary.get(key)) for key, format_value in columns.values())
         rows.append([run.path.name, Text(state, COLOURS.get(state, "")), *figures, last_sign(run)])
     headers = ("run", "state", *columns, "last")
     return fitting(headers, rows, labels=2)
 
 
 def last_sign(run: Run) -> str:
-    """When something last happened to a run, in local time: today's hour, or the day."""
+    """Return the local time of the last change of a run: the time if it was today, else the date."""
     attempts = run.status().get("attempts") or [{}]
-    said = attempts[-1].get("ended") or attempts[-1].get("started")
+    timestamp = attempts[-1].get("ended") or attempts[-1].get("started")
     try:
-        then = datetime.fromisoformat(str(said)).astimezone()
+        then = datetime.fromisoformat(str(timestamp)).astimezone()
     except ValueError:
         return "-"
     today = then.date() == datetime.now().astimezone().date()

@@ -1,4 +1,4 @@
-"""What the sections of the settings are made of."""
+"""Building blocks of the settings' sections: marks, types and their checks."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from cnnbench.errors import InputError, reason
 
 
 class _Free:
-    """Mark of a setting that only says how a run is carried out or shown."""
+    """Mark of a setting that only controls how a run is carried out or shown."""
 
 
 FREE = _Free()
-"""`Annotated[int, FREE]`: the setting is recorded in config.yaml, and is no part of the run's identity."""
+"""`Annotated[int, FREE]`: the setting is recorded in config.yaml, but is not part of the run's identity."""
 
 UNRECORDED = Field(exclude=True)
-"""`Annotated[bool, UNRECORDED]`: it is neither; it concerns this one command."""
+"""`Annotated[bool, UNRECORDED]`: the setting applies to this one command and is not recorded at all."""
 
 
 def added(as_before: Any) -> Any:
-    """Return the mark of a setting that came later: at `as_before` it leaves identities as they were."""
+    """Return the mark of a setting that came later: its value `as_before` leaves identities unchanged."""
     return Field(exclude_if=lambda value: value == as_before)
 
 
@@ -36,21 +36,21 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
-def _place(text: str) -> str:
+def _expandable(text: str) -> str:
     try:
         Path(text).expanduser()
     except RuntimeError:
-        raise ValueError("there is no such user; allowed: a path") from None
+        raise ValueError("no such user; allowed: a path") from None
     return text
 
 
-Place = Annotated[str, Field(min_length=1), AfterValidator(_place)]
-"""A file or a folder; `~` is the home of a user."""
+Place = Annotated[str, Field(min_length=1), AfterValidator(_expandable)]
+"""Path of a file or a folder; `~` is the home of a user."""
 _PLACES: TypeAdapter[str] = TypeAdapter(Place)
 
 
 def is_place(value: Any) -> bool:
-    """Whether a setting may be looked for on the disk before it is checked with all others."""
+    """Return whether a value is a valid path, so that it can be looked up before all settings are checked."""
     try:
         _PLACES.validate_python(value, strict=True)
     except ValidationError:
@@ -59,7 +59,7 @@ def is_place(value: Any) -> bool:
 
 
 class Section(BaseModel):
-    """A closed section: an unknown key is an error. Strict: `"3"` is no number, `1` is no bool."""
+    """Section without unknown keys, with strict types: `"3"` is not a number, `1` is not a bool."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
@@ -74,17 +74,17 @@ def _section(annotation: Any) -> type[BaseModel] | None:
 
 def free_settings(kind: type[BaseModel]) -> dict[str, Any]:
     """Return the settings that are marked `FREE`, as pydantic's `exclude` and `include` take them."""
-    found: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     for name, info in kind.model_fields.items():
         if any(isinstance(mark, _Free) for mark in info.metadata):
-            found[name] = True
+            settings[name] = True
         elif (section := _section(info.annotation)) and (inner := free_settings(section)):
-            found[name] = inner
-    return found
+            settings[name] = inner
+    return settings
 
 
 class Component(Section):
-    """A section that builds an object: `_target_` and its arguments, checked by its signature."""
+    """Section that describes an object: `_target_` and its arguments, which are checked by its signature."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -92,17 +92,17 @@ class Component(Section):
     target: str | None = Field(alias="_target_", serialization_alias="_target_")
 
     def arguments(self) -> dict[str, Any]:
-        """What `_target_` is called with."""
+        """Return the arguments of `_target_`."""
         return self.model_dump(exclude={"name", "target"}, exclude_unset=True)
 
 
 def options(kind: type[SomeSection], given: Mapping[str, Any], where: str) -> SomeSection:
-    """Check what a launcher or a sweeper was set to.
+    """Check the options of one section, such as those of a launcher or a sweeper.
 
     Args:
-        kind: what is allowed.
-        given: the values, as Hydra has them.
-        where: their section, for error messages: `hydra.launcher`.
+        kind: schema of the section.
+        given: the values, as Hydra composed them.
+        where: name of the section for error messages, such as `hydra.launcher`.
 
     Raises:
         InputError: a wrong value.
@@ -116,7 +116,7 @@ def options(kind: type[SomeSection], given: Mapping[str, Any], where: str) -> So
 
 
 def shown(value: Any) -> str:
-    """A value as one writes it on the command line."""
+    """Return a value as written on the command line."""
     if value is None or isinstance(value, bool):
         return "null" if value is None else str(value).lower()
     return " ".join(str(value).split())

@@ -1,4 +1,4 @@
-"""Everything that one measurement is asked for."""
+"""Settings of one measurement."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from cnnbench.settings.base import FREE, Count, Place, Rate, shown
 from cnnbench.settings.run import Settings
 
 EXPORTED_PRECISIONS = {"onnxruntime": ("32-true",), "openvino": ("32-true", "bf16-mixed")}
-"""Of the backends that run an exported model."""
+"""Precisions of the backends that run an exported model."""
 
 
 class Bench(Settings):
-    """Everything that one measurement is asked for: `conf/bench.yaml`."""
+    """Settings of one measurement: `conf/bench.yaml`."""
 
     verb: ClassVar[str] = "bench"
     work: ClassVar[str] = "cnnbench.bench.run:bench"
@@ -36,11 +36,11 @@ class Bench(Settings):
     @field_validator("batch_sizes")
     @classmethod
     def _in_order(cls, value: Any) -> Any:
-        given = value if isinstance(value, list) else [value]
-        numbers = all(type(size) is int and size > 0 for size in given)
-        if value != "auto" and not (given and numbers and given == sorted(set(given))):
-            raise ValueError("allowed: auto, or whole numbers in rising order, as in [1,8,64]")
-        return value if value == "auto" else given
+        sizes = value if isinstance(value, list) else [value]
+        positive = all(type(size) is int and size > 0 for size in sizes)
+        if value != "auto" and not (sizes and positive and sizes == sorted(set(sizes))):
+            raise ValueError("allowed: auto, or integers in increasing order, as in [1,8,64]")
+        return value if value == "auto" else sizes
 
     @model_validator(mode="after")
     def _measures_one_thing(self) -> Bench:
@@ -57,38 +57,39 @@ class Bench(Settings):
         for name, value in (("weights", self.arch.weights), ("freeze", self.arch.freeze)):
             if value and self.of is None:
                 raise ValueError(
-                    f"arch.{name}={shown(value)}: bench measures weights as they are initialised; allowed: "
-                    "of=RUN, a run that was trained with it"
+                    f"arch.{name}={shown(value)}: bench measures initial weights; allowed: of=RUN, a "
+                    "run that was trained with this setting"
                 )
         if self.parity and self.tune:
-            raise ValueError("tune=true: one thing at a time; allowed with parity=false alone")
+            raise ValueError("tune=true: not together with parity=true; allowed: one of them")
         if self.backend != "eager" and (self.parity or self.tune):
-            what = "parity=true compares all backends" if self.parity else "tune=true trains with torch"
-            raise ValueError(f"backend={self.backend}: {what}; allowed with it: eager")
+            reason = "parity=true compares all backends" if self.parity else "tune=true trains with torch"
+            raise ValueError(f"backend={self.backend}: {reason}; allowed with it: eager")
         return self
 
     def made_otherwise(self, run: Run) -> str:
-        """`with rounds=2`, or on which other machine; empty if it was made as this one would be."""
+        """Return how an earlier measurement was made, if differently: `with rounds=2`; else an empty text."""
         config, status = run.config(), run.status()
-        said = {key: config.get(key) for key in ("rounds", "round_s", "memory_limit_gb")}
-        how = " ".join(f"{key}={shown(value)}" for key, value in said.items() if value != getattr(self, key))
-        where = status.get("host")
-        if where != socket.gethostname():
+        earlier = {key: config.get(key) for key in ("rounds", "round_s", "memory_limit_gb")}
+        different = [f"{key}={shown(value)}" for key, value in earlier.items() if value != getattr(self, key)]
+        differences = ["with " + " ".join(different)] if different else []
+        host = status.get("host")
+        if host != socket.gethostname():
             model = status.get("device", {}).get("model", "unknown")
-            return " ".join(filter(None, (how and f"with {how}", f"on another machine, {where} ({model})")))
-        return how and f"with {how}"
+            differences.append(f"on another machine, {host} ({model})")
+        return " ".join(differences)
 
     @property
     def label(self) -> str:
-        """What a run's name begins with."""
-        what = "parity" if self.parity else "tune" if self.tune else self.backend
-        return f"{self.arch.name}-{self.data.name}-{what}-s{self.seed}"
+        """Prefix of the run's name."""
+        kind = "parity" if self.parity else "tune" if self.tune else self.backend
+        return f"{self.arch.name}-{self.data.name}-{kind}-s{self.seed}"
 
     def choice(self) -> dict[str, Any]:
-        """Of a measurement neither schedule nor split decide anything."""
-        whole = super().choice()
-        whole["of"] = self.of and Path(self.of).name  # which ends with what decided it
-        data = {k: v for k, v in whole["data"].items() if k in ("name", "size", "num_classes")}
+        """Return the settings that decide the result; schedule and split do not affect a measurement."""
+        choice = super().choice()
+        choice["of"] = self.of and Path(self.of).name  # it ends with the identity of that run
+        data = {k: v for k, v in choice["data"].items() if k in ("name", "size", "num_classes")}
         kept = (
             "seed",
             "arch",
@@ -101,19 +102,19 @@ class Bench(Settings):
             "parity",
             "tune",
         )
-        return {"verb": self.verb, "data": data} | {key: whole[key] for key in kept}
+        return {"verb": self.verb, "data": data} | {key: choice[key] for key in kept}
 
     def deciding(self, choice: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Leave out what this measurement does not depend on.
+        """Return a choice without the settings that this measurement does not depend on.
 
-        Nobody trains an exported model, and it has no memory format; `parity` and `tune` try all there are.
+        An exported model is not trained and has no memory format; `parity` and `tune` try all values.
         """
-        found = {key: dict(value) if isinstance(value, Mapping) else value for key, value in choice.items()}
+        kept = {key: dict(value) if isinstance(value, Mapping) else value for key, value in choice.items()}
         exported = self.backend in EXPORTED_PRECISIONS
         if exported or self.parity:
-            del found["optimizer"]
+            del kept["optimizer"]
         if self.parity:
-            del found["batch_sizes"], found["device"]["precision"]
+            del kept["batch_sizes"], kept["device"]["precision"]
         if exported or self.tune:
-            del found["device"]["memory_format"]
-        return found
+            del kept["device"]["memory_format"]
+        return kept

@@ -1,8 +1,8 @@
-"""Code as a part of a run's identity: digests of syntax trees, without comments and docstrings.
+"""Code in a run's identity: digests of syntax trees, without comments and docstrings.
 
-A user's own architecture is developed by changing its file, and the result of an earlier version must never
-pass for that of the present one. Modules are located without being imported: nothing is executed, and torch
-stays unloaded.
+Users develop an architecture by editing its file, and the result of an earlier version must never be shown as
+that of the current one. Modules are located without being imported: nothing is executed, and torch stays
+unloaded.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from cnnbench.run_store.identity import is_ours
 PACKAGE = Path(cnnbench.__file__).parent
 
 SHIPPED = {"train": ("ops", "data", "training"), "bench": ("ops", "bench")}
-"""The rooms of cnnbench whose code a run uses, by verb, besides its model."""
+"""Subpackages of cnnbench whose code a run uses besides its model, by verb."""
 
 INSTALLED = {"site-packages", "dist-packages"}
 """Names of folders that hold installed packages."""
 
 
 def own_code(target: str) -> str | None:
-    """Return the digest of a user's own code behind a dotted name: its module and what that imports.
+    """Return the digest of a user's own code behind a dotted name: its module and the modules it imports.
 
-    Imports from the user's own folders are followed, those of editable installs included; installed packages,
-    the standard library and cnnbench count by name alone. Imports within functions are seen,
-    `importlib.import_module` of a computed name is not.
+    Imports from the user's own folders and from editable installs are followed; installed packages, the
+    standard library and cnnbench count by name alone. Imports within functions are followed, calls of
+    `importlib.import_module` with a computed name are not.
 
     Args:
         target: `package.module.name` or `package.module:name`.
 
     Returns:
-        16 hex digits; None for a name that leads to no module of the user's own.
+        16 hex digits; None if the name is not that of a user's own module.
     """
     if is_ours(target):
         return None
@@ -51,24 +51,24 @@ def own_code(target: str) -> str | None:
 
 
 def forget_stale(target: str) -> None:
-    """Drop a user's own modules that this process has loaded from earlier content, so that they load anew.
+    """Drop a user's own modules that were edited since this process imported them, so that they are reloaded.
 
-    A sweep or a notebook may train one architecture several times, and edit it in between.
+    A sweep or a notebook may train one architecture several times while its file is edited.
     """
     if is_ours(target):
         return
     _search_working_folder()
     module = _module_of(target)
     files = _closure(module) if module else {}
-    present = {name: _content(file) for name, file in files.items()}
-    if any(_is_stale(name, files[name], content) for name, content in present.items()):
+    current = {name: _content(file) for name, file in files.items()}
+    if any(_is_stale(name, files[name], content) for name, content in current.items()):
         for name in files:
             sys.modules.pop(name, None)
-    _loaded.update(present)
+    _loaded.update(current)
 
 
 _loaded: dict[str, str] = {}
-"""By module, the content that this process has loaded, or is about to."""
+"""Content of each of a user's modules that this process has loaded, or is about to load."""
 
 
 def _is_stale(name: str, file: Path, content: str) -> bool:
@@ -76,19 +76,19 @@ def _is_stale(name: str, file: Path, content: str) -> bool:
         return False
     if name in _loaded:
         return _loaded[name] != content
-    import psutil  # it was imported by somebody else: perhaps before it was edited
+    import psutil  # another part of the process imported it, perhaps before it was edited
 
     return bool(file.stat().st_mtime > psutil.Process().create_time())
 
 
 def shipped_code(verb: str, arch_target: str | None) -> dict[str, str]:
-    """Return digests of cnnbench's own code that a run uses, by room; of `models` the file of its model.
+    """Return digests of the shipped code that a run uses, by subpackage; of `models` only the model's file.
 
     Args:
         verb: `train` or `bench`.
-        arch_target: `_target_` of its architecture.
+        arch_target: `_target_` of the architecture.
     """
-    digests = {room: _room(room) for room in SHIPPED[verb]}
+    digests = {name: _subpackage(name) for name in SHIPPED[verb]}
     if arch_target is not None and arch_target.startswith("cnnbench.models."):
         module = arch_target.replace(":", ".").rpartition(".")[0]
         digests[module.removeprefix("cnnbench.")] = _model(module)
@@ -96,34 +96,34 @@ def shipped_code(verb: str, arch_target: str | None) -> dict[str, str]:
 
 
 @cache
-def _room(room: str) -> str:
-    folder = PACKAGE / room
+def _subpackage(name: str) -> str:
+    folder = PACKAGE / name
     return _digest({str(file.relative_to(folder)): file for file in folder.rglob("*.py")})
 
 
 @cache
 def _model(module: str) -> str:
-    """Return the digest of a file of `cnnbench.models` and of those of its neighbours that it imports."""
-    found: dict[str, Path] = {}
+    """Return the digest of a module of `cnnbench.models` and of those beside it that it imports."""
+    files: dict[str, Path] = {}
     waiting = [module]
     while waiting:
         name = waiting.pop()
         file = PACKAGE / "models" / f"{name.removeprefix('cnnbench.models.').replace('.', '/')}.py"
-        if name not in found and file.is_file():
-            found[name] = file
-            waiting += [word for word in _imports(name, file) if word.startswith("cnnbench.models.")]
-    return _digest(found)
+        if name not in files and file.is_file():
+            files[name] = file
+            waiting += [other for other in _imports(name, file) if other.startswith("cnnbench.models.")]
+    return _digest(files)
 
 
 def _search_working_folder() -> None:
-    """Look for modules in the working folder too, as `python -m cnnbench` does: a user's own mynet.py."""
+    """Search the working folder for modules, too (a user's own mynet.py), as `python -m cnnbench` does."""
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
     importlib.invalidate_caches()
 
 
 def _module_of(target: str) -> str | None:
-    """Return the longest leading part of a dotted name that is a module."""
+    """Return the longest prefix of a dotted name that is a module."""
     words = target.partition(":")[0].split(".")
     for length in range(len(words), 0, -1):
         name = ".".join(words[:length])
@@ -170,7 +170,7 @@ def _is_own(file: Path) -> bool:
 
 
 def _closure(module: str) -> dict[str, Path]:
-    """Return the user's own files that importing a module executes, by module."""
+    """Return the user's own files that importing a module executes, by module name."""
     files: dict[str, Path] = {}
     waiting, seen = [module], set()
     while waiting:
@@ -192,11 +192,11 @@ def _closure(module: str) -> dict[str, Path]:
 
 
 def _imports(name: str, file: Path, package: str = "") -> Iterator[str]:
-    """Yield the dotted names that a file imports, a `from` import also as if each name were a module."""
+    """Yield the dotted names that a file imports; names of a `from` import also as if they were modules."""
     try:
         tree = ast.parse(file.read_bytes())
     except (SyntaxError, ValueError):
-        return  # importing it says what is wrong
+        return  # the error appears when the module is imported
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -211,7 +211,7 @@ def _imports(name: str, file: Path, package: str = "") -> Iterator[str]:
 
 
 def _digest(files: dict[str, Path]) -> str:
-    """Return 16 hex digits that follow from names and syntax trees; of what is no Python from the bytes."""
+    """Return 16 hex digits that follow from names and syntax trees, or from the bytes of other files."""
     total = hashlib.sha256()
     for name, file in sorted(files.items()):
         total.update(f"{name}\0{_content(file)}\0".encode())
@@ -229,12 +229,12 @@ def _content(file: Path) -> str:
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:
-    """Drop all strings that stand alone: docstrings, and those that describe an attribute."""
+    """Drop all strings that are statements: docstrings, and descriptions of attributes."""
     for node in ast.walk(tree):
         for field in ("body", "orelse", "finalbody"):
             statements = getattr(node, field, None)
             if isinstance(statements, list):
-                setattr(node, field, [one for one in statements if not _is_text(one)])
+                setattr(node, field, [statement for statement in statements if not _is_text(statement)])
     return tree
 
 
@@ -244,8 +244,8 @@ def _is_text(node: ast.AST) -> bool:
     return isinstance(node.value.value, str)
 
 
-def changed(recorded: object, present: dict[str, str]) -> list[str]:
-    """Return the rooms whose code is not what it was when a run was made; none if that was not recorded."""
+def changed(recorded: object, current: dict[str, str]) -> list[str]:
+    """Return the subpackages whose code differs from what a run recorded; none if it recorded nothing."""
     if not isinstance(recorded, dict):
         return []
-    return [room for room, digest in present.items() if recorded.get(room, digest) != digest]
+    return [name for name, digest in current.items() if recorded.get(name, digest) != digest]

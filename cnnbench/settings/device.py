@@ -1,4 +1,4 @@
-"""`device`: where a run computes, and in which arithmetic."""
+"""`device`: hardware, precision and processes of a run."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from cnnbench.errors import InputError
 from cnnbench.settings.base import Count, Name, Section, added
 
 SHORT_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed", "fp64": "64-true"}
-"""What people write, and what Lightning calls it."""
+"""Short names of precisions, with those of Lightning."""
 
 
 class Device(Section):
-    """`device`: where and in which arithmetic. `auto` stays `auto` in the run's identity."""
+    """`device`: hardware, precision and processes. `auto` stays `auto` in the run's identity."""
 
     name: Name
     accelerator: Literal["auto", "cpu", "gpu", "mps"]
@@ -28,19 +28,19 @@ class Device(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _one_process_has_it_all(cls, value: Any) -> Any:
-        """Its batch statistics are those of the whole batch, asked for or not: one and the same run."""
+    def _single_process(cls, value: Any) -> Any:
+        """Reset `sync_batch_norm` for a single process, which has the statistics of the full batch anyway."""
         alone = isinstance(value, dict) and value.get("devices", 1) == value.get("nodes", 1) == 1
         return value | {"sync_batch_norm": False} if alone and value.get("sync_batch_norm") is True else value
 
     @property
     def processes(self) -> int:
-        """How many processes train a run together, on all machines."""
+        """Number of processes that train a run together, on all machines."""
         return self.devices * self.nodes
 
     @property
     def least_images(self) -> int:
-        """That each process needs of a training batch: one image alone has no batch statistics of its own."""
+        """Smallest shard of a training batch: a single image has no batch statistics of its own."""
         return 1 if self.sync_batch_norm else 2
 
     @field_validator("precision", mode="before")
@@ -49,10 +49,10 @@ class Device(Section):
         return SHORT_PRECISION.get(value, value) if isinstance(value, str) else value
 
     def check_one_machine(self) -> None:
-        """To be called where a run cannot be started on several.
+        """Check that the run needs one machine only, where it cannot be started on several.
 
         Raises:
-            InputError: that is what is asked for.
+            InputError: `nodes` is greater than 1.
         """
         if self.nodes > 1:
             raise InputError(

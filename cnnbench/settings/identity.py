@@ -1,4 +1,4 @@
-"""Which run some settings describe, and which code it would use."""
+"""From settings to the run that they describe, and to the code that it uses."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ COMPONENTS = ("arch", "optimizer", "scheduler")
 
 
 def locate(settings: Settings, known: dict[str, Any] | None = None) -> Run:
-    """Return the run that these settings describe, whether its folder exists or not.
+    """Return the run that settings describe, whether its folder exists or not.
 
     Args:
         settings: of the run.
-        known: remembers the content of images, files and code for the next run of a sweep.
+        known: cache of content digests, shared by the runs of a sweep.
 
     Raises:
-        InputError: files that count by their content cannot be read.
+        InputError: a file that counts by its content cannot be read.
     """
     if isinstance(settings, Bench):
         _check_of(settings)
@@ -36,9 +36,9 @@ def locate(settings: Settings, known: dict[str, Any] | None = None) -> Run:
 
 
 def describe(settings: Settings, known: dict[str, Any]) -> dict[str, Any]:
-    """Return what decides the result of a run, as its identity.json has it.
+    """Return the settings that decide the result of a run, as written to identity.json.
 
-    Components count by name, a user's own code, image folders and files of weights by their content.
+    Components count by name; a user's own code, image folders and weight files count by their content.
     """
     sections = settings.choice()
     targets = {group: sections[group].get("_target_") for group in COMPONENTS if group in sections}
@@ -50,7 +50,7 @@ def describe(settings: Settings, known: dict[str, Any]) -> dict[str, Any]:
             if known[target] is not None:
                 choice[group]["code"] = known[target]
     if isinstance(settings, Bench):
-        return choice  # neither images nor weights decide a measurement; `of` names a run that they decided
+        return choice  # images and weights count through the run that `of` names, or not at all
     if settings.data.name == "imagefolder":
         from cnnbench.data.image_folder import fingerprint
 
@@ -67,10 +67,10 @@ def describe(settings: Settings, known: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_own_code(settings: Settings, run: Run) -> None:
-    """Check that a user's own code is still what it was when the run was planned.
+    """Check that a user's own code has not changed since the run was planned.
 
     Raises:
-        InputError: it was edited since, while the run waited for its turn.
+        InputError: it was edited while the run waited for its turn.
     """
     sections = settings.choice()
     for group in COMPONENTS:
@@ -79,43 +79,43 @@ def check_own_code(settings: Settings, run: Run) -> None:
         if isinstance(target, str) and planned.get("code") != own_code(target) and run.planned is not None:
             raise InputError(
                 f"{group}._target_={target}: its code was edited after this run was planned; "
-                "allowed: the same command again, which plans a run of the new code"
+                "allowed: rerun the command, which plans a run of the new code"
             )
 
 
 def other_code(settings: Settings, run: Run) -> list[str]:
-    """Return the rooms of cnnbench whose code has changed since a run was made."""
+    """Return the subpackages of cnnbench whose code has changed since a run was made."""
     return changed(run.status().get("code"), code_used(settings))
 
 
 def code_used(settings: Settings) -> dict[str, str]:
-    """Return the digests of cnnbench's code that a run of these settings uses."""
+    """Return the digests of the shipped code that a run with these settings uses."""
     return shipped_code(settings.verb, settings.arch.target)
 
 
 def _check_of(settings: Bench) -> None:
-    """Check that nothing is set that a measurement does not use: a trained run has its model and images.
+    """Check that the command line sets nothing that a measurement ignores.
 
     Raises:
-        InputError: such a setting.
+        InputError: such a setting; with `of`, model and images are those of the trained run.
     """
     model = [word for word in settings.command if re.match(r"[+~]*(arch|ops|data)[=.]", word)]
     if settings.of is not None and model:
-        raise InputError(f"{model[0]}: of={settings.of} has its model and its images; allowed: without it")
+        raise InputError(f"{model[0]}: of={settings.of} defines model and images; allowed: leave it out")
     for word in settings.command:
         if re.match(r"[+~]*(trainer|scheduler|data\.batch_size)[=.]", word):
             raise InputError(f"{word}: bench does not use it; allowed: batch_sizes=[…], optimizer=…")
 
 
 def content(path: str) -> str:
-    """Return a digest of a file of weights, which counts by its content, not by its name.
+    """Return the digest of a weight file, which counts by its content, not by its name.
 
     Raises:
-        InputError: there is no such file.
+        InputError: it cannot be read.
     """
     try:
         with Path(path).expanduser().open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()[:16]
     except OSError as error:
-        allowed = "imagenet, or a file of weights"
+        allowed = "imagenet, or a weight file"
         raise InputError(f"arch.weights={path}: {error.strerror or error}; allowed: {allowed}") from None

@@ -1,4 +1,4 @@
-"""From a part of the configuration to the object that it describes."""
+"""From a section of the configuration to the object that it describes."""
 
 from __future__ import annotations
 
@@ -19,38 +19,41 @@ from cnnbench.settings.base import Component, shown
 from cnnbench.settings.code import forget_stale
 
 
-def factory(part: Component, group: str, **given: Any) -> Callable[..., Any]:
-    """What `part` describes, ready to be called: its `_target_` with its arguments.
+def factory(component: Component, group: str, **given: Any) -> Callable[..., Any]:
+    """Return the `_target_` of a component, with its arguments bound.
 
     Args:
-        part: names the callable and its arguments; they are checked by its signature.
+        component: names the callable and its arguments, which are checked by its signature.
         group: the configuration group, for error messages.
-        given: what cnnbench knows (`num_classes`, …), passed on where the callable names it and
-            the configuration does not set it.
+        given: values that cnnbench provides (`num_classes`, …); passed on if the callable has a parameter
+            of that name and the configuration does not set it.
+
+    Returns:
+        A callable that takes the remaining arguments. It raises InputError, too, where `_target_` raises
+        ValueError, TypeError and the like.
 
     Raises:
-        InputError: no such callable, an argument that it does not take or of the wrong type. Calling
-            what is returned raises one too where the callable raises ValueError or TypeError.
+        InputError: there is no such callable, or an argument is unknown or of the wrong type.
     """
     try:
         if str(Path.cwd()) not in sys.path:
-            sys.path.append(str(Path.cwd()))  # as `python -m cnnbench` has it: a user's own mynet.py
-        forget_stale(str(part.target))
-        target = pkgutil.resolve_name(str(part.target))
+            sys.path.append(str(Path.cwd()))  # for a user's own mynet.py, as with `python -m cnnbench`
+        forget_stale(str(component.target))
+        target = pkgutil.resolve_name(str(component.target))
         parameters = inspect.signature(target).parameters
-    except Exception as error:  # of any module's code
-        said = f"{error or type(error).__name__}{_place(error, str(part.target))}"
-        raise InputError(f"{group}._target_={part.target}: cannot be imported ({said})") from error
+    except Exception as error:  # a user's module may raise anything
+        cause = f"{error or type(error).__name__}{_location(error, str(component.target))}"
+        raise InputError(f"{group}._target_={component.target}: cannot be imported ({cause})") from error
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     hints = _hints(target)
     arguments = {key: value for key, value in given.items() if key in parameters}
-    for key, value in part.arguments().items():
+    for key, value in component.arguments().items():
         if value is None and (key in arguments or key not in parameters):
-            continue  # null in the configuration: as the data has it, or not at all
+            continue  # null means: the value that cnnbench provides, or none
         if key not in parameters and not open_ended:
             raise InputError(
-                f"{group}.{key}: {part.name} has no such setting; {suggest(key, parameters)}; "
-                f"~{group}.{key} leaves it out"
+                f"{group}.{key}: {component.name} has no such setting; {suggest(key, parameters)}; "
+                f"~{group}.{key} removes it"
             )
         arguments[key] = _typed(f"{group}.{key}", value, hints.get(key))
 
@@ -62,26 +65,28 @@ def factory(part: Component, group: str, **given: Any) -> Callable[..., Any]:
             raise
         except (ValueError, TypeError, ArithmeticError, AssertionError, RuntimeError, MemoryError) as error:
             message = str(error).splitlines()[0] if str(error) else type(error).__name__
-            separator = "." if message.split("=")[0] in parameters else f"={part.name}: "
-            place = _place(error, str(part.target))
-            raise InputError(f"{group}{separator}{message}{place}") from error
+            separator = "." if message.split("=")[0] in parameters else f"={component.name}: "
+            location = _location(error, str(component.target))
+            raise InputError(f"{group}{separator}{message}{location}") from error
 
     return call
 
 
-def _place(error: BaseException, target: str) -> str:
-    """`, mynet.py line 12`: where a user's own module failed; nothing for what cnnbench and torch have."""
+def _location(error: BaseException, target: str) -> str:
+    """Return `, mynet.py line 12` for an error in a user's own module; an empty text for other modules."""
     module = target.partition(":")[0].split(".")[0]
     if module in ("cnnbench", "torch", "torchvision", "timm", "lightning"):
         return ""
     frames = [
-        f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).is_relative_to(Path.cwd())
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if Path(frame.filename).is_relative_to(Path.cwd())
     ]
     return f", {Path(frames[-1].filename).name} line {frames[-1].lineno}" if frames else ""
 
 
 def _hints(target: Any) -> dict[str, Any]:
-    """The annotations of a function or of a class's constructor, where they can be evaluated."""
+    """Return the annotations of a function or of a class's constructor; none if they cannot be evaluated."""
     try:
         return typing.get_type_hints(
             target.__init__ if inspect.isclass(target) else target, include_extras=True
@@ -91,12 +96,12 @@ def _hints(target: Any) -> dict[str, Any]:
 
 
 def _typed(key: str, value: Any, hint: Any) -> Any:
-    """`value` as the type that the callable asks for (a list as a tuple, 1.0 as 1)."""
+    """Convert a value to the type that the callable declares (a list to a tuple, 1.0 to 1)."""
     if hint is None:
         return value
     try:
         adapter = TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
-    except (PydanticUserError, TypeError):  # a type that pydantic knows nothing about
+    except (PydanticUserError, TypeError):  # a type that pydantic does not know
         return value
     try:
         return adapter.validate_python(value)

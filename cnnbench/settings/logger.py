@@ -1,4 +1,4 @@
-"""`logger`: where a run's figures go besides its folder."""
+"""`logger`: where a run's metrics are logged besides its folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cnnbench.settings.wandb_names import TAG_LENGTH, bad_name
 
 
 class WandbLogger(Section):
-    """`logger=wandb`. What W&B would refuse is refused here: later it would cost the whole log of the run."""
+    """`logger=wandb`. Values that W&B rejects are errors here: later they would cost the entire log."""
 
     name: Literal["wandb"]
     mode: Literal["offline", "online"]
@@ -24,9 +24,9 @@ class WandbLogger(Section):
 
     @field_validator("project", "entity")
     @classmethod
-    def _taken_by_wandb(cls, value: str | None) -> str | None:
-        if value is not None and (why := bad_name(value)):
-            raise ValueError(why)
+    def _accepted_by_wandb(cls, value: str | None) -> str | None:
+        if value is not None and (reason := bad_name(value)):
+            raise ValueError(reason)
         return value
 
     @field_validator("tags")

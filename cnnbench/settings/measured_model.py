@@ -1,4 +1,4 @@
-"""Model and images of a measurement that takes them from a trained run or from a folder."""
+"""Model and images of a measurement, taken from a trained run or from an image folder."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from cnnbench.settings.model import Ops
 
 
 def with_model(plain: dict[str, Any]) -> dict[str, Any]:
-    """Return the config of a measurement with what `of` or an image folder say of model and images.
+    """Complete the config of a measurement: `of` defines model and images, an image folder its classes.
 
     Raises:
-        InputError: `of` is no finished training run, or the folder holds no images.
+        InputError: `of` is not a finished training run, or the folder holds no images.
     """
     if is_place(plain.get("of")):
         return _with_model_of(plain)
@@ -24,14 +24,14 @@ def with_model(plain: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_model_of(plain: dict[str, Any]) -> dict[str, Any]:
-    """A measurement of a trained run: the model and the images are that run's."""
+    """Return the config with the model and the images of the trained run that `of` names."""
     run = Run(Path(plain["of"]).expanduser())
     config = run.config()
     if run.state != "finished" or run.verb != "train" or not config:
-        said = {"new": "no run", "finished": "no training run"}.get(run.state, run.state)
-        raise InputError(f"of={plain['of']}: {said}; allowed: the folder of a finished training run")
+        reason = {"new": "not a run", "finished": "not a training run"}.get(run.state, run.state)
+        raise InputError(f"of={plain['of']}: {reason}; allowed: the folder of a finished training run")
     ops, data = config["ops"], config["data"]
-    if data["name"] == "imagefolder":  # whose files need not be here
+    if data["name"] == "imagefolder":  # its files need not exist here
         data = data | {"num_classes": run.summary().get("data/classes")}
     images = {key: data[key] for key in ("name", "size", "num_classes", "root") if key in data}
     return plain | {
@@ -42,7 +42,7 @@ def _with_model_of(plain: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_classes(plain: dict[str, Any]) -> dict[str, Any]:
-    """A measurement on an image folder: of that the number of classes counts, and nothing else."""
+    """Return the config with the number of classes of an image folder, all that a measurement needs of it."""
     data = plain["data"]
     if data.get("name") != "imagefolder" or not is_place(data.get("root")) or data.get("num_classes"):
         return plain
@@ -53,7 +53,7 @@ def _with_classes(plain: dict[str, Any]) -> dict[str, Any]:
 
 @cache
 def _count_classes(root: Path, here: Path, changed: tuple[int, ...]) -> int:
-    """Every file is looked at: once for all runs of a sweep, and again where a class was added."""
+    """Count the classes of an image folder, once for all runs of a sweep unless `changed` differs."""
     from cnnbench.data.image_folder import scan
 
     return len(next(iter(scan(root).values())).classes)

@@ -1,4 +1,4 @@
-"""From a composed configuration to settings, or one error that names what is wrong."""
+"""From a composed configuration to checked settings, or to one error that names every wrong one."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from cnnbench.settings.run import Settings
 
 
 def plain(config: DictConfig) -> Any:
-    """A composed configuration as plain values.
+    """Return a composed configuration as plain values, with references resolved.
 
     Raises:
-        InputError: a value that must be given is not, or one that refers to another cannot be found.
+        InputError: a mandatory value is missing, or a reference cannot be resolved.
     """
     try:
         return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
@@ -31,17 +31,17 @@ def plain(config: DictConfig) -> Any:
 
 
 def parse(plain: Any) -> Settings:
-    """Check a configuration of plain values.
+    """Check a configuration of plain values, and return it as settings: `Bench` if it has a `backend`.
 
     Raises:
-        InputError: naming every wrong setting, its value and what is allowed.
+        InputError: names every wrong setting, its value and what is allowed.
         OpsError: an ablation axis that the architecture does not have.
     """
     try:
-        measures = "backend" in plain
-        if measures:
+        is_measurement = "backend" in plain
+        if is_measurement:
             plain = with_model(plain)
-        settings = (Bench if measures else Settings).model_validate(plain)
+        settings = (Bench if is_measurement else Settings).model_validate(plain)
     except ValidationError as error:
         raise InputError("; ".join(_sentence(item, plain) for item in error.errors())) from None
     for axis, value in settings.ops.model_dump().items():
@@ -52,10 +52,10 @@ def parse(plain: Any) -> Settings:
 
 
 def _sentence(item: Any, plain: Any) -> str:
-    """One pydantic error as `setting=value: what is allowed`."""
+    """Return one of pydantic's errors as `setting=value: what is allowed`."""
     path = [str(step) for step in item["loc"]]
     if path[:1] == ["logger"]:
-        del path[1:2]  # pydantic names the kind of logger here
+        del path[1:2]  # the kind of logger, which is not a key
     key = ".".join(path)
     if item["type"] == "extra_forbidden":
         for step in path[:-1]:
@@ -72,7 +72,7 @@ def _sentence(item: Any, plain: Any) -> str:
     elif item["type"] == "model_type":
         message = f"is a section; allowed: {key}.SETTING=VALUE"
     if not key:
-        return str(message)
+        return message
     if isinstance(item["input"], dict):
         return f"{key}.{message}"
     return f"{key}={shown(item['input'])}: {message}"

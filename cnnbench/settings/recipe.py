@@ -10,7 +10,7 @@ from cnnbench.settings.base import FREE, Component, Count, Fraction, Rate, Secti
 
 
 class Optimizer(Component):
-    """`optimizer`: a `torch.optim` class and its arguments."""
+    """`optimizer`: a `torch.optim` class, or one of the user's own, and its arguments."""
 
     lr: Rate
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
@@ -23,13 +23,13 @@ class Scheduler(Component):
 
 
 class EarlyStopping(Section):
-    """`trainer.early_stopping`: stop after `patience` epochs without a better val/acc."""
+    """`trainer.early_stopping`: stop after `patience` epochs without a better val/acc; null: never."""
 
     patience: Count | None
 
 
 class Trainer(Section):
-    """`trainer`: the training recipe apart from optimizer and schedule."""
+    """`trainer`: the training recipe except optimizer and schedule."""
 
     max_epochs: Count
     label_smoothing: Fraction

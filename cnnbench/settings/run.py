@@ -1,4 +1,4 @@
-"""Everything that one training run is asked for, and what decides its result."""
+"""Settings of one training run, and which of them decide its result."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from cnnbench.settings.recipe import Optimizer, Scheduler, Trainer
 
 
 class Sweep(Section):
-    """`sweep`: how the runs of a sweep are carried out; not what comes out of them."""
+    """`sweep`: how the runs of a sweep are carried out, without effect on their results."""
 
     jobs: Count | None
     jobs_per_gpu: Count
@@ -38,11 +38,11 @@ class Sweep(Section):
 
 
 class Settings(Section):
-    """Everything that one run is asked for: `conf/train.yaml`."""
+    """Settings of one run: `conf/train.yaml`."""
 
     verb: ClassVar[str] = "train"
     work: ClassVar[str] = "cnnbench.training.fit:fit"
-    """What carries it out: called with the settings, the run, the cores that it may use, and the rank."""
+    """Function that carries out the run: `work(settings, run, cores, rank)`."""
 
     name: Annotated[Name, FREE]
     seed: Seed
@@ -82,38 +82,38 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _compiled_alone(self) -> Settings:
-        if self.device.sync_batch_norm and self.device.compile:  # the compiler does not see the exchange
+        if self.device.sync_batch_norm and self.device.compile:  # the compiler would bypass it
             raise ValueError("device.sync_batch_norm=true: not with device.compile=true; allowed: false")
         return self
 
     @model_validator(mode="after")
-    def _selected_is_there(self) -> Settings:
+    def _selected_exists(self) -> Settings:
         for key in self.select:
-            found: Any = self.choice()
+            value: Any = self.choice()
             for step in key.split("."):
-                found = found.get(step, {}) if isinstance(found, dict) else {}
-            if found == {} or isinstance(found, dict) or key == "seed":
+                value = value.get(step, {}) if isinstance(value, dict) else {}
+            if value == {} or isinstance(value, dict) or key == "seed":
                 raise ValueError(
                     f"select={key}: allowed: settings that decide the result, such as optimizer.lr"
                 )
         return self
 
     def made_otherwise(self, run: Run) -> str:
-        """How an earlier run of the same choice was made, where a user may want to know: `with rounds=2`."""
+        """Return how an earlier run of the same choice was made, where that may matter: `with rounds=2`."""
         return ""
 
     @property
     def label(self) -> str:
-        """What a run's name begins with."""
+        """Prefix of the run's name."""
         return f"{self.arch.name}-{self.data.name}-s{self.seed}"
 
     def resolved_ops(self) -> dict[str, str]:
-        """The value of each axis that the architecture has, with `native` replaced by what it stands for."""
+        """Return the value of each axis that the architecture has, with `native` resolved."""
         if self.arch.native is None:
             return {}
         native = self.arch.native.model_dump(exclude_none=True)
-        asked = {axis: value for axis, value in self.ops.model_dump().items() if value != "native"}
-        return {axis: asked.get(axis, value) for axis, value in native.items()}
+        overrides = {axis: value for axis, value in self.ops.model_dump().items() if value != "native"}
+        return {axis: overrides.get(axis, value) for axis, value in native.items()}
 
     def choice(self) -> dict[str, Any]:
         """Return the settings that decide the result of a run of this kind, as plain values."""
@@ -121,7 +121,7 @@ class Settings(Section):
         return choice | {"ops": self.resolved_ops()}
 
     def config(self) -> dict[str, Any]:
-        """Return what config.yaml holds: the choice, and the settings that are marked `FREE`."""
+        """Return the content of config.yaml: the choice, and the settings marked `FREE`."""
         config, marks = self.choice(), free_settings(type(self))
         free = self.model_dump(by_alias=True, include=marks)
         for key, mark in marks.items():
@@ -129,10 +129,10 @@ class Settings(Section):
                 config[key] = free[key]
             elif key in config:  # some settings of a section
                 config[key] = config[key] | free[key]
-        if self.data.name == "imagefolder":  # of one's own, wherever one stands; others as they are set
+        if self.data.name == "imagefolder":  # images of one's own: an absolute path
             config["data"]["root"] = str(Path(self.data.root).expanduser().absolute())
         return config
 
     def deciding(self, choice: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the part of a choice that this run's identity is made of."""
+        """Return the settings of a choice from which the run's identity is computed."""
         return choice

@@ -1,1 +1,1 @@
-"""One training: from settings to a finished run."""
+"""Training: from settings to a finished run."""

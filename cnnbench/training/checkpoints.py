@@ -1,4 +1,4 @@
-"""Checkpoints of a run: written whole, found again to resume from, and stripped once the run is finished."""
+"""Checkpoints of a run: written atomically, loaded to resume, and stripped once the run is finished."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from cnnbench.run_store.run import Run
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
 
 Row = Mapping[str, float]
-"""The figures of one epoch."""
+"""Metrics of one epoch."""
 
 
 def best_row(rows: Sequence[Row]) -> Row:
-    """Return the epoch that is selected: highest val/acc, then lowest val/loss, then the earliest."""
+    """Return the row of the best epoch: highest val/acc, then lowest val/loss, then the earliest."""
     return max(rows, key=lambda row: (row["val/acc"], -row["val/loss"], -row["epoch"]))
 
 
 class PlainCheckpoints(TorchCheckpointIO):
-    """Replaces a checkpoint as a whole; Lightning's own writer goes through the system's /tmp."""
+    """Writer of checkpoints that replaces them atomically; Lightning's own goes through the system's /tmp."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Replace the file as a whole."""
+        """Replace the file atomically."""
         with replacing(Path(path)) as file:
             torch.save(checkpoint, file)
 
@@ -36,7 +36,8 @@ class PlainCheckpoints(TorchCheckpointIO):
 def resumable(run: Run) -> tuple[Path | None, list[dict[str, float]]]:
     """Return the checkpoint to resume from, and the rows of the epochs that it has completed.
 
-    A checkpoint that does not load (a full disk, a crash of the machine) gives way to the one before.
+    If the last checkpoint does not load (after a full disk, or a crash of the machine), the one before it
+    is used.
     """
     for name in (LAST, PREVIOUS):
         path = run.checkpoints / name
@@ -50,16 +51,16 @@ def resumable(run: Run) -> tuple[Path | None, list[dict[str, float]]]:
 
 
 def _loaded(path: Path) -> dict[str, Any] | None:
-    """Return a checkpoint whose tensors are read from disk when they are needed; None if it does not load."""
+    """Load a checkpoint whose tensors are read from disk on demand; return None if it does not load."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)  # type: ignore[no-any-return]
-    except Exception as error:  # torch names no error of its own for a damaged file
-        console.print(f"{path} does not load ({error}): passed over", style="yellow", highlight=False)
+    except Exception as error:  # torch has no exception of its own for a damaged file
+        console.print(f"{path} does not load ({error}): skipped", style="yellow", highlight=False)
         return None
 
 
 def strip(run: Run) -> None:
-    """Drop what only a resume needs: optimizer states, and the previous checkpoint."""
+    """Delete what is only needed to resume: optimizer states, and the previous checkpoint."""
     for path in (run.checkpoints / BEST, run.checkpoints / LAST):
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         checkpoint["optimizer_states"] = []

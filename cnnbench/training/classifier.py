@@ -22,23 +22,23 @@ MakeSchedule = Callable[[Optimizer], LRScheduler]
 
 
 class Classifier(pl.LightningModule):
-    """Trains `model` with any optimizer and any schedule; knows the name of none.
+    """Image classifier: a model with its loss, metrics, optimizer and schedule.
 
     Args:
-        model: (N, C, H, W) -> (N, K) logits; in training perhaps a tuple: those, and the logits of
-            auxiliary classifiers, which count `model.aux_weight` in the loss.
+        model: (N, C, H, W) -> (N, K) logits; in training optionally a tuple of these and the logits of
+            auxiliary classifiers, whose losses are weighted by `model.aux_weight`.
         num_classes: K.
-        optimizer: called with groups of parameters.
-        schedule: called with the optimizer; stepped after each of its steps. If it has `observe`, that is
-            called with each val/loss. See `cnnbench.training.schedule`.
-        seed: the global generators are seeded from (seed, epoch, batch) before each batch: dropout and
-            mixing do not depend on earlier draws.
-        label_smoothing: of the training loss alone; val and test losses are plain cross-entropy.
-        mixup, cutmix: alpha of each (arXiv:1710.09412, 1905.04899); 0 is off.
+        optimizer: called with parameter groups.
+        schedule: called with the optimizer, and stepped after each optimizer step. If it has `observe`, that
+            is called with each val/loss. See `cnnbench.training.schedule`.
+        seed: the global generators are seeded from (seed, epoch, batch) before each batch, so that dropout
+            and mixing do not depend on earlier draws.
+        label_smoothing: applies to the training loss only; val and test losses are plain cross-entropy.
+        mixup, cutmix: alpha of each (arXiv:1710.09412, 1905.04899); 0: off.
         decay_norm_and_bias: see `cnnbench.training.weight_decay`.
         frozen: modules of `model` that stay in eval mode, so that batch norm keeps its statistics.
-        rank: of this process among those that train together; each draws its own dropout masks.
-        weight: of this process's loss in the mean over processes, whose shards may be unequal.
+        rank: rank of this process; each process draws its own dropout masks.
+        weight: weight of this process's loss in the mean over processes, whose shards may differ in size.
     """
 
     def __init__(
@@ -75,18 +75,18 @@ class Classifier(pl.LightningModule):
         self.test_outputs: list[tuple[Tensor, Tensor]] = []
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map (N, C, H, W) to (N, K) logits; in training to a tuple if the model has auxiliary ones."""
+        """Return the (N, K) logits of images (N, C, H, W); in training perhaps a tuple, see `model`."""
         return self.model(images.to(self.dtype))  # type: ignore[no-any-return]
 
     # --- training -------------------------------------------------------------------------------
 
     def on_train_start(self) -> None:
-        """Put what is frozen into eval mode; Lightning keeps each module's mode from here on."""
+        """Put frozen modules into eval mode; Lightning keeps the mode of each module from here on."""
         for module in self._frozen:
             module.eval()
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Seed every generator from (seed, epoch, batch), and the rank of all processes but the first."""
+        """Seed all generators from (seed, epoch, batch), and from the rank except in the first process."""
         rank = [self.rank] if self.rank else []
         seed_all("step", self.seed, self.current_epoch, batch_idx, *rank)
 
@@ -98,25 +98,28 @@ class Classifier(pl.LightningModule):
             images, targets = self.mix(images, labels)
         output = self(images)
         logits, *auxiliary = output if isinstance(output, tuple) else (output,)
-        own = loss = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
-        for other in auxiliary:
+        main_loss = loss = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
+        for aux_logits in auxiliary:
             weight = float(self.model.aux_weight)  # type: ignore[arg-type]
-            loss = loss + weight * F.cross_entropy(other, targets, label_smoothing=self.label_smoothing)
+            loss = loss + weight * F.cross_entropy(aux_logits, targets, label_smoothing=self.label_smoothing)
         with torch.no_grad():
-            # With mixed images a prediction counts by the share of the class that it names.
-            hits = logits.argmax(1)
-            right = (hits == labels).float() if targets is labels else targets.gather(1, hits[:, None])
-            self.train_metrics["loss"].update(own.detach().expand(len(labels)))
-            self.train_metrics["acc"].update(right)
+            # With mixed images a prediction counts by the share of the predicted class.
+            predicted = logits.argmax(1)
+            if targets is labels:
+                correct = (predicted == labels).float()
+            else:
+                correct = targets.gather(1, predicted[:, None])
+            self.train_metrics["loss"].update(main_loss.detach().expand(len(labels)))
+            self.train_metrics["acc"].update(correct)
         return loss if self.weight == 1 else self.weight * loss
 
     def on_train_epoch_end(self) -> None:
-        """Log the epoch's means over the images seen."""
+        """Log the epoch's means over the training images."""
         self.log_dict(self.train_metrics.compute())
         self.train_metrics.reset()
 
     def configure_optimizers(self) -> Any:
-        """Return the optimizer, and its schedule with a step per optimizer step."""
+        """Return the optimizer and its schedule, which is stepped after each optimizer step."""
         optimizer = self.make_optimizer(decay_groups(self.model, norm_and_bias=self.decay_norm_and_bias))
         return {
             "optimizer": optimizer,
@@ -124,11 +127,11 @@ class Classifier(pl.LightningModule):
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the running means of each process: a checkpoint may be written within an epoch."""
+        """Save the running means of all processes, since a checkpoint may be written within an epoch."""
         checkpoint["train_metrics"] = states_of_all(self.train_metrics, self.trainer.world_size)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Continue the running means."""
+        """Restore the running means of this process."""
         restore(self.train_metrics, checkpoint["train_metrics"][self.rank])
 
     # --- evaluation -----------------------------------------------------------------------------
@@ -138,7 +141,7 @@ class Classifier(pl.LightningModule):
         update(self.val_metrics, self(batch[0]), batch[1])
 
     def on_validation_epoch_end(self) -> None:
-        """Log val/loss, val/acc and val/top5, and tell the schedule about the loss."""
+        """Log val/loss, val/acc and val/top5, and pass the loss to a schedule that observes it."""
         values = self.val_metrics.compute()
         self.val_metrics.reset()
         self.log_dict(values)
@@ -147,7 +150,7 @@ class Classifier(pl.LightningModule):
             schedule.observe(float(values["val/loss"]))
 
     def on_test_epoch_start(self) -> None:
-        """Forget an earlier test."""
+        """Discard the outputs of an earlier test."""
         self.test_outputs = []
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:

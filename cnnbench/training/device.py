@@ -1,4 +1,4 @@
-"""Where a run is computed: what `auto` becomes, and whether the device is there."""
+"""Device of a run: what `auto` resolves to, availability, and the setup of model and threads."""
 
 from __future__ import annotations
 
@@ -17,67 +17,77 @@ from cnnbench.settings.device import Device
 from cnnbench.settings.model import Layout
 
 DEVICE_TYPES = {"cpu": "cpu", "gpu": "cuda", "mps": "mps"}
-"""What torch calls an accelerator."""
+"""Torch's names of the accelerators."""
 
 PRECISIONS = {
     "cpu": ("32-true", "bf16-mixed", "64-true"),
     "gpu": ("32-true", "tf32", "bf16-mixed", "16-mixed", "64-true"),
     "mps": ("32-true", "bf16-mixed", "16-mixed"),
 }
-"""The arithmetic that an accelerator has. `tf32` needs an NVIDIA GPU of compute capability 8.0 or more."""
+"""Precisions that each accelerator supports; `tf32` needs an NVIDIA GPU of compute capability 8.0 or more."""
 
 MIXED = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
-"""In which operations compute whose weights stay in float32."""
+"""Compute types of the mixed precisions, whose weights stay in float32."""
 
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+"""Torch's memory formats by name."""
 
 
 def available() -> list[str]:
-    """The accelerators of this machine, the best first."""
-    found = []
+    """Return the accelerators of this machine, the best first."""
+    accelerators = []
     if torch.cuda.is_available():
-        found.append("gpu")
+        accelerators.append("gpu")
     if torch.backends.mps.is_available():
-        found.append("mps")
-    return [*found, "cpu"]
+        accelerators.append("mps")
+    return [*accelerators, "cpu"]
 
 
 def resolve(
-    asked: Device,
+    settings: Device,
     recorded: Mapping[str, Any] | None = None,
     cores: int | None = None,
     layout: Layout | None = None,
 ) -> dict[str, Any]:
-    """What the device settings become here; what an earlier attempt `recorded` stays.
+    """Resolve the device settings on this machine; values that an earlier attempt recorded are kept.
 
-    `auto` follows fixed rules and no timing, or a run could not be repeated: the first of GPU,
-    MPS and CPU that is there; the architecture's own `layout` on it, else channels_last except on MPS (which
-    has returned wrong numbers for it); as many threads as there are cores for this process, of which the run
-    has `devices` on a machine.
+    `auto` follows fixed rules rather than timings, so that runs can be reproduced: the first available of
+    GPU, MPS and CPU; the architecture's `layout` on it, else channels_last, except on MPS, which has returned
+    wrong numbers for it; one thread per core of this process's share of the machine.
+
+    Args:
+        settings: the device settings.
+        recorded: what they were resolved to when the run was first started.
+        cores: number of the machine's cores that this process may use; None: its share of all.
+        layout: memory formats that suit the architecture, by accelerator.
+
+    Returns:
+        accelerator, precision, memory_format, threads, compile, devices and nodes.
 
     Raises:
-        InputError: the device is not there, or cannot compute as it is asked to.
+        InputError: the device is not available, or does not support what the settings require.
     """
     if recorded:
         chosen = dict(recorded)
     else:
-        accelerator = available()[0] if asked.accelerator == "auto" else asked.accelerator
+        accelerator = available()[0] if settings.accelerator == "auto" else settings.accelerator
         chosen = {
             "accelerator": accelerator,
-            "precision": asked.precision,
-            "memory_format": _memory_format(asked, accelerator, layout),
-            "threads": asked.threads or _threads(cores or cpu_cores() // asked.devices),
-            "compile": asked.compile,
+            "precision": settings.precision,
+            "memory_format": _memory_format(settings, accelerator, layout),
+            "threads": settings.threads or _threads(cores or cpu_cores() // settings.devices),
+            "compile": settings.compile,
         }
-    chosen |= {"devices": asked.devices, "nodes": asked.nodes}
+    chosen |= {"devices": settings.devices, "nodes": settings.nodes}
     if chosen["accelerator"] not in available():
-        why = " (where the run was started)" if recorded else ""
+        origin = " (on which the run was started)" if recorded else ""
         raise InputError(
-            f"device.accelerator={chosen['accelerator']}{why}: not here; there are: {', '.join(available())}"
+            f"device.accelerator={chosen['accelerator']}{origin}: not available here; "
+            f"allowed: {', '.join(available())}"
         )
-    there = {"gpu": torch.cuda.device_count(), "mps": 1}.get(chosen["accelerator"])
-    if there is not None and asked.devices > there:
-        raise InputError(f"device.devices={asked.devices}: too many; allowed: {there} at most")
+    most = {"gpu": torch.cuda.device_count(), "mps": 1}.get(chosen["accelerator"])
+    if most is not None and settings.devices > most:
+        raise InputError(f"device.devices={settings.devices}: too many; allowed: {most} at most")
     precision, allowed = chosen["precision"], PRECISIONS[chosen["accelerator"]]
     if precision not in allowed:
         raise InputError(
@@ -85,26 +95,26 @@ def resolve(
         )
     if precision == "tf32" and (torch.version.hip or torch.cuda.get_device_capability() < (8, 0)):
         raise InputError(
-            f"device.precision=tf32: {torch.cuda.get_device_name()} has none; allowed: 32-true, 16-mixed"
+            f"device.precision=tf32: not on {torch.cuda.get_device_name()}; allowed: 32-true, 16-mixed"
         )
     if chosen.get("compile"):
         check_compiler("device.compile=true", chosen["accelerator"])
     return chosen
 
 
-def _memory_format(asked: Device, accelerator: str, layout: Layout | None) -> str:
-    if asked.memory_format != "auto":
-        return asked.memory_format
+def _memory_format(settings: Device, accelerator: str, layout: Layout | None) -> str:
+    if settings.memory_format != "auto":
+        return settings.memory_format
     own = getattr(layout, accelerator, None)
     return own or ("contiguous" if accelerator == "mps" else "channels_last")
 
 
 def check_compiler(setting: str, accelerator: str) -> None:
-    """Whether torch.compile has what it needs: on the CPU it writes C++.
+    """Check that torch.compile has the C++ compiler that it needs on the CPU.
 
     Args:
-        setting: that asks for it, with its value.
-        accelerator: what is compiled for.
+        setting: the setting that requires it, with its value, for the error message.
+        accelerator: the accelerator that is compiled for.
 
     Raises:
         InputError: there is no compiler.
@@ -117,25 +127,25 @@ def check_compiler(setting: str, accelerator: str) -> None:
     try:
         cpp_builder.get_cpp_compiler()
     except InvalidCxxCompiler:
-        raise InputError(f"{setting}: no C++ compiler here (g++ or clang++; CXX names another)") from None
+        raise InputError(f"{setting}: no C++ compiler found (g++ or clang++; CXX names another)") from None
 
 
 def _threads(cores: int) -> int:
-    """As many as cores, but no more than the environment allows."""
+    """Return one thread per core, but no more than OMP_NUM_THREADS."""
     most = os.environ.get("OMP_NUM_THREADS", "")
     return max(1, min(cores, int(most)) if most.isdigit() else cores)
 
 
 def place(model: nn.Module, device: Mapping[str, Any]) -> nn.Module:
-    """Set threads and arithmetic, and the layout of the weights, which convolutions follow; compile it.
+    """Set threads and precision, convert the model to its memory format, and compile it if that is set.
 
-    To be called before weights of float64 are loaded, which float32 would round: Lightning converts a model
-    only after it has restored it. Compiled in place: the names in its state_dict stay.
+    Call it before float64 weights are loaded, which float32 would round: Lightning converts a model only
+    after restoring it. The model is compiled in place, so that the names in its state_dict stay.
     """
     torch.set_num_threads(int(device["threads"]))
     if device["accelerator"] == "gpu":
-        # Set by hand: convolutions have TF32 by default, products of matrices not. In torch's older way,
-        # about which Lightning and the compiler ask: torch raises where both ways were used.
+        # Set explicitly: by default convolutions use TF32 and matrix products do not. With torch's older API,
+        # which Lightning and the compiler read: torch raises if both APIs are mixed.
         tf32 = device["precision"] == "tf32"
         torch.set_float32_matmul_precision("high" if tf32 else "highest")
         torch.backends.cudnn.allow_tf32 = tf32
@@ -149,13 +159,13 @@ def place(model: nn.Module, device: Mapping[str, Any]) -> nn.Module:
 
 
 def autocast(device: Mapping[str, Any]) -> AbstractContextManager[Any]:
-    """What Lightning does for the mixed precisions; nothing for the others."""
+    """Return the autocast context of a mixed precision, as in Lightning; a null context for the others."""
     dtype = MIXED.get(device["precision"])
     return torch.autocast(DEVICE_TYPES[device["accelerator"]], dtype) if dtype else nullcontext()
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait for the device, so that the clock shows its work and not its queue."""
+    """Wait for the device to finish its queue, so that timings include its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -163,10 +173,10 @@ def synchronise(device: torch.device) -> None:
 
 
 def quiet_compiler() -> None:
-    """torch.compile looks for CUDA, and warns that there is none, also where nobody asked for it."""
+    """Silence torch.compile's warning that there is no CUDA, which it gives even on the CPU."""
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 
 
 def lightning_precision(precision: str) -> Any:
-    """What Lightning calls it: TF32 is a way to compute with float32."""
+    """Return Lightning's name of a precision; TF32 is float32 to Lightning."""
     return "32-true" if precision == "tf32" else precision

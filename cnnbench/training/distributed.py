@@ -1,7 +1,7 @@
-"""The processes that train one run together: how they start, meet, and end.
+"""Processes that train one run together: how they start, connect, and end.
 
-Each has its part of every batch, and DistributedDataParallel takes the mean of their gradients
-(arXiv:2006.15704). The first one, of rank 0, holds the run's lease, and alone writes into its folder.
+Each has a shard of every batch, and DistributedDataParallel averages their gradients (arXiv:2006.15704). The
+process of rank 0 holds the run's lease, and only it writes to the run's folder.
 """
 
 from __future__ import annotations
@@ -32,44 +32,44 @@ from cnnbench.training.rank import ALONE, Rank
 from cnnbench.training.sync_batch_norm import SyncBatchNorm
 
 MEET_S = 600.0
-"""How long a process waits for the others: they may have images to decode first."""
-
+"""Seconds that a process waits for the others, which may have images to decode first."""
 
 LAST_WORDS_S = 2.0
-"""How long a process that lost its connection to another waits for what that one has to say."""
-
+"""Seconds that a process which lost its connection to another waits for the error of that one."""
 
 Anything = TypeVar("Anything")
 
 
 class Team:
-    """This process among those that train a run together; it may be the only one.
+    """Processes that train a run together, as seen by one of them; there may be only one.
 
     Args:
-        me: which it is.
-        asked: how many there are on each machine, and whether they share their batch statistics.
-        others: those that it has started, by rank.
-        store: where they meet; made when they do if it is None.
+        me: rank of this process.
+        device: number of processes on each machine, and whether batch norm is synchronised.
+        others: the processes that this one has started, by rank.
+        store: through which they connect; None: it is created by `meet`.
 
     Attributes:
-        over: set when the others are needed no more, and may end.
-        lost: whether one of them ended before.
+        over: set when the other processes may end.
+        lost: whether one of them ended too early.
     """
 
     def __init__(
-        self, me: Rank, asked: Device, others: dict[int, Child] | None = None, store: TCPStore | None = None
+        self, me: Rank, device: Device, others: dict[int, Child] | None = None, store: TCPStore | None = None
     ) -> None:
-        self.me, self.asked, self.others, self.store = me, asked, others or {}, store
+        self.me, self.device, self.others, self.store = me, device, others or {}, store
         self.over, self.lost = threading.Event(), False
 
     def meet(self, accelerator: str) -> None:
-        """Wait for the others: from here on they can hear of each other."""
+        """Wait for the other processes, and connect to them."""
         if self.me.world == 1:
             return
         wait = timedelta(seconds=MEET_S)
         if self.store is None:
-            first = self.me.rank == 0
-            self.store = TCPStore(self.me.address, self.me.port, self.me.world, is_master=first, timeout=wait)
+            is_first = self.me.rank == 0
+            self.store = TCPStore(
+                self.me.address, self.me.port, self.me.world, is_master=is_first, timeout=wait
+            )
         backend = "nccl" if accelerator == "gpu" else "gloo"
         if backend == "nccl":
             torch.cuda.set_device(self.me.local)
@@ -85,65 +85,65 @@ class Team:
         )
 
     def agree(self, value: Anything) -> Anything:
-        """What the first process has to say; the others may pass anything."""
+        """Return the value of the first process in all of them; the others may pass anything."""
         if self.me.world == 1:
             return value
-        said = [value]
-        distributed.broadcast_object_list(said, 0)
-        return said[0]
+        values = [value]
+        distributed.broadcast_object_list(values, 0)
+        return values[0]
 
     def collect(self, value: Anything) -> list[Anything]:
-        """What each process has, in their order; empty in all but the first."""
+        """Return the values of all processes by rank in the first one, an empty list in the others."""
         if self.me.world == 1:
             return [value]
-        found: list[Any] | None = [None] * self.me.world if self.me.rank == 0 else None
-        distributed.gather_object(value, found, 0)
-        return found or []
+        values: list[Any] | None = [None] * self.me.world if self.me.rank == 0 else None
+        distributed.gather_object(value, values, 0)
+        return values or []
 
     def strategy(self) -> dict[str, Any]:
-        """What Lightning's Trainer is told."""
+        """Return the options of Lightning's Trainer that depend on the number of processes."""
         if self.me.world == 1:
             return {"devices": 1}
         return {
-            "devices": self.asked.devices,
-            "num_nodes": self.asked.nodes,
+            "devices": self.device.devices,
+            "num_nodes": self.device.nodes,
             "strategy": DDPStrategy(cluster_environment=Environment(self.me), gradient_as_bucket_view=True),
         }
 
     def plugins(self) -> list[Any]:
-        """What Lightning's Trainer is told besides."""
-        return [SyncBatchNorm()] if self.me.world > 1 and self.asked.sync_batch_norm else []
+        """Return the plugins of Lightning's Trainer that several processes need."""
+        return [SyncBatchNorm()] if self.me.world > 1 and self.device.sync_batch_norm else []
 
     def callbacks(self) -> list[pl.Callback]:
-        """What a training of several processes needs besides."""
+        """Return the callbacks that several processes need."""
         return [TakenBack(), SameStatistics()] if self.me.world > 1 else []
 
     @contextmanager
     def failing_together(self) -> Iterator[None]:
-        """Say what went wrong in the process where it did, and not that this one lost its connection."""
+        """Raise the error of the process that failed first, not the lost connection that it causes here."""
         try:
             yield
         except (Busy, Diverged, InputError, Pruned, Superseded):
             raise
         except Interrupted:
-            if self.lost:  # and this one was told to end, see `_follow`
-                self._hear()
+            if self.lost:  # the signal came from `_follow`
+                self._raise_error_of_others()
             raise
         except Exception as error:
             if self.me.rank:
-                self._tell(error)
+                self._send(error)
             else:
-                self._hear()
+                self._raise_error_of_others()
             raise
 
-    def _tell(self, error: Exception) -> None:
-        """Leave for the first process what went wrong in this one, which a cluster may have started."""
+    def _send(self, error: Exception) -> None:
+        """Send the error of this process, which a cluster may have started, to the first one."""
         if self.store is not None:
-            with suppress(Exception):  # of a connection that is gone
+            with suppress(Exception):  # the connection may be lost
                 self.store.set(f"failed/{self.me.rank}", f"{type(error).__name__}: {error}")
 
-    def _hear(self) -> None:
-        """Wait for what the others have to say, and raise it.
+    def _raise_error_of_others(self) -> None:
+        """Wait a moment for an error of the other processes.
 
         Raises:
             RuntimeError: one of them failed.
@@ -156,39 +156,42 @@ class Team:
                     try:
                         other.answer()
                     except Exception as cause:
-                        what = "" if isinstance(cause, Died) else f"{type(cause).__name__}: "
-                        raise RuntimeError(f"process {rank}: {what}{cause}") from cause
-            if not self.others and (said := self._told()):
-                raise RuntimeError(said)
+                        kind = "" if isinstance(cause, Died) else f"{type(cause).__name__}: "
+                        raise RuntimeError(f"process {rank}: {kind}{cause}") from cause
+            if not self.others and (message := self._received()):
+                raise RuntimeError(message)
             time.sleep(0.02)
 
-    def _told(self) -> str:
-        """What one of the others has left of its end; empty if none has."""
+    def _received(self) -> str:
+        """Return the error that another process has sent; an empty text if there is none."""
         for rank in range(1, self.me.world):
-            with suppress(Exception):  # of a connection that is gone
+            with suppress(Exception):  # the connection may be lost
                 if self.store is not None and self.store.check([f"failed/{rank}"]):
                     return f"process {rank}: {self.store.get(f'failed/{rank}').decode(errors='replace')}"
         return ""
 
 
 @contextmanager
-def team(asked: Device, rank: Rank | None, start: Callable[[Rank], Child]) -> Iterator[Team]:
-    """This process, and those that train with it, for the length of a training.
+def team(device: Device, rank: Rank | None, start: Callable[[Rank], Child]) -> Iterator[Team]:
+    """Start the processes that train a run together, and stop them afterwards.
 
     Args:
-        asked: how many there are to be.
-        rank: which this is, where a cluster has started all of them; None: the others are started here.
-        start: starts one of the others.
+        device: the device settings, with the number of processes.
+        rank: rank of this process if a cluster has started all of them; None: this one starts the others.
+        start: starts the process of a rank.
+
+    Yields:
+        The team, as seen by this process.
 
     Raises:
-        InputError: several machines, and no cluster that has started a process on each.
+        InputError: several machines, without a cluster that has started a process on each.
     """
     if rank is None:
-        asked.check_one_machine()
-    if rank is None and asked.devices > 1:
-        yield from _started(asked, start)
+        device.check_one_machine()
+    if rank is None and device.devices > 1:
+        yield from _started(device, start)
         return
-    here = Team(rank or ALONE, asked)
+    here = Team(rank or ALONE, device)
     try:
         yield here
     finally:
@@ -196,11 +199,11 @@ def team(asked: Device, rank: Rank | None, start: Callable[[Rank], Child]) -> It
             distributed.destroy_process_group()
 
 
-def _started(asked: Device, start: Callable[[Rank], Child]) -> Iterator[Team]:
-    world = asked.devices
+def _started(device: Device, start: Callable[[Rank], Child]) -> Iterator[Team]:
+    world = device.devices
     store = TCPStore("127.0.0.1", 0, world, is_master=True, wait_for_workers=False)
     me = Rank(0, world, port=store.port)
-    here = Team(me, asked, store=store)
+    here = Team(me, device, store=store)
     try:
         for rank in range(1, world):
             here.others[rank] = start(replace(me, rank=rank, local=rank))
@@ -211,7 +214,7 @@ def _started(asked: Device, start: Callable[[Rank], Child]) -> Iterator[Team]:
         deadline = time.monotonic() + GRACE_S
     except BaseException:
         here.over.set()
-        deadline = time.monotonic()  # they hold nothing that could be lost
+        deadline = time.monotonic()  # they hold nothing that must be saved
         raise
     finally:
         for other in here.others.values():
@@ -221,7 +224,7 @@ def _started(asked: Device, start: Callable[[Rank], Child]) -> Iterator[Team]:
 
 
 def _follow(here: Team, others: Sequence[Child]) -> None:
-    """End when one of the others has ended before its time, should this process wait for it for ever."""
+    """End this process after one of the others has ended too early, since it may wait for it forever."""
     connection.wait([other.process.sentinel for other in others])
     if not here.over.wait(GRACE_S):
         here.lost = True

@@ -1,4 +1,4 @@
-"""What Lightning is told of processes that train together."""
+"""Lightning plugins and callbacks for several processes that train together."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cnnbench.training.rank import Rank
 
 
 class Environment(ClusterEnvironment):
-    """What Lightning asks about the processes: they are there already."""
+    """Cluster environment of processes that are running already."""
 
     def __init__(self, me: Rank) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class Environment(ClusterEnvironment):
 
     @property
     def creates_processes_externally(self) -> bool:
-        """True: they are there already."""
+        """True: Lightning must not start any."""
         return True
 
     @property
@@ -41,37 +41,37 @@ class Environment(ClusterEnvironment):
 
     @staticmethod
     def detect() -> bool:
-        """False: it is made here, not looked for."""
+        """Return False: the environment is never detected, but passed to the Trainer."""
         return False
 
     def world_size(self) -> int:
-        """How many processes there are."""
+        """Return the number of processes."""
         return self.me.world
 
     def set_world_size(self, size: int) -> None:
-        """Ignored: it is known."""
+        """Ignore the value; it is known."""
 
     def global_rank(self) -> int:
-        """Rank among all processes."""
+        """Return the rank among all processes."""
         return self.me.rank
 
     def set_global_rank(self, rank: int) -> None:
-        """Ignored: it is known."""
+        """Ignore the value; it is known."""
 
     def local_rank(self) -> int:
-        """Rank on this machine."""
+        """Return the rank on this machine."""
         return self.me.local
 
     def node_rank(self) -> int:
-        """Number of this machine."""
+        """Return the number of this machine."""
         return self.me.node
 
 
 class TakenBack(pl.Callback):
-    """What Lightning changes on its own when several processes train.
+    """Callback that reverts what Lightning changes when several processes train.
 
-    Its handler of SIGTERM talks to the other processes, which may be elsewhere, and would wait for ever; it
-    sets the number of threads, and OMP_NUM_THREADS, to what the number of cores suggests.
+    Its SIGTERM handler communicates with the other processes, and would wait forever if they are busy. It
+    sets the number of threads and OMP_NUM_THREADS from the number of cores.
     """
 
     def __init__(self) -> None:
@@ -80,35 +80,35 @@ class TakenBack(pl.Callback):
         self.variable = os.environ.get("OMP_NUM_THREADS")
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """After the threads were set."""
+        """Restore the number of threads."""
         torch.set_num_threads(self.threads)
         if self.variable is None:
             os.environ.pop("OMP_NUM_THREADS", None)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """After the handler was set."""
-        self._take_handler_back()
+        """Restore the SIGTERM handler."""
+        self._restore_handler()
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """After the handler was set."""
-        self._take_handler_back()
+        """Restore the SIGTERM handler."""
+        self._restore_handler()
 
-    def _take_handler_back(self) -> None:
+    def _restore_handler(self) -> None:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self.handler)
 
 
 class SameStatistics(pl.Callback):
-    """Has all processes evaluate with the batch statistics of the first one, which will be written down."""
+    """Callback by which all processes evaluate with the batch statistics of the first, which are saved."""
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """After a callback that exchanges the weights for their averages."""
+        """Broadcast the buffers; an EMA callback has swapped the weights before."""
         for buffer in pl_module.buffers():
             distributed.broadcast(buffer, 0)
 
 
 class SharedCheckpoints(PlainCheckpoints):
-    """Has all processes resume from what the first one has read: another machine may still see an older file.
+    """Checkpoints read by the first process for all of them: another machine may still see an older file.
 
     Args:
         agree: returns the first process's value in all of them.
@@ -119,6 +119,6 @@ class SharedCheckpoints(PlainCheckpoints):
         self.agree = agree
 
     def load_checkpoint(self, path: Any, *args: Any, **options: Any) -> dict[str, Any]:
-        """Read by the first process, and hand to all."""
+        """Read a checkpoint in the first process, and return it in all of them."""
         checkpoint = super().load_checkpoint(path, *args, **options) if distributed.get_rank() == 0 else None
         return self.agree(checkpoint)  # type: ignore[no-any-return]

@@ -13,8 +13,8 @@ from torchmetrics.classification import MulticlassAccuracy
 
 
 def running_means(prefix: str) -> MetricCollection:
-    """Return loss and accuracy that are updated with one value for each image."""
-    # Without its search for NaN, MeanMetric (torchmetrics 1.9) ignores weights.
+    """Return means of loss and accuracy that are updated with one value per image."""
+    # With nan_strategy="disable", MeanMetric (torchmetrics 1.9) ignores weights; none are used.
     return MetricCollection(
         {"loss": MeanMetric(nan_strategy="disable"), "acc": MeanMetric(nan_strategy="disable")},
         prefix=prefix,
@@ -23,7 +23,7 @@ def running_means(prefix: str) -> MetricCollection:
 
 
 def metrics(prefix: str, num_classes: int) -> MetricCollection:
-    """Return loss, accuracy and top-5 accuracy over the images that `update` is called with."""
+    """Return loss, accuracy and top-5 accuracy over all images passed to `update`."""
     return MetricCollection(
         {
             "loss": MeanMetric(nan_strategy="disable"),
@@ -38,7 +38,7 @@ def metrics(prefix: str, num_classes: int) -> MetricCollection:
 
 
 def update(metrics: MetricCollection, logits: Tensor, labels: Tensor) -> None:
-    """Count in (N, K) logits with (N,) labels."""
+    """Update metrics with logits (N, K) and labels (N,)."""
     logits = logits.float()
     metrics["loss"].update(F.cross_entropy(logits, labels, reduction="none"))
     metrics["acc"].update(logits, labels)
@@ -46,7 +46,7 @@ def update(metrics: MetricCollection, logits: Tensor, labels: Tensor) -> None:
 
 
 def _of_all(tensor: Tensor) -> Tensor:
-    """Gather a tensor (…) of each process as (processes, …)."""
+    """Gather a tensor (…) from each process as (processes, …)."""
     if not distributed.is_initialized():
         return tensor[None]
     gathered = [torch.empty_like(tensor) for _ in range(distributed.get_world_size())]
@@ -55,7 +55,7 @@ def _of_all(tensor: Tensor) -> Tensor:
 
 
 def states_of_all(metrics: MetricCollection, processes: int) -> list[dict[str, dict[str, Any]]]:
-    """Return the sums behind the running means, by process; called in all processes together."""
+    """Return the sums behind the running means, by process; to be called in all processes at once."""
     states = {
         name: {key: _of_all(tensor) for key, tensor in metric.metric_state.items()}  # type: ignore[arg-type]
         for name, metric in metrics.items(keep_base=True)
@@ -71,7 +71,7 @@ def states_of_all(metrics: MetricCollection, processes: int) -> list[dict[str, d
 
 
 def restore(metrics: MetricCollection, states: Mapping[str, Mapping[str, Any]]) -> None:
-    """Set the sums of one process, as `states_of_all` returned them."""
+    """Restore the sums of one process, as returned by `states_of_all`."""
     for name, sums in states.items():
         for key, value in sums.items():
             setattr(metrics[name], key, value)

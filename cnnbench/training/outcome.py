@@ -1,4 +1,4 @@
-"""Results of a training: the figures of summary.json, and the outputs on the test set for trackers."""
+"""Results of a training: the metrics of summary.json, and the outputs on the test set for trackers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cnnbench.tracking.base import TestResult
 from cnnbench.training.checkpoints import Row, best_row
 
 Outputs = list[tuple[torch.Tensor, torch.Tensor]]
-"""Probabilities (N, K) and labels (N,) of batches."""
+"""Probabilities (N, K) and labels (N,) of each batch."""
 
 
 def summary(
@@ -25,10 +25,10 @@ def summary(
     """Return the content of summary.json.
 
     Args:
-        facts: of model and data, see `Built`.
-        rows: one an epoch.
+        facts: about model and data, see `Built`.
+        rows: one per epoch.
         test: `test/loss`, `test/acc` and `test/top5`.
-        wall_s: seconds that all attempts took.
+        wall_s: seconds that all attempts took together.
     """
     best = best_row(rows)
     train_s = sum(row["time/train_s"] for row in rows)
@@ -46,13 +46,13 @@ def summary(
 
 
 def test_result(data: ImageData, outputs: Outputs) -> TestResult:
-    """Return the outputs on the test set, with the images behind them."""
+    """Return the outputs on the test set, with access to its images."""
     probabilities, labels = (torch.cat(column).numpy() for column in zip(*outputs, strict=True))
     return TestResult(probabilities, labels, data.classes, lambda i: _picture(data.test, i, data.size))
 
 
 def _picture(images: Images, index: int, size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Return one image as (H, W, C), as evaluation crops it."""
+    """Return one image as (H, W, C), cropped as in evaluation."""
     pixels = images.pixels[index]
     image = eval_transform(size)(decode(pixels, size)) if isinstance(pixels, Path) else pixels
     return image.permute(1, 2, 0).numpy()

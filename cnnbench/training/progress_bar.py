@@ -1,4 +1,4 @@
-"""The progress of a training in the terminal: one bar over all epochs, with the time that is left."""
+"""Progress of a training in the terminal: one bar over all epochs, with the remaining time."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ from rich.progress import (
 from cnnbench.console import console
 
 REFRESH_S = 0.1
+"""Least number of seconds between two updates of the bar."""
+
 LINE_S = 10.0
-"""Where there is no terminal (a log file, CI), an epoch's line is printed at most so often."""
+"""Least number of seconds between two lines where there is no terminal (a log file, CI)."""
 
 
 class ProgressBar(pl.Callback):
-    """A bar over all optimizer batches of the run; without a terminal, a line now and then."""
+    """Progress bar over all epochs of a run; without a terminal, a line now and then."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -30,12 +32,12 @@ class ProgressBar(pl.Callback):
         self.last_line = self.last_refresh = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Show the bar, where the run stands (a resumed one is not at 0)."""
+        """Show the bar; that of a resumed run does not start at 0."""
         if not trainer.is_global_zero or not console.is_terminal:
             return
         self.bar = Progress(
             TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=max(4, min(40, console.width - 76))),  # the figures are never cut
+            BarColumn(bar_width=max(4, min(40, console.width - 76))),  # leaves room for the metrics
             MofNCompleteColumn(),
             TextColumn("{task.fields[figures]}"),
             TextColumn("ETA"),
@@ -49,7 +51,7 @@ class ProgressBar(pl.Callback):
         self.bar.start()
 
     def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
-        """Move the bar by a batch."""
+        """Advance the bar by a batch."""
         now = time.monotonic()
         if self.bar is not None and now - self.last_refresh > REFRESH_S:
             self.last_refresh = now
@@ -57,7 +59,7 @@ class ProgressBar(pl.Callback):
             self.bar.update(self.bar.task_ids[0], completed=round(trainer.current_epoch + share, 2))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Show the epoch's figures."""
+        """Show the epoch's metrics."""
         if not trainer.is_global_zero:
             return
         values = {key: float(value) for key, value in trainer.callback_metrics.items()}
@@ -70,13 +72,13 @@ class ProgressBar(pl.Callback):
             console.print(f"{self.name}: epoch {done}/{trainer.max_epochs} · {figures}", highlight=False)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._stop()
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        """Leave the terminal as it was."""
+        """Remove the bar after an error."""
         self._stop()
 
     def _stop(self) -> None:

@@ -1,4 +1,4 @@
-"""Which of the processes that train a run together a process is."""
+"""Rank of a process among those that train a run together."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Rank:
-    """Which of the processes this is that train a run together.
+    """Rank of a process among those that train a run together.
 
     Attributes:
-        rank: 0 for the first.
-        world: how many there are.
-        local: which it is on its machine, and so which GPU is its own.
-        node: the number of its machine.
-        address, port: where the first one is found.
+        rank: rank among all processes; 0 is the first.
+        world: number of processes.
+        local: rank on its machine, and index of its GPU.
+        node: index of its machine.
+        address, port: at which the first process is reached.
     """
 
     rank: int = 0
@@ -26,3 +26,4 @@ class Rank:
 
 
 ALONE = Rank()
+"""Rank of the only process."""

@@ -1,4 +1,4 @@
-"""The callback that records a training: a row of metrics.csv and checkpoints after each epoch."""
+"""Callback that records a training: a row of metrics.csv and checkpoints after each epoch."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ from cnnbench.training.checkpoints import BEST, LAST, PREVIOUS, Row, best_row
 from cnnbench.training.device import synchronise
 
 CHECK_EVERY = 50
-"""Batches between looks at the loss: each look makes a GPU wait."""
+"""Batches between two checks of the loss; each check makes a GPU wait."""
 
 
 def stops_early(rows: Sequence[Row], patience: int | None) -> bool:
-    """Whether the last `patience` epochs brought no better val/acc than one before them."""
+    """Return whether the last `patience` epochs did not improve on the best val/acc before them."""
     if patience is None or len(rows) <= patience:
         return False
     return max(row["val/acc"] for row in rows[-patience:]) <= max(row["val/acc"] for row in rows[:-patience])
 
 
 class Recorder(Checkpoint):
-    """Writes a row an epoch, and checkpoints that a killed run goes on from.
+    """Writer of one row per epoch, and of the checkpoints from which a killed run resumes.
 
-    Lightning calls this callback last of all, so that a checkpoint holds what the others keep. The
-    row is written before the checkpoint: rows beyond a checkpoint are dropped when it is resumed.
+    Lightning calls this callback after all others, so that a checkpoint includes their state. The row is
+    written before the checkpoint: rows beyond a checkpoint are dropped when the run resumes from it.
 
     Args:
-        run: where to write.
+        run: the run's folder.
         rows: the epochs that an earlier attempt completed.
         patience: see `stops_early`.
-        every_n_steps: also save within an epoch, after so many optimizer steps.
-        check: called before anything is written; what it raises ends the training.
+        every_n_steps: optimizer steps between checkpoints within an epoch; None: none.
+        check: called before each write; an exception ends the training.
         on_row: called with each new row.
-        writes: False in all but the first of the processes that train a run together.
+        writes: False in all processes but the first.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Recorder(Checkpoint):
     # --- timing: training time excludes evaluation ----------------------------------------------
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock, also in the middle of an epoch that is resumed."""
+        """Start the clock, also if the run resumes within an epoch."""
         self.saved_step = trainer.global_step
         self._start_clock()
 
@@ -87,22 +87,26 @@ class Recorder(Checkpoint):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Look at the loss now and then, and save if it is time to."""
+        """Check the loss every `CHECK_EVERY` batches, and save a checkpoint every `every_n_steps` steps.
+
+        Raises:
+            Diverged: the loss is not finite.
+        """
         self.images += trainer.datamodule.shard.total  # type: ignore[attr-defined]
         if batch_idx % CHECK_EVERY == 0:
             loss = trainer.strategy.reduce(outputs["loss"].detach(), reduce_op="mean")
             if not math.isfinite(float(loss)):
                 raise Diverged(trainer.current_epoch, "train/loss")
         step = trainer.global_step
-        last = batch_idx + 1 >= trainer.num_training_batches  # the epoch's own checkpoint follows
-        if self.every_n_steps and step - self.saved_step >= self.every_n_steps and not last:
+        is_last = batch_idx + 1 >= trainer.num_training_batches  # the epoch's own checkpoint follows
+        if self.every_n_steps and step - self.saved_step >= self.every_n_steps and not is_last:
             self.saved_step = step
             self._save(trainer, best=False)
 
-    # --- at its end -----------------------------------------------------------------------------
+    # --- at the end of an epoch -----------------------------------------------------------------------------
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the row, then the checkpoints; stop when nothing better is to be expected.
+        """Write the row, then the checkpoints; stop the training if `stops_early`.
 
         Raises:
             Diverged: a loss of the epoch is not finite.
@@ -118,7 +122,7 @@ class Recorder(Checkpoint):
             "time/images": self.images,
         }
         self.check()
-        with unbroken():  # an epoch that is told of is not trained again
+        with unbroken():  # an epoch that was logged must not be trained again
             self.rows.append(row)
             if self.writes:
                 self.run.write_rows(self.rows)
@@ -132,17 +136,17 @@ class Recorder(Checkpoint):
             trainer.should_stop = True
 
     def _save(self, trainer: pl.Trainer, *, best: bool) -> None:
-        """Write a checkpoint, then move it into place: a kill at any moment leaves one that loads."""
+        """Write a checkpoint, then move it into place: at any moment there is one that loads."""
         self.check()
         folder = self.run.checkpoints
         new, last = folder / ".new.ckpt", folder / LAST
         if self.writes:
             for stale in folder.glob(".*"):
                 stale.unlink(missing_ok=True)
-        trainer.save_checkpoint(new)  # by all processes: each may have something to add
+        trainer.save_checkpoint(new)  # in all processes: each may add to it
         if not self.writes:
             return
-        if best:  # before the others: a run that resumes from this epoch has its weights
+        if best:  # first, so that a run that resumes from this epoch has its weights
             replace_by_link(folder / BEST, new)
         if last.exists():
             last.replace(folder / PREVIOUS)

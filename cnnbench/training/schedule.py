@@ -1,8 +1,9 @@
-"""Learning rate schedules, a step per optimizer step.
+"""Learning rate schedules, stepped after each optimizer step.
 
-A schedule is called with the optimizer, `total_steps` and `steps_per_epoch`, and returns a torch
-`LRScheduler`. One that has `observe(loss)` is told the validation loss after each epoch. All accept
-`warmup_epochs`: a linear rise from 0 (arXiv:1706.02677), which may be a fraction of an epoch.
+A schedule is a function of the optimizer, `total_steps` and `steps_per_epoch` that returns a torch
+`LRScheduler`. If that has a method `observe(loss)`, it is called with the validation loss after each epoch.
+All but `onecycle` accept `warmup_epochs`: epochs, or a fraction of one, of linear warm-up from 0
+(arXiv:1706.02677).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ def _scaled(
     steps_per_epoch: int,
     warmup_epochs: float,
 ) -> LambdaLR:
-    """lr x `factor(share of the steps after warm-up that is done)`, after a linear warm-up."""
+    """Return lr x `factor(completed share of the steps after the warm-up)`, after a linear warm-up."""
     warmup = round(warmup_epochs * steps_per_epoch)
 
     def at(step: int) -> float:
@@ -36,14 +37,14 @@ def _scaled(
 def constant(
     optimizer: Optimizer, total_steps: int, steps_per_epoch: int, warmup_epochs: float
 ) -> LRScheduler:
-    """The same learning rate throughout."""
+    """Return a constant learning rate."""
     return _scaled(optimizer, lambda _: 1.0, total_steps, steps_per_epoch, warmup_epochs)
 
 
 def cosine(
     optimizer: Optimizer, total_steps: int, steps_per_epoch: int, warmup_epochs: float, floor: float
 ) -> LRScheduler:
-    """Half a cosine from lr to lr x `floor` (arXiv:1608.03983, without restarts)."""
+    """Return half a cosine from lr to lr x `floor` (arXiv:1608.03983, without restarts)."""
 
     def factor(done: float) -> float:
         return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * done))
@@ -59,7 +60,7 @@ def step(
     milestones: Sequence[float],
     gamma: float,
 ) -> LRScheduler:
-    """lr x `gamma` at each milestone, a share of the training in (0, 1).
+    """Return a schedule that multiplies lr by `gamma` at each milestone, a share of the training in (0, 1).
 
     Raises:
         ValueError: a milestone outside (0, 1).
@@ -81,9 +82,12 @@ def onecycle(
     div_factor: float,
     final_div_factor: float,
 ) -> LRScheduler:
-    """torch's `OneCycleLR` with the optimizer's lr as the highest (arXiv:1708.07120).
+    """Return torch's `OneCycleLR` with the optimizer's lr as its maximum (arXiv:1708.07120).
 
-    The momentum stays as it is: the cycle of the rate is what the speed comes from.
+    The momentum stays constant: the speed-up comes from the cycle of the learning rate.
+
+    Raises:
+        ValueError: `pct_start` outside (0, 1).
     """
     if not 0 < pct_start < 1:
         raise ValueError(f"pct_start={pct_start}: allowed: between 0 and 1")
@@ -99,10 +103,17 @@ def onecycle(
 
 
 class Plateau(LRScheduler):
-    """lr x `factor` whenever the loss has not improved for more than `patience` epochs.
+    """Schedule that multiplies lr by `factor` if the loss has not improved for more than `patience` epochs.
 
-    torch's ReduceLROnPlateau knows no warm-up, and Lightning steps it after the checkpoint of the
-    epoch is written, so that a resumed run would miss one step.
+    torch's ReduceLROnPlateau has no warm-up, and Lightning steps it after it has written the checkpoint of
+    the epoch, so that a resumed run would miss one step.
+
+    Args:
+        optimizer: whose learning rate is set.
+        warmup_steps: optimizer steps of linear warm-up.
+        factor: of each reduction, in (0, 1).
+        patience: epochs without improvement that are tolerated.
+        threshold: least relative decrease of the loss that counts as an improvement.
     """
 
     def __init__(
@@ -118,12 +129,12 @@ class Plateau(LRScheduler):
         super().__init__(optimizer)
 
     def get_lr(self) -> list[float | Tensor]:
-        """The rate of each parameter group at the present step."""
+        """Return the learning rate of each parameter group at the current step."""
         warm = min(1.0, (self.last_epoch + 1) / (self.warmup_steps + 1))
         return [base * warm * self.reduction for base in self.base_lrs]
 
     def observe(self, loss: float) -> None:
-        """Take the validation loss of an epoch into account, from the next step on."""
+        """Update the learning rate, from the next step on, with the validation loss of an epoch."""
         if loss < self.best * (1 - self.threshold):
             self.best, self.epochs_without = loss, 0
             return
@@ -142,7 +153,11 @@ def plateau(
     patience: int,
     threshold: float,
 ) -> LRScheduler:
-    """Drop the rate when the validation loss stops improving."""
+    """Return a schedule that reduces lr when the validation loss stops improving; see `Plateau`.
+
+    Raises:
+        ValueError: `factor` outside (0, 1).
+    """
     if not 0 < factor < 1:
         raise ValueError(f"factor={factor}: allowed: between 0 and 1")
     return Plateau(optimizer, round(warmup_epochs * steps_per_epoch), factor, patience, threshold)

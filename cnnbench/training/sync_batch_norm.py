@@ -1,10 +1,10 @@
-"""Batch norm with the statistics of the whole batch, of which each process has a part.
+"""Batch norm with the statistics of the full batch, of which each process has a shard.
 
-Torch's own `nn.SyncBatchNorm` refuses tensors of the CPU, and takes the place of a layer: it loses the
-activation of timm's `BatchNormAct2d`, and who holds the layer that it replaced (`arch.freeze` does) is left
-with one that is no longer used. Here a layer stays the object that it is, under its name: only the function
-by which it normalises, `torch.nn.functional.batch_norm`, is exchanged while it is called. The same code runs
-on CPUs and GPUs.
+Torch's own `nn.SyncBatchNorm` rejects CPU tensors, and replaces layers: it loses the activation of timm's
+`BatchNormAct2d`, and references to the original layer (`arch.freeze` keeps some) become stale. Here each
+layer remains the same object under the same name: only the function by which it normalises,
+`torch.nn.functional.batch_norm`, is substituted while the layer is called. The same code runs on CPUs and
+GPUs.
 """
 
 from __future__ import annotations
@@ -35,11 +35,19 @@ def batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    """`F.batch_norm` over the images of all processes: (N, C, …) -> (N, C, …), of which N are here.
+    """Normalise (N, C, …) -> (N, C, …) as `F.batch_norm`, with statistics over the images of all processes.
 
-    The parts may be of unequal size, and of one image; together they are normalised as by one process
-    (arXiv:1502.03167). Called by all processes, or by none. The gradients of weight and bias are those of
-    this part, as of any other parameter: DistributedDataParallel puts them together.
+    The shards may differ in size, and consist of a single image; the result is that of one process with the
+    full batch (arXiv:1502.03167). All processes must call it, or none. The gradients of weight and bias are
+    those of this shard, as of any other parameter: DistributedDataParallel averages them.
+
+    Args:
+        x: the shard of this process, (N, C, …).
+        running_mean, running_var: (C,), updated in training; None: not tracked.
+        weight, bias: (C,).
+        training: whether to use the statistics of the batch rather than the running ones.
+        momentum: weight of the batch in the running statistics.
+        eps: added to the variance.
     """
     if not training:
         return F.batch_norm(x, running_mean, running_var, weight, bias, False, momentum, eps)
@@ -48,32 +56,32 @@ def batch_norm(
         with torch.no_grad():
             running_mean.mul_(1 - momentum).add_(momentum * mean)
             running_var.mul_(1 - momentum).add_(momentum * var * (count / (count - 1)))
-    mean, var = mean.to(_kind(x)), var.to(_kind(x))
+    mean, var = mean.to(_statistics_type(x)), var.to(_statistics_type(x))
     return _Normalise.apply(x, weight, bias, mean, var, count, eps)  # type: ignore[no-any-return]
 
 
 def _of_all(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean (C,), biased variance (C,) and values per channel () over all processes: float64, equal in all.
+    """Return mean (C,), biased variance (C,) and values per channel () over all processes, in float64.
 
-    Those of the parts are put together as in Chan, Golub and LeVeque, "Algorithms for Computing the Sample
-    Variance" (1983), without the cancellation that a sum of squares suffers.
+    Those of the shards are combined as in Chan, Golub and LeVeque, "Algorithms for Computing the Sample
+    Variance" (1983), without the cancellation of a sum of squares. The result is equal in all processes.
     """
     channels = x.shape[1]
-    # In torch's one pass over x, which has the precision of the statistics that it is given to update.
-    own = torch.zeros(2, channels, dtype=_kind(x), device=x.device)
-    mean, var = torch.batch_norm_update_stats(x, own[0], own[1], 0.0)
+    # In a single pass over x, in the precision of the running statistics that are passed to it.
+    running = torch.zeros(2, channels, dtype=_statistics_type(x), device=x.device)
+    mean, var = torch.batch_norm_update_stats(x, running[0], running[1], 0.0)
     count = mean.new_full((1,), x.numel() // channels, dtype=torch.float64)
-    mine = torch.cat([mean.double(), var.double(), count])
-    parts = [torch.empty_like(mine) for _ in range(distributed.get_world_size())]
-    distributed.all_gather(parts, mine)
-    means, variances, counts = torch.stack(parts).tensor_split((channels, 2 * channels), 1)
+    shard = torch.cat([mean.double(), var.double(), count])
+    shards = [torch.empty_like(shard) for _ in range(distributed.get_world_size())]
+    distributed.all_gather(shards, shard)
+    means, variances, counts = torch.stack(shards).tensor_split((channels, 2 * channels), 1)
     total = counts.sum()
     mean = (counts * means).sum(0) / total
     return mean, (counts * (variances + (means - mean).square())).sum(0) / total, total
 
 
-def _kind(x: Tensor) -> torch.dtype:
-    """What statistics of x are computed in: no less than float32."""
+def _statistics_type(x: Tensor) -> torch.dtype:
+    """Return the type in which statistics of x are computed: at least float32."""
     return torch.promote_types(x.dtype, torch.float32)
 
 
@@ -91,7 +99,7 @@ class _Normalise(torch.autograd.Function):
         count: Tensor,
         eps: float,
     ) -> Tensor:
-        """By torch's kernel for evaluation, with these statistics."""
+        """Normalise by torch's kernel for evaluation, with the given statistics."""
         ctx.save_for_backward(x, weight, mean, var, count)
         ctx.eps = eps
         return F.batch_norm(x, mean, var, weight, bias, False, 0.0, eps)
@@ -99,53 +107,57 @@ class _Normalise(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        """Torch's kernel takes mean and var for constants; what x does through them is then taken off.
+        """Return the gradients: those with mean and var as constants, less what flows through mean and var.
 
         With x' the normalised x, and means over the values of all processes:
         dx = weight / sqrt(var + eps) * (dy - mean(dy) - x' mean(dy x')).
         """
         x, weight, mean, var, count = ctx.saved_tensors
-        wanted, *affine = ctx.needs_input_grad[:3]
+        needs_dx, *affine = ctx.needs_input_grad[:3]
         dx, dweight, dbias = torch.ops.aten.native_batch_norm_backward(
-            dy, x, weight, mean, var, None, None, False, ctx.eps, [wanted, True, True]
+            dy, x, weight, mean, var, None, None, False, ctx.eps, [needs_dx, True, True]
         )
-        if wanted:
+        if needs_dx:
             sums = torch.cat([dweight, dbias])
             distributed.all_reduce(sums)
             scale = torch.rsqrt(var + ctx.eps) if weight is None else weight * torch.rsqrt(var + ctx.eps)
-            slope, shift = (-scale * (part / count).to(scale.dtype) for part in sums.chunk(2))
+            slope, shift = (-scale * (total / count).to(scale.dtype) for total in sums.chunk(2))
             dx += F.batch_norm(x, mean, var, slope, shift, False, 0.0, ctx.eps)
         return dx, dweight if affine[0] else None, dbias if affine[1] else None, None, None, None, None
 
 
 class SyncBatchNorm(LayerSync):
-    """Lightning's plugin that synchronises the batch norm of a model for the length of a training."""
+    """Lightning plugin that synchronises the batch norm of a model during a training."""
 
     def apply(self, model: nn.Module) -> nn.Module:
-        """Exchange the function by which each layer normalises."""
+        """Substitute the function by which each batch norm layer normalises."""
         for _, layer in _layers(model):
             layer.forward = functools.partial(_forward, layer, layer.forward)  # type: ignore[method-assign]
         return model
 
     def revert(self, model: nn.Module) -> nn.Module:
-        """Leave the layers as they were. Lightning asks for it also if it failed before they were changed."""
+        """Restore the layers. Lightning calls this even if it failed before they were changed."""
         for _, layer in _layers(model):
             vars(layer).pop("forward", None)
         return model
 
 
 def check(model: nn.Module, arch: str) -> None:
-    """Whether each batch norm of a model normalises by the function that is exchanged.
+    """Check that each batch norm layer of a model normalises by the function that is substituted.
+
+    Args:
+        model: the model.
+        arch: its name, for the error message.
 
     Raises:
-        InputError: a layer that computes its statistics by other means.
+        InputError: a layer normalises in another way.
     """
     for name, layer in _layers(model):
-        if isinstance(layer, nn.SyncBatchNorm) or not _reached(layer):
+        if isinstance(layer, nn.SyncBatchNorm) or not _uses_batch_norm(layer):
             kind = f"{type(layer).__module__}.{type(layer).__qualname__}"
             raise InputError(
-                f"device.sync_batch_norm=true: {name} of arch={arch} is a {kind}, which has its own way to "
-                "normalise, not torch.nn.functional.batch_norm; allowed: false"
+                f"device.sync_batch_norm=true: {name} of arch={arch} is a {kind}, which does not use "
+                "torch.nn.functional.batch_norm; allowed: false"
             )
 
 
@@ -153,31 +165,31 @@ def _layers(model: nn.Module) -> Iterator[tuple[str, _BatchNorm]]:
     return ((name, layer) for name, layer in model.named_modules() if isinstance(layer, _BatchNorm))
 
 
-class _Exchanged(TorchFunctionMode):
-    """Calls another function where `F.batch_norm` is called, and remembers that it was."""
+class _Substituted(TorchFunctionMode):
+    """Mode that replaces calls of `F.batch_norm` by another function, and records whether there were any."""
 
-    def __init__(self, instead: Callable[..., Tensor]) -> None:
+    def __init__(self, replacement: Callable[..., Tensor]) -> None:
         super().__init__()
-        self.instead, self.called = instead, False
+        self.replacement, self.called = replacement, False
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if function is F.batch_norm:
             self.called = True
-            function = self.instead
+            function = self.replacement
         return function(*args, **(kwargs or {}))
 
 
 def _forward(layer: _BatchNorm, forward: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-    """The layer's own; in eval mode (frozen layers, evaluation) it needs nothing of other processes."""
+    """Run a layer's forward pass with synchronised statistics; in eval mode it uses the running ones."""
     if not layer.training:
         return forward(*args, **kwargs)
-    with _Exchanged(batch_norm):
+    with _Substituted(batch_norm):
         return forward(*args, **kwargs)
 
 
-def _reached(layer: _BatchNorm) -> bool:
-    """Try a copy of the layer on a few zeros; it may lie on the meta device."""
-    watch = _Exchanged(lambda x, *args, **kwargs: x)
+def _uses_batch_norm(layer: _BatchNorm) -> bool:
+    """Return whether a layer, perhaps on the meta device, calls `F.batch_norm`, by trying a copy of it."""
+    watch = _Substituted(lambda x, *args, **kwargs: x)
     for space in ((1, 1), (), (1, 1, 1)):
         try:
             trial = copy.deepcopy(layer).to_empty(device="cpu").train()
@@ -185,6 +197,6 @@ def _reached(layer: _BatchNorm) -> bool:
                 for tensor in (*trial.parameters(), *trial.buffers()):
                     tensor.zero_()
                 trial(torch.zeros(2, layer.num_features, *space, device="cpu"))
-        except Exception:  # not its number of dimensions; or anything else, of any model's code
+        except Exception:  # a wrong number of dimensions, or any error in a model's own code
             continue
     return watch.called

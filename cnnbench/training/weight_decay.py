@@ -1,4 +1,4 @@
-"""Which parameters the optimizer's weight decay applies to."""
+"""Parameter groups with and without weight decay."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from torch import nn
 
 
 def decay_groups(model: nn.Module, *, norm_and_bias: bool) -> list[dict[str, Any]]:
-    """Return the trainable parameters in groups for an optimizer: with its weight decay, and without any.
+    """Return the trainable parameters of a model in two groups: with and without weight decay.
 
-    PReLU's slopes never decay: that would draw them to those of a ReLU (arXiv:1502.01852, section 2.1).
+    PReLU's slopes never decay: that would pull them towards those of a ReLU (arXiv:1502.01852, section 2.1).
 
     Args:
-        model: whose parameters are trained.
-        norm_and_bias: whether parameters of one dimension, those of norms and biases, decay.
+        model: the model to be trained.
+        norm_and_bias: whether one-dimensional parameters, those of norm layers and biases, decay.
     """
     slopes = {id(module.weight) for module in model.modules() if isinstance(module, nn.PReLU)}
     decayed: list[nn.Parameter] = []

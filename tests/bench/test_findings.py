@@ -180,7 +180,7 @@ def test_machines_are_told_apart(cli):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["arch.weights=imagenet"], "arch.weights=imagenet: bench measures weights as they are initialised"),
+        (["arch.weights=imagenet"], "arch.weights=imagenet: bench measures initial weights"),
         (["trainer.max_epochs=3"], "trainer.max_epochs=3: bench does not use it"),
         (["data.batch_size=16"], "data.batch_size=16: bench does not use it; allowed: batch_sizes=[…]"),
         (["data=cifar10", "arch.in_channels=1"], "arch.in_channels=1: the images of cifar10 have 3"),
@@ -198,7 +198,7 @@ def test_a_sweep_is_refused_before_its_first_measurement(cli):
     """Half of the runs are impossible here; the preflight reports it, not the first that fails."""
     code, _, err = cli("bench", "-m", *BASIC, "device=cpu,gpu", "batch_sizes=[1]")
     assert code == 2
-    assert "device.accelerator=gpu: not here; there are: cpu" in err
+    assert "device.accelerator=gpu: not available here; allowed: cpu" in err
     assert not runs()
     assert not Path("outputs/bench").exists()
 

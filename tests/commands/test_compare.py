@@ -170,7 +170,7 @@ def test_pictures(runs, compare, tmp_path):
         (["--csv", "a", "--plots", "/proc/x/y"], "--plots /proc/x/y: cannot be written ("),
         (
             ["--csv", "a", "--plots", "/dev/null"],
-            "--plots /dev/null: /dev/null is no folder; allowed: a folder",
+            "--plots /dev/null: /dev/null is not a folder; allowed: a folder",
         ),
         (["--csv", "a", "--html", "/proc/x"], "--html /proc/x: cannot be written ("),
         (
@@ -184,9 +184,9 @@ def test_pictures(runs, compare, tmp_path):
         (["--html", "/proc/x", "--watch"], "--html /proc/x: cannot be written ("),
         (["--html", "missing/page.html"], "--html missing/page.html: its folder does not exist"),
         (["--json", "."], "--json .: is a folder"),
-        (["--json", ""], "--json: no name of a file"),
-        (["--json", "-", "--csv", "-"], "--csv -: the same place as --json"),
-        (["--html", "a", "--csv", "a"], "--csv a: the same place as --html"),
+        (["--json", ""], "--json: not a file name"),
+        (["--json", "-", "--csv", "-"], "--csv -: the same target as --json"),
+        (["--html", "a", "--csv", "a"], "--csv a: the same target as --html"),
         (["state=finshed"], "state=finshed: no such state; did you mean finished?"),
         (["--watch"], "--watch: rewrites a page as runs finish; allowed: with --html FILE"),
     ],

@@ -59,7 +59,7 @@ def test_the_newest_first(cli, run):
         code, _, err = cli("runs", "--limit", wrong)
         assert (code, err) == (2, f"error: --limit={wrong}: allowed: 1 or more\n")
     assert names(out) == ["r2"]
-    assert "3 runs, 3 finished; the newest 1 are shown (--limit 3 shows all)" in out
+    assert "3 runs, 3 finished; showing the newest 1 (--limit 3 shows all)" in out
 
 
 def test_filters(cli, run):
@@ -101,12 +101,12 @@ def test_clean_takes_what_failed_and_nothing_else(cli, run, monkeypatch):
 
     monkeypatch.setattr("builtins.input", answer)
     answers = ["n", "y"]
-    assert "nothing was removed" in cli("runs", "--clean")[1]
+    assert "nothing removed" in cli("runs", "--clean")[1]
     assert len(list(Path("outputs/x").iterdir())) == 4
     out = cli("runs", "--clean")[1]
     assert names(out) == ["r-failed"]
     assert "1 run removed" in out
-    assert asked == ["remove 1 run for good? [y/N] "] * 2
+    assert asked == ["remove 1 run permanently? [y/N] "] * 2
     assert left() == [
         "r-diverged",
         "r-finished",
@@ -151,7 +151,7 @@ def test_clean_leaves_links_alone(cli, run):
     Path("links").mkdir()
     Path("links/r0").symlink_to(failed)
     code, out, err = cli("runs", "links", "--clean", "--yes")
-    assert (code, err) == (0, "links/r0: is a link to a run elsewhere, and stays\n")
+    assert (code, err) == (0, "links/r0: is a link to a run elsewhere; kept\n")
     assert "0 runs removed" in out
     assert "1 run removed" in cli("runs", "links", "outputs", "--clean", "--yes")[1]
     assert not failed.exists()

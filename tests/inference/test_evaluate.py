@@ -243,7 +243,7 @@ def test_other_weights_than_recorded_are_loud(digits, copied, cli):
         (["device.wings=2"], "device.wings: not a setting of an evaluation"),
         (["--json", "nowhere/x.json"], "--json nowhere/x.json: its folder does not exist"),
         (["--csv", "."], "--csv .: is a folder"),
-        (["--csv", "-", "--json", "-"], "the same place as"),
+        (["--csv", "-", "--json", "-"], "the same target as"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_line(digits, cli, arguments, message):

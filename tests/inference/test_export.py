@@ -189,7 +189,7 @@ def test_what_is_not_installed_is_named(digits, cli, monkeypatch):
             ["--to", "torch", "--output", "x.onnx"],
             "--output x.onnx: has the suffix of another format; allowed with",
         ),
-        (["--output", "-"], "--output -: no name of a file"),
+        (["--output", "-"], "--output -: not a file name"),
         (["--output", "/dev/full"], "/dev/full: cannot be written (No space left on device)"),
     ],
 )

@@ -267,7 +267,7 @@ def test_what_is_read_is_not_replaced(digits, copied, cli):
     assert run.state == "finished"
     code, _, err = cli("predict", run.path, "a.png", "--json", "out", "--csv", Path("out").absolute())
     assert code == 2
-    assert "the same place as" in err
+    assert "the same target as" in err
 
 
 def test_what_a_run_has_logged_is_not_meant(digits, cli):

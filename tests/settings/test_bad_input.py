@@ -15,7 +15,7 @@ CASES = {
     ),
     "a setting that a budget brings along": (
         ["arch=torchvision", "arch.name=resnet18", "budget=small"],
-        ["arch.width", "no such setting", "~arch.width leaves it out"],
+        ["arch.width", "no such setting", "~arch.width removes it"],
     ),
     "unknown section": (["training.epochs=3"], ["training.epochs", "did you mean trainer?"]),
     "added setting": (["+trainer.epochs=3"], ["trainer.epochs", "no such setting", "max_epochs"]),
@@ -47,7 +47,10 @@ CASES = {
     "wrong choice of an architecture": (["arch.head=conv"], ["arch.head=conv", "'flatten' or 'gap'"]),
     "more blocks than the image allows": (["arch.blocks=4"], ["arch.blocks=4", "8 pixels", "1 to 3"]),
     "no channels": (["arch=resnet20", "arch.width=0.001"], ["arch.width=0.001", "0.0625 or more"]),
-    "value that needs quotes": (["arch.weights=~/x.pth"], ["arch.weights=~/x.pth", "in quotes of its own"]),
+    "value that needs quotes": (
+        ["arch.weights=~/x.pth"],
+        ["arch.weights=~/x.pth", "put quotes around the value itself"],
+    ),
     "no width": (["arch=mobilenet_v2", "arch.width=0"], ["arch.width=0", "greater than 0"]),
     "negative width": (["arch=efficientnet_b0", "arch.width=-1"], ["arch.width=-1", "greater than 0"]),
     "width of no number": (["arch=vgg11", "arch.width=nan"], ["arch.width=nan", "equal to 64"]),
@@ -95,7 +98,7 @@ CASES = {
     "several values without -m": (["seed=1,2"], ["seed=1,2", "add -m"]),
     "null for a group": (["arch=null"], ["arch=null", "string"]),
     "nothing before =": (["=5"], ["=5"]),
-    "no =": (["outputs/x"], ["outputs/x: no setting; allowed: KEY=VALUE"]),
+    "no =": (["outputs/x"], ["outputs/x: not a setting; allowed: KEY=VALUE"]),
     "a flag that is none": (["--mulitrun"], ["--mulitrun: no such option", "did you mean --multirun?"]),
     "two channels": (["arch.in_channels=2"], ["arch.in_channels=2", "1 or 3"]),
     "a section as a value": (["trainer.early_stopping=3"], ["trainer.early_stopping=3", "is a section"]),
@@ -115,7 +118,7 @@ CASES = {
         ["scheduler.milestones=[30.0, 60.0]", "between 0 and 1"],
     ),
     "target that does not exist": (["arch._target_=cnnbench.models.basic.basik"], ["arch._target_", "basik"]),
-    "absent device": (["device=gpu"], ["device.accelerator=gpu", "there are: cpu"]),
+    "absent device": (["device=gpu"], ["device.accelerator=gpu", "allowed: cpu"]),
     "precision that the CPU lacks": (
         ["device=cpu", "device.precision=16-mixed"],
         ["device.precision=16-mixed"],
@@ -167,7 +170,7 @@ SWEEPS = [
     (["seed=0,1", "sweep.jobs=0"], ["sweep.jobs=0"]),
     (["seed=0,1", "sweep.on_failure=wait"], ["sweep.on_failure=wait", "'continue' or 'stop'"]),
     (["seed=0,1", "hydra/launcher=cloud"], ["hydra/launcher=cloud", "local"]),
-    (["seed=0,1", "device=gpu"], ["device.accelerator=gpu", "there are: cpu"]),
+    (["seed=0,1", "device=gpu"], ["device.accelerator=gpu", "allowed: cpu"]),
 ]
 
 

@@ -73,7 +73,7 @@ def test_auto_follows_rules_and_no_timing(monkeypatch, there, accelerator, memor
 @pytest.mark.skipif(len(device.available()) > 1, reason="there is more than a CPU")
 @pytest.mark.parametrize("absent", ["gpu", "mps"])
 def test_what_is_not_here_is_refused_with_what_there_is(absent):
-    with pytest.raises(InputError, match=f"device.accelerator={absent}: not here; there are: cpu"):
+    with pytest.raises(InputError, match=f"device.accelerator={absent}: not available here; allowed: cpu"):
         device.resolve(asked(accelerator=absent))
 
 
@@ -114,7 +114,7 @@ def test_no_compiler_is_said_before_anything_starts(cli):
     with torch._inductor.config.patch({"cpp.cxx": ("no-such-compiler",)}):  # torch remembers what it found
         code, _, err = cli("train", *TINY, "device.compile=true")
     assert code == 2
-    assert "device.compile=true: no C++ compiler here" in err
+    assert "device.compile=true: no C++ compiler found" in err
 
 
 @pytest.mark.parametrize(("precision", "asked"), [("tf32", "high"), ("32-true", "highest")])

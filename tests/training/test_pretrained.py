@@ -131,7 +131,7 @@ def test_weights_for_other_inputs_are_refused(cli):
     """Those of EfficientNetV2-L were trained on images with mean and deviation 0.5."""
     code, _, err = cli("train", "arch=torchvision", "arch.name=efficientnet_v2_l", "arch.weights=imagenet")
     assert code == 2
-    assert "want images of mean 0.5 and deviation 0.5, not normalised as ImageNet's" in err
+    assert "expect images normalised with mean 0.5 and standard deviation 0.5, not ImageNet's" in err
 
 
 def test_batch_norm_without_statistics_is_named_and_never_frozen(cli):
@@ -142,7 +142,7 @@ def test_batch_norm_without_statistics_is_named_and_never_frozen(cli):
     assert code == 0, err
     assert "10 of 10 tensors" in err
     err = " ".join(err.split())
-    assert "left as initialised: " in err
+    assert "not loaded: " in err
     assert ".running_mean" in err
     code, _, err = cli("train", *TINY, "name=frozen", weights, "arch.freeze=true", "data=synthetic")
     assert code == 2
@@ -179,15 +179,15 @@ def _files(folder):
     ("asked", "named"),
     [
         (["arch.weights=nowhere.pth"], ["arch.weights=nowhere.pth", "No such file", "allowed: imagenet"]),
-        (["arch.weights=noise.pth"], ["arch.weights=noise.pth", "no file of weights"]),
+        (["arch.weights=noise.pth"], ["arch.weights=noise.pth", "not a weight file"]),
         (["arch.weights=evil.pth"], ["arch.weights=evil.pth", "other objects than tensors"]),
         (["arch.weights=empty.pth"], ["arch.weights=empty.pth", "no weights"]),
         (["arch.weights=list.pth"], ["arch.weights=list.pth", "no weights"]),
         (["arch.weights=other.pth"], ["arch.weights=other.pth", "nothing in it fits", "other.weight"]),
         (["arch.weights=whole.pth", "arch.freeze=true"], ["arch.freeze=true", "nothing is left"]),
         (["arch.freeze=true"], ["error: arch.freeze=true", "arch.weights"]),
-        (["arch.weights=cut.pth"], ["arch.weights=cut.pth", "no file of weights"]),
-        (["arch.weights=nothing.pth"], ["arch.weights=nothing.pth", "no file of weights"]),
+        (["arch.weights=cut.pth"], ["arch.weights=cut.pth", "not a weight file"]),
+        (["arch.weights=nothing.pth"], ["arch.weights=nothing.pth", "not a weight file"]),
         (["arch.weights=nan.pth"], ["arch.weights=nan.pth", "features.0.0.weight", "not finite"]),
         (["arch.weights=int.pth"], ["arch.weights=int.pth", "features.0.0.weight", "torch.int64"]),
         (["arch.weights=complex.pth"], ["arch.weights=complex.pth", "torch.complex64"]),

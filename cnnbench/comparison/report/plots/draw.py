@@ -13,7 +13,7 @@ from cnnbench.comparison.metrics import MEASURED
 from cnnbench.comparison.report.plots import effects, measured, trained
 from cnnbench.comparison.report.plots.style import Picture
 from cnnbench.errors import InputError
-from cnnbench.run_store import files
+from cnnbench.run_store import targets
 
 
 def installed() -> bool:
@@ -31,7 +31,7 @@ def check(folder: str) -> None:
         raise InputError("--plots: the name is empty; allowed: a folder")
     if not installed():
         raise InputError("--plots: needs matplotlib; run `pip install 'cnnbench[plots]'`")
-    files.check_folder("--plots", folder)
+    targets.check_folder("--plots", folder)
 
 
 def write(comparison: Comparison, folder: Path) -> list[Path]:
