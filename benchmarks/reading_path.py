@@ -1,4 +1,4 @@
-"""How much a newcomer reads to follow one training: the files on its way, and the rooms that it enters.
+"""Amount of code that one training leads through: the files to read, and the rooms that run code.
 
     python benchmarks/reading_path.py
 
@@ -8,6 +8,7 @@ trains the default network for one epoch while a profiler notes every function o
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
 import os
@@ -20,7 +21,7 @@ from types import FrameType
 from typing import Any
 
 import cnnbench
-from cnnbench.cli import main
+from cnnbench import cli
 
 PACKAGE = Path(cnnbench.__file__).parent
 WAY = ("cli", "commands/train", "settings/parse", "training/fit", "training/build", "training/classifier")
@@ -47,14 +48,16 @@ def traced() -> tuple[Counter[str], int]:
         threading.setprofile(note)
         sys.setprofile(note)
         try:
-            assert main(arguments) == 0
+            assert cli.main(arguments) == 0
         finally:
             sys.setprofile(None)
             threading.setprofile(None)  # type: ignore[arg-type]
     return calls, hops
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Count and trace, and print two tables."""
+    argparse.ArgumentParser(description=__doc__.partition("\n")[0]).parse_args()
     sizes = {name: len((PACKAGE / f"{name}.py").read_text().splitlines()) for name in WAY}
     for name, size in sizes.items():
         print(f"{size:5} lines  {name}.py")
@@ -65,3 +68,7 @@ if __name__ == "__main__":
     for room, count in sorted(rooms.items()):
         print(f"{count:5} files  {room}")
     print(f"{len(files):5} files in {len(rooms)} rooms run code in one training; {hops} calls between files")
+
+
+if __name__ == "__main__":
+    main()
