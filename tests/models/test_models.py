@@ -133,6 +133,8 @@ def test_no_family_takes_its_layers_from_elsewhere():
     forbidden = {n for n in names if re.fullmatch(f"{layers}|{functions}", n)} - ours
     assert forbidden >= {"Conv2d", "GELU", "PReLU", "GroupNorm", "LPPool2d", "Tanh", "relu", "batch_norm"}
     for path in Path(cnnbench.models.__file__).parent.glob("*.py"):
+        if path.stem == "complexity":  # recognises layers of all models, and builds none
+            continue
         tree = ast.parse(path.read_text())
         used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
         used |= {a.name for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) for a in n.names}
