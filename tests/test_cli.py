@@ -1,4 +1,4 @@
-"""The command line: help, completion, and what must not be imported for them."""
+"""The command line: help, completion, and the packages that they must not import."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ HEAVY = "{'torch', 'lightning', 'torchvision', 'wandb', 'wandb_workspaces', 'skl
 
 
 def imported(*arguments):
-    """What of the heavy packages a process imports for these arguments."""
+    """Return the output of a process with these arguments, and the heavy packages that it imports."""
     script = (
         "import sys\nfrom cnnbench.cli import main\n"
         "try:\n    main(sys.argv[1:])\nexcept SystemExit:\n    pass\n"
@@ -72,10 +72,10 @@ def test_help_of_train_lists_groups_and_choices(cli):
 
 def test_the_console_script_and_the_module_are_the_same_command():
     script = shutil.which("cnnbench", path=os.path.dirname(sys.executable))  # noqa: PTH120
-    asked = ["train", "--cfg", "job", "arch=mlp"]
+    arguments = ["train", "--cfg", "job", "arch=mlp"]
     outputs = [
         subprocess.run(start, capture_output=True, text=True, check=True).stdout
-        for start in ([script, *asked], command(*asked))
+        for start in ([script, *arguments], command(*arguments))
     ]
     assert outputs[0] == outputs[1]
     assert "cnnbench.models.mlp.mlp" in outputs[0]
@@ -103,7 +103,7 @@ def test_completion(line, cli):
 
 
 def test_completion_in_bash():
-    """The function that bash calls, with what bash sets; "=" starts a word there."""
+    """Call the completion function with the variables that bash sets; `=` starts a word there."""
     script = (
         'eval "$(cnnbench completion bash)"\n'
         'COMP_LINE="cnnbench train scheduler=co"; COMP_POINT=${#COMP_LINE}\n'
@@ -114,7 +114,7 @@ def test_completion_in_bash():
 
 @pytest.mark.slow
 def test_completion_in_zsh():
-    """A real interactive zsh in a pseudo-terminal, and the Tab key."""
+    """Press Tab in an interactive zsh in a pseudo-terminal."""
     script = (
         "zmodload zsh/zpty; zpty z zsh -f -i\n"
         "zpty -w z 'PS1=; eval \"$(cnnbench completion zsh)\"'; sleep 3\n"

@@ -1,4 +1,4 @@
-"""`cnnbench inspect`: what is shown is what training would build; nothing is read, trained or written."""
+"""`cnnbench inspect` shows the model that training would build; nothing is read, trained or written."""
 
 import json
 from pathlib import Path
@@ -27,10 +27,10 @@ def test_json_adds_up(cli):
 
 
 def test_a_run_has_the_figures_that_inspect_shows(cli):
-    shown = json.loads(cli("inspect", "--json", *TINY)[1])
+    described = json.loads(cli("inspect", "--json", *TINY)[1])
     assert cli("train", *TINY)[0] == 0
     summary = Run(the_run()).summary()
-    assert {key: shown[key] for key in ("params", "macs", "init")} == {
+    assert {key: described[key] for key in ("params", "macs", "init")} == {
         key: summary[key] for key in ("params", "macs", "init")
     }
 
@@ -38,13 +38,13 @@ def test_a_run_has_the_figures_that_inspect_shows(cli):
 def test_the_table_has_every_layer_and_the_totals(cli):
     code, out, _ = cli("inspect", "arch=basic", "data=fashion_mnist")
     assert code == 0
-    for shown in ("basic on fashion_mnist: 1x28x28, 10 classes", "features.block1.0", "32x28x28"):
-        assert shown in out
+    for text in ("basic on fashion_mnist: 1x28x28, 10 classes", "features.block1.0", "32x28x28"):
+        assert text in out
     for total in ("241,770", "7,599,872", "norm=batch act=relu pool=max padding=zeros", "gain 1.414"):
         assert total in out
 
 
-def test_pooling_that_takes_over_a_stride_is_shown(cli):
+def test_pooling_that_replaces_a_stride_is_shown(cli):
     model = json.loads(cli("inspect", "--json", "arch=resnet18", "data=cifar10", "ops.pool=max_blur")[1])
     layers = {layer["name"]: layer for layer in model["layers"]}
     assert layers["layer2.0.conv1.down"]["kind"] == "MaxBlur"
@@ -74,9 +74,9 @@ def test_auxiliary_classifiers_are_shown_though_only_training_calls_them(cli):
 
 
 def test_a_model_that_multiplies_outside_of_layers(cli):
-    """A transformer: its attention's products are no layer's, and its projections are called as functions."""
-    asked = ["arch=torchvision", "arch.name=vit_b_16", "data=imagenette", "data.size=224"]
-    code, out, err = cli("inspect", "--json", *asked)
+    """In a transformer, attention multiplies outside of layers, and projections are called as functions."""
+    overrides = ["arch=torchvision", "arch.name=vit_b_16", "data=imagenette", "data.size=224"]
+    code, out, err = cli("inspect", "--json", *overrides)
     assert code == 0, err
     model = json.loads(out)
     for figure in ("params", "macs"):
@@ -93,7 +93,7 @@ def test_images_of_ones_own_need_only_their_folder(cli, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("asked", "named"),
+    ("overrides", "expected"),
     [
         (["-m", "seed=1,2"], ["inspect shows one model"]),
         (["arch=basik"], ["did you mean basic?"]),
@@ -117,10 +117,10 @@ def test_images_of_ones_own_need_only_their_folder(cli, tmp_path):
         (["select=[optimizer.rate]"], ["select=optimizer.rate", "optimizer.lr"]),
     ],
 )
-def test_bad_input_is_one_line(cli, asked, named):
-    code, out, err = cli("inspect", *asked)
+def test_bad_input_is_one_line(cli, overrides, expected):
+    code, out, err = cli("inspect", *overrides)
     assert code == 2
     assert out == ""
     (line,) = [line for line in err.splitlines() if line.strip()]
-    assert all(part in line for part in named), line
+    assert all(text in line for text in expected), line
     assert list(Path().iterdir()) == []

@@ -1,4 +1,4 @@
-"""`cnnbench runs`: what there is, newest first, by state and setting; and taking away what failed."""
+"""`cnnbench runs`: list runs by state and setting, newest first, and remove failed ones."""
 
 import json
 import socket
@@ -12,13 +12,13 @@ from running import command
 from cnnbench.run_store.run import Run
 
 
-def left():
+def remaining():
     return sorted(path.name for path in Path("outputs/x").iterdir())
 
 
 @pytest.fixture
 def run():
-    """`run("name", state=…, arch=…, norm=…, at=<day>)`: a run's folder below outputs/x."""
+    """`run("name", state=…, arch=…, norm=…, at=<day>)`: make a run's folder below outputs/x."""
 
     def make(
         name, state="finished", arch="resnet18", norm="batch", lr=0.1, at="2026-01-01T00:00:00+00:00", **more
@@ -67,7 +67,7 @@ def test_filters(cli, run):
     run("r1", norm="none", lr=0.001)
     run("r2", state="failed")
     run("r3", state="diverged", norm="group")
-    for asked, found in (
+    for conditions, expected in (
         (["arch=vgg11"], ["r0"]),
         (["arch.name=vgg11"], ["r0"]),
         (["ops.norm=none"], ["r0", "r1"]),
@@ -79,8 +79,8 @@ def test_filters(cli, run):
         (["outputs/x", "arch=vgg11"], ["r0"]),
         (["arch=vgg11", "ops.norm=group"], []),
     ):
-        code, out, _ = cli("runs", *asked)
-        assert (code, sorted(names(out))) == (0, found), asked
+        code, out, _ = cli("runs", *conditions)
+        assert (code, sorted(names(out))) == (0, expected), conditions
 
 
 def test_wrong_conditions(cli, run):
@@ -90,13 +90,13 @@ def test_wrong_conditions(cli, run):
     assert cli("runs", "nowhere")[0] == 2
 
 
-def test_clean_takes_what_failed_and_nothing_else(cli, run, monkeypatch):
+def test_clean_removes_failed_runs_only(cli, run, monkeypatch):
     for state in ("finished", "failed", "diverged", "interrupted"):
         run(f"r-{state}", state=state)
-    asked = []
+    questions = []
 
     def answer(question):
-        asked.append(question)
+        questions.append(question)
         return answers.pop(0)
 
     monkeypatch.setattr("builtins.input", answer)
@@ -106,8 +106,8 @@ def test_clean_takes_what_failed_and_nothing_else(cli, run, monkeypatch):
     out = cli("runs", "--clean")[1]
     assert names(out) == ["r-failed"]
     assert "1 run removed" in out
-    assert asked == ["remove 1 run permanently? [y/N] "] * 2
-    assert left() == [
+    assert questions == ["remove 1 run permanently? [y/N] "] * 2
+    assert remaining() == [
         "r-diverged",
         "r-finished",
         "r-interrupted",
@@ -117,10 +117,10 @@ def test_clean_takes_what_failed_and_nothing_else(cli, run, monkeypatch):
     code, _, err = cli("runs", "--clean", "--yes", "state=finished")
     assert code == 2
     assert "allowed: failed, interrupted, diverged, pruned, damaged" in err
-    assert left() == ["r-diverged", "r-finished"]
+    assert remaining() == ["r-diverged", "r-finished"]
 
 
-def test_clean_without_anybody_to_answer(run):
+def test_clean_without_standard_input(run):
     run("r0", state="failed")
     done = subprocess.run(
         command("runs", "--clean"), stdin=subprocess.DEVNULL, capture_output=True, text=True
@@ -130,20 +130,20 @@ def test_clean_without_anybody_to_answer(run):
     assert Path("outputs/x/r0").exists()
 
 
-def test_a_run_whose_process_is_gone_was_interrupted(cli, run):
+def test_a_run_whose_process_is_gone_is_interrupted(cli, run):
     run("r0", state="running")
     assert "interrupted" in cli("runs")[1]
 
 
-def test_a_reader_that_goes_away_is_no_failure(run):
+def test_a_closed_pipe_is_not_an_error(run):
     """`cnnbench runs | head -1`."""
     run("r1", at=1)
     for verb in ("runs", "compare"):
         process = subprocess.Popen(command(verb), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         process.stdout.close()
-        said = process.stderr.read()
+        messages = process.stderr.read()
         process.stderr.close()
-        assert (process.wait(), said) == (141, b"")
+        assert (process.wait(), messages) == (141, b"")
 
 
 def test_clean_leaves_links_alone(cli, run):

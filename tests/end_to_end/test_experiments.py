@@ -1,4 +1,4 @@
-"""The experiments: each says what it asks and costs, and every cell of it can be trained."""
+"""Experiments: each header states question and cost, and every cell can be trained."""
 
 import re
 from itertools import product
@@ -21,15 +21,15 @@ names = pytest.mark.parametrize("path", ABLATIONS, ids=lambda path: path.stem)
 
 
 def axes(path):
-    """The values of each setting that an experiment sweeps."""
+    """Return the values of each setting that an experiment sweeps."""
     params = yaml.safe_load(path.read_text())["hydra"]["sweeper"]["params"]
     return {key: values(str(text)) for key, text in params.items()}
 
 
 def values(text):
-    """`a,b` or `range(3)`."""
-    if found := re.fullmatch(r"range\((\d+)\)", text):
-        return [str(i) for i in range(int(found[1]))]
+    """Return the values of `a,b` or `range(3)`."""
+    if match := re.fullmatch(r"range\((\d+)\)", text):
+        return [str(i) for i in range(int(match[1]))]
     return text.split(",")
 
 
@@ -37,8 +37,8 @@ def values(text):
 def test_the_header_says_what_it_is_about(path):
     text = path.read_text()
     command = f"cnnbench {VERBS.get(path.stem, 'train')} -m experiment={path.stem}"
-    for part in ("# Question: ", "# Cost: ", "# Expected: ", command):
-        assert part in text
+    for line in ("# Question: ", "# Cost: ", "# Expected: ", command):
+        assert line in text
     assert yaml.safe_load(text)["name"] == path.stem
     sweeper = yaml.safe_load(text)["hydra"]["sweeper"]
     runs = sweeper.get("n_trials") or prod(len(values) for values in axes(path).values())
@@ -58,7 +58,7 @@ def test_ablations_tune_the_learning_rate_and_repeat_seeds(path):
     [(1, 8), pytest.param(1, 28, marks=pytest.mark.slow), pytest.param(3, 32, marks=pytest.mark.slow)],
 )
 def test_every_cell_can_be_trained(path, channels, size):
-    """On the images of digits, Fashion-MNIST and CIFAR-10, at the width of the small budget."""
+    """With the image sizes of digits, Fashion-MNIST and CIFAR-10, at the width of the small budget."""
     swept = {key: values for key, values in axes(path).items() if key not in ("optimizer.lr", "seed")}
     fixed = yaml.safe_load(path.read_text()).get("ops", {})
     for values in product(*swept.values()):
@@ -69,8 +69,8 @@ def test_every_cell_can_be_trained(path, channels, size):
             section, name = key.split(".")
             sections[section] = sections[section] | {name: value}
         with torch.device("meta"):
-            asked = parse(plain | sections)
-            model.make(asked, (channels, size, size), 10, 64)
+            settings = parse(plain | sections)
+            model.make(settings, (channels, size, size), 10, 64)
 
 
 @names
@@ -78,15 +78,15 @@ def test_budgets_are_one_setting(path, cli):
     for budget, width, limit in (("small", 0.25, 1500), ("full", 1.0, None)):
         extra = [] if budget == "small" else ["budget=full"]
         code, out, _ = cli("train", f"experiment={path.stem}", *extra, "--cfg", "job")
-        found = yaml.safe_load(out)
+        config = yaml.safe_load(out)
         assert code == 0
-        assert (found["arch"]["width"], found["data"]["limit"]) == (width, limit)
+        assert (config["arch"]["width"], config["data"]["limit"]) == (width, limit)
 
 
 @pytest.mark.slow
 @names
 def test_the_experiment_runs(path, cli):
-    """Every cell for one epoch, with one learning rate and one seed."""
+    """Train every cell for one epoch, with one learning rate and one seed."""
     values = {k: v for k, v in axes(path).items() if k not in ("optimizer.lr", "seed")}
     tiny = ["optimizer.lr=0.05", "seed=0", "trainer.max_epochs=1", "data.limit=100", "data.limit_test=50"]
     code, out, err = cli("train", "-m", f"experiment={path.stem}", *tiny, "arch.width=0.125", "logger=none")

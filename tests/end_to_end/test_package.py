@@ -1,4 +1,4 @@
-"""What `pip install` gives people: the package with its configuration, away from this checkout."""
+"""The package as `pip install` installs it, with its configuration and away from this checkout."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    """The wheel that pip builds of this checkout."""
+    """Build the wheel of this checkout."""
     folder = tmp_path_factory.mktemp("wheel")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     subprocess.run([*pip, "wheel", "--no-deps", "-q", "-w", folder, ROOT], check=True)
@@ -25,16 +25,16 @@ def wheel(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_every_configuration_file_travels_in_the_wheel(wheel):
-    inside = set(zipfile.ZipFile(wheel).namelist())
+def test_the_wheel_contains_every_configuration_file(wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
     for path in (ROOT / "conf").rglob("*.yaml"):
-        assert f"cnnbench/conf/{path.relative_to(ROOT / 'conf')}" in inside
-    assert not [name for name in inside if name.startswith(("tests/", "conf/", "docs/"))]
+        assert f"cnnbench/conf/{path.relative_to(ROOT / 'conf')}" in names
+    assert not [name for name in names if name.startswith(("tests/", "conf/", "docs/"))]
 
 
 @pytest.mark.slow
 def test_a_family_of_ones_own_is_the_two_files_of_the_docs(tmp_path):
-    """Its code blocks, in a copy of this repository: it trains, and the tests try it."""
+    """The code blocks of docs/, in a copy of this repository: the family trains, and its tests pass."""
     for name in ("cnnbench", "conf", "tests", "docs"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
@@ -68,7 +68,7 @@ def test_a_family_of_ones_own_is_the_two_files_of_the_docs(tmp_path):
 
 @pytest.mark.slow
 def test_an_installed_wheel_trains_from_any_folder(wheel, tmp_path):
-    """A new environment holds the wheel alone; only what it depends on comes from this one."""
+    """A new environment holds only the wheel; its dependencies come from this one."""
     home = tmp_path / "venv"
     venv.create(home, with_pip=False)
     site = home / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
@@ -81,7 +81,7 @@ def test_an_installed_wheel_trains_from_any_folder(wheel, tmp_path):
     mine = tmp_path / "mine" / "optimizer"
     mine.mkdir(parents=True)
     (mine / "slow.yaml").write_text("name: slow\n_target_: torch.optim.SGD\nlr: 0.01\n")
-    asked = [
+    arguments = [
         "train",
         "--config-dir",
         tmp_path / "mine",
@@ -89,10 +89,10 @@ def test_an_installed_wheel_trains_from_any_folder(wheel, tmp_path):
         "trainer.max_epochs=1",
         "data.limit=200",
     ]
-    subprocess.run([home / "bin" / "cnnbench", *asked], cwd=elsewhere, check=True)
-    where = subprocess.run(
+    subprocess.run([home / "bin" / "cnnbench", *arguments], cwd=elsewhere, check=True)
+    folder = subprocess.run(
         [home / "bin" / "python", "-c", "import cnnbench.settings.compose as c; print(c.CONF)"],
         cwd=elsewhere, check=True, capture_output=True, text=True,
     ).stdout  # fmt: skip
-    assert where.startswith(str(site))
+    assert folder.startswith(str(site))
     assert (the_run(elsewhere) / "summary.json").is_file()

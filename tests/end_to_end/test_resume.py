@@ -1,4 +1,4 @@
-"""A run that was killed goes on, and ends as if nothing had happened: bit for bit, on CPU."""
+"""A run that was killed resumes, and its result equals that of an uninterrupted run bit for bit, on CPU."""
 
 import json
 import os
@@ -40,16 +40,16 @@ VARIANTS = {
 
 @pytest.fixture
 def images(tmp_path):
-    """Ten class folders of small PNG files."""
-    found = load_digits()
+    """Write ten class folders of small PNG files."""
+    digits = load_digits()
     for i in range(300):
-        folder = tmp_path / "images" / str(found.target[i])
+        folder = tmp_path / "images" / str(digits.target[i])
         folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray((found.images[i] * 15).astype(np.uint8)).save(folder / f"{i}.png")
+        Image.fromarray((digits.images[i] * 15).astype(np.uint8)).save(folder / f"{i}.png")
 
 
 @pytest.mark.parametrize(
-    ("variant", "every_n_steps"),  # at epochs' ends; also within epochs
+    ("variant", "every_n_steps"),  # at the ends of epochs, and within epochs
     [
         *((variant, "null") for variant in VARIANTS),
         *(
@@ -61,26 +61,26 @@ def images(tmp_path):
     ],
 )
 def test_resumed_equals_undisturbed(variant, every_n_steps, monkeypatch, images):
-    asked = [*RECIPE, *VARIANTS[variant], f"trainer.checkpoint_every_n_steps={every_n_steps}"]
-    assert main(["train", "output_dir=whole", *asked]) == 0
-    interrupted_after(2, monkeypatch, ["output_dir=broken", *asked])
-    interrupted_after(3, monkeypatch, ["output_dir=broken", *asked])
-    assert main(["train", "output_dir=broken", *asked]) == 0
+    overrides = [*RECIPE, *VARIANTS[variant], f"trainer.checkpoint_every_n_steps={every_n_steps}"]
+    assert main(["train", "output_dir=undisturbed", *overrides]) == 0
+    interrupted_after(2, monkeypatch, ["output_dir=broken", *overrides])
+    interrupted_after(3, monkeypatch, ["output_dir=broken", *overrides])
+    assert main(["train", "output_dir=broken", *overrides]) == 0
     assert len(Run(the_run("broken")).status()["attempts"]) == 3
-    assert_same(the_run("whole"), the_run("broken"))
+    assert_same(the_run("undisturbed"), the_run("broken"))
 
 
 def test_an_interruption_waits_for_the_checkpoint(monkeypatch):
-    """An epoch whose row is written is not trained again."""
+    """An epoch whose row was written is not trained again."""
     save, written = Recorder._save, []
 
-    def told(self, trainer, *, best):
+    def interrupting(self, trainer, *, best):
         written.append(trainer.global_step)
         if len(written) == 2:
             os.kill(os.getpid(), signal.SIGTERM)
         save(self, trainer, best=best)
 
-    monkeypatch.setattr(Recorder, "_save", told)
+    monkeypatch.setattr(Recorder, "_save", interrupting)
     assert main(["train", *RECIPE]) == 128 + signal.SIGTERM
     run = Run(the_run())
     assert run.state == "interrupted"
@@ -92,50 +92,50 @@ def test_an_interruption_waits_for_the_checkpoint(monkeypatch):
     [signal.SIGKILL, *(pytest.param(s, marks=pytest.mark.slow) for s in (signal.SIGTERM, signal.SIGINT))],
 )
 def test_killed_process(signum):
-    asked = [*RECIPE, "trainer.max_epochs=30"]
-    process = subprocess.Popen(command("train", "output_dir=broken", *asked))
+    overrides = [*RECIPE, "trainer.max_epochs=30"]
+    process = subprocess.Popen(command("train", "output_dir=broken", *overrides))
     code = kill_when(
         process, lambda: any(epochs(p.parent) > 2 for p in Path("broken").rglob("metrics.csv")), signum
     )
     run = Run(the_run("broken"))
     assert code == (-signum if signum == signal.SIGKILL else 128 + signum)
     assert run.status()["state"] == ("running" if signum == signal.SIGKILL else "interrupted")
-    assert run.state == "interrupted"  # whatever the file says: nobody holds the lock
+    assert run.state == "interrupted"  # whatever the file says: no process holds the lease
     before = len(run.rows())
     assert 0 < before < 30
 
-    assert main(["train", "output_dir=broken", *asked]) == 0
+    assert main(["train", "output_dir=broken", *overrides]) == 0
     assert run.state == "finished"
-    assert main(["train", "output_dir=whole", *asked]) == 0
-    assert_same(the_run("whole"), run.path)
+    assert main(["train", "output_dir=undisturbed", *overrides]) == 0
+    assert_same(the_run("undisturbed"), run.path)
 
 
-@pytest.mark.parametrize("name", ["last", "best"])  # goes on from the one before; starts again
+@pytest.mark.parametrize("name", ["last", "best"])  # resumes from the previous one; starts again
 def test_damaged_checkpoint(name, monkeypatch, capfd):
     interrupted_after(3, monkeypatch, ["output_dir=broken", *RECIPE])
     path = the_run("broken") / "checkpoints" / f"{name}.ckpt"
     content = path.read_bytes()
-    path.unlink()  # the two may be one file under two names
+    path.unlink()  # both may be hard links to one file
     path.write_bytes(content[:1000])
     assert main(["train", "output_dir=broken", *RECIPE]) == 0
     assert f"{name}.ckpt does not load" in " ".join(capfd.readouterr().err.split())
-    assert main(["train", "output_dir=whole", *RECIPE]) == 0
-    assert_same(the_run("whole"), the_run("broken"))
+    assert main(["train", "output_dir=undisturbed", *RECIPE]) == 0
+    assert_same(the_run("undisturbed"), the_run("broken"))
 
 
 def test_early_stopped_run_that_lacks_only_its_test(monkeypatch):
-    """Stopped by patience, killed before the summary: the resumed run trains no further epoch."""
-    asked = [*RECIPE, "trainer.early_stopping.patience=2", "trainer.max_epochs=40", "optimizer.lr=1e-5"]
-    assert main(["train", "output_dir=whole", *asked]) == 0
-    stopped = len(Run(the_run("whole")).rows())
+    """Stopped by patience, then killed before the summary: the resumed run trains no further epoch."""
+    overrides = [*RECIPE, "trainer.early_stopping.patience=2", "trainer.max_epochs=40", "optimizer.lr=1e-5"]
+    assert main(["train", "output_dir=undisturbed", *overrides]) == 0
+    stopped = len(Run(the_run("undisturbed")).rows())
     assert stopped < 40
-    interrupted_after(stopped, monkeypatch, ["output_dir=broken", *asked])
-    assert main(["train", "output_dir=broken", *asked]) == 0
-    assert_same(the_run("whole"), the_run("broken"))
+    interrupted_after(stopped, monkeypatch, ["output_dir=broken", *overrides])
+    assert main(["train", "output_dir=broken", *overrides]) == 0
+    assert_same(the_run("undisturbed"), the_run("broken"))
 
 
 def test_device_of_the_first_attempt_is_kept(monkeypatch):
-    """What `auto` became is recorded at the first start: another number of cores changes nothing."""
+    """What `auto` resolved to is recorded at the first start; another number of cores changes nothing."""
     interrupted_after(2, monkeypatch, ["output_dir=broken", *RECIPE])
     status = the_run("broken") / "status.json"
     recorded = json.loads(status.read_text())

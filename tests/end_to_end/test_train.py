@@ -1,4 +1,4 @@
-"""`cnnbench train` end to end, on scikit-learn's digits: what a run leaves, and what is asked twice."""
+"""`cnnbench train` end to end, on scikit-learn's digits: files of a run, reuse, failures, settings."""
 
 import json
 import math
@@ -25,7 +25,7 @@ SUMMARY = {
 }
 
 
-def test_what_a_run_leaves(cli):
+def test_the_files_of_a_run(cli):
     code, out, _ = cli("train", *TINY)
     assert code == 0
     folder = the_run()
@@ -55,18 +55,16 @@ def test_what_a_run_leaves(cli):
 
     assert {path.name for path in run.checkpoints.iterdir()} == {"last.ckpt", "best.ckpt"}
     checkpoint = torch.load(run.checkpoints / "best.ckpt", weights_only=True)
-    assert checkpoint["optimizer_states"] == []  # nobody resumes a finished run
+    assert checkpoint["optimizer_states"] == []  # a finished run is never resumed
     assert any(key.startswith("model.") for key in checkpoint["state_dict"])
 
     for shown in ("best epoch", "test accuracy", "parameters", "images/s", "cnnbench runs " + str(folder)):
         assert shown in out
-    again = cli("runs", folder)
-    assert again[0] == 0
-    assert again[1] == out
+    assert cli("runs", folder)[:2] == (0, out)
 
 
-def test_asked_again_it_answers_from_disk_without_torch(cli):
-    """The second process imports nothing heavy: that, not a time, is what makes it quick."""
+def test_a_finished_run_is_shown_from_disk_without_torch(cli):
+    """The second process imports nothing heavy, which is what makes it fast."""
     assert cli("train", *TINY)[0] == 0
     before = (the_run() / "status.json").stat().st_mtime_ns
     script = (
@@ -83,10 +81,10 @@ def test_asked_again_it_answers_from_disk_without_torch(cli):
     assert (the_run() / "status.json").stat().st_mtime_ns == before
 
 
-def test_force_trains_again_with_the_same_bits_and_keeps_the_old_result(cli):
-    asked = [*TINY, "optimizer=adamw", "arch.dropout=0.1", "data.augment.flip=true"]
-    assert cli("train", *asked)[0] == 0
-    assert cli("train", *asked, "force=true")[0] == 0
+def test_force_trains_again_bit_for_bit_and_keeps_the_old_result(cli):
+    overrides = [*TINY, "optimizer=adamw", "arch.dropout=0.1", "data.augment.flip=true"]
+    assert cli("train", *overrides)[0] == 0
+    assert cli("train", *overrides, "force=true")[0] == 0
     run = Run(the_run())
     old = Run(run.path / "repeats" / "0")
     assert old.state == "finished"
@@ -97,11 +95,11 @@ def test_force_trains_again_with_the_same_bits_and_keeps_the_old_result(cli):
     assert drop(run.summary()) == drop(old.summary())
     a, b = (torch.load(r.checkpoints / "last.ckpt", weights_only=True)["state_dict"] for r in (run, old))
     assert all(torch.equal(a[key], b[key]) for key in a)
-    assert cli("train", *asked)[0] == 0
+    assert cli("train", *overrides)[0] == 0
     assert run.status()["repeats"] == 1
 
 
-def test_the_same_bits_in_another_process_and_another_folder(cli, tmp_path):
+def test_equal_results_in_another_process_and_folder(cli, tmp_path):
     assert cli("train", *TINY)[0] == 0
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -112,10 +110,10 @@ def test_the_same_bits_in_another_process_and_another_folder(cli, tmp_path):
     assert values == [[v for k, v in row.items() if not k.startswith("time/")] for row in there.rows()]
 
 
-def test_what_decides_the_result_is_in_the_identity_and_nothing_else(cli, tmp_path):
-    def name(*asked):
+def test_the_identity_depends_on_what_decides_the_result_and_nothing_else(cli, tmp_path):
+    def name(*overrides):
         shutil.rmtree("outputs", ignore_errors=True)
-        assert cli("train", *TINY, "trainer.max_epochs=1", *asked)[0] == 0
+        assert cli("train", *TINY, "trainer.max_epochs=1", *overrides)[0] == 0
         return the_run().name
 
     plain = name()
@@ -138,16 +136,16 @@ def test_an_edited_file_is_a_new_choice(cli, tmp_path):
     group.mkdir(parents=True)
     text = "name: gentle\n_target_: torch.optim.SGD\nlr: 0.01\nmomentum: 0.5\n"
     (group / "gentle.yaml").write_text(text)
-    asked = ["train", "--config-dir", tmp_path / "mine", "optimizer=gentle", *TINY]
-    assert cli(*asked)[0] == 0
+    overrides = ["train", "--config-dir", tmp_path / "mine", "optimizer=gentle", *TINY]
+    assert cli(*overrides)[0] == 0
     first = the_run()
     (group / "gentle.yaml").write_text(text.replace("0.5", "0.6"))
-    assert cli(*asked)[0] == 0
+    assert cli(*overrides)[0] == 0
     assert len(list(first.parent.glob("basic-digits-*"))) == 2
 
 
 def test_a_users_own_model_and_optimizer(cli, tmp_path, monkeypatch):
-    """A model of one's own: a factory on the path and a file in --config-dir, no more."""
+    """A model of one's own needs a factory on the path and a file in --config-dir."""
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "mynet.py").write_text(
         "from torch import nn\n"
@@ -159,7 +157,7 @@ def test_a_users_own_model_and_optimizer(cli, tmp_path, monkeypatch):
     (tmp_path / "mine" / "arch" / "tiny.yaml").write_text(
         "name: tiny\n_target_: mynet.tiny\nwidth: 4\nin_channels: 3\n"
     )
-    asked = [
+    overrides = [
         "--config-dir",
         tmp_path / "mine",
         "arch=tiny",
@@ -167,14 +165,14 @@ def test_a_users_own_model_and_optimizer(cli, tmp_path, monkeypatch):
         "trainer.max_epochs=1",
         "logger=none",
     ]
-    assert cli("train", *asked)[0] == 0
+    assert cli("train", *overrides)[0] == 0
     assert Run(the_run()).summary()["params"] == 3 * 4 * 9 + 4 + 4 * 10 + 10  # grey digits came as 3 channels
-    code, _, err = cli("train", *asked, "arch.width=wide")
+    code, _, err = cli("train", *overrides, "arch.width=wide")
     assert code == 2
     assert "arch.width=wide" in err
 
 
-def test_divergence_is_a_finding(cli):
+def test_divergence_is_a_result(cli):
     code, out, _ = cli("train", *TINY, "optimizer.lr=1e30", "scheduler=constant", "trainer.max_epochs=4")
     run = Run(the_run())
     assert code == 0
@@ -184,10 +182,10 @@ def test_divergence_is_a_finding(cli):
     assert "test/acc" not in run.summary()
     attempts = len(run.status()["attempts"])
     assert cli("train", *TINY, "optimizer.lr=1e30", "scheduler=constant", "trainer.max_epochs=4")[0] == 0
-    assert len(run.status()["attempts"]) == attempts  # not tried again
+    assert len(run.status()["attempts"]) == attempts  # not retried
 
 
-def test_a_failed_run_says_why_and_is_tried_again(cli, tmp_path, monkeypatch):
+def test_a_failed_run_reports_its_error_and_is_retried(cli, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "faulty.py").write_text(
         "from pathlib import Path\nfrom torch import nn\n"
@@ -198,7 +196,7 @@ def test_a_failed_run_says_why_and_is_tried_again(cli, tmp_path, monkeypatch):
         "        if self.training and Path('broken').exists(): raise OSError('the disk is gone')\n"
         "        return self.fc(x.flatten(1))\n"
     )
-    asked = [
+    overrides = [
         "arch._target_=faulty.Net",
         "~arch.native",
         "~arch.blocks",
@@ -212,7 +210,7 @@ def test_a_failed_run_says_why_and_is_tried_again(cli, tmp_path, monkeypatch):
         "logger=none",
     ]
     Path("broken").touch()
-    code, _, err = cli("train", *asked)
+    code, _, err = cli("train", *overrides)
     run = Run(the_run())
     assert code == 1
     assert run.state == "failed"
@@ -222,24 +220,24 @@ def test_a_failed_run_says_why_and_is_tried_again(cli, tmp_path, monkeypatch):
     assert "the disk is gone" in (run.path / "train.log").read_text()
     assert "the disk is gone" in cli("runs", run.path)[1]
     Path("broken").unlink()
-    assert cli("train", *asked)[0] == 0
+    assert cli("train", *overrides)[0] == 0
     assert run.state == "finished"
     assert "error" not in run.status()
 
 
 def test_a_run_that_is_being_trained_is_left_alone(cli):
-    asked = [*TINY, "trainer.max_epochs=2000"]
-    first = subprocess.Popen(command("train", *asked), stderr=subprocess.DEVNULL)
+    overrides = [*TINY, "trainer.max_epochs=2000"]
+    first = subprocess.Popen(command("train", *overrides), stderr=subprocess.DEVNULL)
     try:
         while not list(Path().rglob("metrics.csv")):
             assert first.poll() is None
         run = Run(the_run())
         assert run.state == "running"
-        with Path("said").open("w") as said:
-            second = subprocess.Popen(command("train", *asked), stderr=said)
-            waits = f"is being trained already ({socket.gethostname()}, process {first.pid})"
-            assert kill_when(second, lambda: waits in Path("said").read_text(), signal.SIGINT) == 130
-        assert run.state == "running", "who waits can be interrupted, and the other goes on"
+        with Path("stderr").open("w") as stderr:
+            second = subprocess.Popen(command("train", *overrides), stderr=stderr)
+            waits = f"is already being trained ({socket.gethostname()}, process {first.pid})"
+            assert kill_when(second, lambda: waits in Path("stderr").read_text(), signal.SIGINT) == 130
+        assert run.state == "running", "the waiting process can be interrupted without effect on the other"
         assert "running" in cli("runs")[1]
     finally:
         first.kill()
@@ -258,16 +256,16 @@ def test_another_version_is_announced(cli):
 
 
 def test_a_sweep_ends_with_one_table(cli):
-    asked = [*TINY, "name=sweep", "-m", "arch.kernel=3,5", "seed=0,1"]
-    code, out, _ = cli("train", *asked)
+    overrides = [*TINY, "name=sweep", "-m", "arch.kernel=3,5", "seed=0,1"]
+    code, out, _ = cli("train", *overrides)
     assert code == 0
     assert "4 runs" in out
     assert "arch.kernel" in out
-    assert out.count(" [") == 5  # of two configurations, over two seeds, of an effect, and in two headers
+    assert out.count(" [") == 5  # two configurations, one effect, and two headers
     assert len(list(Path("outputs/sweep").glob("basic-*"))) == 4
-    again = cli("train", *asked)
-    assert again[:2] == (0, out)
-    assert "4 runs: 4 done" in again[2]
+    code, repeated, err = cli("train", *overrides)
+    assert (code, repeated) == (0, out)
+    assert "4 runs: 4 done" in err
 
 
 SETTINGS = [
@@ -290,14 +288,14 @@ SETTINGS = [
 ]
 
 
-@pytest.mark.parametrize("asked", SETTINGS, ids=lambda asked: asked[0])
-def test_every_setting_trains_and_changes_something(asked, cli):
+@pytest.mark.parametrize("overrides", SETTINGS, ids=lambda overrides: overrides[0])
+def test_every_setting_trains_and_changes_something(overrides, cli):
     assert cli("train", *TINY, "output_dir=plain")[0] == 0
-    assert cli("train", *TINY, *asked)[0] == 0
+    assert cli("train", *TINY, *overrides)[0] == 0
     plain, run = Run(the_run("plain")), Run(the_run())
     assert math.isfinite(run.summary()["test/loss"])
     same = ("trainer.deterministic", "trainer.early_stopping", "device.memory_format", "device.precision=64")
-    if not asked[0].startswith(same):
+    if not overrides[0].startswith(same):
         assert [row["val/loss"] for row in run.rows()] != [row["val/loss"] for row in plain.rows()]
 
 
@@ -338,7 +336,7 @@ def test_the_default_reaches_97_percent_on_digits(cli):
 
 @pytest.mark.slow
 def test_fashion_mnist_reaches_90_percent_in_three_epochs(cli):
-    """The real images, from Debian's package `dataset-fashion-mnist`."""
+    """With the images of Debian's package `dataset-fashion-mnist`."""
     code, _, _ = cli("train", "data=fashion_mnist", "trainer.max_epochs=3")
     assert code == 0
     summary = Run(the_run()).summary()
@@ -359,7 +357,7 @@ def test_quickstart(cli):
 
 
 @pytest.mark.parametrize("content", [None, "", "{", "[]"])
-def test_a_finished_run_without_its_figures_is_evaluated_again(content, cli):
+def test_a_finished_run_without_a_summary_is_evaluated_again(content, cli):
     assert cli("train", *TINY)[0] == 0
     run = Run(the_run())
     before, epochs = run.summary(), (run.path / "metrics.csv").read_text()
@@ -372,7 +370,7 @@ def test_a_finished_run_without_its_figures_is_evaluated_again(content, cli):
     assert {k: v for k, v in run.summary().items() if k not in drop} == {
         k: v for k, v in before.items() if k not in drop
     }
-    assert (run.path / "metrics.csv").read_text() == epochs  # nothing was trained anew
+    assert (run.path / "metrics.csv").read_text() == epochs  # nothing was trained again
 
 
 @pytest.mark.parametrize(
@@ -386,7 +384,7 @@ def test_a_finished_run_without_its_figures_is_evaluated_again(content, cli):
         ("config.yaml", "a: [1"),
     ],
 )
-def test_a_damaged_run_is_said_to_be_so_and_trained_again(file, content, cli):
+def test_a_damaged_run_is_trained_again(file, content, cli):
     assert cli("train", *TINY)[0] == 0
     run = Run(the_run())
     (run.path / "summary.json").unlink()
@@ -398,10 +396,10 @@ def test_a_damaged_run_is_said_to_be_so_and_trained_again(file, content, cli):
 
 
 def test_ctrl_c_while_torch_is_imported():
-    """numpy's import swallows a KeyboardInterrupt; ours comes through, in one line."""
+    """numpy's import swallows a KeyboardInterrupt; the signal is still handled, and reported in one line."""
     with subprocess.Popen(command("train", *TINY), stderr=subprocess.PIPE, text=True) as process:
         maps = Path(f"/proc/{process.pid}/maps")
         assert kill_when(process, lambda: "libtorch_cpu" in maps.read_text(), signal.SIGINT) == 130
-        said = process.stderr.read().splitlines()
-    assert said == ["interrupted; the same command goes on where this one was"]
+        messages = process.stderr.read().splitlines()
+    assert messages == ["interrupted; run the same command again to resume"]
     assert not Path("outputs").exists()

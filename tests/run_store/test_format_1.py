@@ -15,17 +15,17 @@ from cnnbench.run_store.run import Run
 MADE = Path(__file__).parent / "format_1"
 
 TINY = ["arch.width=0.25", "arch.blocks=2", "data.limit=300", "data.limit_test=60", "device.threads=1"]
-"""Overrides that all of them have."""
+"""Overrides that all of them share."""
 
 
 @pytest.fixture
 def runs(tmp_path):
-    """A copy of them all below `outputs`, by experiment."""
+    """Copy all of them to `outputs`; return them by experiment."""
     shutil.copytree(MADE, tmp_path / "outputs")
     return {run.path.parent.name: run for run in below([tmp_path / "outputs"])}
 
 
-def test_they_are_what_they_were(runs):
+def test_their_states_verbs_and_formats(runs):
     assert {name: (run.state, run.verb, run.format) for name, run in runs.items()} == {
         "interrupted": ("interrupted", "train", 1),
         "measured": ("finished", "bench", 1),
@@ -46,19 +46,19 @@ def test_runs_lists_and_shows_them(cli, runs):
     assert (code, "1 run, 1 finished" in out) == (0, True)
 
 
-def test_compare_pools_them_and_says_nothing_of_their_format(cli, runs):
+def test_compare_pools_them_without_mentioning_their_format(cli, runs):
     code, out, err = cli("compare", "outputs/swept", "--json", "c.json", "--html", "c.html")
     assert code == 0, err
     assert "format" not in out + err
-    found = json.loads(Path("c.json").read_text())
-    assert {row["settings"]["ops.norm"]: row["n"] for row in found["rows"]} == {"batch": 2, "group": 2}
-    assert found["problems"] == []
-    code, out, _ = cli("compare", "outputs")  # beside measurements and what was interrupted
+    report = json.loads(Path("c.json").read_text())
+    assert {row["settings"]["ops.norm"]: row["n"] for row in report["rows"]} == {"batch": 2, "group": 2}
+    assert report["problems"] == []
+    code, out, _ = cli("compare", "outputs")  # with measurements and an interrupted run
     assert code == 0
 
 
 def test_compare_puts_them_beside_runs_of_this_format(cli, runs):
-    """What is one choice stays one row, though it was written down in another way."""
+    """Equal choices form one row, although the formats record them differently."""
     assert cli("train", *TINY, "logger=none", "trainer.max_epochs=1", "name=swept", "seed=2")[0] == 0
     code, out, _ = cli("compare", "outputs/swept", "ops.norm=batch")
     assert code == 0
@@ -94,7 +94,7 @@ def test_dashboard_lays_them_out(cli, runs):
 
 
 def test_sync_finds_what_they_logged(cli, runs, monkeypatch):
-    """Without a key it ends there; with one it uploads what it found."""
+    """Without a key it stops after the search."""
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     code, _, err = cli("sync", "outputs/trained")
     assert code == 2
@@ -102,7 +102,7 @@ def test_sync_finds_what_they_logged(cli, runs, monkeypatch):
 
 
 def test_they_are_never_reused_for_training(cli, runs):
-    """The same command trains a run of its own and says so in one line; theirs stay as they are."""
+    """The same command trains a new run and reports this in one line; the old runs do not change."""
     before = {path: path.read_bytes() for path in sorted(MADE.rglob("*")) if path.is_file()}
     code, _, err = cli("train", *TINY, "logger=none", "trainer.max_epochs=1", "name=swept", "seed=0")
     assert code == 0
@@ -119,7 +119,7 @@ def test_they_are_never_reused_for_training(cli, runs):
         assert (Path("outputs") / path.relative_to(MADE)).read_bytes() == content
 
 
-def test_a_format_that_nobody_knows_is_read_as_far_as_it_goes(cli, runs):
+def test_an_unknown_format_is_read_as_far_as_possible(cli, runs):
     status = runs["trained"].status()
     runs["trained"].write_status(status | {"format": 99})
     assert Run(runs["trained"].path).format == 99

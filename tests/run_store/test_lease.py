@@ -1,4 +1,4 @@
-"""Who trains a run: told at once on this machine, by the heartbeat on another one."""
+"""Leases of runs: a dead holder is detected at once on this machine, by its heartbeat on another one."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from cnnbench.run_store.run import Run
 
 
 def a_run(name):
-    """A run that another machine says it trains."""
+    """Make a run whose status says that another machine trains it."""
     path = Path("outputs/x") / name
     path.mkdir(parents=True)
     status = {"state": "running", "attempts": [{}], "device": {}, "host": "another-machine"}
@@ -41,17 +41,17 @@ os._exit(0)
 
 @pytest.fixture
 def elsewhere(monkeypatch):
-    """`elsewhere(run, seconds)`: a process that holds a run's lease and says that its machine is another.
+    """`elsewhere(run, seconds)`: start a process that holds a run's lease under the name of another machine.
 
-    It takes the place of a second machine: its process id says nothing here, only its heartbeat does.
+    It stands for a second machine: its process id means nothing here, only its heartbeat counts.
     """
     monkeypatch.setattr(lease, "LEASE_S", 2.0)
     monkeypatch.setenv("CNNBENCH_LEASE_S", "2.0")
     holders = []
 
     def hold(run, seconds):
-        asked = [sys.executable, "-c", HOLDER, str(run.path), str(seconds)]
-        holder = subprocess.Popen(asked, stdout=subprocess.PIPE, text=True)
+        command = [sys.executable, "-c", HOLDER, str(run.path), str(seconds)]
+        holder = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         holders.append(holder)
         assert holder.stdout.readline() == "held\n"
         assert "another-machine" in (run.path / "lease").read_text()
@@ -68,22 +68,22 @@ def test_a_run_on_another_machine_is_judged_by_its_heartbeat(cli, elsewhere):
     silent = a_run("r1")
     elsewhere(beating, 60)
     elsewhere(silent, 0).wait()
-    assert lease.is_free(silent.path) is False, "it cannot be told at once"
+    assert lease.is_free(silent.path) is False, "unknown without waiting"
     out = cli("runs")[1]
     assert "1 interrupted, 1 running" in out
     assert beating.state == "running"
 
 
-def test_the_clock_of_another_machine_says_nothing(cli, elsewhere):
-    """A holder that beats is alive though its times lie far in the past."""
-    found = a_run("r0")
-    holder = elsewhere(found, 60)
+def test_the_clock_of_another_machine_does_not_matter(cli, elsewhere):
+    """A holder that renews its lease is alive even if the file's times are far in the past."""
+    run = a_run("r0")
+    holder = elsewhere(run, 60)
     stop = threading.Event()
 
     def skew():
         while not stop.wait(0.2):
             past = time.time() - 100_000 + time.monotonic() % 1000
-            os.utime(found.path / "lease", (past, past))
+            os.utime(run.path / "lease", (past, past))
 
     thread = threading.Thread(target=skew)
     thread.start()
@@ -95,15 +95,15 @@ def test_the_clock_of_another_machine_says_nothing(cli, elsewhere):
     assert holder.poll() is None
 
 
-def test_a_holder_that_slept_finds_that_its_run_is_taken(tmp_path, monkeypatch):
-    """It stops before it writes anything; the other one's result stands."""
+def test_a_suspended_holder_finds_its_lease_lost(tmp_path, monkeypatch):
+    """It stops before it writes anything; the result of the other process is kept."""
     monkeypatch.setattr(lease, "LEASE_S", 1.0)
-    found = Run(tmp_path / "x")
+    run = Run(tmp_path / "x")
     child = os.fork()
     if child == 0:
         code = 1
         try:
-            with attempt(found, "", {"threads": 1}, afresh=False) as this:
+            with attempt(run, "", {"threads": 1}, afresh=False) as this:
                 (tmp_path / "started").touch()
                 for _ in range(200):
                     time.sleep(0.05)
@@ -115,14 +115,14 @@ def test_a_holder_that_slept_finds_that_its_run_is_taken(tmp_path, monkeypatch):
     while not (tmp_path / "started").exists():
         time.sleep(0.01)
     os.kill(child, signal.SIGSTOP)
-    held = lease.of(found.path)
+    held = lease.of(run.path)
     deadline = time.monotonic() + 30
     while not lease.frees(held):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    with attempt(found, "", {"threads": 1}, afresh=False):
+    with attempt(run, "", {"threads": 1}, afresh=False):
         os.kill(child, signal.SIGCONT)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
-        found.write_summary({"test/acc": 1.0})
-    assert found.state == "finished"
-    assert [one.get("state") for one in found.status()["attempts"]] == ["interrupted", "finished"]
+        run.write_summary({"test/acc": 1.0})
+    assert run.state == "finished"
+    assert [attempt.get("state") for attempt in run.status()["attempts"]] == ["interrupted", "finished"]

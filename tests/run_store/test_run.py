@@ -1,4 +1,4 @@
-"""What a run is on disk."""
+"""Run folders: identity, rows, attempts, states, and the search for them."""
 
 import json
 import multiprocessing
@@ -22,7 +22,7 @@ DEVICE = {"accelerator": "cpu", "threads": 2}
 
 @contextmanager
 def attempt(run, **options):
-    """An attempt that leaves its figures if nothing goes wrong."""
+    """Make an attempt that ends with a summary unless an error is raised."""
     with attempts.attempt(run, "a: 1\n", DEVICE, **({"afresh": False} | options)) as this:
         yield this.status
         run.write_summary({"test/acc": 1.0})
@@ -37,11 +37,11 @@ def test_identity_does_not_depend_on_order_or_on_how_a_number_is_written():
 
 
 def test_identity_never_changes_between_versions():
-    """Changing this value makes every run of every user a new one: bump the format if you must."""
+    """A change of this value orphans every run of every user: raise the format instead."""
     assert identity({"arch": {"name": "basic", "width": 1.0}, "seed": 0}) == "da4de37996"
 
 
-def test_rows_read_back_to_the_last_bit(tmp_path):
+def test_rows_read_back_exactly(tmp_path):
     rng = random.Random(0)
     rows = [{"epoch": i, "val/loss": rng.random() * 10 ** rng.randint(-30, 30)} for i in range(100)]
     rows.append({"epoch": 100, "val/loss": float("nan")})
@@ -52,7 +52,7 @@ def test_rows_read_back_to_the_last_bit(tmp_path):
 
 
 def test_a_reader_never_sees_half_a_file(tmp_path):
-    """A process that writes all the time is killed at random moments; the file is always whole."""
+    """A process that writes constantly is killed at random moments; the file is always complete."""
     path = tmp_path / "status.json"
     texts = {letter: json.dumps({"text": letter * 200_000}) for letter in string.ascii_letters[:4]}
     write_atomic(path, texts["a"])
@@ -73,7 +73,7 @@ def _write_for_ever(path, texts):
 
 
 @pytest.mark.parametrize(
-    ("error", "state", "comes_out"),
+    ("error", "state", "reraised"),
     [
         (None, "finished", False),
         (Diverged(3, "train/loss"), "diverged", False),
@@ -83,7 +83,7 @@ def _write_for_ever(path, texts):
         (MemoryError(), "failed", True),
     ],
 )
-def test_how_an_attempt_ends(tmp_path, error, state, comes_out):
+def test_how_an_attempt_ends(tmp_path, error, state, reraised):
     run = Run(tmp_path / "x")
     assert run.state == "new"
 
@@ -93,7 +93,7 @@ def test_how_an_attempt_ends(tmp_path, error, state, comes_out):
             if error:
                 raise error
 
-    if comes_out:
+    if reraised:
         with pytest.raises(type(error)):
             go()
     else:
@@ -105,7 +105,7 @@ def test_how_an_attempt_ends(tmp_path, error, state, comes_out):
         assert "Traceback" in run.status()["error"]["traceback"]
 
 
-def test_the_next_attempt_forgets_the_error_and_keeps_the_device(tmp_path):
+def test_the_next_attempt_drops_the_error_and_keeps_the_device(tmp_path):
     run = Run(tmp_path / "x")
     with pytest.raises(RuntimeError), attempt(run):
         raise RuntimeError("boom")
@@ -122,7 +122,7 @@ def test_one_process_at_a_time(tmp_path):
     assert run.state == "finished"
 
 
-def test_afresh_keeps_what_was_there(tmp_path):
+def test_afresh_keeps_earlier_results(tmp_path):
     run = Run(tmp_path / "x")
     for repeats in range(3):
         with attempt(run, afresh=True) as status:
@@ -136,7 +136,7 @@ def test_afresh_keeps_what_was_there(tmp_path):
     assert find(tmp_path) == [run]
 
 
-def test_links_to_runs_are_followed_and_no_loops(tmp_path):
+def test_links_to_runs_are_followed_without_loops(tmp_path):
     real, linked = Run(tmp_path / "real" / "x"), Run(tmp_path / "links" / "y")
     with attempt(real):
         pass
@@ -151,7 +151,7 @@ def test_links_to_runs_are_followed_and_no_loops(tmp_path):
     assert below([tmp_path / "links", tmp_path / "real"]) == [real]
 
 
-def test_a_file_that_is_no_status_is_no_crash(tmp_path):
+def test_damaged_files_are_not_errors(tmp_path):
     (tmp_path / "status.json").write_text('{"state": "fini')
     (tmp_path / "summary.json").write_text("[1, 2]")
     (tmp_path / "config.yaml").write_text("a: [1")

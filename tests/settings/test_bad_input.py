@@ -53,10 +53,10 @@ CASES = {
     ),
     "no width": (["arch=mobilenet_v2", "arch.width=0"], ["arch.width=0", "greater than 0"]),
     "negative width": (["arch=efficientnet_b0", "arch.width=-1"], ["arch.width=-1", "greater than 0"]),
-    "width of no number": (["arch=vgg11", "arch.width=nan"], ["arch.width=nan", "equal to 64"]),
-    "endless width": (["arch=vgg11", "arch.width=1e9"], ["arch.width=1000000000.0", "equal to 64"]),
+    "width that is not a number": (["arch=vgg11", "arch.width=nan"], ["arch.width=nan", "equal to 64"]),
+    "enormous width": (["arch=vgg11", "arch.width=1e9"], ["arch.width=1000000000.0", "equal to 64"]),
     "width of a word": (["arch=vgg11", "arch.width=true"], ["arch.width=true", "valid number"]),
-    "endless depth": (
+    "enormous depth": (
         ["arch=efficientnet_b0", "arch.depth_coefficient=1e4"],
         ["arch.depth_coefficient=10000.0", "less than or equal to 10"],
     ),
@@ -65,11 +65,11 @@ CASES = {
         ["arch=googlenet", "arch.aux_dropout=3"],
         ["arch.aux_dropout=3", "less than"],
     ),
-    "depth that is dropped beyond 1": (
+    "stochastic depth beyond 1": (
         ["arch=resnet18", "arch.stochastic_depth=1.5"],
         ["arch.stochastic_depth=1.5", "less than 1"],
     ),
-    "depth that is dropped by no number": (
+    "stochastic depth that is not a number": (
         ["arch=resnet18", "arch.stochastic_depth=nan"],
         ["arch.stochastic_depth=nan"],
     ),
@@ -77,13 +77,13 @@ CASES = {
         ["arch=torchvision", "arch.name=vit_b_16", "data.size=32"],
         ["cannot take images of 3x32x32", "Expected 224"],
     ),
-    "op without a place at this size": (
+    "op that is unused at this size": (
         ["arch=resnet18", "data.size=4", "ops.pool=blur"],
         ["ops.pool=blur with arch=resnet18 on images of 1x4x4", "no such layer (at this image size)"],
     ),
     "unknown op": (["ops.norm=bach"], ["ops.norm=bach", "'batch'"]),
     "unknown axis": (["ops.nrom=batch"], ["ops.nrom", "did you mean norm?"]),
-    "op that the model cannot carry": (
+    "op that the model does not support": (
         ["arch=resnet20", "ops.padding=valid"],
         ["ops.padding=valid", "differ in size"],
     ),
@@ -93,22 +93,25 @@ CASES = {
         ["arch=torchvision", "arch.name=resnet18", "ops.act=gelu"],
         ["ops.act=gelu", "models of cnnbench"],
     ),
-    "setting to select by that is none": (["select=[optimizer.lrr]"], ["select=optimizer.lrr"]),
-    "more memory than there is": (["arch=mlp", "arch.hidden=[999999999999]"], ["arch=mlp", "memory"]),
+    "unknown setting to select by": (["select=[optimizer.lrr]"], ["select=optimizer.lrr"]),
+    "more memory than available": (["arch=mlp", "arch.hidden=[999999999999]"], ["arch=mlp", "memory"]),
     "several values without -m": (["seed=1,2"], ["seed=1,2", "add -m"]),
     "null for a group": (["arch=null"], ["arch=null", "string"]),
     "nothing before =": (["=5"], ["=5"]),
     "no =": (["outputs/x"], ["outputs/x: not a setting; allowed: KEY=VALUE"]),
-    "a flag that is none": (["--mulitrun"], ["--mulitrun: no such option", "did you mean --multirun?"]),
+    "unknown flag": (["--mulitrun"], ["--mulitrun: no such option", "did you mean --multirun?"]),
     "two channels": (["arch.in_channels=2"], ["arch.in_channels=2", "1 or 3"]),
     "a section as a value": (["trainer.early_stopping=3"], ["trainer.early_stopping=3", "is a section"]),
     "empty output folder": (["output_dir="], ["output_dir=: is empty; allowed: a file or a folder"]),
-    "home of nobody": (['output_dir="~nobody7/x"'], ["output_dir=~nobody7/x", "no such user"]),
-    "images of nobody": (
+    "unknown home": (['output_dir="~nobody7/x"'], ["output_dir=~nobody7/x", "no such user"]),
+    "images of an unknown home": (
         ["data=imagefolder", 'data.root="~nobody7/x"'],
         ["data.root=~nobody7/x", "no such user"],
     ),
-    "weights of nobody": (['arch.weights="~nobody7/x"'], ["arch.weights=~nobody7/x", "no such user"]),
+    "weights of an unknown home": (
+        ['arch.weights="~nobody7/x"'],
+        ["arch.weights=~nobody7/x", "no such user"],
+    ),
     "even kernel": (["arch.kernel=2"], ["arch.kernel=2", "odd"]),
     "impossible depth": (["arch=resnet20", "arch.depth=21"], ["arch.depth=21", "6n + 2"]),
     "momentum of a word": (["optimizer.momentum=much"], ["optimizer.momentum=much", "valid number"]),
@@ -124,7 +127,7 @@ CASES = {
         ["device.precision=16-mixed"],
     ),
     "limit below the classes": (["data.limit=5"], ["data.limit=5", "allowed: 10 or more"]),
-    "val of nothing": (["data.val_fraction=0.001"], ["data.val_fraction=0.001", "10 classes"]),
+    "empty val": (["data.val_fraction=0.001"], ["data.val_fraction=0.001", "10 classes"]),
     "classes of a fixed set": (["+data.num_classes=5"], ["data.num_classes=5", "synthetic"]),
     "grey from colour": (
         ["data=synthetic", "data.limit=100", "data.limit_test=50", "arch.in_channels=1"],
@@ -141,13 +144,13 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_one_line_and_no_run(case, cli):
-    asked, named = CASES[case]
-    code, out, err = cli("train", "trainer.max_epochs=2", "logger=none", *asked)
+    overrides, expected = CASES[case]
+    code, out, err = cli("train", "trainer.max_epochs=2", "logger=none", *overrides)
     assert code == 2, err
     (line,) = [line for line in err.splitlines() if line.strip()]
     assert line.startswith("error: ")
-    for part in named:
-        assert part in line
+    for text in expected:
+        assert text in line
     assert out == ""
     assert not Path("outputs").exists()
 
@@ -174,22 +177,22 @@ SWEEPS = [
 ]
 
 
-@pytest.mark.parametrize(("asked", "named"), SWEEPS, ids=lambda value: " ".join(value))
-def test_a_bad_sweep_is_one_error_before_the_first_run(cli, asked, named):
-    """In one cell of many, too: nothing is trained, nothing is written."""
-    code, out, err = cli("train", "-m", "data.limit=300", "trainer.max_epochs=2", "logger=none", *asked)
+@pytest.mark.parametrize(("overrides", "expected"), SWEEPS, ids=lambda value: " ".join(value))
+def test_a_bad_sweep_is_one_error_before_the_first_run(cli, overrides, expected):
+    """A single wrong cell is enough: nothing is trained, nothing is written."""
+    code, out, err = cli("train", "-m", "data.limit=300", "trainer.max_epochs=2", "logger=none", *overrides)
     assert code == 2, err
     assert err.count("error:") == 1
     assert "Traceback" not in err
-    for part in named:
-        assert part in err
+    for text in expected:
+        assert text in err
     assert out == ""
     assert not Path("outputs").exists()
 
 
 def test_refused_runs_can_be_skipped(cli):
-    asked = ["-m", *TINY, "optimizer.lr=0.1,-1", "arch.blocks=2,9", "sweep.on_refused=skip"]
-    code, _, err = cli("train", *asked)
+    overrides = ["-m", *TINY, "optimizer.lr=0.1,-1", "arch.blocks=2,9", "sweep.on_refused=skip"]
+    code, _, err = cli("train", *overrides)
     assert code == 0, err
     assert "skipped" in err
     assert "optimizer.lr=-1" in err
@@ -198,7 +201,7 @@ def test_refused_runs_can_be_skipped(cli):
     assert len(list(Path("outputs").rglob("summary.json"))) == 1
 
 
-def test_an_unwritable_folder_costs_nothing_but_the_message(cli, tmp_path):
+def test_an_unwritable_folder_is_reported(cli, tmp_path):
     (tmp_path / "outputs").write_text("a file where the folder should be")
     code, _, err = cli("train", *TINY)
     assert code == 2
@@ -211,7 +214,7 @@ def test_unknown_verb(cli):
     assert "did you mean train?" in err
 
 
-def test_runs_of_nothing(cli):
+def test_runs_of_a_missing_folder(cli):
     code, _, err = cli("runs", "nowhere")
     assert code == 2
     assert "nowhere: no such folder" in err
@@ -225,27 +228,27 @@ def test_seed_0_is_a_seed(cli):
 
 @pytest.mark.parametrize("sweep", [[], ["-m"]])
 @pytest.mark.parametrize(
-    ("text", "named"),
+    ("code", "expected"),
     [
         ("class Tiny(:\n", ["cannot be imported", "mynet.py, line 1"]),
         ("import torch\nx = 1 / 0\n", ["cannot be imported (division by zero, mynet.py line 2)"]),
         ("class Tiny:\n    def __init__(self):\n        1 / 0\n", ["division by zero, mynet.py line 3"]),
     ],
 )
-def test_a_mistake_in_a_users_module_is_named_with_its_place(cli, sweep, text, named):
-    Path("mynet.py").write_text(text)
+def test_an_error_in_a_users_module_is_located(cli, sweep, code, expected):
+    Path("mynet.py").write_text(code)
     Path("mine/arch").mkdir(parents=True)
     Path("mine/arch/tiny.yaml").write_text("name: tiny\n_target_: mynet.Tiny\n")
     code, _, err = cli("train", *sweep, *TINY[:2], "--config-dir", "mine", "arch=tiny", "logger=none")
     assert code == 2, err
     assert "Traceback" not in err
-    for part in named:
-        assert part in err
+    for text in expected:
+        assert text in err
     assert not Path("outputs").exists()
 
 
 @pytest.mark.parametrize("more", [[], ["hydra/sweeper=optuna", "optimizer.lr=interval(0.01,0.1)"]])
-def test_a_sweep_that_has_no_place(cli, more):
+def test_a_sweep_without_a_folder(cli, more):
     Path("taken").touch()
     code, _, err = cli("train", "-m", *TINY, "seed=0,1", "output_dir=taken", *more)
     assert code == 2, err

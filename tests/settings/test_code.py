@@ -1,4 +1,4 @@
-"""A user's own code counts by its content: what is edited is another run."""
+"""A user's own code counts by its content: after an edit, the run is another one."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ from cnnbench.settings.code import changed, own_code, shipped_code
 
 @pytest.fixture
 def write(tmp_path, monkeypatch):
-    """`write(name, text)`: a file in the working folder, which is searched for modules."""
+    """`write(name, text)`: write a file to the working folder, which is searched for modules."""
     monkeypatch.chdir(tmp_path)
 
     def make(name, text):
@@ -34,7 +34,7 @@ def test_comments_docstrings_and_layout_do_not_count(write):
 
 
 @pytest.mark.parametrize("edited", ["return width + 2", "return width - 1", "return -width"])
-def test_what_is_computed_counts(write, edited):
+def test_computations_count(write, edited):
     write("mynet.py", NET)
     before = own_code("mynet.net")
     write("mynet.py", NET.replace("return width + 1", edited))
@@ -53,7 +53,7 @@ def test_what_is_computed_counts(write, edited):
         "try:\n    import blocks\nexcept ImportError:\n    pass",
     ],
 )
-def test_what_it_imports_counts(write, statement):
+def test_imported_modules_count(write, statement):
     write("mynet.py", f"{statement}\n{NET}")
     for name in ("blocks.py", "pack/inner.py"):
         write(name, "def block():\n    return 1\n")
@@ -76,8 +76,8 @@ def test_relative_imports_and_packages_above_count(write):
     assert len(set(seen)) == 4
 
 
-def test_what_is_installed_counts_by_name(write):
-    """torch is some 2,000 files; and a new version of it is recorded with the run, not in its identity."""
+def test_installed_packages_count_by_name(write):
+    """torch has some 2,000 files, and its version is recorded with the run, not in its identity."""
     assert own_code("torch.optim.SGD") is None
     assert own_code("json.loads") is None
     assert own_code("cnnbench.models.basic.basic") is None
@@ -88,8 +88,8 @@ def test_what_is_installed_counts_by_name(write):
     assert own_code("mynet.net") == before
 
 
-def test_a_package_that_is_installed_editable_is_the_users_own(write, tmp_path, monkeypatch):
-    """As pip leaves it: a path file in site-packages leads to the user's folder."""
+def test_an_editable_install_is_the_users_own(write, tmp_path, monkeypatch):
+    """As pip installs it: a path file in site-packages points to the user's folder."""
     site = tmp_path / "venv" / "site-packages"
     write("venv/site-packages/editable.pth", str(tmp_path / "elsewhere"))
     write("elsewhere/lab/__init__.py", NET)
@@ -112,14 +112,14 @@ def test_nothing_is_executed_and_nothing_heavy_is_imported(write):
     assert not (write("x", "").parent / "executed").exists()
 
 
-def test_a_file_that_is_no_python_counts_by_its_bytes(write):
+def test_a_file_with_a_syntax_error_counts_by_its_bytes(write):
     write("mynet.py", "def net(:\n")
     before = own_code("mynet.net")
     write("mynet.py", "def net(::\n")
     assert own_code("mynet.net") not in (before, None)
 
 
-def test_shipped_code_is_told_by_room():
+def test_shipped_code_by_subpackage():
     digests = shipped_code("train", "cnnbench.models.resnet.resnet")
     assert set(digests) == {"ops", "data", "training", "models.resnet"}
     assert shipped_code("train", "mynet.net").keys() == {"ops", "data", "training"}

@@ -1,4 +1,4 @@
-"""Which run some settings describe: identities last, and other code is another run."""
+"""From settings to a run: identities are permanent, and other code is another run."""
 
 import json
 from functools import cache
@@ -15,8 +15,8 @@ from cnnbench.settings.identity import describe, locate
 from cnnbench.settings.parse import parse, plain
 
 TABLE = Path(__file__).parent / "identities.json"
-"""Frozen: command -> name of its run. A hash that changes makes such a run of every user a new one: mark a
-setting that is added later with `added(…)`, or list it in `ADDED` (see `cnnbench/run_store/identity.py`)."""
+"""Frozen table: command -> name of its run. A changed hash orphans such a run of every user: mark a setting
+that is added later with `added(…)`, or list it in `ADDED` (see `cnnbench/run_store/identity.py`)."""
 
 
 @cache
@@ -32,7 +32,7 @@ def located(line):
 
 
 @pytest.mark.parametrize(("line", "name"), json.loads(TABLE.read_text()).items())
-def test_identities_last(line, name):
+def test_identities_are_permanent(line, name):
     assert located(line) == name
 
 
@@ -49,7 +49,7 @@ def test_the_table_has_every_choice_of_every_group():
      "sweep.jobs=1", "select=[optimizer.lr]", "force=true", "trainer.checkpoint_every_n_steps=5",
      "ops.norm=batch", "device.devices=1", "device.compile=false"],
 )  # fmt: skip
-def test_how_a_run_is_carried_out_or_shown_is_no_part_of_it(change):
+def test_settings_of_execution_and_display_do_not_count(change):
     assert located(f"train {change}") == located("train")
 
 
@@ -58,19 +58,19 @@ def test_how_a_run_is_carried_out_or_shown_is_no_part_of_it(change):
     ["seed=1", "ops.norm=group", "optimizer.lr=0.2", "scheduler=cosine", "data.split_seed=1", "device=cpu",
      "device.compile=true", "device.devices=2", "arch.width=2", "trainer.max_epochs=3"],
 )  # fmt: skip
-def test_what_decides_the_result_is(change):
+def test_settings_that_decide_the_result_count(change):
     assert located(f"train {change}") != located("train")
 
 
-def test_a_setting_that_is_added_later_leaves_identities_as_they_were(monkeypatch):
-    """As if `kernel` of the basic CNN had come after format 2, with 3 as what was there before."""
+def test_a_setting_that_is_added_later_leaves_identities_unchanged(monkeypatch):
+    """As if `kernel` of the basic CNN had been added after format 2, with 3 for the earlier behaviour."""
     monkeypatch.setattr(identity, "ADDED", {"arch.kernel": 3})
     choice = describe(settings("train"), {})
     assert "kernel" not in choice["arch"]
     assert describe(settings("train", "arch.kernel=5"), {})["arch"]["kernel"] == 5
 
 
-def test_where_our_code_lies_does_not_count():
+def test_the_location_of_shipped_code_does_not_count():
     names = [identity.component_name(f"cnnbench.{room}.cosine") for room in ("schedule", "training.schedule")]
     assert names == ["cnnbench:cosine"] * 2
     assert "_target_" not in json.dumps(describe(settings("train"), {}))
@@ -97,7 +97,7 @@ def own(tmp_path, kernel):
 
 
 def test_an_edited_network_is_another_run(cli, tmp_path):
-    """The way everybody develops a network: the same command must never show the result of other code."""
+    """While a network is developed, the same command must never show the result of other code."""
     command = own(tmp_path, 3)
     code, out, _ = cli(*command)
     assert (code, "90   (" in out) == (0, True)

@@ -1,4 +1,4 @@
-"""The LightningModule: what the loss, the groups of parameters and the seeds are."""
+"""The LightningModule: loss, parameter groups, metrics and seeds."""
 
 import pytest
 import torch
@@ -20,13 +20,13 @@ def batch():
 
 
 def groups(task, decay=0.3):
-    """By weight decay, the shapes of the parameters that the optimizer has."""
+    """Return the shapes of the optimizer's parameters by weight decay."""
     task.make_optimizer = lambda p: torch.optim.SGD(p, 0.1, weight_decay=decay)
-    found = task.configure_optimizers()["optimizer"].param_groups
-    return {group["weight_decay"]: [tuple(p.shape) for p in group["params"]] for group in found}
+    param_groups = task.configure_optimizers()["optimizer"].param_groups
+    return {group["weight_decay"]: [tuple(p.shape) for p in group["params"]] for group in param_groups}
 
 
-def test_norms_and_biases_are_not_decayed_when_asked():
+def test_norms_and_biases_are_decayed_unless_set_otherwise():
     assert groups(classifier()) == {0.3: [(4, 192), (4,), (4,), (4,)]}
     assert groups(classifier(decay_norm_and_bias=False)) == {0.3: [(4, 192)], 0.0: [(4,), (4,), (4,)]}
 
@@ -37,7 +37,7 @@ def test_slopes_of_prelu_are_never_decayed():
     assert groups(task) == {0.3: [(4, 192), (4,), (4,), (4,)], 0.0: [(4,)]}
 
 
-def test_label_smoothing_is_of_the_training_loss_alone():
+def test_label_smoothing_applies_to_the_training_loss_only():
     images, labels = batch()
     plain, smoothed = classifier(), classifier(label_smoothing=0.3)
     logits = plain(images)
@@ -58,23 +58,23 @@ class TwoHeads(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.own, self.other = nn.Linear(192, 4), nn.Linear(192, 4)
+        self.main, self.auxiliary = nn.Linear(192, 4), nn.Linear(192, 4)
 
     def forward(self, x):
-        logits = self.own(x.flatten(1))
-        return (logits, self.other(x.flatten(1))) if self.training else logits
+        logits = self.main(x.flatten(1))
+        return (logits, self.auxiliary(x.flatten(1))) if self.training else logits
 
 
-def test_auxiliary_classifiers_count_in_the_loss_alone():
+def test_auxiliary_classifiers_count_in_the_training_loss_only():
     task = classifier()
     task.model = TwoHeads()
     images, labels = batch()
-    own, other = (nn.functional.cross_entropy(logits, labels).item() for logits in task(images))
-    assert task.training_step((images, labels), 0).item() == pytest.approx(own + 0.25 * other, rel=1e-5)
-    assert task.train_metrics.compute()["train/loss"] == pytest.approx(own, rel=1e-5)
+    main, auxiliary = (nn.functional.cross_entropy(logits, labels).item() for logits in task(images))
+    assert task.training_step((images, labels), 0).item() == pytest.approx(main + 0.25 * auxiliary, rel=1e-5)
+    assert task.train_metrics.compute()["train/loss"] == pytest.approx(main, rel=1e-5)
     task.eval()
     task.validation_step((images, labels), 0)
-    assert task.val_metrics.compute()["val/loss"] == pytest.approx(own, rel=1e-5)
+    assert task.val_metrics.compute()["val/loss"] == pytest.approx(main, rel=1e-5)
 
 
 def test_frozen_modules_stay_in_eval_mode():
@@ -89,20 +89,20 @@ def test_metrics_are_means_over_images_not_batches():
     images, labels = batch()
     logits = task(images)
     loss = nn.functional.cross_entropy(logits, labels).item()
-    right = (logits.argmax(1) == labels).float().mean().item()
-    for some in (slice(0, 6), slice(6, 8)):
-        task.training_step((images[some], labels[some]), 0)
-        task.validation_step((images[some], labels[some]), 0)
-        task.test_step((images[some], labels[some]), 0)
-    for part in ("train", "val", "test"):
-        found = getattr(task, f"{part}_metrics").compute()
-        assert found[f"{part}/loss"] == pytest.approx(loss, rel=1e-5)
-        assert found[f"{part}/acc"] == pytest.approx(right)
+    accuracy = (logits.argmax(1) == labels).float().mean().item()
+    for rows in (slice(0, 6), slice(6, 8)):
+        task.training_step((images[rows], labels[rows]), 0)
+        task.validation_step((images[rows], labels[rows]), 0)
+        task.test_step((images[rows], labels[rows]), 0)
+    for split in ("train", "val", "test"):
+        values = getattr(task, f"{split}_metrics").compute()
+        assert values[f"{split}/loss"] == pytest.approx(loss, rel=1e-5)
+        assert values[f"{split}/acc"] == pytest.approx(accuracy)
     assert task.val_metrics.compute()["val/top5"] == 1.0  # four classes
 
 
 @pytest.mark.parametrize("mixer", ["mixup", "cutmix"])
-def test_mixing_draws_from_the_steps_seed(mixer):
+def test_mixing_is_seeded_by_step(mixer):
     task = classifier(**{mixer: 1.0})
     losses = []
     for epoch_seed in (0, 0, 1):
@@ -111,12 +111,12 @@ def test_mixing_draws_from_the_steps_seed(mixer):
     assert losses[0] == losses[1] != losses[2]
 
 
-def test_seeds_follow_from_their_parts_alone():
+def test_seeds_depend_on_their_parts_alone():
     assert mix("order", 0, 1) == mix("order", 0, 1) == 4_473_484_566_461_243_327
-    found = {mix("batch", seed, epoch, b) for seed in range(5) for epoch in range(5) for b in range(40)}
-    assert len(found) == 1000
+    seeds = {mix("batch", seed, epoch, b) for seed in range(5) for epoch in range(5) for b in range(40)}
+    assert len(seeds) == 1000
     assert mix("a", 11, 1) != mix("a", 1, 11)
-    assert all(0 <= value < 2**63 for value in found)
+    assert all(0 <= seed < 2**63 for seed in seeds)
 
 
 def test_every_generator_is_seeded():

@@ -1,4 +1,4 @@
-"""One run, trained by several processes: the same result as by one, and as hard to lose."""
+"""One run trained by several processes: the result of a single one, and as robust."""
 
 import os
 import signal
@@ -32,23 +32,25 @@ LONG = [*SMALL, "data.limit=600", "device=ddp_cpu"]
 @pytest.mark.parametrize(
     "recipe",
     [
-        ["data.batch_size=33", *AUGMENTED],  # the parts are unequal
+        ["data.batch_size=33", *AUGMENTED],  # shards of different sizes
         ["trainer.accumulate=2", "trainer.clip_norm=0.5", "optimizer=adamw"],
         pytest.param(["device.devices=3", "trainer.ema_decay=0.9", "data.limit=301"], marks=pytest.mark.slow),
     ],
     ids=lambda recipe: recipe[0],
 )
 def test_the_same_as_one_process(cli, monkeypatch, recipe):
-    """In float64, so that only rounding can differ; without batch statistics: each part has its own."""
-    seen = []
+    """In float64, so that only rounding can differ, and without batch norm, which depends on the shards."""
+    results = []
     result = fit.test_result
     monkeypatch.setattr(
-        fit, "test_result", lambda data, outputs: seen.append(result(data, outputs)) or seen[-1]
+        fit, "test_result", lambda data, outputs: results.append(result(data, outputs)) or results[-1]
     )
-    asked = [*SMALL, "trainer.max_epochs=3", "ops.norm=none", "arch.dropout=0", *recipe]
+    overrides = [*SMALL, "trainer.max_epochs=3", "ops.norm=none", "arch.dropout=0", *recipe]
     for name in ("cpu", "ddp_cpu"):
-        mine = [word for word in asked if name == "ddp_cpu" or "devices" not in word]
-        code, _, err = cli("train", *mine, f"device={name}", "device.precision=64-true", f"output_dir={name}")
+        words = [word for word in overrides if name == "ddp_cpu" or "devices" not in word]
+        code, _, err = cli(
+            "train", *words, f"device={name}", "device.precision=64-true", f"output_dir={name}"
+        )
         assert code == 0, err
         assert "Warning" not in err
     (rows, summary, weights), (rows_2, summary_2, weights_2) = (final(the_run(d)) for d in ("cpu", "ddp_cpu"))
@@ -57,19 +59,19 @@ def test_the_same_as_one_process(cli, monkeypatch, recipe):
     assert summary_2["test/loss"] == pytest.approx(summary["test/loss"], rel=1e-6)
     for key, value in weights.items():
         torch.testing.assert_close(weights_2[key], value, rtol=1e-6, atol=1e-9)
-    one, several = seen
+    one, several = results
     np.testing.assert_array_equal(several.labels, one.labels)
     np.testing.assert_allclose(several.probabilities, one.probabilities, rtol=1e-5)
     assert Run(the_run("ddp_cpu")).rows()[0]["time/images"] == Run(the_run("cpu")).rows()[0]["time/images"]
 
 
-def test_images_are_augmented_as_by_one_process():
+def test_shards_are_augmented_as_by_one_process():
     images = torch.randint(256, (10, 3, 8, 8), dtype=torch.uint8)
     for change in (augment.random_crop, augment.cutout, lambda i, _, *rest: augment.random_flip(i, *rest)):
-        whole = change(images, 3, torch.Generator().manual_seed(7))
-        for mine in (slice(0, 3), slice(3, 10)):
-            part = change(images[mine], 3, torch.Generator().manual_seed(7), augment.BatchShard(10, mine))
-            assert torch.equal(part, whole[mine])
+        batch = change(images, 3, torch.Generator().manual_seed(7))
+        for rows in (slice(0, 3), slice(3, 10)):
+            shard = change(images[rows], 3, torch.Generator().manual_seed(7), augment.BatchShard(10, rows))
+            assert torch.equal(shard, batch[rows])
 
 
 @pytest.mark.parametrize(
@@ -81,18 +83,18 @@ def test_images_are_augmented_as_by_one_process():
     ],
 )
 def test_resumed_equals_undisturbed(cli, monkeypatch, every_n_steps, sync):
-    """With dropout masks of each process's own, and batch statistics of its own or of all."""
-    asked = [*LONG, "trainer.max_epochs=4", "arch.dropout=0.2", "trainer.ema_decay=0.9"]
-    asked.append(f"device.sync_batch_norm={sync}")
-    asked.append(f"trainer.checkpoint_every_n_steps={every_n_steps}")
-    assert cli("train", "output_dir=whole", *asked)[0] == 0
-    interrupted_after(3, monkeypatch, ["output_dir=broken", *asked])
-    assert cli("train", "output_dir=broken", *asked)[0] == 0
+    """Each process has its own dropout masks, and batch statistics of its shard or of the full batch."""
+    overrides = [*LONG, "trainer.max_epochs=4", "arch.dropout=0.2", "trainer.ema_decay=0.9"]
+    overrides.append(f"device.sync_batch_norm={sync}")
+    overrides.append(f"trainer.checkpoint_every_n_steps={every_n_steps}")
+    assert cli("train", "output_dir=undisturbed", *overrides)[0] == 0
+    interrupted_after(3, monkeypatch, ["output_dir=broken", *overrides])
+    assert cli("train", "output_dir=broken", *overrides)[0] == 0
     assert len(Run(the_run("broken")).status()["attempts"]) == 2
-    assert_same(the_run("whole"), the_run("broken"))
+    assert_same(the_run("undisturbed"), the_run("broken"))
 
 
-def test_each_process_has_the_threads_that_were_asked_for(cli, monkeypatch, breaking):
+def test_each_process_has_the_number_of_threads_that_is_set(cli, monkeypatch, breaking):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     code, _, err = cli("train", *breaking, "arch.worth=3", "device=ddp_cpu", "device.threads=3")
     assert code == 0, err
@@ -103,9 +105,9 @@ def test_each_process_has_the_threads_that_were_asked_for(cli, monkeypatch, brea
 
 
 def processes(pid):
-    """All that descend from a process."""
-    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True).stdout.split()
-    return [int(child) for child in found] + [p for child in found for p in processes(int(child))]
+    """Return the descendants of a process."""
+    children = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True).stdout.split()
+    return [int(child) for child in children] + [p for child in children for p in processes(int(child))]
 
 
 @pytest.mark.parametrize(
@@ -113,27 +115,27 @@ def processes(pid):
     [signal.SIGTERM, *(pytest.param(s, marks=pytest.mark.slow) for s in (signal.SIGKILL, signal.SIGINT))],
 )
 @pytest.mark.parametrize("sync", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_none_outlives_the_first(cli, signum, sync):
-    asked = [*LONG, "trainer.max_epochs=30", f"device.sync_batch_norm={sync}"]
-    first = subprocess.Popen(command("train", *asked))
-    seen = []
+def test_no_process_outlives_the_first(cli, signum, sync):
+    overrides = [*LONG, "trainer.max_epochs=30", f"device.sync_batch_norm={sync}"]
+    first = subprocess.Popen(command("train", *overrides))
+    descendants = []
 
     def going():
-        seen[:] = processes(first.pid)
+        descendants[:] = processes(first.pid)
         return any(epochs(run) >= 2 for run in runs())
 
     code = kill_when(first, going, signum)
     assert code == (-signum if signum == signal.SIGKILL else 128 + signum)
-    assert all(gone(pid) for pid in seen)
+    assert all(gone(pid) for pid in descendants)
     run = Run(the_run())
     assert run.state == "interrupted"
     assert 2 <= len(run.rows()) < 30
-    assert cli("train", *asked)[0] == 0
+    assert cli("train", *overrides)[0] == 0
     assert trained(run, 30, again=1)
 
 
 @pytest.mark.slow
-def test_a_process_that_is_killed_is_named():
+def test_a_killed_process_is_reported():
     first = subprocess.Popen(
         command("train", *LONG, "trainer.max_epochs=500"), stderr=subprocess.PIPE, text=True
     )
@@ -143,11 +145,11 @@ def test_a_process_that_is_killed_is_named():
     server = next(p for p in processes(first.pid) if "forkserver" in Path(f"/proc/{p}/cmdline").read_text())
     (other,) = [p for p in processes(server) if alive(p)]
     os.kill(other, signal.SIGKILL)
-    said = first.communicate(timeout=60)[1]
-    assert first.returncode == 1, said
-    assert "process 1: its process was killed by SIGKILL" in said
-    assert "Traceback" not in said
-    assert "killed by SIGKILL" in said
+    err = first.communicate(timeout=60)[1]
+    assert first.returncode == 1, err
+    assert "process 1: its process was killed by SIGKILL" in err
+    assert "Traceback" not in err
+    assert "killed by SIGKILL" in err
     run = Run(the_run())
     assert run.state == "failed"
     assert "killed by SIGKILL" in run.status()["error"]["message"]
@@ -159,7 +161,7 @@ import torch
 from torch import distributed, nn
 
 class Breaks(nn.Module):
-    """In the second process, at the third step, it raises."""
+    """Module that fails in the second process, at the third step."""
 
     def __init__(self, num_classes: int, in_channels: int, image_size: int, worth: float = 1.0):
         super().__init__()
@@ -193,16 +195,16 @@ def breaking():
 
 
 @pytest.mark.parametrize("sync", [False, True])
-def test_what_goes_wrong_is_said_by_the_process_where_it_does(cli, breaking, sync):
-    """Also where the others wait for its batch statistics."""
+def test_the_error_of_another_process_is_reported(cli, breaking, sync):
+    """Even while the first process waits for its batch statistics."""
     code, _, err = cli("train", *breaking, "device=ddp_cpu", f"device.sync_batch_norm={sync}")
     assert code == 1
     assert "process 1: RuntimeError: torn" in err
     assert Run(the_run()).status()["error"]["message"] == "process 1: RuntimeError: torn"
 
 
-def test_also_while_the_first_is_busy_without_the_others(cli, breaking, monkeypatch):
-    """In an evaluation nothing is exchanged: this process is told to end, and says why."""
+def test_the_error_is_reported_while_the_first_process_is_busy(cli, breaking, monkeypatch):
+    """During an evaluation nothing is exchanged: the first process is told to end, and reports the reason."""
     monkeypatch.setattr("cnnbench.processes.forked.GRACE_S", 0.3)
     code, _, _ = cli("train", *breaking, "arch.worth=2", "device=ddp_cpu")
     assert code == 1
@@ -210,8 +212,8 @@ def test_also_while_the_first_is_busy_without_the_others(cli, breaking, monkeypa
     assert Run(the_run()).status()["error"]["message"] == "process 1: RuntimeError: worn"
 
 
-def test_the_first_may_take_its_time_when_the_others_are_done(cli, monkeypatch):
-    """A tracker uploads, a slow disk takes the checkpoints."""
+def test_the_first_may_go_on_when_the_others_are_done(cli, monkeypatch):
+    """For an upload of a tracker, or a slow disk."""
     monkeypatch.setattr("cnnbench.processes.forked.GRACE_S", 0.3)
     strip = recorder.strip
     monkeypatch.setattr(recorder, "strip", lambda run: time.sleep(1.5) or strip(run))
@@ -220,7 +222,7 @@ def test_the_first_may_take_its_time_when_the_others_are_done(cli, monkeypatch):
     assert Run(the_run()).state == "finished"
 
 
-def test_the_others_end_well_too(cli, monkeypatch):
+def test_the_others_end_without_errors(cli, monkeypatch):
     answers = []
     monkeypatch.setattr(Child, "kill_after", lambda self, deadline: answers.append(self.answer()))
     code, _, err = cli("train", *SMALL, "device=ddp_cpu", "device.devices=3")
@@ -228,35 +230,35 @@ def test_the_others_end_well_too(cli, monkeypatch):
     assert answers == [None, None]
 
 
-def test_what_a_process_of_a_cluster_leaves_behind():
-    """There the first one has not started the others, and cannot ask for their answers."""
+def test_errors_of_processes_that_a_cluster_has_started():
+    """The first process has not started the others, and cannot read their answers."""
     store = HashStore()
-    asked = Device(name="x", accelerator="cpu", precision="32-true", memory_format="auto", threads=None)
-    first, second = (Team(Rank(rank, 2), asked, (), store) for rank in (0, 1))
+    overrides = Device(name="x", accelerator="cpu", precision="32-true", memory_format="auto", threads=None)
+    first, second = (Team(Rank(rank, 2), overrides, (), store) for rank in (0, 1))
     with pytest.raises(ValueError, match="torn"), second.failing_together():
         raise ValueError("torn")
     with pytest.raises(RuntimeError, match="process 1: ValueError: torn"), first.failing_together():
         raise ConnectionError("closed by peer")
 
 
-def test_divergence_in_one_process_is_one_of_the_run(cli, breaking):
+def test_divergence_in_one_process_is_divergence_of_the_run(cli, breaking):
     code, _, _ = cli("train", *breaking, "arch.worth=1e30", "optimizer.lr=1e30", "device=ddp_cpu")
     assert code == 0
     assert Run(the_run()).state == "diverged"
 
 
 def test_in_a_sweep(cli):
-    asked = ["-m", *SMALL, "device=cpu,ddp_cpu", "seed=0,1"]
-    code, _, err = cli("train", *asked)
+    overrides = ["-m", *SMALL, "device=cpu,ddp_cpu", "seed=0,1"]
+    code, _, err = cli("train", *overrides)
     assert code == 0, err
     assert states() == ["finished"] * 4
     assert {run.status()["device"]["devices"] for run in find(Path("outputs"))} == {1, 2}
-    assert "4 runs: 4 done" in cli("train", *asked)[2]
+    assert "4 runs: 4 done" in cli("train", *overrides)[2]
 
 
 @pytest.mark.parametrize("sweep", [[], ["-m"]])
 @pytest.mark.parametrize(
-    ("asked", "named"),
+    ("overrides", "expected"),
     [
         (["device=ddp_cpu", "device.nodes=2"], ["device.nodes=2", "hydra/launcher=slurm", "allowed: 1"]),
         (["device=ddp_cpu", "device.devices=0"], ["device.devices=0", "greater than or equal to 1"]),
@@ -268,10 +270,10 @@ def test_in_a_sweep(cli):
     ],
     ids=lambda value: " ".join(value),
 )
-def test_bad_input_is_one_error_before_anything_is_written(cli, sweep, asked, named):
-    code, _, err = cli("train", *sweep, *SMALL, *asked)
+def test_bad_input_is_one_error_before_anything_is_written(cli, sweep, overrides, expected):
+    code, _, err = cli("train", *sweep, *SMALL, *overrides)
     assert code == 2, err
     assert sum(line.startswith("error: ") for line in err.splitlines()) == 1
-    for part in named:
-        assert part in err
+    for text in expected:
+        assert text in err
     assert not runs()

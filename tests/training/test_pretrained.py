@@ -1,4 +1,4 @@
-"""Starting from weights trained elsewhere: what is loaded, what is left, what stays frozen."""
+"""Pretrained weights: which parameters are loaded, keep their initial values, or stay frozen."""
 
 import pickle
 from pathlib import Path
@@ -18,7 +18,7 @@ MOBILE = ["arch=mobilenet_v2", "arch.in_channels=3", *RUN]
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
-    """A file of the layout that torchvision publishes, with other values than an initialisation's."""
+    """Write a file in the layout of torchvision's published weights, with values unlike an initialisation."""
     path = tmp_path_factory.mktemp("weights") / "mobilenet_v2.pth"
     torch.manual_seed(5)
     state = torchvision.models.mobilenet_v2().state_dict()
@@ -28,12 +28,12 @@ def published(tmp_path_factory):
 
 
 def trained(run: Path):
-    """The weights of a run's best epoch."""
+    """Return the weights of a run's best epoch."""
     state = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
     return {key.removeprefix("model."): value for key, value in state.items()}
 
 
-def test_what_agrees_is_loaded_and_the_rest_is_named(cli, published):
+def test_matching_parameters_are_loaded_and_the_rest_listed(cli, published):
     code, _, err = cli("train", *MOBILE, f"arch.weights={published}")
     assert code == 0, err
     assert "156 of 158 tensors" in err
@@ -72,7 +72,7 @@ def test_a_file_counts_by_its_content(cli, published, tmp_path):
 
 
 def test_imagenet_is_torchvisions_file(cli, published, monkeypatch, tmp_path):
-    """Found where torch keeps its downloads; without it and without a network, one line says so."""
+    """It is read from torch's cache; without a cached file and a network, one line reports the error."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
@@ -101,7 +101,7 @@ def test_imagenets_weights_get_imagenets_normalisation():
     torch.testing.assert_close(pixel, expected)
 
 
-def test_a_run_of_ones_own_is_a_start_too(cli):
+def test_a_checkpoint_of_a_run_can_be_loaded(cli):
     assert cli("train", *TINY)[0] == 0
     best = the_run() / "checkpoints" / "best.ckpt"
     code, _, err = cli("train", *TINY, "name=again", f"arch.weights={best}", "seed=1")
@@ -128,14 +128,14 @@ def test_torchvisions_own_models_take_imagenets_inputs_with_its_weights(name):
 
 
 def test_weights_for_other_inputs_are_refused(cli):
-    """Those of EfficientNetV2-L were trained on images with mean and deviation 0.5."""
+    """Those of EfficientNetV2-L expect images normalised with mean and standard deviation 0.5."""
     code, _, err = cli("train", "arch=torchvision", "arch.name=efficientnet_v2_l", "arch.weights=imagenet")
     assert code == 2
     assert "expect images normalised with mean 0.5 and standard deviation 0.5, not ImageNet's" in err
 
 
-def test_batch_norm_without_statistics_is_named_and_never_frozen(cli):
-    """Group norm has parameters of the same names, and no statistics."""
+def test_batch_norm_without_statistics_is_listed_and_never_frozen(cli):
+    """Group norm has parameters with the same names, but no statistics."""
     assert cli("train", *TINY, "ops.norm=group")[0] == 0
     weights = f"arch.weights={the_run() / 'checkpoints' / 'best.ckpt'}"
     code, _, err = cli("train", *TINY, "name=again", weights)
@@ -160,31 +160,31 @@ def _files(folder):
     torch.save({"epoch": 3}, folder / "empty.pth")
     torch.save([1, 2], folder / "list.pth")
     torch.save({"other.weight": torch.ones(3)}, folder / "other.pth")
-    whole = torchvision.models.mobilenet_v2(num_classes=10).state_dict()
-    torch.save(whole, folder / "whole.pth")
-    (folder / "cut.pth").write_bytes((folder / "whole.pth").read_bytes()[:100_000])
+    complete = torchvision.models.mobilenet_v2(num_classes=10).state_dict()
+    torch.save(complete, folder / "complete.pth")
+    (folder / "cut.pth").write_bytes((folder / "complete.pth").read_bytes()[:100_000])
     (folder / "nothing.pth").write_bytes(b"")
     key = "features.0.0.weight"
     for name, tensor in {
-        "nan": whole[key] * torch.nan,
-        "int": whole[key].to(torch.int64),
-        "complex": whole[key] + 1j,
-        "sparse": whole[key].to_sparse(),
+        "nan": complete[key] * torch.nan,
+        "int": complete[key].to(torch.int64),
+        "complex": complete[key] + 1j,
+        "sparse": complete[key].to_sparse(),
     }.items():
         torch.save({key: tensor, 3: torch.ones(2)}, folder / f"{name}.pth")
     torch.save({key: torch.ones(3, 3)}, folder / "size.pth")
 
 
 @pytest.mark.parametrize(
-    ("asked", "named"),
+    ("overrides", "expected"),
     [
         (["arch.weights=nowhere.pth"], ["arch.weights=nowhere.pth", "No such file", "allowed: imagenet"]),
         (["arch.weights=noise.pth"], ["arch.weights=noise.pth", "not a weight file"]),
-        (["arch.weights=evil.pth"], ["arch.weights=evil.pth", "other objects than tensors"]),
+        (["arch.weights=evil.pth"], ["arch.weights=evil.pth", "objects other than tensors"]),
         (["arch.weights=empty.pth"], ["arch.weights=empty.pth", "no weights"]),
         (["arch.weights=list.pth"], ["arch.weights=list.pth", "no weights"]),
         (["arch.weights=other.pth"], ["arch.weights=other.pth", "nothing in it fits", "other.weight"]),
-        (["arch.weights=whole.pth", "arch.freeze=true"], ["arch.freeze=true", "nothing is left"]),
+        (["arch.weights=complete.pth", "arch.freeze=true"], ["arch.freeze=true", "nothing is left"]),
         (["arch.freeze=true"], ["error: arch.freeze=true", "arch.weights"]),
         (["arch.weights=cut.pth"], ["arch.weights=cut.pth", "not a weight file"]),
         (["arch.weights=nothing.pth"], ["arch.weights=nothing.pth", "not a weight file"]),
@@ -197,11 +197,11 @@ def _files(folder):
         (["arch.weights=imagenet", "arch=basic"], ["arch.weights=imagenet", "none for basic"]),
     ],
 )
-def test_wrong_weights(cli, tmp_path, asked, named):
+def test_wrong_weights(cli, tmp_path, overrides, expected):
     _files(tmp_path)
-    code, _, err = cli("train", *MOBILE, *asked)
+    code, _, err = cli("train", *MOBILE, *overrides)
     assert code == 2
     (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
-    assert all(part in line for part in named), line
+    assert all(text in line for text in expected), line
     assert not Path("outputs").exists()
     assert not Path("owned").exists()

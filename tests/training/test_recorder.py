@@ -1,4 +1,4 @@
-"""Selection on val, and stopping early."""
+"""Selection of the best epoch on val, and early stopping."""
 
 from cnnbench.training.recorder import best_row, stops_early
 

@@ -1,4 +1,4 @@
-"""Learning rates against formulas that are written out."""
+"""Learning rate schedules compared with explicit formulas."""
 
 import math
 
@@ -9,15 +9,15 @@ from cnnbench.training import schedule
 
 
 def rates(make, steps, **options):
-    """The rate of each of `steps` optimizer steps."""
+    """Return the learning rate of each of `steps` optimizer steps."""
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.4)
     scheduler = make(optimizer, total_steps=steps, steps_per_epoch=10, **options)
-    found = []
+    lrs = []
     for _ in range(steps):
-        found.append(optimizer.param_groups[0]["lr"])
+        lrs.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         scheduler.step()
-    return found
+    return lrs
 
 
 def test_constant():
@@ -25,43 +25,41 @@ def test_constant():
 
 
 def test_warm_up_rises_linearly_and_starts_above_zero():
-    found = rates(schedule.constant, 20, warmup_epochs=0.5)
-    assert found[:6] == pytest.approx([0.4 * k / 6 for k in range(1, 7)])
-    assert found[6:] == [0.4] * 14
+    lrs = rates(schedule.constant, 20, warmup_epochs=0.5)
+    assert lrs[:6] == pytest.approx([0.4 * k / 6 for k in range(1, 7)])
+    assert lrs[6:] == [0.4] * 14
 
 
 def test_cosine():
-    found = rates(schedule.cosine, 40, warmup_epochs=0, floor=0.1)
-    assert found == pytest.approx(
-        [0.4 * (0.1 + 0.9 * (1 + math.cos(math.pi * k / 40)) / 2) for k in range(40)]
-    )
+    lrs = rates(schedule.cosine, 40, warmup_epochs=0, floor=0.1)
+    assert lrs == pytest.approx([0.4 * (0.1 + 0.9 * (1 + math.cos(math.pi * k / 40)) / 2) for k in range(40)])
     warm = rates(schedule.cosine, 50, warmup_epochs=1, floor=0.1)
-    assert warm[10:] == pytest.approx(found)
+    assert warm[10:] == pytest.approx(lrs)
 
 
 def test_step():
-    found = rates(schedule.step, 40, warmup_epochs=0, milestones=[0.5, 0.75], gamma=0.1)
-    assert found == pytest.approx([0.4] * 20 + [0.04] * 10 + [0.004] * 10)
+    lrs = rates(schedule.step, 40, warmup_epochs=0, milestones=[0.5, 0.75], gamma=0.1)
+    assert lrs == pytest.approx([0.4] * 20 + [0.04] * 10 + [0.004] * 10)
 
 
-def test_onecycle_rises_to_the_rate_that_is_asked_for():
-    found = rates(schedule.onecycle, 100, pct_start=0.3, div_factor=25.0, final_div_factor=1e4)
-    assert max(found) == pytest.approx(0.4)
-    assert found[0] == pytest.approx(0.4 / 25)
-    assert found.index(max(found)) == 29
-    assert found[-1] < 1e-5
+def test_onecycle_rises_to_lr():
+    lrs = rates(schedule.onecycle, 100, pct_start=0.3, div_factor=25.0, final_div_factor=1e4)
+    assert max(lrs) == pytest.approx(0.4)
+    assert lrs[0] == pytest.approx(0.4 / 25)
+    assert lrs.index(max(lrs)) == 29
+    assert lrs[-1] < 1e-5
 
 
 def test_plateau_drops_after_patience_and_not_before():
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.4)
     scheduler = schedule.plateau(optimizer, 1000, 10, warmup_epochs=0, factor=0.1, patience=1, threshold=0.0)
-    found = []
+    lrs = []
     for loss in (1.0, 0.9, 0.95, 0.95, 0.8, 0.85, 0.85, 0.85, 0.85):
         scheduler.observe(loss)
         optimizer.step()
         scheduler.step()
-        found.append(optimizer.param_groups[0]["lr"])
-    assert found == pytest.approx([0.4] * 3 + [0.04] * 3 + [0.004] * 2 + [0.0004])
+        lrs.append(optimizer.param_groups[0]["lr"])
+    assert lrs == pytest.approx([0.4] * 3 + [0.04] * 3 + [0.004] * 2 + [0.0004])
 
 
 def test_plateau_warms_up_and_survives_a_checkpoint():
@@ -85,7 +83,7 @@ def test_plateau_warms_up_and_survives_a_checkpoint():
 
 
 @pytest.mark.parametrize(
-    ("make", "options", "named"),
+    ("make", "options", "message"),
     [
         (schedule.step, {"warmup_epochs": 0, "milestones": [30], "gamma": 0.1}, "milestones"),
         (
@@ -96,6 +94,6 @@ def test_plateau_warms_up_and_survives_a_checkpoint():
         (schedule.onecycle, {"pct_start": 1.5, "div_factor": 25.0, "final_div_factor": 1e4}, "pct_start=1.5"),
     ],
 )
-def test_values_out_of_range(make, options, named):
-    with pytest.raises(ValueError, match=named):
+def test_values_out_of_range(make, options, message):
+    with pytest.raises(ValueError, match=message):
         rates(make, 10, **options)

@@ -1,4 +1,4 @@
-"""`device.sync_batch_norm`: with batch norm, too, several processes train the same run as one."""
+"""`device.sync_batch_norm`: several processes train the same run as one, even with batch norm."""
 
 from pathlib import Path
 
