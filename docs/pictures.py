@@ -22,7 +22,7 @@ from pathlib import Path
 HERE = Path(__file__).parent / "pictures"
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 COMMAND = "cnnbench train -m experiment=quickstart"
-COLUMNS = 104
+COLUMNS = 116
 PAUSE_S = 0.7
 """The longest pause that is shown."""
 
