@@ -211,7 +211,7 @@ def test_what_is_too_long_for_a_name_is_a_condition_or_an_error(runs, capfd, ver
     hundred = "seed=" + ",".join(map(str, range(100)))
     code, out, err = cli.main([verb, str(runs), hundred]), *capfd.readouterr()
     if verb == "sync":
-        assert "nothing here was logged with W&B" in err
+        assert "no runs that were logged with W&B" in err
     else:
         assert (code, err) == (0, "")
         assert "12 runs" in out

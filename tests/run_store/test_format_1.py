@@ -98,7 +98,7 @@ def test_sync_finds_what_they_logged(cli, runs, monkeypatch):
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     code, _, err = cli("sync", "outputs/trained")
     assert code == 2
-    assert "nothing here was logged" not in err
+    assert "no runs that were logged" not in err
 
 
 def test_they_are_never_reused_for_training(cli, runs):
