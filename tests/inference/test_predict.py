@@ -304,7 +304,7 @@ def test_a_name_that_is_no_text(digits, cli):
     [
         (["--top", "0"], "--top=0: allowed: 1 or more"),
         (["--json", "nowhere/x"], "its folder does not exist"),
-        (["--device", "gpu"], "device.accelerator=gpu: not here"),
+        (["--device", "gpu"], "device.accelerator=gpu: not available here"),
     ],
 )
 def test_bad_input_is_one_line(digits, cli, arguments, message):

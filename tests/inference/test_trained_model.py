@@ -339,7 +339,7 @@ def set_state(run, state):
         (lambda run: set_state(run, "pruned"), "is pruned"),
         (
             lambda run: (run.path / "summary.json").unlink(),
-            "summary.json, its figures, is missing or damaged",
+            "summary.json is missing or damaged",
         ),
         (lambda run: (run.path / "status.json").write_text("{"), "damaged"),
     ],
