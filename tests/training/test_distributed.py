@@ -20,7 +20,7 @@ from cnnbench.processes.forked import Child
 from cnnbench.run_store.find import find
 from cnnbench.run_store.run import Run
 from cnnbench.settings.device import Device
-from cnnbench.training import fit, recorder
+from cnnbench.training import fit
 from cnnbench.training.distributed import Team
 from cnnbench.training.rank import Rank
 
@@ -215,8 +215,8 @@ def test_the_error_is_reported_while_the_first_process_is_busy(cli, breaking, mo
 def test_the_first_may_go_on_when_the_others_are_done(cli, monkeypatch):
     """For an upload of a tracker, or a slow disk."""
     monkeypatch.setattr("cnnbench.processes.forked.GRACE_S", 0.3)
-    strip = recorder.strip
-    monkeypatch.setattr(recorder, "strip", lambda run: time.sleep(1.5) or strip(run))
+    strip = fit.strip
+    monkeypatch.setattr(fit, "strip", lambda run: time.sleep(1.5) or strip(run))
     code, _, err = cli("train", *SMALL, "device=ddp_cpu")
     assert code == 0, err
     assert Run(the_run()).state == "finished"
