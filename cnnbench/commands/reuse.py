@@ -55,7 +55,7 @@ def mention_format_1(settings: Settings, run: Run) -> None:
     if run.state == "new" and (earlier := of_format_1(run.path.parent, settings.label)):
         many = len(earlier) > 1
         _warn(
-            f"{len(earlier)} run{'s' * many} of format 1 (cnnbench 0.1) in {run.path.parent} "
+            f"{len(earlier)} run{'s' * many} of format 1 (of an earlier cnnbench) in {run.path.parent} "
             f"{'are' if many else 'is'} still readable, but not reused for training"
         )
 
