@@ -107,7 +107,8 @@ def test_they_are_never_reused_for_training(cli, runs):
     code, _, err = cli("train", *TINY, "logger=none", "trainer.max_epochs=1", "name=swept", "seed=0")
     assert code == 0
     assert [line for line in err.splitlines() if "format 1" in line] == [
-        "2 runs of format 1 (of an earlier cnnbench) in outputs/swept are still readable, but not reused for training"
+        "2 runs of format 1 (of an earlier cnnbench) in outputs/swept are still readable, "
+        "but not reused for training"
     ]
     new = [run for run in below([Path("outputs/swept")]) if run.format == 2]
     assert len(new) == 1
