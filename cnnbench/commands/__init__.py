@@ -10,7 +10,7 @@ class Verb(NamedTuple):
     example: str
 
 
-RUN = "outputs/default/basic-digits-s0-5b85642a60"
+RUN = "outputs/default/basic-digits-s0-36f84ab501"
 
 VERBS = {
     "train": Verb("train one configuration, or a sweep with -m", "data=cifar10 arch=resnet20"),
