@@ -16,7 +16,8 @@ from sklearn.datasets import load_digits
 
 from cnnbench.cli import main
 from cnnbench.run_store.run import Run
-from cnnbench.training.recorder import Recorder, resumable
+from cnnbench.training.checkpoints import resumable
+from cnnbench.training.recorder import Recorder
 
 RECIPE = [*TINY, "trainer.max_epochs=6", "data.limit=600", "data.batch_size=32"]
 FILES = ["data=imagefolder", "data.root=images", "data.size=16", "data.num_workers=2", "data.limit=null"]

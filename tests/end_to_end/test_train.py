@@ -34,6 +34,7 @@ def test_the_files_of_a_run(cli):
     assert folder.name.startswith("basic-digits-s0-")
     assert {path.name for path in folder.iterdir()} == {
         "config.yaml",
+        "identity.json",
         "status.json",
         "metrics.csv",
         "summary.json",
