@@ -20,9 +20,9 @@ from cnnbench.comparison.report.page import page
 from cnnbench.comparison.report.plots import draw
 from cnnbench.comparison.report.watch import watch
 from cnnbench.errors import InputError
-from cnnbench.run_store.find import outputs, sorted_words
+from cnnbench.run_store.find import outputs, split_words
 from cnnbench.run_store.select import parse_condition
-from cnnbench.run_store.targets import check_targets, write_where_asked
+from cnnbench.run_store.targets import check_targets, write_target
 
 RELOAD_S = 5
 """The seconds after which a browser reloads a watched page."""
@@ -31,7 +31,7 @@ RELOAD_S = 5
 def main(arguments: list[str]) -> int:
     """Compare the runs below some folders: print the comparison and write the requested files."""
     args = _parser().parse_intermixed_args(arguments)
-    paths, words = sorted_words(args.words)
+    paths, words = split_words(args.words)
     filters = args.filter or []
     conditions = [parse_condition(word) for word in words]
     conditions += [parse_condition(text, "--filter") for text in filters]
@@ -173,6 +173,6 @@ def _write(option: str, target: str, text: str) -> None:
         sys.stdout.write(text)
         return
     try:
-        write_where_asked(Path(target), text)
+        write_target(Path(target), text)
     except OSError as error:
         raise InputError(f"{option} {target}: cannot be written ({error.strerror})") from None

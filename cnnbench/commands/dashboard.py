@@ -16,8 +16,8 @@ from cnnbench.comparison.comparison import compare
 from cnnbench.comparison.records import read
 from cnnbench.comparison.report.wandb_workspace import lay_out
 from cnnbench.errors import InputError
-from cnnbench.run_store.find import outputs, sorted_words
-from cnnbench.run_store.targets import write_where_asked
+from cnnbench.run_store.find import outputs, split_words
+from cnnbench.run_store.targets import write_target
 from cnnbench.tracking import wandb_run
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("--save", action="store_true", help="save the workspace at W&B")
     args = parser.parse_args(arguments)
-    if conditions := sorted_words(map(str, args.paths))[1]:
+    if conditions := split_words(map(str, args.paths))[1]:
         raise InputError(
             f"{conditions[0]}: a workspace shows all runs of an experiment; allowed: folders of runs "
             "(filter them in the workspace, or name a folder with fewer)"
@@ -173,6 +173,6 @@ def _write(out: Path, workspace: Workspace, url: str) -> None:
         "spec": view.spec.model_dump(mode="json", by_alias=True, exclude_none=True),
     }
     try:
-        write_where_asked(out, json.dumps(content, indent=1) + "\n")
+        write_target(out, json.dumps(content, indent=1) + "\n")
     except OSError as error:
         raise InputError(f"{out}: cannot be written ({error.strerror})") from None

@@ -12,9 +12,9 @@ from rich.console import Group
 from cnnbench import console
 from cnnbench.errors import InputError
 from cnnbench.run_store import table
-from cnnbench.run_store.find import below, outputs, sorted_words
+from cnnbench.run_store.find import below, outputs, split_words
 from cnnbench.run_store.run import Run
-from cnnbench.run_store.select import judged, parse_condition, select_runs, when
+from cnnbench.run_store.select import parse_condition, select_runs, states_of, when
 from cnnbench.run_store.table import run_table
 
 CLEANED = ("failed", "interrupted", "diverged", "pruned", "damaged")
@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> int:
     args = parser.parse_intermixed_args(arguments)
     if args.limit < 1:
         raise InputError(f"--limit={args.limit}: allowed: 1 or more")
-    paths, words = sorted_words(args.words)
+    paths, words = split_words(args.words)
     conditions = [parse_condition(word) for word in words]
     runs = below(paths, _say)
     if not runs:
@@ -51,7 +51,7 @@ def main(arguments: list[str]) -> int:
     if len(runs) == 1 and runs[0].path in paths and not args.clean:
         console.out.print(run_picture(runs[0]))
         return 0
-    states = judged(runs)
+    states = states_of(runs)
     if args.clean:
         if not any(key == "state" for key, _ in conditions):
             conditions.append(("state", "failed"))

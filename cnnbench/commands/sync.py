@@ -14,7 +14,7 @@ from cnnbench import console
 from cnnbench.errors import InputError, Interrupted
 from cnnbench.processes.signals import interruptible
 from cnnbench.run_store import lease
-from cnnbench.run_store.find import outputs, sorted_words
+from cnnbench.run_store.find import outputs, split_words
 from cnnbench.run_store.select import parse_condition
 from cnnbench.tracking import wandb_run
 from cnnbench.tracking.wandb_run import near
@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--project", metavar="P", help="instead of the project that it was logged for")
     parser.add_argument("--entity", metavar="E", help="instead of the user or team that it was logged for")
     options = parser.parse_intermixed_args(arguments)
-    paths, conditions = sorted_words(options.words)
+    paths, conditions = split_words(options.words)
     filters = [parse_condition(word) for word in conditions]
     wandb_run.check_place(options.project, options.entity)
     result = search(paths, filters)

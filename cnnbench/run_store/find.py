@@ -22,7 +22,7 @@ def outputs() -> str:
     return os.environ.get("CNNBENCH_OUTPUTS", "outputs")
 
 
-def sorted_words(words: Iterable[str]) -> tuple[list[Path], list[str]]:
+def split_words(words: Iterable[str]) -> tuple[list[Path], list[str]]:
     """Sort the words of a command line into folders and conditions (`KEY=VALUE`).
 
     A word with a `=` is a condition unless a file or folder has that name. Without a folder, all outputs

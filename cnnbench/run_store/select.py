@@ -88,7 +88,7 @@ def select_runs(
 
     Args:
         runs: the runs.
-        states: the state of each, see `judged`.
+        states: the state of each, see `states_of`.
         conditions: see `select`.
     """
     configs_count = any(key != "state" for key, _ in conditions)  # else none of them needs to be read
@@ -142,7 +142,7 @@ def natural_order(values: Iterable[str]) -> list[str]:
     return sorted(values, key=key)
 
 
-def judged(runs: Sequence[Run]) -> dict[Run, str]:
+def states_of(runs: Sequence[Run]) -> dict[Run, str]:
     """Return the state of each run; leases held on other machines are watched until renewed or expired."""
     states = {run: run.state for run in runs}
     here = socket.gethostname()

@@ -128,7 +128,7 @@ def writing(target: str | None) -> Iterator[BinaryIO | None]:
         sys.stdout.buffer.flush()
         return
     try:
-        with where_asked(Path(target)) as file:
+        with open_target(Path(target)) as file:
             yield file
     except BrokenPipeError:  # of standard output
         raise
@@ -138,7 +138,7 @@ def writing(target: str | None) -> Iterator[BinaryIO | None]:
 
 
 @contextmanager
-def where_asked(path: Path) -> Iterator[BinaryIO]:
+def open_target(path: Path) -> Iterator[BinaryIO]:
     """Open a file that a user named: links are followed, pipes and devices are written to directly."""
     path = path.resolve()
     special = path.exists() and not path.is_file()
@@ -146,7 +146,7 @@ def where_asked(path: Path) -> Iterator[BinaryIO]:
         yield file
 
 
-def write_where_asked(path: Path, content: str | bytes) -> None:
-    """Write a file that a user named; see `where_asked`."""
-    with where_asked(path) as file:
+def write_target(path: Path, content: str | bytes) -> None:
+    """Write a file that a user named; see `open_target`."""
+    with open_target(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)

@@ -44,15 +44,15 @@ def _expandable(text: str) -> str:
     return text
 
 
-Place = Annotated[str, Field(min_length=1), AfterValidator(_expandable)]
+PathText = Annotated[str, Field(min_length=1), AfterValidator(_expandable)]
 """Path of a file or a folder; `~` is the home of a user."""
-_PLACES: TypeAdapter[str] = TypeAdapter(Place)
+_PATHS: TypeAdapter[str] = TypeAdapter(PathText)
 
 
-def is_place(value: Any) -> bool:
+def is_path(value: Any) -> bool:
     """Return whether a value is a valid path, so that it can be looked up before all settings are checked."""
     try:
-        _PLACES.validate_python(value, strict=True)
+        _PATHS.validate_python(value, strict=True)
     except ValidationError:
         return False
     return True

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import field_validator, model_validator
 
 from cnnbench.run_store.run import Run
-from cnnbench.settings.base import FREE, Count, Place, Rate, shown
+from cnnbench.settings.base import FREE, Count, PathText, Rate, shown
 from cnnbench.settings.run import Settings
 
 EXPORTED_PRECISIONS = {"onnxruntime": ("32-true",), "openvino": ("32-true", "bf16-mixed")}
@@ -25,7 +25,7 @@ class Bench(Settings):
 
     backend: Literal["eager", "compile", "onnxruntime", "openvino"]
     batch_sizes: Any
-    of: Place | None
+    of: PathText | None
     trust_code: Annotated[bool, FREE]
     parity: bool
     tune: bool

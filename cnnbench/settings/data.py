@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator
 
 from cnnbench.data.options import Augmentation, Batching, Policy, Source, Splitting
-from cnnbench.settings.base import FREE, Count, Name, NonNegative, Place, Rate, Section, Seed
+from cnnbench.settings.base import FREE, Count, Name, NonNegative, PathText, Rate, Section, Seed
 
 
 class Augment(Section):
@@ -42,7 +42,7 @@ class Data(Section):
     """`data`: the images, and how they are split, batched and augmented."""
 
     name: Name
-    root: Annotated[Place, FREE]
+    root: Annotated[PathText, FREE]
     size: Annotated[int, Field(ge=4, le=4096)] | None
     limit: Count | None
     limit_test: Count | None

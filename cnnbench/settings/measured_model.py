@@ -8,7 +8,7 @@ from typing import Any
 
 from cnnbench.errors import InputError
 from cnnbench.run_store.run import Run
-from cnnbench.settings.base import is_place
+from cnnbench.settings.base import is_path
 from cnnbench.settings.model import Ops
 
 
@@ -18,7 +18,7 @@ def with_model(plain: dict[str, Any]) -> dict[str, Any]:
     Raises:
         InputError: `of` is not a finished training run, or the folder holds no images.
     """
-    if is_place(plain.get("of")):
+    if is_path(plain.get("of")):
         return _with_model_of(plain)
     return _with_classes(plain)
 
@@ -44,7 +44,7 @@ def _with_model_of(plain: dict[str, Any]) -> dict[str, Any]:
 def _with_classes(plain: dict[str, Any]) -> dict[str, Any]:
     """Return the config with the number of classes of an image folder, all that a measurement needs of it."""
     data = plain["data"]
-    if data.get("name") != "imagefolder" or not is_place(data.get("root")) or data.get("num_classes"):
+    if data.get("name") != "imagefolder" or not is_path(data.get("root")) or data.get("num_classes"):
         return plain
     root = Path(data["root"]).expanduser()
     changed = tuple(folder.stat().st_mtime_ns for folder in (root, root / "train") if folder.is_dir())

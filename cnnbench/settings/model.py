@@ -8,7 +8,7 @@ from pydantic import model_validator
 
 from cnnbench.data.options import ModelInput
 from cnnbench.ops.values import ACTS, NORMS, PADDINGS, POOLS
-from cnnbench.settings.base import UNRECORDED, Component, Place, Section
+from cnnbench.settings.base import UNRECORDED, Component, PathText, Section
 
 if TYPE_CHECKING:  # a type checker cannot read the names from the tables
     Norm: TypeAlias = str
@@ -58,7 +58,7 @@ class Arch(Component):
     """`arch`: a factory of `cnnbench.models`, or one of the user's own."""
 
     in_channels: Literal[1, 3] | None = None
-    weights: Place | None = None
+    weights: PathText | None = None
     freeze: bool = False
     library: str | None = None
     native: Annotated[Native | None, UNRECORDED] = None
@@ -84,6 +84,6 @@ class Arch(Component):
         return ModelInput(channels=self.in_channels, imagenet_normalisation=self.weights == "imagenet")
 
     def arguments(self) -> dict[str, Any]:
-        """What `_target_` is called with, besides what the data says."""
+        """Return the arguments of `_target_` that the data does not determine."""
         ours = {"name", "target", "in_channels", "weights", "freeze", "library", "native", "layout"}
         return self.model_dump(exclude=ours, exclude_unset=True)

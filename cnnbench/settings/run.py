@@ -15,7 +15,7 @@ from cnnbench.settings.base import (
     Count,
     Name,
     NonNegative,
-    Place,
+    PathText,
     Section,
     Seed,
     free_settings,
@@ -49,7 +49,7 @@ class Settings(Section):
     select: Annotated[list[str], FREE]
     force: Annotated[bool, UNRECORDED]
     command: Annotated[tuple[str, ...], FREE] = ()
-    output_dir: Annotated[Place, FREE]
+    output_dir: Annotated[PathText, FREE]
     arch: Arch
     ops: Ops
     data: Data

@@ -62,7 +62,7 @@ def make(
 
 
 def assemble(arch: Arch, ops: Ops, shape: complexity.Shape, num_classes: int) -> nn.Module:
-    """The model that a factory makes, whether or not it can be trained.
+    """Build the model of an architecture, whether or not it can be trained.
 
     Raises:
         InputError: wrong settings.
@@ -81,7 +81,7 @@ def assemble(arch: Arch, ops: Ops, shape: complexity.Shape, num_classes: int) ->
 
 
 def sketch(settings: Settings) -> tuple[nn.Module, complexity.Shape, int, dict[str, Any]]:
-    """The model on meta tensors, where that can be: nothing is allocated, read or downloaded.
+    """Build the model on meta tensors where possible: nothing is allocated, read or downloaded.
 
     Returns:
         The model, (C, H, W) of the images, the number of classes, and what `make` returns besides.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cnnbench.run_store.find import WANDB, below, check_folder
 from cnnbench.run_store.run import Run
-from cnnbench.run_store.select import Condition, judged, select_runs
+from cnnbench.run_store.select import Condition, select_runs, states_of
 from cnnbench.tracking import wandb_run
 from cnnbench.wandb_sync.upload import WandbLog, wandb_logs
 
@@ -48,7 +48,7 @@ def search(paths: Sequence[Path], filters: Sequence[Condition]) -> SearchResult:
     homes = [folder for folder, in_wandb in resolved if in_wandb and not (folder / "status.json").is_file()]
     paths = [folder for folder, _ in resolved if folder not in homes]
     runs = below(paths, result.unreadable.append)
-    states = judged(runs)
+    states = states_of(runs)
     selected, _ = select_runs(runs, states, filters)
     for run in selected:
         if states[run] == "running":

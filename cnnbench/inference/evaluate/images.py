@@ -16,7 +16,7 @@ from cnnbench.data.split import subset
 from cnnbench.errors import InputError, suggest
 from cnnbench.inference.trained_model import Trained, on_accelerator
 from cnnbench.settings import compose
-from cnnbench.settings.base import is_place, options
+from cnnbench.settings.base import is_path, options
 from cnnbench.settings.data import Data
 from cnnbench.settings.device import Device
 from cnnbench.training.device import PRECISIONS
@@ -113,7 +113,7 @@ def choose(trained: Trained, split: str, changes: Mapping[str, Any]) -> Chosen:
     data = trained.settings.data
     name = changes.get("", data.name)
     root = changes.get("root", data.root)
-    elsewhere = name == "imagefolder" and is_place(root) and _resolved(root) != _resolved(data.root)
+    elsewhere = name == "imagefolder" and is_path(root) and _resolved(root) != _resolved(data.root)
     if name != data.name or (elsewhere and "" in changes):
         return _other(trained, name, split, changes)
     return _own(trained, split, changes)
