@@ -56,11 +56,14 @@ def main(arguments: list[str]) -> int:
     match arguments:
         case ["query", line]:
             print("\n".join(choices(line)))
+        case ["-h" | "--help"]:
+            print("usage: cnnbench completion SHELL\n\nPrint the completion script of bash or zsh:\n")
+            print('  eval "$(cnnbench completion bash)"')
         case [shell] if shell in SCRIPTS:
             print(SCRIPTS[shell].strip())
         case _:
-            shell = arguments[0] if arguments else ""
-            raise InputError(f"cnnbench completion {shell}: {suggest(shell, SCRIPTS)}")
+            words = " ".join(["cnnbench completion", *arguments])
+            raise InputError(f"{words}: {suggest(words.rpartition(' ')[2], SCRIPTS)}")
     return 0
 
 

@@ -113,7 +113,10 @@ def record(run: Run) -> Record:
     decides = run.choice()
     if not isinstance(decides.get("arch"), dict) or not isinstance(decides.get("data"), dict):
         name = "identity.json" if run.format == FORMAT else "config.yaml"
-        problems.append(f"{run.path / name}: is not the config of a run")
+        problem = (
+            f"is not the {name.partition('.')[0]} of a run" if (run.path / name).exists() else "is missing"
+        )
+        problems.append(f"{run.path / name}: {problem}")
         decides, state = {}, "damaged"
     summary, unreadable = _summary(run)
     figures, ignored = _figures(run, summary)

@@ -26,6 +26,7 @@ from cnnbench.data.preprocessing import Preparation, preparation
 from cnnbench.errors import InputError, reason
 from cnnbench.ops.factory import Ops
 from cnnbench.processes.cores import cpu_cores
+from cnnbench.run_store.identity import is_ours
 from cnnbench.run_store.run import Run
 from cnnbench.settings import compose
 from cnnbench.settings.base import Seed
@@ -141,9 +142,14 @@ def load(run: Run, device: Mapping[str, Any] | None = None, *, trust_code: bool 
 
 def _mention_edits(run: Run, arch: Arch) -> None:
     """Warn that a user's own architecture was edited since the run was trained with it."""
-    trained_with = run.choice().get("arch", {}).get("code")
-    if trained_with is not None and trained_with != own_code(str(arch.target)):
+    section = run.choice().get("arch")
+    if not isinstance(section, dict):
+        text = f"{run.path / 'identity.json'}: missing or damaged: edited code would go unnoticed"
+    elif section.get("code") not in (None, own_code(str(arch.target))):
         text = f"{run.path}: {arch.target} was edited since this run was trained; its results may differ"
+    else:
+        return
+    if not is_ours(str(arch.target)):
         console.print(text, style="yellow", highlight=False, soft_wrap=True, markup=False)
 
 

@@ -42,6 +42,9 @@ RESULTS = {"train": {"test/acc"}, "bench": {"time/load_s", "parity/worst", "tune
 OBJECTIVES = {"train": "best/val_acc", "bench": "time/latency_p50_ms"}
 """Summary key that a search optimises, by verb."""
 
+LARGEST = 2**22
+"""Bytes of a JSON file that a run may have; a larger one is not of cnnbench."""
+
 STOP = "stop"
 """File in a run's folder that asks for the end of the run; the training checks for it after each epoch."""
 
@@ -65,6 +68,8 @@ def _is_there(path: Path) -> bool:
 def _read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object; return an empty one if the file is missing or holds something else."""
     try:
+        if path.stat().st_size > LARGEST:
+            return {}
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}

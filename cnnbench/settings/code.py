@@ -208,6 +208,15 @@ def _imports(name: str, file: Path, package: str = "") -> Iterator[str]:
             if base:
                 yield base
                 yield from (f"{base}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and node.args and _is_import_call(node.func):
+            word = node.args[0]
+            if isinstance(word, ast.Constant) and isinstance(word.value, str):
+                yield f"{package}{word.value}" if word.value.startswith(".") else word.value
+
+
+def _is_import_call(function: ast.expr) -> bool:
+    name = getattr(function, "attr", getattr(function, "id", ""))
+    return name in ("import_module", "__import__")
 
 
 def _digest(files: dict[str, Path]) -> str:
@@ -222,10 +231,27 @@ def _content(file: Path) -> str:
     raw = file.read_bytes()
     if file.suffix == ".py":
         try:
-            return ast.dump(_without_docstrings(ast.parse(raw)))
-        except (SyntaxError, ValueError):
+            return _text_of(_without_docstrings(ast.parse(raw)))
+        except (SyntaxError, ValueError, RecursionError):
             pass
     return hashlib.sha256(raw).hexdigest()
+
+
+def _text_of(value: object) -> str:
+    """Return a syntax tree as a text that no version of Python changes, as it does that of `ast.dump`.
+
+    Fields that are empty are left out: later versions add some.
+    """
+    if isinstance(value, ast.Constant):
+        return f"{type(value.value).__name__}:{value.value!a}"
+    if isinstance(value, ast.JoinedStr):  # to which Python 3.12 adds empty strings
+        return f"f[{','.join(_text_of(part) for part in value.values if getattr(part, 'value', None) != '')}]"
+    if isinstance(value, ast.AST):
+        fields = ((name, part) for name, part in ast.iter_fields(value) if part is not None and part != [])
+        return f"{type(value).__name__}({','.join(f'{name}={_text_of(part)}' for name, part in fields)})"
+    if isinstance(value, list):
+        return f"[{','.join(map(_text_of, value))}]"
+    return ascii(value)
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:

@@ -70,7 +70,7 @@ def run(task: Callable[[DictConfig], Any], config_name: str, arguments: list[str
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises errors instead of printing them
     try:
         hydra.main(config_path=CONF, config_name=config_name, version_base="1.3")(task)()
-    except InputError:
+    except (InputError, BrokenPipeError):  # the latter as in `cnnbench train --help | head`
         raise
     except Exception as error:  # Hydra, OmegaConf and YAML raise many kinds
         if before[1] == "1":

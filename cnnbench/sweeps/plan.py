@@ -167,7 +167,7 @@ def refusal(refused: dict[Overrides, str], total: int) -> str:
     if len(overrides_of) == 1 and len(refused) == total:
         return next(iter(overrides_of))
     common = set.intersection(*(set(overrides) for overrides in refused)) if len(refused) > 1 else set()
-    lines = [f"{len(refused)} of {total} runs are not possible"]
+    lines = [f"{len(refused)} of {total} runs cannot be built"]
     for reason, affected in list(overrides_of.items())[:SHOWN]:
         example = " ".join(text for text in affected[0] if text not in common)
         more = f" and {len(affected) - 1} more" if len(affected) > 1 else ""

@@ -22,14 +22,27 @@ from cnnbench.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("no_debian")
 
-DOWNLOADED = sorted(set(DATASETS) - {"digits", "imagefolder", "synthetic"})
+DOWNLOADED = sorted(set(MAKERS) - {"imagefolder"})
 IN_MEMORY = ["mnist", "fashion_mnist", "kmnist", "emnist", "cifar10", "cifar100", "svhn", "stl10"]
 
 
 def test_every_row_is_tested():
-    assert {*MAKERS, "digits", "synthetic"} == set(DATASETS), "a new data set needs a maker in make_files.py"
+    """One that a user adds may do without a maker of its files; `test_a_row_is_complete` looks at it, too."""
+    shipped = {"cifar10", "cifar100", "emnist", "fashion_mnist", "flowers102", "imagefolder", "imagenette",
+               "kmnist", "mnist", "pets", "stl10", "svhn"}  # fmt: skip
+    assert shipped <= set(MAKERS)
+    assert {*shipped, "digits", "synthetic"} <= set(DATASETS)
     choices = {path.stem for path in Path(__file__).parents[2].glob("conf/data/*.yaml")}
     assert choices == {*DATASETS}
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_a_row_is_complete(name):
+    row = DATASETS[name]
+    assert len(row.mean) == len(row.std) in (1, 3)
+    assert all(0 <= mean <= 1 and 0 < std <= 1 for mean, std in zip(row.mean, row.std, strict=True))
+    assert row.size is None or row.size >= 4
+    assert row.classes is None or row.classes >= 2
 
 
 @pytest.mark.parametrize("name", MAKERS)

@@ -1,11 +1,16 @@
 """A user's own code counts by its content: after an edit, the run is another one."""
 
+import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from cnnbench.settings.code import changed, own_code, shipped_code
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -50,6 +55,7 @@ def test_computations_count(write, edited):
         "from pack import inner",
         "from pack.inner import block",
         "def late():\n    import blocks",
+        "import importlib\nblocks = importlib.import_module('blocks')",
         "try:\n    import blocks\nexcept ImportError:\n    pass",
     ],
 )
@@ -127,3 +133,30 @@ def test_shipped_code_by_subpackage():
     assert changed(digests, digests) == []
     assert changed(digests | {"ops": "other"}, digests) == ["ops"]
     assert changed(None, digests) == []
+
+
+SOURCE = """
+x = 1_000, 1e-3, 2j, b"x", None, True, ..., "\u00fc\u2028"
+class Net:
+    x: int = 1
+def net(a, /, b=2, *c, d: int = 3, **e) -> int:
+    "doc"
+    with open(f"{a!r:>{b}}") as g, g:
+        return [i for i in c if i] if d else (yield)
+    match a:
+        case {"k": [1, *rest]}:
+            return lambda: rest[1:2]
+"""
+
+
+def test_the_digest_is_the_same_in_every_version_of_python(write):
+    """Another interpreter, where there is one, must agree: identities last."""
+    write("mynet.py", SOURCE)
+    frozen = "0a658296fff6a454"
+    assert own_code("mynet.net") == frozen
+    script = "from cnnbench.settings.code import own_code; print(own_code('mynet.net'))"
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    for name in ("python3.12", "python3.13", "python3.14"):
+        if (python := shutil.which(name)) is not None:
+            result = subprocess.run([python, "-c", script], capture_output=True, text=True, env=environment)
+            assert result.returncode != 0 or result.stdout.strip() == frozen, name

@@ -128,6 +128,21 @@ def test_edited_code_is_mentioned_when_an_earlier_run_is_used(cli, tmp_path):
     assert "mynet.tiny was edited since this run was trained" in err
 
 
+@pytest.mark.parametrize(
+    "text", [None, "", "[]", '{"choice": []}', '{"choice": {"arch": []}}', '{"choice"', "9" * 5_000_000]
+)
+def test_a_damaged_identity_is_named_and_nothing_ends_in_a_traceback(cli, tmp_path, text):
+    """The network can still be used; that its code was edited since would go unnoticed, which is said."""
+    assert cli(*own(tmp_path, 3))[0] == 0
+    (run,) = Path("outputs/default").iterdir()
+    (run / "identity.json").unlink() if text is None else (run / "identity.json").write_text(text)
+    for command in (["runs", "outputs"], ["compare", "outputs"], ["evaluate", run, "--trust-code"]):
+        code, out, err = cli(*command)
+        assert code == 0, err
+        assert "Traceback" not in err
+        assert command[0] == "runs" or "identity.json" in out + err
+
+
 def test_code_that_is_edited_while_a_run_waits_is_refused(tmp_path, cli, monkeypatch):
     """In a sweep the runs are planned long before the last one imports the user's module."""
     command = own(tmp_path, 3)
