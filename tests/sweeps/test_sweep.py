@@ -319,7 +319,7 @@ def test_a_single_run_waits_for_the_process_that_trains_it():
     (run,) = find(Path("outputs"))
     assert len(run.status()["attempts"]) == 1
     assert output[0][0] == output[1][0], "both print the result"
-    assert sum("is being trained already" in err for _, err in output) == 1
+    assert sum("is already being trained" in err for _, err in output) == 1
 
 
 def usage(pid):
