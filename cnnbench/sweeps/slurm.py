@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -69,6 +70,9 @@ class Work:
         """Return the submission that resumes the run from its last checkpoint, without `force`."""
         from submitit.helpers import DelayedSubmission
 
+        # At the limit SLURM sends SIGTERM to all processes of the step. It must not kill `scontrol requeue`,
+        # which submitit calls next and which inherits this mask, or the attempt would count as failed.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         return DelayedSubmission(self, job.again())
 
 
