@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 
 class Verb(NamedTuple):
-    """What one verb does, and arguments to try."""
+    """One verb: a line of help, and arguments to try."""
 
     help: str
     example: str

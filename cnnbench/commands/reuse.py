@@ -52,7 +52,7 @@ def announce(settings: Settings, run: Run, *, brief: bool) -> None:
 
 def mention_format_1(settings: Settings, run: Run) -> None:
     """Print that there are runs of format 1, which are not reused."""
-    if run.state == "new" and (earlier := of_format_1(run.path.parent, settings.label)):
+    if run.state == "new" and (earlier := of_format_1(run.path.parent, [settings.label])):
         many = len(earlier) > 1
         _warn(
             f"{len(earlier)} run{'s' * many} of format 1 (of an earlier cnnbench) in {run.path.parent} "

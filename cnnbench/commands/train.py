@@ -42,10 +42,10 @@ def main(arguments: list[str], verb: str = "train") -> int:
 
 
 class Session:
-    """What Hydra calls with a composed configuration."""
+    """The function that Hydra calls with a composed configuration, and what it has to remember."""
 
     brief = False
-    """Whether the result is shown elsewhere."""
+    """True: the result is shown elsewhere."""
 
     def __init__(self) -> None:
         self.exit_code = 0

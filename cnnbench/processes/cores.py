@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
-"""Where Linux mounts the resource limits of a container."""
+"""Mount point of the resource limits of a container on Linux."""
 
 
 def cpu_cores() -> int:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
-from glob import escape
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -94,13 +93,13 @@ def find(path: Path, say: Say = lambda _: None) -> list[Run]:
     return sorted(runs, key=lambda run: run.path)
 
 
-def of_format_1(folder: Path, prefix: str) -> list[Run]:
-    """Return the runs of format 1 in an experiment's folder whose names are `prefix` and a hash."""
+def of_format_1(folder: Path, labels: Collection[str]) -> list[Run]:
+    """Return the runs of format 1 in an experiment's folder whose names are one of `labels` and a hash."""
     try:
-        paths = sorted(folder.glob(f"{escape(prefix)}-{'[0-9a-f]' * 10}"))
+        paths = sorted(path for path in folder.iterdir() if path.name.rpartition("-")[0] in labels)
     except OSError:
         return []
-    return [run for run in map(Run, paths) if run.format == 1]
+    return [Run(path) for path in paths if not (path / "identity.json").exists() and Run(path).format == 1]
 
 
 def check_folder(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -72,6 +73,7 @@ def _section(annotation: Any) -> type[BaseModel] | None:
     return annotation if is_section else None
 
 
+@cache
 def free_settings(kind: type[BaseModel]) -> dict[str, Any]:
     """Return the settings that are marked `FREE`, as pydantic's `exclude` and `include` take them."""
     settings: dict[str, Any] = {}

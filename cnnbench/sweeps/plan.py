@@ -195,7 +195,9 @@ def announcement(plan: Plan) -> str:
     notes = [f"; {count} of those measured {how}" for how, count in differing.items()]
     edited = sum(bool(other_code(cell.settings, cell.run)) for cell in plan.cells if not cell.pending)
     notes += [f"; {edited} of those done by other code of cnnbench"] if edited else []
-    prefixes = {(cell.run.path.parent, cell.settings.label) for cell in plan.cells}
-    earlier = sum(len(of_format_1(folder, prefix)) for folder, prefix in sorted(prefixes))
+    labels_in: dict[Path, set[str]] = defaultdict(set)
+    for cell in plan.cells:
+        labels_in[cell.run.path.parent].add(cell.settings.label)
+    earlier = sum(len(of_format_1(folder, names)) for folder, names in labels_in.items())
     notes += [f"; {earlier} runs of format 1 beside them, which are not reused"] if earlier else []
     return text + "".join(notes)
