@@ -31,7 +31,7 @@ from cnnbench.run_store.finished import finished
 from cnnbench.run_store.run import Run
 from cnnbench.seeds import seed_all
 from cnnbench.settings.bench import Bench
-from cnnbench.settings.identity import code_used
+from cnnbench.settings.identity import check_own_code, code_used
 from cnnbench.tracking import track
 from cnnbench.training.device import MEMORY_FORMATS, resolve
 from cnnbench.training.model import assemble, sketch
@@ -83,6 +83,7 @@ def bench(settings: Bench, run: Run, cores: int | None = None, rank: object = No
             _caches(Path(folder)),
         ):
             spec = _spec(settings, device, shape, classes, Path(folder))
+            check_own_code(settings, run)
             with (
                 attempt(
                     run,

@@ -10,7 +10,7 @@ class Verb(NamedTuple):
     example: str
 
 
-RUN = "outputs/default/basic-digits-s0-36f84ab501"
+RUN = "outputs/default/basic-digits-s0-51fda7a7fd"
 
 VERBS = {
     "train": Verb("train one configuration, or a sweep with -m", "data=cifar10 arch=resnet20"),

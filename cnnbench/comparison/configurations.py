@@ -12,6 +12,7 @@ from statistics import fmean
 from cnnbench.comparison.metrics import VAL, figure
 from cnnbench.comparison.records import Record
 from cnnbench.models.family import family
+from cnnbench.run_store.identity import CODE
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +122,7 @@ def constant(configurations: Sequence[Configuration]) -> dict[str, str]:
     return {
         key: value
         for key, value in first.items()
-        if not key.endswith((".target", ".code"))
+        if not key.endswith(("._target_", f".{CODE}"))
         and (value not in off or key.endswith(".name") or (key, value) == ("device.threads", "1"))
         and all(choice.get(key) == value for choice in choices)
     }

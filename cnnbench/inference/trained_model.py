@@ -26,7 +26,7 @@ from cnnbench.data.preprocessing import Preparation, preparation
 from cnnbench.errors import InputError, reason
 from cnnbench.ops.factory import Ops
 from cnnbench.processes.cores import cpu_cores
-from cnnbench.run_store.identity import is_ours
+from cnnbench.run_store.identity import CODE, is_ours
 from cnnbench.run_store.run import Run
 from cnnbench.settings import compose
 from cnnbench.settings.base import Seed
@@ -145,7 +145,7 @@ def _mention_edits(run: Run, arch: Arch) -> None:
     section = run.choice().get("arch")
     if not isinstance(section, dict):
         text = f"{run.path / 'identity.json'}: missing or damaged: edited code would go unnoticed"
-    elif section.get("code") not in (None, own_code(str(arch.target))):
+    elif section.get(CODE) not in (None, own_code(str(arch.target))):
         text = f"{run.path}: {arch.target} was edited since this run was trained; its results may differ"
     else:
         return

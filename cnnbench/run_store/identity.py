@@ -28,6 +28,9 @@ FORMAT = 2
 ADDED: dict[str, Any] = {}
 """Arguments of shipped components (`scheduler.floor`) newer than format 2, with the value "as before"."""
 
+CODE = "_code_"
+"""Key of the digest of a user's own code in a section; no argument of a component can have such a name."""
+
 OURS = "cnnbench:"
 """Prefix of the names of cnnbench's own components in a choice."""
 
@@ -58,11 +61,11 @@ def _canonical(value: Any) -> Any:
 
 
 def named_components(choice: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a choice with each `_target_` replaced by `target`, a name without the location of the code.
+    """Return a choice in which each `_target_` is a name without the location of the code.
 
     Example:
         >>> named_components({"arch": {"name": "mlp", "_target_": "cnnbench.models.mlp.mlp"}})
-        {'arch': {'name': 'mlp', 'target': 'cnnbench:mlp'}}
+        {'arch': {'name': 'mlp', '_target_': 'cnnbench:mlp'}}
     """
     return {group: _named(group, section) for group, section in choice.items()}
 
@@ -75,9 +78,8 @@ def _named(group: str, section: Any) -> Any:
         for key, value in section.items()
         if not (f"{group}.{key}" in ADDED and ADDED[f"{group}.{key}"] == value)
     }
-    if "_target_" in kept:
-        target = kept.pop("_target_")
-        kept["target"] = component_name(target) if isinstance(target, str) else target
+    if isinstance(target := kept.get("_target_"), str):
+        kept["_target_"] = component_name(target)
     return kept
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnbench.errors import InputError
-from cnnbench.run_store.identity import identity, named_components
+from cnnbench.run_store.identity import CODE, identity, named_components
 from cnnbench.run_store.run import Run
 from cnnbench.settings.bench import Bench
 from cnnbench.settings.code import changed, own_code, shipped_code
@@ -48,7 +48,7 @@ def describe(settings: Settings, known: dict[str, Any]) -> dict[str, Any]:
             if target not in known:
                 known[target] = own_code(target)
             if known[target] is not None:
-                choice[group]["code"] = known[target]
+                choice[group][CODE] = known[target]
     if isinstance(settings, Bench):
         return choice  # images and weights count through the run that `of` names, or not at all
     if settings.data.name == "imagefolder":
@@ -76,7 +76,7 @@ def check_own_code(settings: Settings, run: Run) -> None:
     for group in COMPONENTS:
         planned = (run.planned or {}).get(group, {})
         target = sections.get(group, {}).get("_target_")
-        if isinstance(target, str) and planned.get("code") != own_code(target) and run.planned is not None:
+        if isinstance(target, str) and planned.get(CODE) != own_code(target) and run.planned is not None:
             raise InputError(
                 f"{group}._target_={target}: its code was edited after this run was planned; "
                 "allowed: rerun the command, which plans a run of the new code"

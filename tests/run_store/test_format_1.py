@@ -32,7 +32,7 @@ def test_their_states_verbs_and_formats(runs):
         "swept": ("finished", "train", 1),
         "trained": ("finished", "train", 1),
     }
-    assert runs["trained"].choice()["arch"]["target"] == "cnnbench:basic"
+    assert runs["trained"].choice()["arch"]["_target_"] == "cnnbench:basic"
     assert not any((run.path / "identity.json").exists() for run in runs.values())
 
 

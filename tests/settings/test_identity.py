@@ -73,7 +73,7 @@ def test_a_setting_that_is_added_later_leaves_identities_unchanged(monkeypatch):
 def test_the_location_of_shipped_code_does_not_count():
     names = [identity.component_name(f"cnnbench.{room}.cosine") for room in ("schedule", "training.schedule")]
     assert names == ["cnnbench:cosine"] * 2
-    assert "_target_" not in json.dumps(describe(settings("train"), {}))
+    assert "cnnbench." not in json.dumps(describe(settings("train"), {}))
 
 
 def test_identity_json_gives_the_hash_of_the_folder():
@@ -108,7 +108,7 @@ def test_an_edited_network_is_another_run(cli, tmp_path):
     assert (code, "154   (" in out, "already" in err) == (0, True, False)
     runs = sorted(Path("outputs/default").iterdir())
     assert len(runs) == 2
-    assert len({Run(path).choice()["arch"]["code"] for path in runs}) == 2
+    assert len({Run(path).choice()["arch"]["_code_"] for path in runs}) == 2
     own(tmp_path, 3)
     assert "already finished" in cli(*command)[2]
     code, out, _ = cli("compare", "outputs")
@@ -126,6 +126,19 @@ def test_edited_code_is_mentioned_when_an_earlier_run_is_used(cli, tmp_path):
     )
     code, _, err = cli("evaluate", run, "--trust-code")
     assert "mynet.tiny was edited since this run was trained" in err
+
+
+def test_a_setting_of_any_name_counts(tmp_path, monkeypatch):
+    """Also one that is called like what an identity adds."""
+    monkeypatch.chdir(tmp_path)
+    own(tmp_path, 3)
+    names = set()
+    for value in (1, 2):
+        for key in ("code", "content", "target_"):
+            arch = {"name": "tiny", "_target_": "mynet.tiny", key: value}
+            changed = settings("train").model_copy(update={"arch": type(settings("train").arch)(**arch)})
+            names.add(locate(changed).path.name)
+    assert len(names) == 6
 
 
 @pytest.mark.parametrize(
