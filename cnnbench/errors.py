@@ -66,8 +66,16 @@ class Busy(Exception):  # noqa: N818 - not an error: another process does the wo
         self.who = who
 
 
-class Superseded(Exception):  # noqa: N818 - as above
+class Superseded(Busy):
     """Run that another process took over while this one was suspended."""
+
+    def __init__(self, message: str) -> None:
+        Exception.__init__(self, message)
+        self.who = "the process that took over"
+
+    def __reduce__(self) -> tuple[type[Superseded], tuple[str]]:
+        """Pickle it, for the process that waits for the one in which it was raised."""
+        return type(self), (str(self),)
 
 
 class Pruned(Exception):  # noqa: N818 - as above

@@ -16,7 +16,7 @@ from cnnbench.settings.run import Settings
 
 def wait_for(run: Run) -> str:
     """Wait until no other process trains a run, and return its state."""
-    if run.state != "running":
+    if lease.is_free(run.path):  # not by its state: one that has just begun has none yet
         return run.state
     held = lease.of(run.path)
     who = "{host}, process {pid}".format(**{"host": "?", "pid": "?"} | run.status())

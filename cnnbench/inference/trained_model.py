@@ -28,12 +28,14 @@ from cnnbench.ops.factory import Ops
 from cnnbench.processes.cores import cpu_cores
 from cnnbench.run_store.identity import CODE, is_ours
 from cnnbench.run_store.run import Run
+from cnnbench.run_store.seal import Damaged
 from cnnbench.settings import compose
 from cnnbench.settings.base import Seed
 from cnnbench.settings.code import own_code
 from cnnbench.settings.data import Data
 from cnnbench.settings.device import Device
 from cnnbench.settings.model import Arch, Native
+from cnnbench.training.checkpoints import read_checkpoint
 from cnnbench.training.device import DEVICE_TYPES, PRECISIONS, autocast, available, place, resolve
 from cnnbench.training.model import assemble
 
@@ -217,12 +219,14 @@ def on_accelerator(device: Device, accelerator: str) -> Device:
 def _checkpoint(path: Path) -> Mapping[str, Any]:
     try:
         with warnings.catch_warnings(action="ignore"):  # an error is reported once, below
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+            checkpoint = read_checkpoint(path)
     except FileNotFoundError:
         raise InputError(f"{path}: does not exist; a run cannot be used without it") from None
     except PermissionError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except Exception as error:  # from pickle, from zipfile, or because weights_only forbids an object
+    except Damaged as error:
+        raise InputError(f"{error}; allowed: the file as it was written") from None
+    except Exception as error:  # from pickle, or because weights_only forbids an object
         raise InputError(
             f"{path}: is not a checkpoint, is truncated, or contains objects other than tensors, "
             "which could run code"

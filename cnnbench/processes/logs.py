@@ -8,7 +8,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from typing import TextIO
 
 log = logging.getLogger("cnnbench")
 
@@ -58,14 +58,14 @@ def _redirect(descriptor: int) -> None:
 
 
 @contextmanager
-def log_file(path: Path) -> Iterator[None]:
+def log_file(file: TextIO) -> Iterator[None]:
     """Append what cnnbench and Lightning log to a run's log file."""
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = logging.StreamHandler(file)
     handler.setLevel(logging.INFO)
     handler.handleError = lambda record: None  # type: ignore[method-assign]  # a full disk is reported elsewhere
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    if _captured and handler.stream is not None:
-        _redirect(handler.stream.fileno())
+    if _captured:
+        _redirect(file.fileno())
     loggers = [log, logging.getLogger("lightning.pytorch")]
     level, log.level = log.level, logging.INFO
     for logger in loggers:

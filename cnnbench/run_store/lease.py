@@ -10,6 +10,7 @@ not write any more.
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -42,8 +43,24 @@ def frees(lease: SoftFileLease) -> bool:
             return True
     except (Timeout, LeaseSettingsMismatch):
         return False
-    except OSError:  # a read-only folder, whose lease cannot be tested
+    except OSError:  # a full disk, or a folder that is read-only or gone, in which no lease can be acquired
+        return not _may_be_held(Path(lease.lock_file))
+
+
+def _may_be_held(marker: Path) -> bool:
+    """Return False if a lease has no holder, or is of a process of this machine that is gone; else True."""
+    try:
+        text = marker.read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, NotADirectoryError):
         return False
+    except OSError:
+        return True
+    holder = dict(line.partition("=")[::2] for line in text.splitlines())
+    if holder.get("host") != socket.gethostname() or not holder.get("pid", "").isdecimal():
+        return True
+    import psutil
+
+    return bool(psutil.pid_exists(int(holder["pid"])))
 
 
 def watch(runs: Iterable[Path], beat: Callable[[], None] = lambda: None) -> list[Path]:

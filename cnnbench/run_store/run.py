@@ -8,8 +8,9 @@ The folder of a run is `<output_dir>/<experiment>/<prefix>-<hash of its choice>/
     metrics.csv      one row per epoch
     summary.json     final metrics, flat keys
     train.log        log of the training
-    checkpoints/     last, previous (until the run is finished) and best
+    checkpoints/     last and best; previous and previous_best until the run is finished
     lease            the process that trains the run, while it is being trained
+    .attempt-<token>/  what that process has not completed yet (`cnnbench.run_store.fence`)
     repeats/<n>/     earlier results, replaced by `force=true`
 
 Every file is replaced atomically. The process that trains a run holds its lease
@@ -27,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnbench.run_store import lease
-from cnnbench.run_store.files import write_atomic
+from cnnbench.run_store.files import FILES, Files
 from cnnbench.run_store.identity import FORMAT, choice_of_format_1
 
 DONE = ("finished", "diverged")
@@ -44,6 +45,9 @@ OBJECTIVES = {"train": "best/val_acc", "bench": "time/latency_p50_ms"}
 
 LARGEST = 2**22
 """Bytes of a JSON file that a run may have; a larger one is not of cnnbench."""
+
+LOG = "train.log"
+"""File of a run's log."""
 
 STOP = "stop"
 """File in a run's folder that asks for the end of the run; the training checks for it after each epoch."""
@@ -83,10 +87,17 @@ class Run:
     Attributes:
         path: the folder.
         planned: the choice behind a run that is to be made; see `run_store.identity`.
+        files: writes the run's files; that of an attempt does so only as long as the attempt may.
     """
 
     path: Path
     planned: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
+    files: Files = field(default=FILES, compare=False, repr=False)
+
+    @property
+    def identity(self) -> str:
+        """Digits at the end of the folder's name, which follow from the choice; see `run_store.identity`."""
+        return self.path.name.rpartition("-")[2]
 
     @property
     def checkpoints(self) -> Path:
@@ -188,19 +199,19 @@ class Run:
             writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
-        write_atomic(self.path / "metrics.csv", text.getvalue())
+        self.files.write(self.path / "metrics.csv", text.getvalue())
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Replace summary.json."""
-        write_atomic(self.path / "summary.json", json.dumps(summary, indent=1) + "\n")
+        self.files.write(self.path / "summary.json", json.dumps(summary, indent=1) + "\n")
 
     def write_identity(self) -> None:
         """Write identity.json once, for a run that was planned from settings."""
         path = self.path / "identity.json"
         if self.planned is not None and not path.exists():
             text = json.dumps({"format": FORMAT, "choice": self.planned}, indent=1)
-            write_atomic(path, text + "\n")
+            self.files.write(path, text + "\n")
 
     def write_status(self, status: Mapping[str, Any]) -> None:
         """Replace status.json."""
-        write_atomic(self.path / "status.json", json.dumps(status, indent=1) + "\n")
+        self.files.write(self.path / "status.json", json.dumps(status, indent=1) + "\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pkgutil
 
-from cnnbench.errors import Busy, Finding, InputError, Interrupted, Superseded
+from cnnbench.errors import Busy, Finding, InputError, Interrupted
 from cnnbench.processes.signals import interruptible
 from cnnbench.run_store.run import Run
 from cnnbench.sweeps.pool import Job, Outcome
@@ -34,8 +34,6 @@ def train(job: Job, rank: Rank | None = None) -> Outcome:
         pkgutil.resolve_name(job.settings.work)(job.settings, Run(job.path, job.planned), job.cores, rank)
     except Busy as error:
         return Outcome("busy", f"by {error.who}")
-    except Superseded as error:
-        return Outcome("busy", str(error))
     except (InputError, Finding) as error:
         return Outcome("refused", str(error))
     except Exception as error:  # any failure of a model, disk or device; its traceback is in the run's folder

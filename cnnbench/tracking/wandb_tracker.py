@@ -119,7 +119,7 @@ class WandbTracker:
         `cnnbench sync` can complete W&B's copy.
         """
         self._end(end)
-        if self.missed is not None:
+        if self.missed is not None and end.state != "superseded":
             rows, self.rows = self.rows, []
             self.run = self._start("offline")
             for row in rows:
@@ -128,5 +128,10 @@ class WandbTracker:
             self._end(end)
 
     def _end(self, end: End) -> None:
+        if (
+            end.state == "superseded"
+        ):  # the other process describes the run, and its files are not earlier ones
+            self.run.finish(exit_code=end.exit_code)
+            return
         wandb_run.end(self.run, end.state, end.error)
         wandb_run.finish(self.run, self.folder, end.exit_code, complete=self.missed is None)

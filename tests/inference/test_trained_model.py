@@ -246,7 +246,7 @@ def cut_short(run):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (cut_short, "is truncated"),
+        (cut_short, "is damaged"),
         (lambda run: (run.checkpoints / "best.ckpt").unlink(), "best.ckpt: does not exist"),
         (lambda run: torch.save([1, 2], run.checkpoints / "best.ckpt"), "no weights"),
         (lambda run: torch.save({"state_dict": {"a": 1}}, run.checkpoints / "best.ckpt"), "no weights"),
