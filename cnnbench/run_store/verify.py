@@ -1,0 +1,53 @@
+"""Verification of everything that a run has written. Needs no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cnnbench.errors import InputError
+from cnnbench.run_store.fence import check_links
+from cnnbench.run_store.run import Run
+from cnnbench.run_store.seal import Damaged, verify
+
+WEIGHTS = ("best.ckpt", "last.ckpt")
+"""Checkpoints that a finished training has."""
+
+
+@dataclass
+class Verification:
+    """Result of the verification of one run.
+
+    Attributes:
+        problems: a line for each file that is damaged, missing or leads out of the run's folder.
+        unchecked: files that have neither checksum nor CRC.
+        checkpoints: number of checkpoints that were read whole.
+    """
+
+    problems: list[str] = field(default_factory=list)
+    unchecked: list[Path] = field(default_factory=list)
+    checkpoints: int = 0
+
+
+def verification(run: Run) -> Verification:
+    """Verify the files of a run: their form, checksums, agreement with each other, and that all are there."""
+    result = Verification(problems=list(run.damage))
+    try:
+        check_links(run.path)
+    except InputError as error:
+        result.problems.append(str(error).partition(";")[0])
+    for path in sorted(run.checkpoints.glob("*.ckpt")):
+        result.checkpoints += 1
+        try:
+            if not verify(path):
+                result.unchecked.append(path)
+        except Damaged as error:
+            result.problems.append(str(error))
+        except FileNotFoundError:
+            continue  # replaced or deleted meanwhile by the process that trains the run
+        except OSError as error:
+            result.problems.append(f"{path}: cannot be read ({error.strerror})")
+    if run.state == "finished" and run.verb == "train":
+        missing = [name for name in WEIGHTS if not (run.checkpoints / name).exists()]
+        result.problems += [f"{run.checkpoints / name}: is missing" for name in missing]
+    return result
