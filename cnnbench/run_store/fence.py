@@ -85,10 +85,17 @@ class Fence(Files):
 def check_links(run: Path) -> None:
     """Check that a run's folder holds no link through which a write to it would change something elsewhere.
 
-    W&B's own links are allowed as long as they lead to something in the run's folder.
-
     Raises:
         InputError: it does.
+    """
+    if problem := link_in(run):
+        raise InputError(f"{problem}; allowed: a folder of a run without links")
+
+
+def link_in(run: Path) -> str:
+    """Return a line about the first link in a run's folder; an empty text if there is none.
+
+    W&B's own links do not count as long as they lead to something in the run's folder.
     """
     home = Path(os.path.realpath(run))
     for folder, names, files in os.walk(run):
@@ -98,7 +105,5 @@ def check_links(run: Path) -> None:
             target = Path(os.path.realpath(path))
             if (run / "wandb") in path.parents and home in target.parents:
                 continue
-            raise InputError(
-                f"{path}: is a link (to {target}), and whatever is written to this run would follow it; "
-                "allowed: a folder of a run without links"
-            )
+            return f"{path}: is a link (to {target}), which whatever is written to this run would follow"
+    return ""

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cnnbench.errors import InputError
-from cnnbench.run_store.fence import check_links
+from cnnbench.run_store.fence import link_in
 from cnnbench.run_store.run import Run
 from cnnbench.run_store.seal import Damaged, verify
 
@@ -32,10 +31,8 @@ class Verification:
 def verification(run: Run) -> Verification:
     """Verify the files of a run: their form, checksums, agreement with each other, and that all are there."""
     result = Verification(problems=list(run.damage))
-    try:
-        check_links(run.path)
-    except InputError as error:
-        result.problems.append(str(error).partition(";")[0])
+    if problem := link_in(run.path):
+        result.problems.append(problem)
     for path in sorted(run.checkpoints.glob("*.ckpt")):
         result.checkpoints += 1
         try:
