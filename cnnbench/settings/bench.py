@@ -11,6 +11,7 @@ from pydantic import field_validator, model_validator
 
 from cnnbench.run_store.run import Run
 from cnnbench.settings.base import FREE, Count, PathText, Rate, shown
+from cnnbench.settings.model import UntrustedArch
 from cnnbench.settings.run import Settings
 
 EXPORTED_PRECISIONS = {"onnxruntime": ("32-true",), "openvino": ("32-true", "bf16-mixed")}
@@ -118,3 +119,9 @@ class Bench(Settings):
         if exported or self.tune:
             del kept["device"]["memory_format"]
         return kept
+
+
+class UntrustedBench(Bench):
+    """Settings of a measurement of a trained run (`of`) whose code the user does not trust."""
+
+    arch: UntrustedArch

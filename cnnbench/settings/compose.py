@@ -47,11 +47,13 @@ VALUED = {
 """Hydra's flags that take a value as the next word."""
 
 OPTIONS = {"--help", "--hydra-help", "--version", "--resolve", "--run", "--shell-completion", "--info"} | {
-    "--experimental-rerun",
     *MULTIRUN,
     *VALUED,
 }
-"""All flags of Hydra, whose own message for an unknown flag would be its entire help."""
+"""Flags of Hydra, whose own message for an unknown flag would be its entire help.
+
+`--experimental-rerun` is not one of them: it unpickles a file, which runs whatever code that names.
+"""
 
 
 def run(task: Callable[[DictConfig], Any], config_name: str, arguments: list[str]) -> None:

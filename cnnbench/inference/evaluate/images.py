@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from cnnbench.data import datasets
+from cnnbench.data import datasets, download
 from cnnbench.data.images import Images
 from cnnbench.data.split import subset
 from cnnbench.errors import InputError, suggest
@@ -128,7 +129,8 @@ def _own(trained: Trained, split: str, changes: Mapping[str, Any]) -> Chosen:
     free = {"root": trained_on.root, "num_workers": 0, "in_memory": False}  # files are decoded by threads
     given = _given("data", changes, OWN)
     section = trained_on.model_dump(exclude_unset=True) | free | given
-    data = make_data(options(Data, section, "data"), trained.settings.arch, trained.settings.seed)
+    with nullcontext() if "root" in given else _no_download(trained_on):
+        data = make_data(options(Data, section, "data"), trained.settings.arch, trained.settings.seed)
     images: Images = getattr(data, split)
     images, notes = _matched(images, trained.preparation.classes)
     if split == "val" and "limit_test" in given:
@@ -143,6 +145,13 @@ def _own(trained: Trained, split: str, changes: Mapping[str, Any]) -> Chosen:
     if split == "val":
         title += " (the best epoch was selected on these images, so their accuracy is optimistic)"
     return Chosen(images, title, recorded if same else (), notes, 4 * data.batching.batch_size)
+
+
+def _no_download(data: Data) -> AbstractContextManager[None]:
+    """Download nothing to a folder that only the run names, and somebody else may have chosen."""
+    if data.name not in datasets.DATASETS or data.root == compose.section("data", data.name)["root"]:
+        return nullcontext()
+    return download.without_download("only the run names this folder; data.root=FOLDER downloads to it")
 
 
 def _other(trained: Trained, name: str, split: str, changes: Mapping[str, Any]) -> Chosen:
