@@ -30,11 +30,15 @@ from hypothesis import strategies as st
 from PIL import Image
 from search import examples, sample
 
+from cnnbench.errors import InputError
 from cnnbench.inference import trained_model
+from cnnbench.ops.factory import Ops
 from cnnbench.settings import instantiate
 from cnnbench.settings.bench import Bench, UntrustedBench
 from cnnbench.settings.model import Arch, UntrustedArch
 from cnnbench.settings.parse import parse
+from cnnbench.sweeps import preflight
+from cnnbench.training.model import assemble, sketch
 
 pytest_plugins = ["finished_fixtures"]
 
@@ -176,6 +180,19 @@ def test_the_mark_of_a_run_survives_copies_and_pickling(digits):
     assert [type(settings.arch) for settings in trusted] == [Arch, Arch]
 
 
+def test_the_call_itself_refuses(digits):
+    """Whoever asks for the model, and whether or not it was asked before."""
+    section = {"name": "basic", "_target_": "os.system", "command": "touch trace"}
+    settings = measurement(digits).model_copy(update={"arch": UntrustedArch.model_validate(section)})
+    with pytest.raises(InputError, match="is not an architecture of cnnbench"):
+        assemble(settings.arch, Ops(**settings.resolved_ops()), (1, 8, 8), 10)
+    with pytest.raises(InputError, match="is not an architecture of cnnbench"):
+        sketch(settings)
+    (reason,) = preflight.check([settings], cores=1, here=True).errors.values()
+    assert "is not an architecture of cnnbench" in reason
+    assert not Path("trace").exists()
+
+
 def test_the_mark_is_not_part_of_what_is_recorded(digits):
     marked, trusted = measurement(digits), measurement(digits, trust_code=True)
     assert (type(marked), type(trusted)) == (UntrustedBench, Bench)
@@ -201,24 +218,25 @@ class Spy(importlib.abc.MetaPathFinder):
         if path is None:
             asked.add(name)
 sys.meta_path.append(Spy())
+from cnnbench.cli import main
 code = main(sys.argv[2:])
 open(sys.argv[1], "w").write(json.dumps(sorted(asked)))
 sys.exit(code)
 """
 
 
+INSIDE = [
+    ["evaluate", "."],
+    ["predict", ".", "image.png"],
+    ["export", ".", "--output", "../net.onnx"],
+    ["bench", "of=.", "output_dir=../outputs", *QUICK],
+    ["bench", "of=.", "backend=onnxruntime", "output_dir=../outputs", *QUICK],
+]
+"""Commands that are given inside the folder of a run."""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["evaluate", "."],
-        ["predict", ".", "image.png"],
-        ["export", ".", "--output", "../net.onnx"],
-        ["bench", "of=.", "output_dir=../outputs", *QUICK],
-        ["bench", "of=.", "backend=onnxruntime", "output_dir=../outputs", *QUICK],
-    ],
-    ids=lambda words: " ".join(words[:3]),
-)
+@pytest.mark.parametrize("words", sample(INSIDE, least=2), ids=lambda words: " ".join(words[:3]))
 def test_libraries_find_nothing_in_the_working_folder(words, digits, tmp_path):
     """They try to import dozens of modules that are not installed; a run could bring them along."""
     shutil.copytree(digits.path, tmp_path / "run")
