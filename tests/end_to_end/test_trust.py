@@ -28,13 +28,14 @@ from hostile_runs import (
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from search import examples, sample
+from search import ALL, examples, sample
 
 from cnnbench.errors import InputError
 from cnnbench.inference import trained_model
 from cnnbench.ops.factory import Ops
 from cnnbench.settings import instantiate
 from cnnbench.settings.bench import Bench, UntrustedBench
+from cnnbench.settings.code import own_code
 from cnnbench.settings.model import Arch, UntrustedArch
 from cnnbench.settings.parse import parse
 from cnnbench.sweeps import preflight
@@ -45,6 +46,9 @@ pytest_plugins = ["finished_fixtures"]
 VERBS = CALLING | SWEEPS | READING
 
 PAIRS = [(verb, section) for verb in VERBS for section in SECTIONS]
+
+
+LONG = pytest.mark.timeout(7200 if ALL else 300)
 
 
 @pytest.fixture
@@ -91,6 +95,7 @@ def test_each_verb_refuses(verb, hostile, cli):
             assert "--trust-code (bench: trust_code=true)" in err
 
 
+@LONG
 def test_some_of_all_pairs(hostile, cli):
     for verb, section in sample([pair for pair in PAIRS if pair[0] not in SWEEPS], share=0.05):
         check(verb, section, hostile(section), cli)
@@ -139,6 +144,7 @@ def configs(draw):
     )
 
 
+@LONG
 def test_configs_of_any_kind(hostile, cli):
     around = hostile("no target")
     run = around["run"] / "config.yaml"
@@ -253,6 +259,17 @@ def test_libraries_find_nothing_in_the_working_folder(words, digits, tmp_path):
     done = subprocess.run(script, cwd=tmp_path / "run", capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert not (tmp_path / "ran").exists(), (tmp_path / "ran").read_text()
+
+
+def test_the_working_folder_is_searched_for_nothing_but_code_of_the_user(digits, cli):
+    """Which is why the libraries in the test above find nothing."""
+    assert cli("evaluate", digits.path)[0] == 0
+    assert cli("inspect", "arch=basic")[0] == 0
+    assert own_code("torch.optim.SGD") is None
+    assert str(Path.cwd()) not in sys.path
+    Path("mine.py").write_text("")
+    assert own_code("mine.net") is not None
+    assert str(Path.cwd()) in sys.path
 
 
 def test_only_a_folder_that_the_user_names_receives_a_download(digits, copied, tmp_path, cli, monkeypatch):
