@@ -30,6 +30,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from search import ALL, examples, sample
 
+from cnnbench import commands
 from cnnbench.errors import InputError
 from cnnbench.inference import trained_model
 from cnnbench.ops.factory import Ops
@@ -82,6 +83,12 @@ def check(verb, section, around, cli):
         assert code == 2, (verb, section, out, err)
         assert (out, err.count("\n")) == ("", 1), (verb, section, out, err)
         assert err.startswith("error: "), (verb, section, err)
+
+
+def test_every_verb_that_reads_runs_is_tried():
+    others = {"train", "inspect", "completion"}  # which read no run that a user names
+    writing = {"dashboard"}  # of texts alone; tests/commands/test_dashboard.py
+    assert {words[0] for words in VERBS.values()} == commands.VERBS.keys() - others - writing
 
 
 @pytest.mark.parametrize("verb", CALLING | READING)

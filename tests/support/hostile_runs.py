@@ -115,6 +115,7 @@ READING = {
     "runs below": ["runs", "{above}", "arch.name=basic"],
     "compare": ["compare", "{above}"],
     "sync": ["sync", "{above}"],
+    "verify": ["verify", "{above}"],
 }
 """Verbs that show or send a run; they call nothing."""
 
