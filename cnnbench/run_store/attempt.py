@@ -24,7 +24,7 @@ from cnnbench.console import console
 from cnnbench.errors import Busy, Diverged, InputError, Interrupted, Pruned, Superseded
 from cnnbench.run_store import lease
 from cnnbench.run_store.fence import PREFIX, Fence, check_links
-from cnnbench.run_store.files import sync_folder
+from cnnbench.run_store.files import make_folder, sync_folder
 from cnnbench.run_store.identity import FORMAT
 from cnnbench.run_store.run import DONE, LOG, STOP, Run
 
@@ -95,7 +95,7 @@ def attempt(
     check_links(run.path)
     held = lease.of(run.path)
     try:
-        run.path.mkdir(parents=True, exist_ok=True)
+        make_folder(run.path)
         held.acquire()
         fence = Fence(run.path, held)
     except (Timeout, LeaseSettingsMismatch):

@@ -87,6 +87,14 @@ class Files:
                 partial.unlink(missing_ok=True)
 
 
+def make_folder(folder: Path) -> None:
+    """Create a folder and those above it, so that they are still there after a crash of the machine."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
+
+
 def sync_folder(folder: Path) -> None:
     """Flush a folder, so that what was renamed in it stays renamed after a crash of the machine."""
     try:

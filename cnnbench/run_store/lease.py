@@ -13,12 +13,16 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from filelock import LeaseSettingsMismatch, SoftFileLease, Timeout
 
 LEASE_S = float(os.environ.get("CNNBENCH_LEASE_S", "60"))
 """Seconds without a renewal after which a lease expires; equal on all machines that share a disk."""
+
+EMPTY_S = 2.0
+"""Seconds after which a lease without content is of nobody."""
 
 NAME = "lease"
 
@@ -38,6 +42,7 @@ def is_free(run: Path) -> bool:
 
 def frees(lease: SoftFileLease) -> bool:
     """Return whether no process holds a lease; repeated calls with one object also detect expired leases."""
+    _remove_empty(Path(lease.lock_file))
     try:
         with lease:
             return True
@@ -45,6 +50,18 @@ def frees(lease: SoftFileLease) -> bool:
         return False
     except OSError:  # a full disk, or a folder that is read-only or gone, in which no lease can be acquired
         return not _may_be_held(Path(lease.lock_file))
+
+
+def _remove_empty(marker: Path) -> None:
+    """Remove a lease that has no content: its holder was killed, or the disk full, before it could write it.
+
+    filelock takes such a lease for one of its older versions, and never for an expired one. Should the holder be
+    alive after all, the run is fenced (`cnnbench.run_store.fence`).
+    """
+    with suppress(OSError):
+        stat = marker.stat()
+        if stat.st_size == 0 and abs(time.time() - stat.st_mtime) > EMPTY_S:
+            marker.unlink()
 
 
 def _may_be_held(marker: Path) -> bool:
