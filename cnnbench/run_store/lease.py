@@ -55,8 +55,8 @@ def frees(lease: SoftFileLease) -> bool:
 def _remove_empty(marker: Path) -> None:
     """Remove a lease that has no content: its holder was killed, or the disk full, before it could write it.
 
-    filelock takes such a lease for one of its older versions, and never for an expired one. Should the holder be
-    alive after all, the run is fenced (`cnnbench.run_store.fence`).
+    filelock takes such a lease for one of an older version of itself, which never expires. Should its holder
+    be alive after all, the run is fenced (`cnnbench.run_store.fence`).
     """
     with suppress(OSError):
         stat = marker.stat()
