@@ -158,14 +158,9 @@ def _in(run: Run) -> Iterator[None]:
 
 def _mention_edits(run: Run, arch: Arch) -> None:
     """Warn that a user's own architecture was edited since the run was trained with it."""
-    section = run.choice().get("arch")
-    if not isinstance(section, dict):
-        text = f"{run.path / 'identity.json'}: missing or damaged: edited code would go unnoticed"
-    elif section.get(CODE) not in (None, own_code(str(arch.target))):
+    trained_with = run.choice().get("arch", {}).get(CODE)
+    if not is_ours(str(arch.target)) and trained_with not in (None, own_code(str(arch.target))):
         text = f"{run.path}: {arch.target} was edited since this run was trained; its results may differ"
-    else:
-        return
-    if not is_ours(str(arch.target)):
         console.print(text, style="yellow", highlight=False, soft_wrap=True, markup=False)
 
 
