@@ -228,7 +228,11 @@ class Content:
     @property
     def unusable(self) -> list[str]:
         """A line for each file that cannot be used although it is as the run left it: of a later version."""
-        return [f"{self.folder / name}: {problem}" for name, problem in sorted(self._unusable.items())]
+        return [self.problem(name) for name in sorted(self._unusable)]
+
+    def problem(self, name: str) -> str:
+        """Return the line about a file that was read in vain."""
+        return f"{self.folder / name}: {(self._damaged | self._unusable).get(name, 'is missing')}"
 
     @property
     def _name(self) -> str:
