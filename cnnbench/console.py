@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -42,14 +43,29 @@ def progress(items: Iterable[Item], description: str, total: int) -> Iterator[It
     )
 
 
+def number(value: Any, form: str = ".4g") -> str:
+    """Format a number, and a value that is missing, or not finite, as `-`."""
+    return f"{value:{form}}" if is_finite(value) else "-"
+
+
+def is_finite(value: Any) -> bool:
+    """Return whether a value is a finite number."""
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
 def percent(value: Any) -> str:
     """Format 0.98765 as `98.77 %`, and a missing value as `-`."""
-    return f"{100 * value:.2f} %" if isinstance(value, (int, float)) else "-"
+    return f"{100 * value:.2f} %" if is_finite(value) else "-"
+
+
+def share(value: Any) -> str:
+    """Format a measured share, which may exceed 100 %, without decimals; `-` if it is missing."""
+    return f"{100 * value:.0f} %" if is_finite(value) else "-"
 
 
 def count(value: Any) -> str:
     """Format 1234567 as `1.23 M`."""
-    if not isinstance(value, (int, float)):
+    if not is_finite(value):
         return "-"
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if value >= size:
@@ -59,7 +75,7 @@ def count(value: Any) -> str:
 
 def duration(seconds: Any) -> str:
     """Format seconds: 75.3 as `1:15 min`, 4.2 as `4.2 s`, 0.0042 as `4.2 ms`."""
-    if not isinstance(seconds, (int, float)):
+    if not is_finite(seconds):
         return "-"
     if 0 < seconds < 0.05:
         return milliseconds(1000 * seconds)
@@ -71,7 +87,7 @@ def duration(seconds: Any) -> str:
 
 def milliseconds(value: Any) -> str:
     """Format 12.345 as `12.3 ms`."""
-    return f"{value:.3g} ms" if isinstance(value, (int, float)) else "-"
+    return f"{value:.3g} ms" if is_finite(value) else "-"
 
 
 def fitting(

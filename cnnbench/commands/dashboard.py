@@ -16,6 +16,7 @@ from cnnbench.comparison.comparison import compare
 from cnnbench.comparison.records import read
 from cnnbench.comparison.report.wandb_workspace import lay_out
 from cnnbench.errors import InputError
+from cnnbench.run_store import reading
 from cnnbench.run_store.find import outputs, split_words
 from cnnbench.run_store.targets import write_target
 from cnnbench.tracking import wandb_run
@@ -154,12 +155,12 @@ def _saved_url(out: Path, named: bool) -> str:
     if not out.absolute().parent.is_dir():
         raise InputError(f"{option}{out}: its folder does not exist")
     try:
-        content = json.loads(out.read_text(encoding="utf-8"))
+        content = reading.parse_json(reading.read(out))
         return str(content["url"] or "") if {"spec", "url"} <= content.keys() else ""
     except FileNotFoundError:
         return ""
-    except (OSError, ValueError, AttributeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a dashboard, and not overwritten"
+    except reading.Unfit as error:
+        reason = f"not a dashboard, and not overwritten ({error})"
         raise InputError(f"{option}{out}: {reason}; --out FILE names another") from None
 
 

@@ -50,8 +50,10 @@ def announce(settings: Settings, run: Run, *, brief: bool) -> None:
         _warn(f"it was measured {difference}")
 
 
-def mention_format_1(settings: Settings, run: Run) -> None:
-    """Print that there are runs of format 1, which are not reused."""
+def mention_earlier(settings: Settings, run: Run) -> None:
+    """Print what is damaged and therefore made again, and that runs of format 1 are not reused."""
+    for problem in run.damage:
+        _warn(f"{problem}: it is not used, and this run goes on from its last checkpoint")
     if run.state == "new" and (earlier := of_format_1(run.path.parent, [settings.label])):
         many = len(earlier) > 1
         _warn(

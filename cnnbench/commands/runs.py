@@ -20,6 +20,9 @@ from cnnbench.run_store.table import run_table
 CLEANED = ("failed", "interrupted", "diverged", "pruned", "damaged")
 """States of runs that `--clean` can remove; `failed` by default."""
 
+DAMAGE = 10
+"""Damaged files that are named below the table."""
+
 
 def main(arguments: list[str]) -> int:
     """Print a table of the runs below the given paths, newest first, or the result of a single run."""
@@ -73,6 +76,11 @@ def main(arguments: list[str]) -> int:
     if len(runs) > args.limit:
         text += f"; showing the newest {args.limit} (--limit {len(runs)} shows all)"
     console.out.print(text)
+    damage = [problem for run in runs if states[run] == "damaged" for problem in run.damage]
+    for problem in damage[:DAMAGE]:
+        _say(f"damaged: {console.legible(problem, 400)}")
+    if len(damage) > DAMAGE:
+        _say(f"damaged: {len(damage) - DAMAGE} more files (cnnbench runs RUN names those of a run)")
     return 0
 
 

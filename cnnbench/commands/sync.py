@@ -15,6 +15,7 @@ from cnnbench.errors import InputError, Interrupted
 from cnnbench.processes.signals import interruptible
 from cnnbench.run_store import lease
 from cnnbench.run_store.find import outputs, split_words
+from cnnbench.run_store.reading import LONGEST_URL, Unfit, decoded, read
 from cnnbench.run_store.select import parse_condition
 from cnnbench.tracking import wandb_run
 from cnnbench.tracking.wandb_run import near
@@ -155,8 +156,9 @@ def _summary(counts: Mapping[str, int]) -> str:
 def _project_page(log: WandbLog) -> str:
     """Return the page of the project that a run was uploaded to; empty if it is not known."""
     try:
-        return (log.home / "wandb" / "url.txt").read_text(encoding="utf-8").strip().rpartition("/runs/")[0]
-    except (OSError, ValueError):
+        url = decoded(read(log.home / "wandb" / "url.txt", LONGEST_URL))
+        return url.strip().rpartition("/runs/")[0]
+    except (FileNotFoundError, Unfit):
         return ""
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from cnnbench.errors import InputError
 from cnnbench.run_store.files import write_atomic
+from cnnbench.run_store.reading import Unfit, checksum, parse_json, read
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -235,17 +236,17 @@ class _Cache:
         self.file = folder / (hashlib.blake2b(bytes(root.resolve()), digest_size=12).hexdigest() + ".json")
         stamp = _stamp(root, paths)
         try:
-            facts = json.loads(self.file.read_text())
-        except (OSError, ValueError):
-            facts = None
-        valid = isinstance(facts, dict) and facts.get("stamp") == stamp
+            facts = parse_json(read(self.file))
+        except (FileNotFoundError, Unfit):
+            facts = {}
+        valid = facts.get("stamp") == stamp and facts.get("checksum") == checksum(facts)
         self.facts: dict[str, str] = facts if valid else {"stamp": stamp}
 
     def store(self, key: str, value: str) -> None:
         self.facts[key] = value
         with suppress(OSError):  # a home that cannot be written to: read again next time
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(self.file, json.dumps(self.facts))
+            write_atomic(self.file, json.dumps(self.facts | {"checksum": checksum(self.facts)}))
 
 
 def _stamp(root: Path, paths: list[Path]) -> str:

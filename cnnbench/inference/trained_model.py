@@ -6,7 +6,6 @@ architectures in `conf/arch` are called, unless the user trusts the code that co
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from cnnbench.data.preprocessing import Preparation, preparation
 from cnnbench.errors import InputError, reason
 from cnnbench.ops.factory import Ops
 from cnnbench.processes.cores import cpu_cores
+from cnnbench.run_store.content import CONFIG
 from cnnbench.run_store.identity import CODE, is_ours
 from cnnbench.run_store.run import Run
 from cnnbench.run_store.seal import Damaged
@@ -41,8 +41,6 @@ from cnnbench.training.model import assemble
 
 CHECKPOINT = "best.ckpt"
 """Weights of the best epoch on val, with which the training computed its test metrics."""
-
-CONFIG = "config.yaml"
 
 KEY = ImageData.__qualname__
 """Key under which Lightning stores the state of the data module in a checkpoint."""
@@ -158,14 +156,9 @@ def _in(run: Run) -> Iterator[None]:
 
 def _mention_edits(run: Run, arch: Arch) -> None:
     """Warn that a user's own architecture was edited since the run was trained with it."""
-    section = run.choice().get("arch")
-    if not isinstance(section, dict):
-        text = f"{run.path / 'identity.json'}: missing or damaged: edited code would go unnoticed"
-    elif section.get(CODE) not in (None, own_code(str(arch.target))):
+    trained_with = run.choice().get("arch", {}).get(CODE)
+    if not is_ours(str(arch.target)) and trained_with not in (None, own_code(str(arch.target))):
         text = f"{run.path}: {arch.target} was edited since this run was trained; its results may differ"
-    else:
-        return
-    if not is_ours(str(arch.target)):
         console.print(text, style="yellow", highlight=False, soft_wrap=True, markup=False)
 
 
@@ -176,10 +169,10 @@ def settings(run: Run, *, trust_code: bool = False) -> RunSettings:
         InputError: config.yaml is missing, unreadable or not the config of a run.
     """
     file = run.path / CONFIG
-    config = run.config()
+    content = run.content()
+    config = content.config
     if not config:
-        problem = "is not readable" if os.path.lexists(file) else "does not exist"
-        raise InputError(f"{file}: {problem}; a run cannot be used without it")
+        raise InputError(f"{content.problem(CONFIG)}; a run cannot be used without it")
     try:
         return (RunSettings if trust_code else UntrustedRunSettings).model_validate(config)
     except ValidationError as error:

@@ -75,7 +75,7 @@ def find(path: Path, say: Say = lambda _: None) -> list[Run]:
         InputError: it cannot be read.
     """
     check_folder(path)
-    if (path / "status.json").is_file():
+    if (path / "status.json").exists():
         return [Run(path)]
 
     def unread(error: OSError) -> None:
@@ -83,13 +83,13 @@ def find(path: Path, say: Say = lambda _: None) -> list[Run]:
 
     runs = []
     for parent, folders, names in os.walk(path, onerror=unread):
-        if "status.json" in names:
+        if "status.json" in names or "status.json" in folders:  # the latter is damage, to be shown
             runs.append(Run(Path(parent)))
             folders.clear()  # results that force=true replaced are not runs of their own
         folders[:] = [name for name in folders if not _holds_no_runs(name, Path(parent))]
         for link in filter(Path.is_symlink, (Path(parent, name) for name in folders)):
             try:
-                if (link / "status.json").is_file():
+                if (link / "status.json").exists():
                     runs.append(Run(link))
             except OSError as error:
                 unread(error)

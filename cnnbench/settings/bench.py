@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -104,21 +103,6 @@ class Bench(Settings):
             "tune",
         )
         return {"verb": self.verb, "data": data} | {key: choice[key] for key in kept}
-
-    def deciding(self, choice: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return a choice without the settings that this measurement does not depend on.
-
-        An exported model is not trained and has no memory format; `parity` and `tune` try all values.
-        """
-        kept = {key: dict(value) if isinstance(value, Mapping) else value for key, value in choice.items()}
-        exported = self.backend in EXPORTED_PRECISIONS
-        if exported or self.parity:
-            del kept["optimizer"]
-        if self.parity:
-            del kept["batch_sizes"], kept["device"]["precision"]
-        if exported or self.tune:
-            del kept["device"]["memory_format"]
-        return kept
 
 
 class UntrustedBench(Bench):

@@ -33,16 +33,17 @@ def kind(plain: Mapping[str, Any]) -> type[Bench]:
 def _with_model_of(plain: dict[str, Any]) -> dict[str, Any]:
     """Return the config with the model and the images of the trained run that `of` names."""
     run = Run(Path(plain["of"]).expanduser())
-    config = run.config()
-    if run.state != "finished" or run.verb != "train" or not config:
-        reason = {"new": "not a run", "finished": "not a training run"}.get(run.state, run.state)
-        raise InputError(f"of={plain['of']}: {reason}; allowed: the folder of a finished training run")
-    arch, ops, data = (config.get(name) for name in ("arch", "ops", "data"))
-    if not (isinstance(arch, dict) and isinstance(ops, dict) and isinstance(data, dict)):
-        reason = "its config.yaml is not that of a run"
-        raise InputError(f"of={plain['of']}: {reason}; allowed: the folder of a finished training run")
-    if data.get("name") == "imagefolder":  # its files need not exist here
-        data = data | {"num_classes": run.summary().get("data/classes")}
+    content = run.content()
+    config, state = content.config, content.state
+    if state != "finished" or content.verb != "train" or not config:
+        reason = {"new": "not a run", "finished": "not a training run"}.get(state, state)
+        damage = "".join(f" ({problem})" for problem in [*content.damage, *content.unusable][:1])
+        raise InputError(
+            f"of={plain['of']}: {reason}{damage}; allowed: the folder of a finished training run"
+        )
+    arch, ops, data = config["arch"], config.get("ops", {}), config["data"]
+    if data["name"] == "imagefolder":  # its files need not exist here
+        data = data | {"num_classes": content.summary.get("data/classes")}
     images = {key: data[key] for key in ("name", "size", "num_classes", "root") if key in data}
     return plain | {
         "arch": arch | ({"native": ops} if ops else {}),

@@ -261,7 +261,7 @@ def test_what_a_reader_must_know_does_not_depend_on_where_the_numbers_go(tmp_pat
     assert code == 0
     # A run that is said to be running and that nobody holds was interrupted.
     counts = "5 runs: 1 finished, 1 damaged, 1 diverged, 2 interrupted"
-    problem = f'{bad}: test/acc is "0.95"; allowed: a number'
+    problem = f'{bad}: test/acc is "0.95"; allowed: a number from 0 to 1'
     assert err.splitlines() == [counts.replace(":", f" in {tmp_path}:"), problem]
     last = out.splitlines()[-1]
     match form:

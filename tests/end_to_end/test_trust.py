@@ -34,6 +34,7 @@ from cnnbench import commands
 from cnnbench.errors import InputError
 from cnnbench.inference import trained_model
 from cnnbench.ops.factory import Ops
+from cnnbench.run_store.run import Run
 from cnnbench.settings import instantiate
 from cnnbench.settings.bench import Bench, UntrustedBench
 from cnnbench.settings.code import own_code
@@ -154,13 +155,13 @@ def configs(draw):
 @LONG
 def test_configs_of_any_kind(hostile, cli):
     around = hostile("no target")
-    run = around["run"] / "config.yaml"
-    original = yaml.safe_load(run.read_text())
+    run = Run(around["run"])
+    original = run.config()
 
     @examples(25)
     @given(configs(), st.sampled_from(sorted(CALLING)))
     def search(changes, verb):
-        run.write_text(yaml.safe_dump(original | spell(changes, **around)))
+        rewrite(run, original | spell(changes, **around))
         check(verb, changes, around, cli)
 
     search()

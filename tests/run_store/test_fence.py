@@ -191,17 +191,19 @@ def test_links_of_wandb_within_the_run_are_allowed(tmp_path):
 
 @pytest.mark.parametrize("moved", [[], ["status.json"], ["status.json", "config.yaml"]])
 def test_an_interrupted_move_of_earlier_results_is_completed(tmp_path, moved):
-    run = Run(tmp_path / "run")
-    with attempt(run, "a: 1", {"threads": 1}, afresh=False) as this:
-        this.run.write_summary({"test/acc": 1.0})
+    choice = {"arch": {"name": "basic"}, "data": {"name": "digits"}}
+    run, results = Run(tmp_path / "run", choice), {"test/acc": 1.0, "best/val_acc": 0.5}
+    with attempt(run, json.dumps(choice), {"threads": 1}, afresh=False) as this:
+        this.run.write_rows([])
+        this.run.write_summary(results)
     moving = run.path / "repeats" / ".moving"
     moving.mkdir(parents=True)
     for name in moved:
         (run.path / name).rename(moving / name)
-    with attempt(run, "a: 1", {"threads": 1}, afresh=not moved) as this:
+    with attempt(run, json.dumps(choice), {"threads": 1}, afresh=not moved) as this:
         assert this.status["repeats"] == 1
         assert not (run.path / "summary.json").exists()
         this.run.write_summary({"test/acc": 0.5})
     aside = Run(run.path / "repeats" / "0")
-    assert (aside.state, aside.summary()) == ("finished", {"test/acc": 1.0})
+    assert (aside.state, aside.summary()) == ("finished", results)
     assert not moving.exists()

@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-import yaml
+from sealing import configure
 
 from cnnbench.run_store.run import Run
 
@@ -150,8 +150,8 @@ def places(run: Run, folder: Path) -> dict[str, Path]:
 
 
 def rewrite(run: Run, config: object) -> None:
-    """Replace the config.yaml of a run."""
-    (run.path / "config.yaml").write_text(yaml.safe_dump(config))
+    """Replace the config.yaml of a run, and its digest."""
+    configure(run, config)
 
 
 def content(folder: Path) -> dict[str, str]:
