@@ -44,7 +44,12 @@ def verification(run: Run) -> Verification:
             continue  # replaced or deleted meanwhile by the process that trains the run
         except OSError as error:
             result.problems.append(f"{path}: cannot be read ({error.strerror})")
-    if run.state == "finished" and run.verb == "train":
-        missing = [name for name in WEIGHTS if not (run.checkpoints / name).exists()]
-        result.problems += [f"{run.checkpoints / name}: is missing" for name in missing]
+    status = run.status()
+    expected = [run.path / name for name, digest in status.get("files", {}).items() if digest is not None]
+    if status.get("state") == "finished" and run.verb == "train":
+        expected += [run.checkpoints / name for name in WEIGHTS]
+    named = {problem.partition(":")[0] for problem in result.problems}
+    result.problems += [
+        f"{path}: is missing" for path in expected if not path.exists() and str(path) not in named
+    ]
     return result

@@ -104,7 +104,7 @@ def test_a_lease_without_content_blocks_nobody(tmp_path):
     long_ago = time.time() - 10
     os.utime(run.path / "lease", (long_ago, long_ago))
     assert lease.is_free(run.path)
-    with attempt(run, "", {"threads": 1}, afresh=False) as this:
+    with attempt(run, "a: 1\n", {"threads": 1}, afresh=False) as this:
         this.run.write_summary({"test/acc": 1.0})
     assert run.state == "finished"
 
