@@ -106,7 +106,7 @@ def test_a_lease_without_content_blocks_nobody(tmp_path):
     assert lease.is_free(run.path)
     with attempt(run, "a: 1\n", {"threads": 1}, afresh=False) as this:
         this.run.write_summary({"test/acc": 1.0})
-    assert run.state == "finished"
+    assert run.status()["state"] == "finished"
 
 
 def test_a_suspended_holder_finds_its_lease_lost(tmp_path, monkeypatch):
