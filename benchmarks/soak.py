@@ -1,10 +1,10 @@
-"""A sweep of many small runs whose processes are killed, interrupted and stopped at random, until all are done.
+"""A sweep of small runs whose processes are killed, interrupted and stopped at random, until all are done.
 
     python benchmarks/soak.py [--runs 500] [--every 1.0] [--lease 5] [--seed 0]
 
-Beside it run a second sweep over half of the runs and `compare --watch`. Prints what was done to which processes, and
-checks that nothing was lost or trained twice, that each result equals that of an undisturbed sweep bit for bit, and
-that memory and open files do not grow. Ends with 1 if any of it does not hold.
+Beside it run a second sweep over half of the runs and `compare --watch`. Prints what was done to which
+processes, and checks that nothing was lost or trained twice, that each result equals that of an undisturbed sweep
+bit for bit, and that memory and open files do not grow. Ends with 1 if any of it does not hold.
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ import os
 import random
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import IO
 
@@ -39,8 +38,6 @@ SIGNALS = {"KILL": 4, "TERM": 3, "INT": 2, "STOP, short": 2, "STOP, long": 3}
 """How often each is drawn. A long stop lasts longer than a lease."""
 
 VICTIMS = {"worker": 12, "driver": 2, "server": 1}
-SETTLE_S = 8.0
-"""A driver is left alone for so long, or no run would ever start."""
 
 
 class Soak:
@@ -50,13 +47,22 @@ class Soak:
         self.folder, self.runs, self.lease_s, self.draw, self.log = folder, runs, lease_s, draw, log
         self.done_to: Counter[tuple[str, str]] = Counter()
         self.stopped: dict[psutil.Process, float] = {}
+        self.begun: set[psutil.Process] = set()
+        self.started: list[psutil.Popen] = []
         self.sizes: dict[str, list[tuple[int, int]]] = {}
 
     def start(self, *arguments: str) -> psutil.Popen:
         """Start a command of cnnbench."""
         env = {**os.environ, "CNNBENCH_OUTPUTS": str(self.folder), "CNNBENCH_LEASE_S": str(self.lease_s)}
         command = [sys.executable, "-m", "cnnbench", *arguments]
-        return psutil.Popen(command, env=env, stdout=self.log, stderr=self.log)
+        self.started.append(psutil.Popen(command, env=env, stdout=self.log, stderr=self.log))
+        return self.started[-1]
+
+    def close(self) -> None:
+        """Kill what still runs, as after Ctrl-C."""
+        for process in self.started:
+            if process.poll() is None:
+                process.kill()
 
     def sweep(self, share: int = 1) -> psutil.Popen:
         """Start the sweep, or one over a part of its runs."""
@@ -74,16 +80,16 @@ class Soak:
 
     def disturb(self, drivers: list[psutil.Popen]) -> None:
         """Send a random signal to a random process of the sweeps."""
-        now = time.time()
         victims: dict[str, list[psutil.Process]] = {kind: [] for kind in VICTIMS}
         for driver in drivers:
             with suppress(psutil.Error):
-                if now - driver.create_time() < SETTLE_S:
-                    continue
-                victims["driver"].append(driver)
-                for child in driver.children():
-                    victims["server"].append(child)
-                    victims["worker"] += child.children()
+                servers = driver.children()
+                workers = [worker for server in servers for worker in server.children()]
+                if workers or driver in self.begun:  # or no run would ever start
+                    self.begun.add(driver)
+                    victims["driver"].append(driver)
+                    victims["server"] += servers
+                    victims["worker"] += workers
         kinds = [kind for kind in VICTIMS if victims[kind]]
         if not kinds:
             return
@@ -205,11 +211,11 @@ def main() -> None:
     draw = random.Random(args.seed)
     with tempfile.TemporaryDirectory() as temporary, Path(temporary, "log").open("w") as log:
         start = time.perf_counter()
-        calm = Soak(Path(temporary, "calm"), args.runs, args.lease, draw, log)
-        undisturbed(calm)
+        with closing(Soak(Path(temporary, "calm"), args.runs, args.lease, draw, log)) as calm:
+            undisturbed(calm)
         calm_s = time.perf_counter() - start
-        rough = Soak(Path(temporary, "rough"), args.runs, args.lease, draw, log)
-        launches = disturbed(rough, args.every, args.patience)
+        with closing(Soak(Path(temporary, "rough"), args.runs, args.lease, draw, log)) as rough:
+            launches = disturbed(rough, args.every, args.patience)
         rough_s = time.perf_counter() - start - calm_s
         runs = {run.path.name: run for run in find(rough.folder / "soak")}
         references = find(calm.folder / "soak")
@@ -221,7 +227,7 @@ def main() -> None:
         again = sum(map(epochs_logged, runs.values())) - args.runs * EPOCHS
         tracebacks = Path(temporary, "log").read_text(errors="replace").count("Traceback")
     print(
-        f"{'runs':24}{len(references)} undisturbed in {calm_s:.0f} s, {len(runs)} disturbed in {rough_s:.0f} s"
+        f"{'runs':24}{len(references)} undisturbed ({calm_s:.0f} s), {len(runs)} disturbed ({rough_s:.0f} s)"
     )
     print(f"{'signals':24}{sum(rough.done_to.values())}")
     for name in SIGNALS:
