@@ -1,11 +1,11 @@
-"""What is not repeated bit for bit: the same training with other threads, another layout, or in two processes.
+"""What is not repeated bit for bit: a training with other threads, another layout, or in two processes.
 
     python benchmarks/repetition.py [--epochs 20]
 
 Trains three networks on digits in each way, from the same weights with the same batches and augmentation.
-Prints, against one thread: weights that differ, the largest difference relative to the largest weight, and the
-differences of val loss and val accuracy at the end. An interrupted run keeps its threads, layout and processes,
-and is exact.
+Prints, against one thread: weights that differ, the largest difference relative to the largest weight, and
+the differences of val loss and val accuracy at the end. An interrupted run keeps its threads, layout and
+processes, and is exact.
 """
 
 from __future__ import annotations

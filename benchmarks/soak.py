@@ -3,8 +3,8 @@
     python benchmarks/soak.py [--runs 500] [--every 1.0] [--lease 5] [--seed 0]
 
 Beside it run a second sweep over half of the runs and `compare --watch`. Prints what was done to which
-processes, and checks that nothing was lost or trained twice, that each result equals that of an undisturbed sweep
-bit for bit, and that memory and open files do not grow. Ends with 1 if any of it does not hold.
+processes, and checks that nothing was lost or trained twice, that each result equals that of an undisturbed
+sweep bit for bit, and that memory and open files do not grow. Ends with 1 if any of it does not hold.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""A fault at every change of a file during a training, then the same command again, as SQLite tests its disk.
+"""A fault at every change of a file during a training, then the same command again, as for SQLite.
 
-Each case is a real training whose n-th write, sync, rename, link, unlink, open, mkdir or truncation fails, once or
-from then on (ENOSPC, EIO, EACCES), or at which the process dies: before it, after it, or with half of the bytes
-written. Afterwards the same command must give the result of an undisturbed run, bit for bit; a command that ended
-with an error must have said so in a line, without a traceback.
+Each case is a real training whose n-th write, sync, rename, link, unlink, open, mkdir or truncation fails,
+once or for good (ENOSPC, EIO, EACCES), or at which the process dies: before it, after it, or with half
+of the bytes written. Afterwards the same command must give the result of an undisturbed run, bit for bit; a
+command that ended with an error must have said so in a line, without a traceback.
 """
 
 import re
@@ -118,7 +118,7 @@ class Search:
         return ""
 
     def lost_or_reused(self, run: Path) -> str:
-        """Return what is wrong with a forced repeat: the earlier result is lost, or was taken for the new one."""
+        """Return what is wrong with a forced repeat: the earlier result is lost, or is shown again."""
         (earlier,) = runs(self.start)
         kept = {path.relative_to(earlier): path.read_bytes() for path in earlier.rglob("*") if path.is_file()}
         if not any(

@@ -15,7 +15,7 @@ ROOT = Path("/sys/fs/cgroup")
 
 
 def _candidates() -> Iterator[tuple[Path, str]]:
-    """Return where a group may be made, and the file of its limit: below this process's own group, then elsewhere."""
+    """Yield where a group may be made, this process's own group first, and the file of its limit."""
     lines = Path("/proc/self/cgroup").read_text().splitlines() if sys.platform == "linux" else []
     for line in lines:
         _, controllers, own = line.split(":", 2)

@@ -13,10 +13,10 @@ def covering(
     strength: int = 2,
     seed: int = 0,
 ) -> list[Case]:
-    """Return cases in which all values of any `strength` factors occur together, except where that is not allowed.
+    """Return cases in which all values of any `strength` factors occur together, if that is allowed.
 
-    Greedy, as in AETG (Cohen et al. 1997): each case starts from a combination that is still missing, and takes for
-    each other factor the value that adds most.
+    Greedy, as in AETG (Cohen et al. 1997): each case starts from a combination that is still missing, and
+    takes for each other factor the value that adds most.
 
     Args:
         factors: the values of each.

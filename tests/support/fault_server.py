@@ -1,6 +1,6 @@
-"""A process that imports torch, Lightning and cnnbench once, and forks a child for each command that it is sent.
+"""A process that imports torch, Lightning and cnnbench once, and forks a child for each command.
 
-Run with `faults.c` preloaded by `faults.Server`. A child runs `cnnbench.cli.main`; before that it arms the faults.
+Started by `faults.Server`, with `faults.c` preloaded. A child arms the faults and runs `cnnbench.cli.main`.
 """
 
 import ctypes
@@ -40,7 +40,7 @@ def run(request, library):
 
 
 def fork_at_once():
-    """Fork the processes of a sweep from its driver, which is warm here, and not from a server that imports anew."""
+    """Fork the processes of a sweep from its driver, which is warm, not from a server of its own."""
     from cnnbench.processes import forked
 
     forked.CONTEXT = multiprocessing.get_context("fork")
@@ -72,7 +72,7 @@ def serve():
 
     import cnnbench.cli
     import cnnbench.commands.train
-    import cnnbench.sweeps.preload
+    import cnnbench.sweeps.preload  # noqa: F401
     import hydra_plugins.cnnbench_sweeps  # noqa: F401
 
     torch.set_num_threads(1)

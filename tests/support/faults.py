@@ -1,4 +1,4 @@
-"""Faults at every step of a command: the disk fails at its n-th change of a file, or the process dies there."""
+"""Faults at every step of a command: at its n-th change of a file the disk fails, or the process dies."""
 
 import errno
 import json
@@ -18,8 +18,8 @@ ACTIONS = ["nothing", "fail once", "fail on", "kill before", "kill after", "tear
 KINDS = {"w": "write", "s": "sync", "r": "rename", "l": "link", "u": "unlink", "o": "open", "m": "mkdir",
          "d": "rmdir", "t": "truncate"}  # fmt: skip
 FAILING = {"ENOSPC": "wolmts", "EIO": "wsrluomdt", "EACCES": "rluomd"}
-"""Which calls fail for which reason: a full disk still deletes and renames, a read-only folder still writes to files
-that are open."""
+"""Which calls fail for which reason: a full disk still deletes and renames, and in a read-only folder open files
+are still written."""
 
 
 @dataclass(frozen=True)
@@ -131,8 +131,8 @@ def lose_power(folder: Path, durable: Path, to: Path, *, early: bool):
         folder: as the process left it.
         durable: what was kept at each sync.
         to: the folder to build.
-        early: folders hold what they held at the end, as if each rename and each deletion had reached the disk at
-            once; else what they held when they were synced last.
+        early: folders hold what they held at the end, as if each rename and each deletion had reached the
+            disk at once; else what they held when they were synced last.
     """
 
     def entries(inode: int, path: Path | None):
