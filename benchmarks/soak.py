@@ -1,6 +1,6 @@
 """A sweep of small runs whose processes are killed, interrupted and stopped at random, until all are done.
 
-    python benchmarks/soak.py [--runs 500] [--every 1.0] [--lease 5] [--seed 0]
+    python benchmarks/soak.py [--runs 500] [--every 1] [--lease 5] [--seed 0]
 
 Beside it run a second sweep over half of the runs and `compare --watch`. Prints what was done to which
 processes, and checks that nothing was lost or trained twice, that each result equals that of an undisturbed
@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import random
+import re
 import signal
 import statistics
 import sys
@@ -37,7 +38,7 @@ SMALL = [
 SIGNALS = {"KILL": 4, "TERM": 3, "INT": 2, "STOP, short": 2, "STOP, long": 3}
 """How often each is drawn. A long stop lasts longer than a lease."""
 
-VICTIMS = {"worker": 12, "driver": 2, "server": 1}
+VICTIMS = {"worker": 18, "driver": 1, "server": 1}
 
 
 class Soak:
@@ -126,11 +127,13 @@ def undisturbed(soak: Soak) -> None:
 
 def disturbed(soak: Soak, every_s: float, patience_s: float) -> int:
     """Carry out the sweep while its processes are disturbed; return how many commands were started."""
+    soak.folder.mkdir()
     page = str(soak.folder / "compare.html")
     watch = soak.start("compare", str(soak.folder / "soak"), "--watch", "--html", page)
     drivers = [soak.sweep(), soak.sweep(share=2)]
     launches = len(drivers)
     deadline = time.monotonic() + patience_s
+    assert watch.poll() is None
     while soak.done() < soak.runs and time.monotonic() < deadline:
         time.sleep(soak.draw.uniform(0.2, 1.8) * every_s)
         soak.wake()
@@ -201,9 +204,7 @@ def main() -> None:
     """Carry out both sweeps, compare them, and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--runs", type=int, default=500, help="a multiple of 4 (default: 500)")
-    parser.add_argument(
-        "--every", type=float, default=1.0, help="mean seconds between two signals (default: 1)"
-    )
+    parser.add_argument("--every", type=float, default=1.0, help="signals in the time of a run (default: 1)")
     parser.add_argument("--lease", type=float, default=5.0, help="CNNBENCH_LEASE_S (default: 5)")
     parser.add_argument("--seed", type=int, default=0, help="of the signals (default: 0)")
     parser.add_argument("--patience", type=float, default=7200.0, help="seconds at most (default: 7200)")
@@ -215,7 +216,7 @@ def main() -> None:
             undisturbed(calm)
         calm_s = time.perf_counter() - start
         with closing(Soak(Path(temporary, "rough"), args.runs, args.lease, draw, log)) as rough:
-            launches = disturbed(rough, args.every, args.patience)
+            launches = disturbed(rough, 2 * calm_s / args.runs / args.every, args.patience)
         rough_s = time.perf_counter() - start - calm_s
         runs = {run.path.name: run for run in find(rough.folder / "soak")}
         references = find(calm.folder / "soak")
@@ -225,7 +226,8 @@ def main() -> None:
             wrong.update(faults_of(run, reference) if run else ["lost"])
         attempts = sum(len(run.status().get("attempts", [])) for run in runs.values())
         again = sum(map(epochs_logged, runs.values())) - args.runs * EPOCHS
-        tracebacks = Path(temporary, "log").read_text(errors="replace").count("Traceback")
+        text = Path(temporary, "log").read_text(errors="replace")
+        tracebacks = Counter(re.findall(r"^Traceback.*\n(?:[ |].*\n)+(\S.*)", text, re.MULTILINE))
     print(
         f"{'runs':24}{len(references)} undisturbed ({calm_s:.0f} s), {len(runs)} disturbed ({rough_s:.0f} s)"
     )
@@ -236,7 +238,7 @@ def main() -> None:
     print(f"{'commands started':24}{launches}")
     print(f"{'attempts':24}{attempts}")
     print(f"{'epochs trained again':24}{again} of {args.runs * EPOCHS}")
-    print(f"{'tracebacks':24}{tracebacks}")
+    print(f"{'tracebacks':24}{json.dumps(tracebacks) if tracebacks else 'none'}")
     grown = False
     for name, sizes in {**calm.sizes, **rough.sizes}.items():
         memory, files = growth(sizes)

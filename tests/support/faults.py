@@ -18,8 +18,8 @@ ACTIONS = ["nothing", "fail once", "fail on", "kill before", "kill after", "tear
 KINDS = {"w": "write", "s": "sync", "r": "rename", "l": "link", "u": "unlink", "o": "open", "m": "mkdir",
          "d": "rmdir", "t": "truncate"}  # fmt: skip
 FAILING = {"ENOSPC": "wolmts", "EIO": "wsrluomdt", "EACCES": "rluomd"}
-"""Which calls fail for which reason: a full disk still deletes and renames, and in a read-only folder open files
-are still written."""
+"""Which calls fail for which reason: a full disk still deletes and renames, and a read-only folder still lets
+open files be written."""
 
 
 @dataclass(frozen=True)
