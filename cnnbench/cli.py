@@ -15,6 +15,7 @@ from pathlib import Path
 from cnnbench import __version__
 from cnnbench.commands import VERBS
 from cnnbench.errors import InputError, suggest
+from cnnbench.safe_text import print_error, print_traceback
 
 USAGE = "usage: cnnbench VERB [arguments]        cnnbench VERB --help        cnnbench --version"
 
@@ -25,6 +26,7 @@ def main(argv: list[str] | None = None) -> int:
     0: done; 1: a run failed; 2: bad input, nothing was started; 130 and 143: interrupted.
     """
     arguments = sys.argv[1:] if argv is None else argv
+    sys.excepthook = lambda kind, error, trace: print_traceback(error)
     if sys.stdout is None:  # closed by the process that started this one
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - for as long as this process lives
     match arguments:
@@ -40,8 +42,7 @@ def main(argv: list[str] | None = None) -> int:
                 sys.stdout.flush()
                 return code
             except InputError as error:
-                print(f"error: {error}", file=sys.stderr)
-                return 2
+                return print_error(error)
             except KeyboardInterrupt:
                 return 130
             except BrokenPipeError:  # `cnnbench runs | head`
@@ -50,11 +51,10 @@ def main(argv: list[str] | None = None) -> int:
             except OSError as error:
                 if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                     raise
-                print(f"error: {error.filename or 'standard output'}: {error.strerror}", file=sys.stderr)
+                print_error(f"{error.filename or 'standard output'}: {error.strerror}")
                 _drop_output()
                 return 1
-    print(f"error: cnnbench {arguments[0]}: no such verb; {suggest(arguments[0], VERBS)}", file=sys.stderr)
-    return 2
+    return print_error(f"cnnbench {arguments[0]}: no such verb; {suggest(arguments[0], VERBS)}")
 
 
 def _drop_output() -> None:

@@ -6,17 +6,50 @@ import math
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
+
+from cnnbench.safe_text import JOINERS, clean
+from cnnbench.safe_text import legible as legible  # for those that format what is printed
+
+if TYPE_CHECKING:
+    from rich.status import Status
 
 Item = TypeVar("Item")
 
 
-class Piped(Console):
+class CleanConsole(Console):
+    """Console that shows texts from anywhere as they are: as one line, without control characters or markup.
+
+    A text with several lines is printed as several, or one by one with `sep`.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Return a text as one clean line; rich calls this for all strings, those in tables included."""
+        return super().render_str(clean(text), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Render, and clean what did not come as a string; the codes of rich itself are separate segments."""
+        for segment in super().render(renderable, options):
+            if segment.control or segment.text.isprintable():
+                yield segment
+            else:
+                yield Segment(clean(segment.text, f"\n{JOINERS}"), segment.style)
+
+    def status(self, status: RenderableType, **options: Any) -> Status:
+        """Show a line while something takes its time."""
+        return super().status(self.render_str(status) if isinstance(status, str) else status, **options)
+
+
+class Piped(CleanConsole):
     """Console whose reader may close the pipe early (`| head -1`), which ends the command quietly."""
 
     def on_broken_pipe(self) -> None:
@@ -24,7 +57,7 @@ class Piped(Console):
         raise BrokenPipeError
 
 
-console = Console(stderr=True)
+console = CleanConsole(stderr=True)
 """Progress and notes on standard error."""
 
 
@@ -135,9 +168,3 @@ def fitting(
 def fits(table: Table) -> bool:
     """Return whether the terminal is wide enough for a table without folding."""
     return out.measure(table, options=out.options.update(max_width=10_000)).maximum <= out.width
-
-
-def legible(text: str, most: int = 60) -> str:
-    """Return a text from outside as one line without control characters, `most` characters at most."""
-    line = "".join(character if character.isprintable() else " " for character in text[: most + 1])
-    return line if len(line) <= most else f"{line[: most - 1]}…"

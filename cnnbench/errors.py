@@ -82,6 +82,22 @@ class Pruned(Exception):  # noqa: N818 - as above
     """Run that a search ended early because it fell behind others."""
 
 
+class Unreadable(Exception):  # noqa: N818 - says of what
+    """Image file that cannot be read, or not any more.
+
+    Attributes:
+        path: of the file.
+        reason: in a few words.
+    """
+
+    def __init__(self, path: object, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path, self.reason = path, reason
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
 class Finding(Exception):  # noqa: N818 - as above
     """Failure of a measurement that would occur again, and is therefore not retried."""
 

@@ -6,12 +6,12 @@ where the workspace was saved, so that the same command updates it.
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnnbench import console
+from cnnbench.commands.parser import Parser
 from cnnbench.comparison.comparison import compare
 from cnnbench.comparison.records import read
 from cnnbench.comparison.report.wandb_workspace import lay_out
@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> int:
     Returns:
         0, or 1 if it was not saved.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "cnnbench dashboard",
         usage="cnnbench dashboard [PATH …] [--save] [--project P] [--entity E] [--name N] [--out FILE]",
         description="Lay out a W&B workspace for these runs: accuracy against parameters, bars for the "
@@ -69,7 +69,8 @@ def main(arguments: list[str]) -> int:
     _write(out, workspace, saved_url)  # before saving: without the file it could not be updated later
     if not args.save:
         command = f"cnnbench dashboard {' '.join(map(str, paths))} --save"
-        console.out.print(f"written: {out}\nto save it at W&B: wandb login, then {command}", highlight=False)
+        hint = f"to save it at W&B: wandb login, then {command}"
+        console.out.print(f"written: {out}", hint, sep="\n", highlight=False)
         return 0
     try:
         _check_server()
@@ -81,7 +82,7 @@ def main(arguments: list[str]) -> int:
         console.out.print(f"written: {out}; the same command saves it later", highlight=False, soft_wrap=True)
         return 1
     _write(out, workspace, url)
-    console.out.print(f"saved: {url}\nwritten: {out}", highlight=False, soft_wrap=True)
+    console.out.print(f"saved: {url}", f"written: {out}", sep="\n", highlight=False, soft_wrap=True)
     return 0
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
-import sys
-import traceback
 
-from cnnbench.errors import Finding, InputError
+from cnnbench.errors import Finding, InputError, Unreadable
 from cnnbench.processes.forked import Died
 from cnnbench.run_store.run import Run
+from cnnbench.safe_text import print_error, print_traceback
+
+COMPLETE = (Finding, Unreadable, Died)
+"""Errors whose message says all."""
 
 
 def report(run: Run | None, error: Exception) -> int:
@@ -22,17 +24,18 @@ def report(run: Run | None, error: Exception) -> int:
         The exit code: 2 for bad input, 1 for all other errors.
     """
     if isinstance(error, InputError):
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return print_error(error)
     assert run is not None, "settings raise only InputError"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        print(f"error: {run.path}: {error.strerror}", file=sys.stderr)
-    elif isinstance(error, Finding) or isinstance(error.__cause__, Died):  # their message is complete
-        print(f"error: {error}", file=sys.stderr)
+        print_error(f"{run.path}: {error.strerror}")
+    elif isinstance(error, COMPLETE) or isinstance(error.__cause__, COMPLETE):
+        print_error(error)
+    elif str(error).startswith("DataLoader worker"):  # of torch, as a RuntimeError
+        death = str(error).strip().removeprefix("DataLoader worker ").rstrip(".")
+        print_error(f"data.num_workers: a worker process died (out of memory?): {death}")
     else:
-        traceback.print_exception(error)
-    print(f"error: {run.path.name} failed{see_log(run)}", file=sys.stderr)
-    return 1
+        print_traceback(error)
+    return print_error(f"{run.path.name} failed{see_log(run)}", 1)
 
 
 def see_log(run: Run) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from rich.console import Group
 
 from cnnbench import console
+from cnnbench.commands.parser import Parser
 from cnnbench.errors import InputError
 from cnnbench.run_store import table
 from cnnbench.run_store.find import below, outputs, split_words
@@ -26,7 +26,7 @@ DAMAGE = 10
 
 def main(arguments: list[str]) -> int:
     """Print a table of the runs below the given paths, newest first, or the result of a single run."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "cnnbench runs",
         usage="cnnbench runs [PATH …] [KEY=VALUE …] [--limit N] [--clean [--yes]]",
         description="List runs, newest first, or show one run.",

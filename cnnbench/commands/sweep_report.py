@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -19,6 +17,7 @@ from cnnbench.run_store.files import write_atomic
 from cnnbench.run_store.find import find
 from cnnbench.run_store.run import Run
 from cnnbench.run_store.table import runs_table
+from cnnbench.safe_text import print_error, print_traceback
 from cnnbench.settings.bench import Bench
 from cnnbench.settings.identity import locate
 from cnnbench.settings.run import Settings
@@ -65,8 +64,8 @@ class SweepSession(Session):
             plan = sweep(points, loader, master, partial(locate, known={}), pool_for, self.note_cell, watch)
         except InputError:
             raise
-        except Exception:  # an error in cnnbench or in a cluster
-            traceback.print_exc()
+        except Exception as error:  # in cnnbench or in a cluster
+            print_traceback(error)
             self.exit_code = 1
             return [None] * len(points)
         self.exit_code = max(self.exit_code, *(bool(reason) for reason in self.runs.values()))
@@ -139,7 +138,7 @@ class SweepSession(Session):
         try:
             write_atomic(target, page(everything, str(folder), target))
         except OSError as error:
-            print(f"error: {target}: {error.strerror}", file=sys.stderr)
+            print_error(f"{target}: {error.strerror}")
         else:
             out.print(f"page: {target}", highlight=False, soft_wrap=True)
         out.print(f"compare: cnnbench compare {folder}", highlight=False, soft_wrap=True)

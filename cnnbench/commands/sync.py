@@ -11,6 +11,7 @@ from pathlib import Path
 from filelock import LeaseSettingsMismatch, SoftFileLease, Timeout
 
 from cnnbench import console
+from cnnbench.commands.parser import Parser
 from cnnbench.errors import InputError, Interrupted
 from cnnbench.processes.signals import interruptible
 from cnnbench.run_store import lease
@@ -32,7 +33,7 @@ NAMED = 10
 
 def main(arguments: list[str]) -> int:
     """Run `cnnbench sync`; return 1 if an upload failed."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "cnnbench sync",
         usage="cnnbench sync [PATH …] [KEY=VALUE …] [--force] [--project P] [--entity E]",
         description="Upload to W&B what was logged offline: runs, and comparisons by `cnnbench compare "

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from rich.progress import Progress
 
 from cnnbench import console
+from cnnbench.commands.parser import Parser
 from cnnbench.errors import InputError
 from cnnbench.processes.cores import cpu_cores
 from cnnbench.run_store.find import below, outputs
@@ -17,7 +17,7 @@ from cnnbench.run_store.verify import verification
 
 def main(arguments: list[str]) -> int:
     """Print a line for each damaged file below the given paths; return 1 if there is any."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "cnnbench verify",
         usage="cnnbench verify [PATH …]",
         description="Check that the files of runs are as they were written: checkpoints by their checksums, "

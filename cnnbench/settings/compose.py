@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
@@ -24,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cnnbench.errors import InputError, suggest
+from cnnbench.safe_text import print_traceback
 
 _here = Path(__file__).parent.parent
 CONF = str(_here / "conf" if (_here / "conf").is_dir() else _here.parent / "conf")
@@ -76,7 +76,7 @@ def run(task: Callable[[DictConfig], Any], config_name: str, arguments: list[str
         raise
     except Exception as error:  # Hydra, OmegaConf and YAML raise many kinds
         if before[1] == "1":
-            traceback.print_exc()
+            print_traceback(error)
         raise InputError(explain(error, config_name, arguments)) from error
     finally:
         sys.argv = before[0]
