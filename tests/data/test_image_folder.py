@@ -36,7 +36,7 @@ def checked(root, paths):
 
 def rgb(path, size):
     with image_file.open_rgb(path, size, Memory()) as image:
-        return image
+        return image.copy()
 
 
 def refusal(function, *arguments) -> str:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from image_bytes import damaged
 from PIL import Image
 from running import epochs, the_run
+from sealing import configure
 from search import examples
 
 pytest_plugins = ["finished_fixtures"]
@@ -122,11 +123,16 @@ def test_an_image_beyond_the_limit(photos, cli):
 
 def test_a_run_does_not_say_how_much_memory_its_images_may_take(photos, cli, copied):
     """A stranger may have made it."""
-    run = copied(photos)
-    text = (run.path / "config.yaml").read_text()
-    assert "decode_mib: 2048" in text
-    (run.path / "config.yaml").write_text(text.replace("decode_mib: 2048", "decode_mib: 1"))
-    assert cli("evaluate", run.path)[0] == 0
+    config = photos.config()
+    assert config["data"]["decode_mib"] == 2048
+    config["data"]["decode_mib"] = 2**20
+    run = configure(copied(photos), config)
+    Image.new("1", (13000, 13000)).save("large.png")
+    for name in ("ape", "bee", "cow"):
+        Path("large", name).mkdir(parents=True)
+        Path("large", name, "x.png").hardlink_to("large.png")
+    code, _, err = cli("evaluate", run.path, "data.root=large")
+    assert (code, "allowed: data.decode_mib=2048" in err) == (2, True)
 
 
 @examples(1)
