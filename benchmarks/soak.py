@@ -192,12 +192,13 @@ def epochs_logged(run: Run) -> int:
     return (run.path / "train.log").read_text().count('{"epoch"')
 
 
-def growth(sizes: list[tuple[int, int]]) -> tuple[float, float]:
-    """Return the ratios of memory and of open files, late against early."""
+def early_and_late(sizes: list[tuple[int, int]]) -> list[tuple[float, float]]:
+    """Return the medians of memory and of open files in the second fifth of the time and in the last."""
     part = max(1, len(sizes) // 5)
-    early, late = sizes[part : 2 * part] or sizes, sizes[-part:]
-    means = [[statistics.median(size[i] for size in some) for i in (0, 1)] for some in (early, late)]
-    return means[1][0] / means[0][0], means[1][1] / means[0][1]
+    fifths = (sizes[part : 2 * part] or sizes, sizes[-part:])
+    return [
+        (statistics.median(s[0] for s in fifth), statistics.median(s[1] for s in fifth)) for fifth in fifths
+    ]
 
 
 def main() -> None:
@@ -216,7 +217,8 @@ def main() -> None:
             undisturbed(calm)
         calm_s = time.perf_counter() - start
         with closing(Soak(Path(temporary, "rough"), args.runs, args.lease, draw, log)) as rough:
-            launches = disturbed(rough, 2 * calm_s / args.runs / args.every, args.patience)
+            run_s = statistics.mean(run.summary()["time/wall_s"] for run in find(calm.folder / "soak"))
+            launches = disturbed(rough, run_s / args.every, args.patience)
         rough_s = time.perf_counter() - start - calm_s
         runs = {run.path.name: run for run in find(rough.folder / "soak")}
         references = find(calm.folder / "soak")
@@ -241,10 +243,11 @@ def main() -> None:
     print(f"{'tracebacks':24}{json.dumps(tracebacks) if tracebacks else 'none'}")
     grown = False
     for name, sizes in {**calm.sizes, **rough.sizes}.items():
-        memory, files = growth(sizes)
-        grown |= len(sizes) > 100 and (memory > 1.2 or files > 1.2)
+        (memory, files), (memory_1, files_1) = early_and_late(sizes)
+        grown |= len(sizes) > 100 and (memory_1 > 1.2 * memory or files_1 > files + 8)
         print(
-            f"{name:24}memory {memory:.2f}, open files {files:.2f} (late against early, {len(sizes)} samples)"
+            f"{name:24}memory {memory / 2**20:.0f} to {memory_1 / 2**20:.0f} MiB ({memory_1 / memory:.2f}), "
+            f"open files {files:.0f} to {files_1:.0f} ({len(sizes)} samples)"
         )
     print(f"{'wrong':24}{json.dumps(wrong) if wrong else 'nothing'}")
     sys.exit(bool(wrong or grown or tracebacks or len(references) != args.runs))
