@@ -82,6 +82,10 @@ class Fence(Files):
         return "" if self.folder.is_dir() else "its files were removed"
 
 
+SERVICE_LOG = "debug-core.log"
+"""Name of the link from a log of W&B's to that of its service."""
+
+
 def check_links(run: Path) -> None:
     """Check that a run's folder holds no link through which a write to it would change something elsewhere.
 
@@ -95,7 +99,8 @@ def check_links(run: Path) -> None:
 def link_in(run: Path) -> str:
     """Return a line about the first link in a run's folder; an empty text if there is none.
 
-    W&B's own links do not count as long as they lead to something in the run's folder.
+    W&B's own links do not count as long as they lead to something in the run's folder, nor does the one that
+    each of its logs has to the log of W&B's service, in the user's cache: nothing writes through it later.
     """
     home = Path(os.path.realpath(run))
     for folder, names, files in os.walk(run):
@@ -103,7 +108,7 @@ def link_in(run: Path) -> str:
             if not path.is_symlink():
                 continue
             target = Path(os.path.realpath(path))
-            if (run / "wandb") in path.parents and home in target.parents:
+            if (run / "wandb") in path.parents and (home in target.parents or path.name == SERVICE_LOG):
                 continue
             return f"{path}: is a link (to {target}), which whatever is written to this run would follow"
     return ""

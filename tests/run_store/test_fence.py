@@ -180,6 +180,8 @@ def test_links_of_wandb_within_the_run_are_allowed(tmp_path):
     folder = tmp_path / "run" / "wandb"
     (folder / "run-1").mkdir(parents=True)
     (folder / "latest-run").symlink_to("run-1")
+    (folder / "run-1" / "logs").mkdir()
+    (folder / "run-1" / "logs" / "debug-core.log").symlink_to("/var/cache/wandb/logs/core-debug-1.log")
     check_links(tmp_path / "run")
     (folder / "debug.log").symlink_to("../../outside.log")
     with pytest.raises(InputError, match="is a link"):
