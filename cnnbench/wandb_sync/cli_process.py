@@ -88,7 +88,7 @@ def sync(
                 try:
                     for line in process.stdout:
                         text = line.strip().removeprefix("wandb: ")
-                        _parse(text, files, output)
+                        _parse(_spelled_out(text, files, log_folder), files, output)
                         if FINISHED.match(text):
                             finished()
                 except BaseException:
@@ -97,6 +97,13 @@ def sync(
         finally:
             for file, text in _logged_errors(Path(log_folder)):
                 output.file_errors.setdefault(file, []).append(text)
+
+
+def _spelled_out(text: str, files: Sequence[Path], folder: str) -> str:
+    """Return a message with the paths of files in full: W&B shortens them, seen from its working folder."""
+    for path in dict.fromkeys(place for file in files for place in (file, file.parent)):
+        text = text.replace(f'"{os.path.relpath(path, folder)}"', f'"{path}"')
+    return text
 
 
 def _parse(line: str, files: Sequence[Path], output: SyncOutput) -> None:
