@@ -23,6 +23,7 @@ from cnnbench import __version__
 from cnnbench.console import console
 from cnnbench.errors import Busy, Diverged, InputError, Interrupted, Pruned, Superseded
 from cnnbench.run_store import lease
+from cnnbench.run_store.content import check_replaceable
 from cnnbench.run_store.fence import PREFIX, Fence, check_links
 from cnnbench.run_store.files import make_folder, sync_folder
 from cnnbench.run_store.identity import FORMAT
@@ -93,6 +94,7 @@ def attempt(
         InputError: the folder cannot be written to.
     """
     check_links(run.path)
+    check_replaceable(run.path)
     held = lease.of(run.path)
     try:
         make_folder(run.path)
