@@ -242,6 +242,10 @@ class Content:
         """A line for each file that cannot be used although it is as the run left it: of a later version."""
         return [self.problem(name) for name in sorted(self._unusable)]
 
+    def is_damaged(self, name: str) -> bool:
+        """Return whether a file is there and damaged."""
+        return bool(self.damage) and name in self._damaged
+
     def problem(self, name: str) -> str:
         """Return the line about a file that was read in vain."""
         return f"{self.folder / name}: {(self._damaged | self._unusable).get(name, 'is missing')}"
