@@ -51,9 +51,9 @@ def announce(settings: Settings, run: Run, *, brief: bool) -> None:
 
 
 def mention_earlier(settings: Settings, run: Run) -> None:
-    """Print what is damaged and therefore made again, and that runs of format 1 are not reused."""
+    """Print what is damaged, and therefore made again, and that runs of format 1 are not reused."""
     for problem in run.damage:
-        _warn(f"{problem}: it is not used, and this run goes on from its last checkpoint")
+        _warn(f"damaged: {problem}")
     if run.state == "new" and (earlier := of_format_1(run.path.parent, [settings.label])):
         many = len(earlier) > 1
         _warn(

@@ -23,6 +23,7 @@ from cnnbench import __version__
 from cnnbench.console import console
 from cnnbench.errors import Busy, Diverged, InputError, Interrupted, Pruned, Superseded
 from cnnbench.run_store import lease
+from cnnbench.run_store.content import METRICS, check_replaceable
 from cnnbench.run_store.fence import PREFIX, Fence, check_links
 from cnnbench.run_store.files import make_folder, sync_folder
 from cnnbench.run_store.identity import FORMAT
@@ -93,6 +94,7 @@ def attempt(
         InputError: the folder cannot be written to.
     """
     check_links(run.path)
+    check_replaceable(run.path)
     held = lease.of(run.path)
     try:
         make_folder(run.path)
@@ -165,7 +167,10 @@ def _begin(
     run: Run, fence: Fence, config: str, device: Mapping[str, Any], verb: str, code: dict[str, str]
 ) -> Attempt:
     """Record the start of an attempt."""
-    previous = run.status()
+    content = run.content()
+    if content.is_damaged(METRICS):
+        fence.remove(run.path / METRICS)  # it is written anew from the checkpoint
+    previous = content.status
     attempts = previous.get("attempts", [])
     for earlier in attempts:
         earlier.setdefault("state", "interrupted")  # it was killed before it could record its end

@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+from cnnbench.errors import InputError
 from cnnbench.run_store import lease, schema
 from cnnbench.run_store.identity import FORMAT, choice_of_format_1, is_of
 from cnnbench.run_store.reading import LARGEST, LARGEST_TABLE, Unfit, checksum, parse_json, parse_rows, read
@@ -57,6 +58,17 @@ def _digest(path: Path) -> str | None:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except FileNotFoundError:
         return None
+
+
+def check_replaceable(folder: Path) -> None:
+    """Check that a run's files can be replaced, before anything is written.
+
+    Raises:
+        InputError: a folder is in place of one of them.
+    """
+    for name in (STATUS, *SEALED):
+        if (folder / name).is_dir():
+            raise InputError(f"{folder / name}: is a folder; allowed: a file, or nothing (remove it)")
 
 
 def content(folder: Path) -> Content:
@@ -229,6 +241,10 @@ class Content:
     def unusable(self) -> list[str]:
         """A line for each file that cannot be used although it is as the run left it: of a later version."""
         return [self.problem(name) for name in sorted(self._unusable)]
+
+    def is_damaged(self, name: str) -> bool:
+        """Return whether a file is there and damaged."""
+        return bool(self.damage) and name in self._damaged
 
     def problem(self, name: str) -> str:
         """Return the line about a file that was read in vain."""

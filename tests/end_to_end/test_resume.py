@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from resuming import assert_same, interrupted_after
 from running import TINY, command, epochs, kill_when, the_run
+from sealing import seal
 from sklearn.datasets import load_digits
 
 from cnnbench.cli import main
@@ -173,6 +174,7 @@ def test_rows_that_differ_from_those_in_the_checkpoint_are_an_error(undisturbed,
     rows = Run(the_run("broken")).rows()
     text = path.read_text()
     Run(the_run("broken")).write_rows([rows[0] | {"val/acc": 0.97}, *rows[1:]])
+    seal(Run(the_run("broken")), state="running")  # as after a kill, which leaves no digests
     code, _, err = cli("train", "output_dir=broken", *RECIPE)
     assert code == 2
     assert f"{path}: val/acc of epoch 0 is 0.97, but {rows[0]['val/acc']} in the checkpoint" in err
@@ -186,8 +188,12 @@ def test_rows_that_differ_from_those_in_the_checkpoint_are_an_error(undisturbed,
             path.unlink()
         else:
             path.write_text(left)
+        seal(Run(the_run("broken")), state="running")
         interrupted_after(1, monkeypatch, ["output_dir=broken", *RECIPE])
-    assert main(["train", "output_dir=broken", *RECIPE]) == 0
+    # After an end that was recorded, the digest shows that it is damaged, and it is written anew, too.
+    path.write_text(path.read_text().replace("\n0,", "\n00,"))
+    code, _, err = cli("train", "output_dir=broken", *RECIPE)
+    assert (code, f"damaged: {path}: was changed since the run ended" in " ".join(err.split())) == (0, True)
     assert_same(undisturbed, the_run("broken"))
 
 

@@ -1,6 +1,5 @@
 """`cnnbench train` end to end, on scikit-learn's digits: files of a run, reuse, failures, settings."""
 
-import json
 import math
 import shutil
 import signal
@@ -14,6 +13,7 @@ import torch
 import yaml
 from cells import ARCHS, families
 from running import TINY, command, kill_when, the_run
+from sealing import seal
 
 from cnnbench.run_store.run import Run
 
@@ -249,10 +249,8 @@ def test_a_run_that_is_being_trained_is_left_alone(cli):
 
 def test_another_version_is_announced(cli):
     assert cli("train", *TINY)[0] == 0
-    path = the_run() / "status.json"
-    status = json.loads(path.read_text())
-    status["versions"]["cnnbench"] = "0.0.1"
-    path.write_text(json.dumps(status))
+    run = Run(the_run())
+    seal(run, versions=run.status()["versions"] | {"cnnbench": "0.0.1"})
     assert "trained by cnnbench 0.0.1" in cli("train", *TINY)[2]
 
 
@@ -365,8 +363,9 @@ def test_a_finished_run_without_a_summary_is_evaluated_again(content, cli):
     (run.path / "summary.json").unlink()
     if content is not None:
         (run.path / "summary.json").write_text(content)
-    assert run.state == "interrupted"
+    assert run.state == ("interrupted" if content is None else "damaged")
     assert cli("train", *TINY)[0] == 0
+    assert (run.state, run.damage) == ("finished", [])
     drop = {key for key in before if key.startswith("time/")}
     assert {k: v for k, v in run.summary().items() if k not in drop} == {
         k: v for k, v in before.items() if k not in drop
