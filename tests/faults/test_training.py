@@ -90,13 +90,19 @@ class Search:
 
     def wrong_after(self, folder: Path) -> str:
         """Give the command again; return what is wrong with its result."""
+        done = {run for run in runs(folder) if Run(run).state == "finished"}
         again = self.server.run(folder, self.command)
         if again.code != 0:
             return f"again: exit code {again.code}: {last_line(again.err)}"
-        return self.differences(folder)
+        return self.differences(folder, done)
 
-    def differences(self, folder: Path) -> str:
-        """Return how a finished run differs from the undisturbed one."""
+    def differences(self, folder: Path, done: set[Path]) -> str:
+        """Return how a finished run differs from the undisturbed one.
+
+        Args:
+            folder: of the run.
+            done: runs that were finished before the command was given again, which then cleans up nothing.
+        """
         names = [path.relative_to(self.reference) for path in runs(self.reference)]
         for name in names:
             run, reference = folder / name, self.reference / name
@@ -109,9 +115,8 @@ class Search:
                     a.keys() != b.keys() or not all(equal(a[key], b[key]) for key in a)
                 ):
                     return f"other {kind}"
-            if left := [
-                path.name for path in (*run.iterdir(), *Run(run).checkpoints.iterdir()) if is_left(path)
-            ]:
+            left = [path.name for path in (*run.iterdir(), *Run(run).checkpoints.iterdir()) if is_left(path)]
+            if left and (self.case == "forced" or run not in done):
                 return f"leaves {' '.join(sorted(left))}"
             if self.case == "forced" and (trouble := self.lost_or_reused(run)):
                 return trouble
