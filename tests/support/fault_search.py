@@ -17,15 +17,10 @@ TINY = [
     *("data.size=8", "data.batch_size=8", "data.num_classes=3", "trainer.max_epochs=3", "logger=none"),
     *("trainer.checkpoint_every_n_steps=4", "device.threads=1", "optimizer.lr=0.002"),
 ]
+BEST_IS_NOT_LAST = ("optimizer.lr=1.0", "seed=1")
 CASES = {
     "new": TINY,
-    "averaged": [
-        *TINY,
-        "trainer.ema_decay=0.9",
-        "trainer.mixup=0.4",
-        "optimizer.lr=1.0",
-        "seed=1",
-    ],  # best is not last,
+    "averaged": [*TINY, "trainer.ema_decay=0.9", "trainer.mixup=0.4", *BEST_IS_NOT_LAST],
     "resumed": TINY,
     "forced": [*TINY, "force=true"],
     "sweep": [*TINY, "-m", "seed=0,1", "sweep.jobs=1"],
@@ -97,16 +92,19 @@ class Search:
             run, reference = folder / name, self.reference / name
             if Run(run).state != "finished":
                 return f"is {Run(run).state}"
-            for kind, a, b in zip(("rows", "summary", "weights"), final(run), final(reference), strict=True):
-                if kind != "weights" and a != b:
-                    return f"other {kind}"
-                if kind == "weights" and (
-                    a.keys() != b.keys() or not all(equal(a[key], b[key]) for key in a)
-                ):
-                    return f"other {kind}"
-            left = [path.name for path in (*run.iterdir(), *Run(run).checkpoints.iterdir()) if is_left(path)]
-            if left and (self.case == "forced" or run not in done):
-                return f"leaves {' '.join(sorted(left))}"
+            (rows, summary, weights), (rows_0, summary_0, weights_0) = final(run), final(reference)
+            if rows != rows_0:
+                return "other rows"
+            if summary != summary_0:
+                return "other summary"
+            if weights.keys() != weights_0.keys() or not all(
+                equal(weights[k], weights_0[k]) for k in weights
+            ):
+                return "other weights"
+            if missing := files(reference) - files(run):
+                return f"lacks {' '.join(sorted(missing))}"
+            if (more := files(run) - files(reference)) and run not in done:
+                return f"leaves {' '.join(sorted(more))}"
             if self.case == "forced" and (trouble := self.lost_or_reused(run)):
                 return trouble
         return ""
@@ -124,8 +122,10 @@ class Search:
         return "epochs of the earlier result were not trained again" if times[0] & times[1] else ""
 
 
-def is_left(path):
-    return path.name.startswith(".") or path.name in ("lease", "stop", "previous.ckpt")
+def files(run):
+    """Return the names of all files and folders of a run but its earlier results."""
+    paths = {path.relative_to(run) for path in run.rglob("*")}
+    return {str(path) for path in paths if path.parts[0] != "repeats"}
 
 
 def last_line(text):
