@@ -6,15 +6,14 @@ called, so that `cnnbench --help` needs neither Hydra nor torch.
 
 from __future__ import annotations
 
-import errno
 import importlib
 import os
 import sys
-from pathlib import Path
 
 from cnnbench import __version__
 from cnnbench.commands import VERBS
-from cnnbench.errors import InputError, suggest
+from cnnbench.errors import InputError, of_system, suggest
+from cnnbench.processes.streams import open_streams
 
 USAGE = "usage: cnnbench VERB [arguments]        cnnbench VERB --help        cnnbench --version"
 
@@ -25,8 +24,7 @@ def main(argv: list[str] | None = None) -> int:
     0: done; 1: a run failed; 2: bad input, nothing was started; 130 and 143: interrupted.
     """
     arguments = sys.argv[1:] if argv is None else argv
-    if sys.stdout is None:  # closed by the process that started this one
-        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - for as long as this process lives
+    open_streams()
     match arguments:
         case [] | ["-h" | "--help" | "help"]:
             print(help_text())
@@ -47,10 +45,10 @@ def main(argv: list[str] | None = None) -> int:
             except BrokenPipeError:  # `cnnbench runs | head`
                 _drop_output()
                 return 141
-            except OSError as error:
-                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            except Exception as error:
+                if not (line := of_system(error, "standard output")):
                     raise
-                print(f"error: {error.filename or 'standard output'}: {error.strerror}", file=sys.stderr)
+                print(f"error: {line}", file=sys.stderr)
                 _drop_output()
                 return 1
     print(f"error: cnnbench {arguments[0]}: no such verb; {suggest(arguments[0], VERBS)}", file=sys.stderr)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from contextlib import suppress
+from typing import Any, Self, TextIO, TypeVar, cast
 
 from rich import box
 from rich.console import Console
@@ -23,7 +24,48 @@ class Piped(Console):
         raise BrokenPipeError
 
 
-console = Console(stderr=True)
+class Lasting:
+    """Standard error as it is at the time; what cannot be written there is dropped.
+
+    No training ends because the terminal, the disk or the reader of a pipe has gone before it.
+    """
+
+    @property
+    def rich_proxied_file(self) -> Self:
+        """What rich writes to during a live display."""
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(_stderr(), name)
+
+    def write(self, text: str) -> int:
+        """Write a text, or drop it."""
+        try:
+            return _stderr().write(text)
+        except OSError:
+            self._drop()
+            return len(text)
+
+    def flush(self) -> None:
+        """Flush what was written, or drop it."""
+        try:
+            _stderr().flush()
+        except OSError:
+            self._drop()
+
+    def _drop(self) -> None:
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), _stderr().fileno())  # for other libraries, too
+
+
+def _stderr() -> TextIO:
+    """Return standard error, which rich replaces during a live display."""
+    return cast(TextIO, getattr(sys.stderr, "rich_proxied_file", sys.stderr))
+
+
+notes = cast(TextIO, Lasting())
+
+console = Console(file=notes)
 """Progress and notes on standard error."""
 
 

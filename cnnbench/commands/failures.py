@@ -2,37 +2,50 @@
 
 from __future__ import annotations
 
-import errno
-import sys
 import traceback
 
-from cnnbench.errors import Finding, InputError
+from cnnbench.console import notes
+from cnnbench.errors import Finding, InputError, Superseded, of_system
 from cnnbench.processes.forked import Died
-from cnnbench.run_store.run import Run
+from cnnbench.run_store.run import DONE, Run
 
 
 def report(run: Run | None, error: Exception) -> int:
     """Print an error on standard error, as one line if its message is complete, else with its traceback.
 
     Args:
-        run: the run; None if the settings were wrong.
+        run: the run; None if it is not known yet.
         error: what it raised.
 
     Returns:
         The exit code: 2 for bad input, 1 for all other errors.
     """
     if isinstance(error, InputError):
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error}", file=notes)
         return 2
-    assert run is not None, "settings raise only InputError"
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        print(f"error: {run.path}: {error.strerror}", file=sys.stderr)
-    elif isinstance(error, Finding) or isinstance(error.__cause__, Died):  # their message is complete
-        print(f"error: {error}", file=sys.stderr)
+    if isinstance(error, BrokenPipeError) and run is not None and run.state in DONE:
+        raise error  # nobody read the result, as in `cnnbench train | head -1`
+    if line := explanation(error, run.path if run else ""):
+        print(f"error: {line}{see_log(run) if run else ''}", file=notes)
     else:
-        traceback.print_exception(error)
-    print(f"error: {run.path.name} failed{see_log(run)}", file=sys.stderr)
+        traceback.print_exception(error, file=notes)
+        if run:
+            print(f"error: {run.path.name} failed{see_log(run)}", file=notes)
     return 1
+
+
+def explanation(error: Exception, where: object = "") -> str:
+    """Return one line that says everything about an error; empty if that takes a traceback.
+
+    Args:
+        error: the error.
+        where: the file or folder that was written.
+    """
+    if line := of_system(error, where):
+        return f"{line}; then run the same command again"
+    if isinstance(error, Finding | Superseded | Died) or isinstance(error.__cause__, Died):
+        return str(error)
+    return ""
 
 
 def see_log(run: Run) -> str:

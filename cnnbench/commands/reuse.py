@@ -6,27 +6,33 @@ import time
 
 from cnnbench import __version__
 from cnnbench.console import console
-from cnnbench.run_store import lease
+from cnnbench.run_store import lease, unwritable
 from cnnbench.run_store.find import of_format_1
-from cnnbench.run_store.run import Run
+from cnnbench.run_store.run import DONE, Run
 from cnnbench.settings.bench import Bench
 from cnnbench.settings.identity import other_code
 from cnnbench.settings.run import Settings
 
 
 def wait_for(run: Run) -> str:
-    """Wait until no other process trains a run, and return its state."""
-    if run.state != "running":
-        return run.state
+    """Wait until no other process trains a run, and return its state.
+
+    Raises:
+        InputError: the run is not done, and its folder cannot be written.
+    """
+    if (state := run.state) != "running":
+        if state not in DONE:
+            unwritable.check(run.path)
+        return state
     held = lease.of(run.path)
     who = "{host}, process {pid}".format(**{"host": "?", "pid": "?"} | run.status())
     message = f"{run.path.name} is already being trained ({who}); waiting for it"
     with console.status(message):
         if not console.is_terminal:
             console.print(message)
-        while not lease.frees(held):
+        while not unwritable.frees(held):
             time.sleep(0.5)
-    return run.state
+    return wait_for(run)
 
 
 def announce(settings: Settings, run: Run, *, brief: bool) -> None:

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cnnbench.run_store import lease
+from cnnbench.run_store import unwritable
 from cnnbench.run_store.files import write_atomic
 from cnnbench.run_store.identity import FORMAT, choice_of_format_1
 
@@ -145,7 +145,7 @@ class Run:
             return "damaged" if _is_there(self.path / "status.json") else "new"
         if state == "finished" and not RESULTS[self.verb] & self.summary().keys():
             return "interrupted"
-        return "interrupted" if state == "running" and lease.is_free(self.path) else str(state)
+        return "interrupted" if state == "running" and unwritable.is_free(self.path) else str(state)
 
     @property
     def objective(self) -> float:
