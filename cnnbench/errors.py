@@ -160,7 +160,9 @@ def of_system(error: BaseException, where: object = "") -> str:
         number = next((n for n in LIMITS if os.strerror(n).lower() in text.lower()), number)
     if number is None:  # some libraries only borrow the class
         return ""
-    if where and number in DISK and (not path or _is_inside(path, str(where))):
+    if number in LIMITS:  # whatever was to be opened
+        path = ""
+    elif where and number in DISK and (not path or _is_inside(path, str(where))):
         path = str(where)
     line = f"{path}: " * bool(path) + os.strerror(number)
     before = error.__context__

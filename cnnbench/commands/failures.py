@@ -18,13 +18,13 @@ def report(run: Run | None, error: Exception) -> int:
         error: what it raised.
 
     Returns:
-        The exit code: 2 for bad input, 1 for all other errors.
+        The exit code: 2 for bad input, 141 for a closed pipe, 1 for all other errors.
     """
     if isinstance(error, InputError):
         print(f"error: {error}", file=notes)
         return 2
     if isinstance(error, BrokenPipeError) and run is not None and run.state in DONE:
-        raise error  # nobody read the result, as in `cnnbench train | head -1`
+        return 141  # nobody read the result, as in `cnnbench train | head -1`
     if line := explanation(error, run.path if run else ""):
         print(f"error: {line}{see_log(run) if run else ''}", file=notes)
     else:

@@ -71,7 +71,7 @@ def run(task: Callable[[DictConfig], Any], config_name: str, arguments: list[str
     try:
         hydra.main(config_path=CONF, config_name=config_name, version_base="1.3")(task)()
     except Exception as error:  # Hydra, OmegaConf and YAML raise many kinds
-        if isinstance(error, InputError) or of_system(error):  # such as `cnnbench train --help | head`
+        if isinstance(error, InputError | BrokenPipeError) or of_system(error):  # `… --help | head`, a disk
             raise
         if before[1] == "1":
             traceback.print_exc()

@@ -16,7 +16,7 @@ from cnnbench.comparison.comparison import Comparison
 from cnnbench.comparison.metrics import figure
 from cnnbench.comparison.report.wandb_charts import charts, label, media, tables
 from cnnbench.errors import InputError, suggest
-from cnnbench.tracking import wandb_run
+from cnnbench.tracking import wandb_end, wandb_run
 
 GROUP_LENGTH, NAME_LENGTH = 100, 128
 """The largest numbers of characters of a group and of a run's name."""
@@ -117,7 +117,7 @@ def log(
         exit_code = 0
     finally:
         offline, url = run.offline, None if run.offline else run.url
-        wandb_run.finish(run, folder, exit_code)
+        wandb_end.finish(run, folder, exit_code)
     near = wandb_run.near(folder)
     shown = f"{near / 'wandb'}; cnnbench sync {near} uploads it" if offline else url
     console.console.print(f"logged: {shown}", highlight=False, markup=False, soft_wrap=True)
