@@ -166,7 +166,7 @@ def of_system(error: BaseException, where: object = "") -> str:
         path = str(where)
     line = f"{path}: " * bool(path) + os.strerror(number)
     before = error.__context__
-    while isinstance(before, OSError):
+    while before is not None and (isinstance(before, OSError) or of_system(before)):
         before = before.__context__
     if isinstance(before, Exception):  # it was about to be recorded when this happened
         line += f" (after {type(before).__name__}: {before})"

@@ -31,16 +31,17 @@ class BadServer:
         failed: requests that met a failure.
     """
 
-    way, only, left = "well", None, None
+    way, only, left, spared = "well", None, None, 0
     failed = ()
 
-    def be(self, way, only=None, times=None):
+    def be(self, way, only=None, times=None, after=0):
         """Fail from now on.
 
         Args:
             way: one of `WAYS`, or `well`.
             only: the requests that fail: operations of GraphQL, `file_stream`, `put`; None for all.
             times: how many requests fail; None for all.
+            after: how many requests are answered before.
         """
         assert way == "well" or way in WAYS
         if way != "well":
@@ -48,7 +49,7 @@ class BadServer:
             self.recovered = threading.Event()
         elif self.way != "well":
             self.recovered.set()  # lets go of the clients that wait
-        self.way, self.only, self.left = way, only, times
+        self.way, self.only, self.left, self.spared = way, only, times, after
 
 
 class BadHandler:
@@ -61,6 +62,9 @@ class BadHandler:
         kind = name[1].decode() if name else "put" if self.command == "PUT" else self.path.rpartition("/")[2]
         if server.way == "well" or (server.only and kind not in server.only) or server.left == 0:
             return False
+        if server.spared:
+            server.spared -= 1
+            return False
         if server.left is not None:
             server.left -= 1
         server.failed.append(kind)
@@ -68,11 +72,11 @@ class BadHandler:
         getattr(self, f"way_{server.way}")()
         return True
 
-    def do_GET(self):
+    def do_GET(self):  # noqa: N802
         if not self.misbehaves():
             self.answer(404, {})
 
-    do_HEAD = do_GET
+    do_HEAD = do_GET  # noqa: N815
 
     def way_hangs(self):
         self.server.recovered.wait(600)

@@ -1,6 +1,5 @@
 """Disks that fail: small ones that become full, and folders that become read-only under those who write."""
 
-import errno
 import os
 import shutil
 import subprocess
@@ -55,9 +54,6 @@ def read_only(folder):
         _mount("-o", "remount,bind,ro", aside)
         _mount("--bind", aside, folder)
         try:
-            with pytest.raises(OSError) as error:
-                Path(folder, "try").touch()
-            assert error.value.errno == errno.EROFS
             yield
         finally:
             _unmount(folder)

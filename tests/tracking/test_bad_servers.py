@@ -1,4 +1,4 @@
-"""W&B servers that hang, drip, send garbage or refuse: the run is trained, kept, and complete after `sync`."""
+"""W&B servers that hang, drip, send garbage or refuse: a run is trained, kept, and complete after `sync`."""
 
 import json
 import re
@@ -91,7 +91,9 @@ def check(server, spent, monkeypatch, capfd, arguments, way, phase):
     assert spent["log"] < 1 + SLACK_S
     assert spent["finish"] + spent["close"] < HTTP_S + 2 * FINISH_S + SLACK_S
     assert epochs(logged(the_run()).history) == list(range(EPOCHS)), "the log on this machine has all"
-    kept = [line for line in err.splitlines() if re.search("logging offline|did not receive everything", line)]
+    kept = [
+        line for line in err.splitlines() if re.search("logging offline|did not receive everything", line)
+    ]
     print(json.dumps({"way": way, "phase": phase} | {key: round(s, 1) for key, s in spent.items()}))
     server.be("well")
     wandb.teardown()
