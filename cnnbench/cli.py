@@ -13,7 +13,8 @@ import sys
 from cnnbench import __version__
 from cnnbench.commands import VERBS
 from cnnbench.errors import InputError, of_system, suggest
-from cnnbench.processes.streams import open_streams
+from cnnbench.safe_text import print_error, print_traceback
+from cnnbench.streams import open_streams
 
 USAGE = "usage: cnnbench VERB [arguments]        cnnbench VERB --help        cnnbench --version"
 
@@ -24,6 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     0: done; 1: a run failed; 2: bad input, nothing was started; 130 and 143: interrupted.
     """
     arguments = sys.argv[1:] if argv is None else argv
+    sys.excepthook = lambda kind, error, trace: print_traceback(error)
     open_streams()
     match arguments:
         case [] | ["-h" | "--help" | "help"]:
@@ -38,8 +40,7 @@ def main(argv: list[str] | None = None) -> int:
                 sys.stdout.flush()
                 return code
             except InputError as error:
-                print(f"error: {error}", file=sys.stderr)
-                return 2
+                return print_error(error)
             except KeyboardInterrupt:
                 return 130
             except BrokenPipeError:  # `cnnbench runs | head`
@@ -48,11 +49,10 @@ def main(argv: list[str] | None = None) -> int:
             except Exception as error:
                 if not (line := of_system(error, "standard output")):
                     raise
-                print(f"error: {line}", file=sys.stderr)
+                print_error(line)
                 _drop_output()
                 return 1
-    print(f"error: cnnbench {arguments[0]}: no such verb; {suggest(arguments[0], VERBS)}", file=sys.stderr)
-    return 2
+    return print_error(f"cnnbench {arguments[0]}: no such verb; {suggest(arguments[0], VERBS)}")
 
 
 def _drop_output() -> None:

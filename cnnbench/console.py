@@ -2,21 +2,55 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
-from typing import Any, Self, TextIO, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
+
+from cnnbench.safe_text import JOINERS, clean
+from cnnbench.safe_text import legible as legible  # for those that format what is printed
+from cnnbench.streams import notes
+
+if TYPE_CHECKING:
+    from rich.status import Status
 
 Item = TypeVar("Item")
 
 
-class Piped(Console):
+class CleanConsole(Console):
+    """Console that shows texts from anywhere as they are: as one line, without control characters or markup.
+
+    A text with several lines is printed as several, or one by one with `sep`.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Return a text as one clean line; rich calls this for all strings, those in tables included."""
+        return super().render_str(clean(text), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Render, and clean what did not come as a string; the codes of rich itself are separate segments."""
+        for segment in super().render(renderable, options):
+            if segment.control or segment.text.isprintable():
+                yield segment
+            else:
+                yield Segment(clean(segment.text, f"\n{JOINERS}"), segment.style)
+
+    def status(self, status: RenderableType, **options: Any) -> Status:
+        """Show a line while something takes its time."""
+        return super().status(self.render_str(status) if isinstance(status, str) else status, **options)
+
+
+class Piped(CleanConsole):
     """Console whose reader may close the pipe early (`| head -1`), which ends the command quietly."""
 
     def on_broken_pipe(self) -> None:
@@ -24,48 +58,7 @@ class Piped(Console):
         raise BrokenPipeError
 
 
-class Lasting:
-    """Standard error as it is at the time; what cannot be written there is dropped.
-
-    No training ends because the terminal, the disk or the reader of a pipe has gone before it.
-    """
-
-    @property
-    def rich_proxied_file(self) -> Self:
-        """What rich writes to during a live display."""
-        return self
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(_stderr(), name)
-
-    def write(self, text: str) -> int:
-        """Write a text, or drop it."""
-        try:
-            return _stderr().write(text)
-        except OSError:
-            self._drop()
-            return len(text)
-
-    def flush(self) -> None:
-        """Flush what was written, or drop it."""
-        try:
-            _stderr().flush()
-        except OSError:
-            self._drop()
-
-    def _drop(self) -> None:
-        with suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), _stderr().fileno())  # for other libraries, too
-
-
-def _stderr() -> TextIO:
-    """Return standard error, which rich replaces during a live display."""
-    return cast(TextIO, getattr(sys.stderr, "rich_proxied_file", sys.stderr))
-
-
-notes = cast(TextIO, Lasting())
-
-console = Console(file=notes)
+console = CleanConsole(file=notes)
 """Progress and notes on standard error."""
 
 
@@ -84,14 +77,29 @@ def progress(items: Iterable[Item], description: str, total: int) -> Iterator[It
     )
 
 
+def number(value: Any, form: str = ".4g") -> str:
+    """Format a number, and a value that is missing, or not finite, as `-`."""
+    return f"{value:{form}}" if is_finite(value) else "-"
+
+
+def is_finite(value: Any) -> bool:
+    """Return whether a value is a finite number."""
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
 def percent(value: Any) -> str:
     """Format 0.98765 as `98.77 %`, and a missing value as `-`."""
-    return f"{100 * value:.2f} %" if isinstance(value, (int, float)) else "-"
+    return f"{100 * value:.2f} %" if is_finite(value) else "-"
+
+
+def share(value: Any) -> str:
+    """Format a measured share, which may exceed 100 %, without decimals; `-` if it is missing."""
+    return f"{100 * value:.0f} %" if is_finite(value) else "-"
 
 
 def count(value: Any) -> str:
     """Format 1234567 as `1.23 M`."""
-    if not isinstance(value, (int, float)):
+    if not is_finite(value):
         return "-"
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if value >= size:
@@ -101,7 +109,7 @@ def count(value: Any) -> str:
 
 def duration(seconds: Any) -> str:
     """Format seconds: 75.3 as `1:15 min`, 4.2 as `4.2 s`, 0.0042 as `4.2 ms`."""
-    if not isinstance(seconds, (int, float)):
+    if not is_finite(seconds):
         return "-"
     if 0 < seconds < 0.05:
         return milliseconds(1000 * seconds)
@@ -113,7 +121,7 @@ def duration(seconds: Any) -> str:
 
 def milliseconds(value: Any) -> str:
     """Format 12.345 as `12.3 ms`."""
-    return f"{value:.3g} ms" if isinstance(value, (int, float)) else "-"
+    return f"{value:.3g} ms" if is_finite(value) else "-"
 
 
 def fitting(
@@ -161,9 +169,3 @@ def fitting(
 def fits(table: Table) -> bool:
     """Return whether the terminal is wide enough for a table without folding."""
     return out.measure(table, options=out.options.update(max_width=10_000)).maximum <= out.width
-
-
-def legible(text: str, most: int = 60) -> str:
-    """Return a text from outside as one line without control characters, `most` characters at most."""
-    line = "".join(character if character.isprintable() else " " for character in text[: most + 1])
-    return line if len(line) <= most else f"{line[: most - 1]}…"

@@ -69,12 +69,36 @@ class Busy(Exception):  # noqa: N818 - not an error: another process does the wo
         self.who = who
 
 
-class Superseded(Exception):  # noqa: N818 - as above
+class Superseded(Busy):
     """Run that another process took over while this one was suspended."""
+
+    def __init__(self, message: str) -> None:
+        Exception.__init__(self, message)
+        self.who = "the process that took over"
+
+    def __reduce__(self) -> tuple[type[Superseded], tuple[str]]:
+        """Pickle it, for the process that waits for the one in which it was raised."""
+        return type(self), (str(self),)
 
 
 class Pruned(Exception):  # noqa: N818 - as above
     """Run that a search ended early because it fell behind others."""
+
+
+class Unreadable(Exception):  # noqa: N818 - says of what
+    """Image file that cannot be read, or not any more.
+
+    Attributes:
+        path: of the file.
+        reason: in a few words.
+    """
+
+    def __init__(self, path: object, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path, self.reason = path, reason
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
 
 
 class Finding(Exception):  # noqa: N818 - as above

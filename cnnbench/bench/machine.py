@@ -10,8 +10,7 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-RUNTIMES = ("onnxruntime", "openvino")
-"""Backends that run an exported model, each named like its package."""
+from cnnbench.run_store.identity import RUNTIMES
 
 
 def about(accelerator: str, backend: str) -> dict[str, str]:

@@ -93,8 +93,8 @@ def bench(settings: Bench, run: Run, cores: int | None = None, rank: object = No
                     verb=settings.verb,
                     code=code_used(settings),
                 ) as this,
-                log_file(run.path / "train.log"),
-                track.track(settings, run, this.status["repeats"], []) as tracker,
+                log_file(this.log),
+                track.track(settings, this.run, this.status["repeats"], []) as tracker,
                 _progress(run.path.name) as report,
             ):
                 if settings.parity:
@@ -104,8 +104,8 @@ def bench(settings: Bench, run: Run, cores: int | None = None, rank: object = No
                 else:
                     summary, rows, problem = _measured(spec, facts, numbers, weights, report)
                 this.check()
-                run.write_rows(rows)
-                run.write_summary(facts | summary)
+                this.run.write_rows(rows)
+                this.run.write_summary(facts | summary)
                 for row in rows:
                     tracker.log(row)
                 tracker.finish(facts | summary, None)

@@ -12,9 +12,10 @@ from rich.text import Text
 
 from cnnbench import console
 from cnnbench.bench import noise
-from cnnbench.bench.machine import RUNTIMES
 from cnnbench.models.family import family
+from cnnbench.run_store.identity import RUNTIMES
 from cnnbench.run_store.run import Run
+from cnnbench.run_store.table import shown_of
 
 PARITY = "relative error against float64 on the CPU"
 QUANTITIES = ("logits", "loss", "gradient")
@@ -31,40 +32,40 @@ COLUMNS = {
 
 def lines(run: Run) -> Iterator[tuple[str, str | Text]]:
     """Yield labels and texts for the metrics of a run."""
-    summary = run.summary()
-    if not run.config().get("parity"):  # its conditions are in a table
-        yield "measured", _setup(run)
+    content = run.content()
+    summary, device = shown_of(content), content.status.get("device", {})
+    if not content.config.get("parity"):  # its conditions are in a table
+        yield "measured", _setup(content.config, device)
     if "time/latency_p50_ms" in summary:
-        p50, p95, p99 = (summary[f"time/latency_{p}_ms"] for p in ("p50", "p95", "p99"))
-        yield "latency", f"{p50:.3g} ms   (one image; p95 {p95:.3g}, p99 {p99:.3g} ms)"
+        keys = (f"time/latency_{p}_ms" for p in ("p50", "p95", "p99"))
+        p50, p95, p99 = (console.number(summary.get(key), ".3g") for key in keys)
+        yield "latency", f"{p50} ms   (one image; p95 {p95}, p99 {p99} ms)"
     if "time/inference_images_per_s" in summary:
-        speed, batch = summary["time/inference_images_per_s"], summary["time/inference_batch"]
+        speed, batch = summary["time/inference_images_per_s"], summary.get("time/inference_batch", "-")
         yield "inference", f"{console.count(speed)} images/s   (batch {batch})"
     if "time/share_of_matmul" in summary:
         yield "utilisation", _utilisation(summary)
     if "time/training_images_per_s" in summary:
-        speed, batch = summary["time/training_images_per_s"], summary["time/training_batch"]
+        speed, batch = summary["time/training_images_per_s"], summary.get("time/training_batch", "-")
         yield "training", f"{console.count(speed)} images/s   (batch {batch})"
     if "memory/process_mb" in summary:
         yield "memory", _memory(summary)
     if "time/first_call_s" in summary:
         yield (
             "start-up",
-            f"loaded in {console.duration(summary['time/load_s'])}, "
+            f"loaded in {console.duration(summary.get('time/load_s'))}, "
             f"first call {summary['time/first_call_s']:.2g} s",
         )
     if "tune/layout" in summary:
-        accelerator = run.status().get("device", {}).get("accelerator", "cpu")
-        yield "tune", _tuned(summary, str(accelerator))
+        yield "tune", _tuned(summary, str(device.get("accelerator", "cpu")))
     if "stopped" in summary:
         yield "stopped at", str(summary["stopped"])
     for warning in noise.warnings(summary):
         yield "", Text(warning, "yellow")
 
 
-def _setup(run: Run) -> str:
+def _setup(config: Mapping[str, Any], device: Mapping[str, Any]) -> str:
     """Return `eager on cpu 32-true channels_last 2 threads`; an exported model has no memory format."""
-    config, device = run.config(), run.status().get("device", {})
     without_format = config.get("tune") or config.get("backend") in RUNTIMES  # tune measures both formats
     keys = ("accelerator", "precision", *(() if without_format else ("memory_format",)), "threads")
     values = " ".join(str(device[key]) for key in keys if key in device)
@@ -72,36 +73,43 @@ def _setup(run: Run) -> str:
 
 
 def _utilisation(summary: Mapping[str, Any]) -> str:
-    share, roof = summary["time/share_of_matmul"], summary["time/share_of_roofline"]
+    share, roof = (console.share(summary.get(f"time/share_of_{peak}")) for peak in ("matmul", "roofline"))
     return (
-        f"{100 * share:.0f} % of matmul peak ({console.count(summary['time/matmul_flops'])}FLOP/s), "
-        f"{100 * roof:.0f} % of the roofline ({summary['roofline/bound']}-bound)"
+        f"{share} of matmul peak ({console.count(summary.get('time/matmul_flops'))}FLOP/s), "
+        f"{roof} of the roofline ({summary.get('roofline/bound', '-')}-bound)"
     )
 
 
 def _memory(summary: Mapping[str, Any]) -> str:
-    weights, activations = summary["memory/weights_mb"], summary["memory/activations_mb"]
-    text = f"weights {weights:.3g} MB, activations {activations:.3g} MB"
-    text += f", process {summary['memory/process_mb']:.4g} MB   (batch {summary['memory/batch']}"
+    def mb(key: str, form: str) -> str:
+        return f"{console.number(summary.get(f'memory/{key}_mb'), form)} MB"
+
+    at = summary.get("memory/batch", "-")
+    text = f"weights {mb('weights', '.3g')}, activations {mb('activations', '.3g')}"
+    text += f", process {mb('process', '.4g')}   (batch {at}"
     if "memory/training_activations_mb" in summary:
-        text += f"; training {summary['memory/training_activations_mb']:.4g} MB"
-        if (batch := summary["memory/training_batch"]) != summary["memory/batch"]:
+        text += f"; training {mb('training_activations', '.4g')}"
+        if (batch := summary.get("memory/training_batch", "-")) != at:
             text += f" at batch {batch}"
     return text + ")"
 
 
 def _tuned(summary: Mapping[str, Any], accelerator: str) -> str:
-    ratio = summary["tune/channels_last_speedup"]
     return (
-        f"layout: {{{accelerator}: {summary['tune/layout']}}}   (channels_last trains {ratio:.2f} times as "
-        f"fast as contiguous at batch {summary['tune/batch']})"
+        f"layout: {{{accelerator}: {summary['tune/layout']}}}   (channels_last trains {_speedup(summary)} at "
+        f"batch {summary.get('tune/batch', '-')})"
     )
+
+
+def _speedup(summary: Mapping[str, Any]) -> str:
+    return f"{console.number(summary.get('tune/channels_last_speedup'), '.2f')} times as fast as contiguous"
 
 
 def batches(run: Run) -> Table | None:
     """Build a table with a row for each batch size; None if there are fewer than two."""
-    rows = run.rows()
-    if len(rows) < 2:
+    content = run.content()
+    rows = content.rows
+    if len(rows) < 2 or "batch" not in rows[0] or content.state == "damaged":
         return None
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("batch", justify="right")
@@ -133,15 +141,16 @@ def findings(runs: Sequence[Run]) -> Iterator[Table]:
     families: dict[str, dict[str, dict[str, float]]] = {}
     tuned = Table("conf/arch", "line", "channels_last against contiguous", box=box.SIMPLE_HEAD)
     for run in runs:
-        arch, summary = str(run.config().get("arch", {}).get("name", "")), run.summary()
+        content = run.content()
+        arch, summary = str(content.config.get("arch", {}).get("name", "")), shown_of(content)
         for condition, values in _parity(run).items():
             worst = families.setdefault(family(arch), {}).setdefault(condition, {})
             for quantity, value in values.items():
                 worst[quantity] = max(value, worst.get(quantity, 0.0))
         if "tune/layout" in summary:
-            accelerator = run.status().get("device", {}).get("accelerator", "cpu")
+            accelerator = content.status["device"].get("accelerator", "cpu")
             line = f"layout: {{{accelerator}: {summary['tune/layout']}}}"
-            tuned.add_row(f"{arch}.yaml", line, f"{summary['tune/channels_last_speedup']:.2f} times as fast")
+            tuned.add_row(f"{arch}.yaml", line, _speedup(summary).removesuffix(" as contiguous"))
     if tuned.row_count:
         yield tuned
     if not families:
@@ -160,7 +169,7 @@ def findings(runs: Sequence[Run]) -> Iterator[Table]:
 def _parity(run: Run) -> dict[str, dict[str, float]]:
     """Return relative errors by condition and quantity."""
     conditions: dict[str, dict[str, float]] = {}
-    for key, value in run.summary().items():
+    for key, value in shown_of(run.content()).items():
         if key.startswith("parity/") and key.count("/") == 2:
             _, condition, quantity = key.split("/")
             conditions.setdefault(condition, {})[quantity] = value

@@ -17,6 +17,7 @@ VERBS = {
     "inspect": Verb("show a model layer by layer: shapes, parameters, MACs", "arch=vgg16_bn data=cifar10"),
     "bench": Verb("measure speed, memory or exactness of a model on a device", "arch=resnet18 data=cifar10"),
     "runs": Verb("list runs, or show one", "outputs/quickstart"),
+    "verify": Verb("check that the files of runs are as they were written", "outputs/quickstart"),
     "compare": Verb("show which choice won, by how much, and whether that is noise", "outputs/ablation_norm"),
     "evaluate": Verb("evaluate a trained run in detail: classes, confusions, calibration", RUN),
     "predict": Verb("classify image files with a trained run", f"{RUN} photos/*.png"),

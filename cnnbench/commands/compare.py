@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 from cnnbench import console
+from cnnbench.commands.parser import Parser
 from cnnbench.comparison.comparison import Comparison, Options, compare
 from cnnbench.comparison.filter import select_records
 from cnnbench.comparison.metrics import DEFAULT, LATENCY
@@ -120,7 +121,7 @@ def _log(comparison: Comparison, title: str, target: to_wandb.Target, only: Sequ
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "cnnbench compare",
         usage="cnnbench compare [PATH …] [KEY=VALUE …] [OPTION …]",
         description="Show which choice won, by how much, and whether the difference is more than noise. "
@@ -170,7 +171,9 @@ def _listed(values: Sequence[str]) -> list[str]:
 
 def _write(option: str, target: str, text: str) -> None:
     if target == "-":
-        sys.stdout.write(text)
+        sys.stdout.flush()
+        sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
+        sys.stdout.buffer.flush()
         return
     try:
         write_target(Path(target), text)

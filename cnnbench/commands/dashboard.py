@@ -6,16 +6,17 @@ where the workspace was saved, so that the same command updates it.
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnnbench import console
+from cnnbench.commands.parser import Parser
 from cnnbench.comparison.comparison import compare
 from cnnbench.comparison.records import read
 from cnnbench.comparison.report.wandb_workspace import lay_out
 from cnnbench.errors import InputError
+from cnnbench.run_store import reading
 from cnnbench.run_store.find import outputs, split_words
 from cnnbench.run_store.targets import write_target
 from cnnbench.tracking import wandb_run
@@ -30,7 +31,7 @@ def main(arguments: list[str]) -> int:
     Returns:
         0, or 1 if it was not saved.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "cnnbench dashboard",
         usage="cnnbench dashboard [PATH …] [--save] [--project P] [--entity E] [--name N] [--out FILE]",
         description="Lay out a W&B workspace for these runs: accuracy against parameters, bars for the "
@@ -68,7 +69,8 @@ def main(arguments: list[str]) -> int:
     _write(out, workspace, saved_url)  # before saving: without the file it could not be updated later
     if not args.save:
         command = f"cnnbench dashboard {' '.join(map(str, paths))} --save"
-        console.out.print(f"written: {out}\nto save it at W&B: wandb login, then {command}", highlight=False)
+        hint = f"to save it at W&B: wandb login, then {command}"
+        console.out.print(f"written: {out}", hint, sep="\n", highlight=False)
         return 0
     try:
         _check_server()
@@ -80,7 +82,7 @@ def main(arguments: list[str]) -> int:
         console.out.print(f"written: {out}; the same command saves it later", highlight=False, soft_wrap=True)
         return 1
     _write(out, workspace, url)
-    console.out.print(f"saved: {url}\nwritten: {out}", highlight=False, soft_wrap=True)
+    console.out.print(f"saved: {url}", f"written: {out}", sep="\n", highlight=False, soft_wrap=True)
     return 0
 
 
@@ -154,12 +156,12 @@ def _saved_url(out: Path, named: bool) -> str:
     if not out.absolute().parent.is_dir():
         raise InputError(f"{option}{out}: its folder does not exist")
     try:
-        content = json.loads(out.read_text(encoding="utf-8"))
+        content = reading.parse_json(reading.read(out))
         return str(content["url"] or "") if {"spec", "url"} <= content.keys() else ""
     except FileNotFoundError:
         return ""
-    except (OSError, ValueError, AttributeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a dashboard, and not overwritten"
+    except reading.Unfit as error:
+        reason = f"not a dashboard, and not overwritten ({error})"
         raise InputError(f"{option}{out}: {reason}; --out FILE names another") from None
 
 

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from cnnbench import console
+from cnnbench.commands.parser import Parser
 from cnnbench.processes import signals
 from cnnbench.processes.logs import quiet
 from cnnbench.run_store.finished import finished, own_files
 from cnnbench.run_store.run import Run
 from cnnbench.run_store.targets import check_spared, check_targets, writing
+from cnnbench.safe_text import print_error
 
 if TYPE_CHECKING:
     from cnnbench.inference.evaluate.metrics import Evaluation
@@ -35,7 +37,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "cnnbench evaluate",
         usage="cnnbench evaluate RUN [--split test|val] [data=… data.SETTING=… device.SETTING=…] [OPTION …]",
         description="Evaluate a finished run: accuracy with a confidence interval, loss, metrics of each "
@@ -76,7 +78,7 @@ def _evaluate(run: Run, args: argparse.Namespace) -> int:
     trained = trained_model.load(run, device, trust_code=args.trust_code)
     chosen = images.choose(trained, args.split, changes["data"])
     count = -(-len(chosen.images.labels) // chosen.batch_size)
-    batches: Iterator[Any] = labelled(trained.preparation, chosen.images, chosen.batch_size)
+    batches: Iterator[Any] = labelled(trained.preparation, chosen.images, chosen.batch_size, chosen.memory)
     evaluation = evaluate(trained, console.progress(batches, "evaluating", count))
     for note in chosen.notes:
         console.console.print(note, style="yellow", highlight=False, markup=False, soft_wrap=True)
@@ -87,15 +89,12 @@ def _evaluate(run: Run, args: argparse.Namespace) -> int:
             file.write(report.encode("utf-8", "surrogateescape"))
     with writing(args.csv) as file:
         if file is not None:
-            file.write(files.to_csv(chosen, evaluation).encode("utf-8", "surrogateescape"))
+            file.write(files.image_table(chosen, evaluation).encode("utf-8", "surrogateescape"))
     if "-" not in (args.json, args.csv):
         text = None if agreement is None else Text(agreement["said"], "green" if agreement["same"] else "red")
         console.out.print(terminal.picture(trained, chosen, evaluation, text), highlight=False)
     if agreement is not None and not agreement["same"]:
-        console.console.print(
-            f"error: {run.path}: {agreement['said']}", style="red", markup=False, soft_wrap=True
-        )
-        return 1
+        return print_error(f"{run.path}: {agreement['said']}", 1)
     return 0
 
 

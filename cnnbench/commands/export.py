@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cnnbench import console
+from cnnbench.commands.parser import Parser
 from cnnbench.errors import InputError
 from cnnbench.processes import signals
 from cnnbench.processes.cores import cpu_cores
@@ -17,6 +18,7 @@ from cnnbench.processes.logs import quiet
 from cnnbench.run_store.finished import finished, own_files
 from cnnbench.run_store.run import Run
 from cnnbench.run_store.targets import check_spared, check_target, writing
+from cnnbench.safe_text import print_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,7 +46,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "cnnbench export",
         usage="cnnbench export RUN [--to onnx|torch] [--input pixels|normalised] [--output FILE]",
         description="Export a finished run as an ONNX model or a torch.export archive, for any batch size, "
@@ -89,8 +91,7 @@ def _export(run: Run, args: argparse.Namespace, target: str) -> int:
             raise InputError(f"{subject}: cannot be exported ({type(error).__name__}: {reason})") from error
     if bad := [difference for difference in differences if not difference.fine]:
         message = f"{subject}: the exported model differs: {_text(bad[0])}; nothing is written"
-        console.console.print(f"error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
-        return 1
+        return print_error(message, 1)
     assert dict(written.metadata) == dict(metadata), "the file has the metadata that it was given"
     with writing(target) as file:
         assert file is not None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import traceback
-
-from cnnbench.console import notes
-from cnnbench.errors import Finding, InputError, Superseded, of_system
+from cnnbench.errors import Finding, InputError, Superseded, Unreadable, of_system
 from cnnbench.processes.forked import Died
 from cnnbench.run_store.run import DONE, Run
+from cnnbench.safe_text import print_error, print_traceback
+
+COMPLETE = (Finding, Unreadable, Died, Superseded)
+"""Errors whose message says all."""
 
 
 def report(run: Run | None, error: Exception) -> int:
@@ -21,16 +22,15 @@ def report(run: Run | None, error: Exception) -> int:
         The exit code: 2 for bad input, 141 for a closed pipe, 1 for all other errors.
     """
     if isinstance(error, InputError):
-        print(f"error: {error}", file=notes)
-        return 2
+        return print_error(error)
     if isinstance(error, BrokenPipeError) and run is not None and run.state in DONE:
         return 141  # nobody read the result, as in `cnnbench train | head -1`
     if line := explanation(error, run.path if run else ""):
-        print(f"error: {line}{see_log(run) if run else ''}", file=notes)
+        print_error(f"{line}{see_log(run) if run else ''}")
     else:
-        traceback.print_exception(error, file=notes)
+        print_traceback(error)
         if run:
-            print(f"error: {run.path.name} failed{see_log(run)}", file=notes)
+            print_error(f"{run.path.name} failed{see_log(run)}")
     return 1
 
 
@@ -43,8 +43,11 @@ def explanation(error: Exception, where: object = "") -> str:
     """
     if line := of_system(error, where):
         return f"{line}; then run the same command again"
-    if isinstance(error, Finding | Superseded | Died) or isinstance(error.__cause__, Died):
+    if isinstance(error, COMPLETE) or isinstance(error.__cause__, COMPLETE):
         return str(error)
+    if str(error).startswith("DataLoader worker"):  # of torch, as a RuntimeError
+        death = str(error).strip().removeprefix("DataLoader worker ").rstrip(".")
+        return f"data.num_workers: a worker process died (out of memory?): {death}"
     return ""
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnnbench import console
+from cnnbench.commands.parser import Parser
+from cnnbench.data.options import DECODE_MIB
 from cnnbench.errors import InputError
 from cnnbench.inference.predict.files import listed
 from cnnbench.processes import signals
@@ -15,6 +17,7 @@ from cnnbench.processes.logs import quiet
 from cnnbench.run_store.finished import finished, own_files
 from cnnbench.run_store.run import Run
 from cnnbench.run_store.targets import check_spared, check_targets, writing
+from cnnbench.safe_text import print_error
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,6 +35,8 @@ def main(arguments: list[str]) -> int:
     run = finished(Path(args.run))
     if args.top < 1:
         raise InputError(f"--top={args.top}: allowed: 1 or more")
+    if args.decode_mib < 1:
+        raise InputError(f"--decode-mib={args.decode_mib}: allowed: 1 or more")
     check_targets(json=args.json, csv=args.csv)
     files, faults = listed(args.images)
     check_spared([("--json", args.json), ("--csv", args.csv)], [*own_files(run), *files])
@@ -40,7 +45,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "cnnbench predict",
         usage="cnnbench predict RUN IMAGE … [--top K] [--json FILE] [--csv FILE] [--device D]",
         description="Classify image files with a finished run: files, folders (with their subfolders), "
@@ -59,6 +64,14 @@ def _parser() -> argparse.ArgumentParser:
         help="(default: that of the training, if available)",
     )
     parser.add_argument(
+        "--decode-mib",
+        type=int,
+        default=DECODE_MIB,
+        metavar="MIB",
+        help="most MiB that images take while they are decoded, all together; a larger one cannot be read "
+        f"(default: {DECODE_MIB})",
+    )
+    parser.add_argument(
         "--trust-code", action="store_true", help="run the code of an architecture that is not cnnbench's own"
     )
     return parser
@@ -66,19 +79,20 @@ def _parser() -> argparse.ArgumentParser:
 
 def _predict(run: Run, args: argparse.Namespace, files: list[Path], faults: list[tuple[str, str]]) -> int:
     with console.console.status("starting"):  # torch and Lightning take seconds to import
+        from cnnbench.data.image_file import Memory
         from cnnbench.data.prefetch import opened
         from cnnbench.inference import trained_model
         from cnnbench.inference.predict.predictions import Predictions
     requested = args.device and trained_model.on_accelerator(trained_model.settings(run).device, args.device)
     device = trained_model.device_for(run, requested)
     trained = trained_model.load(run, device, trust_code=args.trust_code)
-    prepared = trained.preparation
+    prepared, memory = trained.preparation, Memory(args.decode_mib, "--decode-mib")
     failed = 0
     with writing(args.json) as as_json, writing(args.csv) as as_csv:
         predictions = Predictions(trained, min(args.top, len(prepared.classes)), as_json, as_csv)
         for word, why in faults:
             failed += _fail(predictions, word, why)
-        images = console.progress(opened(prepared, files, 2 * BATCH), "predicting", len(files))
+        images = console.progress(opened(prepared, files, 2 * BATCH, memory), "predicting", len(files))
         for batch in _batches(images):
             failed += _predict_batch(trained, predictions, batch)
         predictions.finish()
@@ -99,12 +113,7 @@ def _batches(images: Iterable[tuple[Path, Tensor | str]]) -> Iterator[list[tuple
 
 def _fail(predictions: Predictions, path: str, why: str) -> int:
     """Report a file that could not be read; return 1, the number of failures."""
-    console.console.print(
-        f"error: {console.legible(path, 1000)}: {console.legible(why, 300)}",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
+    print_error(f"{path}: {why}")
     predictions.fail(path, why)
     return 1
 

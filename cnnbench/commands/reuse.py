@@ -6,7 +6,7 @@ import time
 
 from cnnbench import __version__
 from cnnbench.console import console
-from cnnbench.run_store import lease, unwritable
+from cnnbench.run_store import lease
 from cnnbench.run_store.find import of_format_1
 from cnnbench.run_store.run import DONE, Run
 from cnnbench.settings.bench import Bench
@@ -20,9 +20,9 @@ def wait_for(run: Run) -> str:
     Raises:
         InputError: the run is not done, and its folder cannot be written.
     """
-    if (state := run.state) != "running":
-        if state not in DONE:
-            unwritable.check(run.path)
+    if lease.is_free(run.path):  # not by its state: one that has just begun has none yet
+        if (state := run.state) not in DONE:
+            lease.check_writable(run.path)
         return state
     held = lease.of(run.path)
     who = "{host}, process {pid}".format(**{"host": "?", "pid": "?"} | run.status())
@@ -30,7 +30,7 @@ def wait_for(run: Run) -> str:
     with console.status(message):
         if not console.is_terminal:
             console.print(message)
-        while not unwritable.frees(held):
+        while not lease.frees(held):
             time.sleep(0.5)
     return wait_for(run)
 
@@ -56,8 +56,10 @@ def announce(settings: Settings, run: Run, *, brief: bool) -> None:
         _warn(f"it was measured {difference}")
 
 
-def mention_format_1(settings: Settings, run: Run) -> None:
-    """Print that there are runs of format 1, which are not reused."""
+def mention_earlier(settings: Settings, run: Run) -> None:
+    """Print what is damaged and therefore made again, and that runs of format 1 are not reused."""
+    for problem in run.damage:
+        _warn(f"{problem}: it is not used, and this run goes on from its last checkpoint")
     if run.state == "new" and (earlier := of_format_1(run.path.parent, [settings.label])):
         many = len(earlier) > 1
         _warn(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 from collections import Counter
@@ -14,6 +13,7 @@ from filelock import LeaseSettingsMismatch, Timeout
 from rich.console import Group
 
 from cnnbench import console
+from cnnbench.commands.parser import Parser
 from cnnbench.errors import InputError, of_system
 from cnnbench.run_store import lease, table
 from cnnbench.run_store.find import below, outputs, split_words
@@ -27,10 +27,13 @@ CLEANED = ("failed", "interrupted", "diverged", "pruned", "damaged")
 REMOVED = ".removed-"
 """Beginning of the name of a run's folder while it is being removed."""
 
+DAMAGE = 10
+"""Damaged files that are named below the table."""
+
 
 def main(arguments: list[str]) -> int:
     """Print a table of the runs below the given paths, newest first, or the result of a single run."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "cnnbench runs",
         usage="cnnbench runs [PATH …] [KEY=VALUE …] [--limit N] [--clean [--yes]]",
         description="List runs, newest first, or show one run.",
@@ -82,6 +85,11 @@ def main(arguments: list[str]) -> int:
     if len(runs) > args.limit:
         text += f"; showing the newest {args.limit} (--limit {len(runs)} shows all)"
     console.out.print(text)
+    damage = [problem for run in runs if states[run] == "damaged" for problem in run.damage]
+    for problem in damage[:DAMAGE]:
+        _say(f"damaged: {console.legible(problem, 400)}")
+    if len(damage) > DAMAGE:
+        _say(f"damaged: {len(damage) - DAMAGE} more files (cnnbench runs RUN names those of a run)")
     return 0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -13,12 +12,13 @@ from rich.console import RenderableType
 
 from cnnbench.commands.failures import explanation, see_log
 from cnnbench.commands.train import Session
-from cnnbench.console import console, notes, out
+from cnnbench.console import console, out
 from cnnbench.errors import InputError, of_system
 from cnnbench.run_store.files import write_atomic
 from cnnbench.run_store.find import find
 from cnnbench.run_store.run import Run
 from cnnbench.run_store.table import runs_table
+from cnnbench.safe_text import print_error, print_traceback
 from cnnbench.settings.bench import Bench
 from cnnbench.settings.identity import locate
 from cnnbench.settings.run import Settings
@@ -67,9 +67,9 @@ class SweepSession(Session):
             raise
         except Exception as error:  # of this machine, in cnnbench or in a cluster
             if line := explanation(error):
-                print(f"error: {line}", file=notes)
+                print_error(line)
             else:
-                traceback.print_exc(file=notes)
+                print_traceback(error)
             self.exit_code = 1
             return [None] * len(points)
         self.exit_code = max(self.exit_code, *(bool(reason) for reason in self.runs.values()))
@@ -145,7 +145,7 @@ class SweepSession(Session):
         try:
             write_atomic(target, page(everything, str(folder), target))
         except OSError as error:
-            print(f"error: {of_system(error, target)}", file=notes)
+            print_error(of_system(error, target))
         else:
             parts.append(f"page: {target}")
         return [*parts, f"compare: cnnbench compare {folder}"]

@@ -11,10 +11,12 @@ from pathlib import Path
 from filelock import LeaseSettingsMismatch, SoftFileLease, Timeout
 
 from cnnbench import console
+from cnnbench.commands.parser import Parser
 from cnnbench.errors import InputError, Interrupted
 from cnnbench.processes.signals import interruptible
 from cnnbench.run_store import lease
 from cnnbench.run_store.find import outputs, split_words
+from cnnbench.run_store.reading import LONGEST_URL, Unfit, decoded, read
 from cnnbench.run_store.select import parse_condition
 from cnnbench.tracking import wandb_run
 from cnnbench.tracking.wandb_run import near
@@ -31,7 +33,7 @@ NAMED = 10
 
 def main(arguments: list[str]) -> int:
     """Run `cnnbench sync`; return 1 if an upload failed."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "cnnbench sync",
         usage="cnnbench sync [PATH …] [KEY=VALUE …] [--force] [--project P] [--entity E]",
         description="Upload to W&B what was logged offline: runs, and comparisons by `cnnbench compare "
@@ -155,8 +157,9 @@ def _summary(counts: Mapping[str, int]) -> str:
 def _project_page(log: WandbLog) -> str:
     """Return the page of the project that a run was uploaded to; empty if it is not known."""
     try:
-        return (log.home / "wandb" / "url.txt").read_text(encoding="utf-8").strip().rpartition("/runs/")[0]
-    except (OSError, ValueError):
+        url = decoded(read(log.home / "wandb" / "url.txt", LONGEST_URL))
+        return url.strip().rpartition("/runs/")[0]
+    except (FileNotFoundError, Unfit):
         return ""
 
 

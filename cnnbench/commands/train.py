@@ -86,7 +86,7 @@ def complete(settings: Settings, run: Run, *, brief: bool = False) -> None:
 
             answer_agent(settings, run)
     else:
-        reuse.mention_format_1(settings, run)
+        reuse.mention_earlier(settings, run)
         with console.status("starting"):  # torch and Lightning take seconds to import
             work = pkgutil.resolve_name(settings.work)
         try:

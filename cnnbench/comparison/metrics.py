@@ -164,21 +164,12 @@ def figure(key: str) -> Figure:
     elif share:
         shown = console.percent
     elif name.startswith("share_of"):
-        shown = percent  # without decimals: measured, and beyond 100 % if a cache helps
+        shown = console.share  # without decimals: measured, and beyond 100 % if a cache helps
     elif base in ("params", "macs") or name.endswith(("per_s", "flops")):
         shown = console.count
     else:
-        shown = _plain
+        shown = console.number
     return Figure(key, LABELS.get(base, base) + bracket + way, higher, share, shown)
-
-
-def percent(value: Any) -> str:
-    """Format a measured share, which may exceed 100 %, without decimals; `-` if it is missing."""
-    return f"{100 * value:.0f} %" if isinstance(value, int | float) else "-"
-
-
-def _plain(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, int | float) else "-"
 
 
 def known(option: str, key: str, figures: Collection[str], axes: Iterable[str] = ()) -> Figure:

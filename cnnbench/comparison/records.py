@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnbench import console
-from cnnbench.comparison.metrics import KINDS, figure
+from cnnbench.comparison.metrics import figure
 from cnnbench.errors import NotThere
 from cnnbench.run_store.find import below, flat
 from cnnbench.run_store.identity import FORMAT
@@ -28,17 +27,17 @@ class Record:
     Attributes:
         run: its folder.
         verb: `train`, or `bench` for a measurement.
-        state: see `Run.state`; `damaged` also if config.yaml or a required metric cannot be read.
+        state: see `Run.state`.
         experiment: its name.
         seed: as text; `-` if there is none.
         settings: the settings that decide the result, flat, without the seed.
         select: the settings that its experiment tunes.
-        figures: the finite numbers of summary.json, by key.
+        figures: the finite numbers of summary.json, by key; none of a damaged run.
         status: status.json.
         command: the overrides that it was started with.
         split: the digest of its data split.
         problems: one sentence for each damaged file.
-        config: all settings of config.yaml, flat; empty if that file is damaged.
+        config: all settings of config.yaml, flat; empty if that file or identity.json is damaged.
     """
 
     run: Run
@@ -71,6 +70,10 @@ class Record:
         kind = "" if error.get("type") == "Interrupted" else f"{error.get('type')}: "  # that is its state
         return " ".join(f"{kind}{error.get('message')}".split())
 
+    def rows(self) -> list[dict[str, float]]:
+        """Read the metrics of each epoch; none of a damaged run."""
+        return self.run.rows() if self.state != "damaged" else []
+
     @cached_property
     def identity(self) -> tuple[tuple[str, str], ...]:
         """The settings and the seed: equal for copies of a run in different experiments."""
@@ -100,121 +103,52 @@ def read(paths: Sequence[Path], unread: list[str] | None = None) -> list[Record]
 
 def record(run: Run) -> Record:
     """Read one run from disk."""
-    problems: list[str] = []
-    status, state = run.status(), run.state
-    if state == "damaged":
-        problems.append(f"{run.path / 'status.json'}: is not the status of a run")
-    elif run.format not in range(1, FORMAT + 1):
+    content = run.content()
+    status, state, choice = content.status, content.state, content.choice
+    problems = [*content.damage]
+    if status and content.format not in range(1, FORMAT + 1):
         problems.append(
             f"{run.path / 'status.json'}: format {status.get('format', 'unknown')}, this version writes "
             f"{FORMAT}; read as far as possible"
         )
-    config = run.config()
-    decides = run.choice()
-    if not isinstance(decides.get("arch"), dict) or not isinstance(decides.get("data"), dict):
-        name = "identity.json" if run.format == FORMAT else "config.yaml"
-        problem = (
-            f"is not the {name.partition('.')[0]} of a run" if (run.path / name).exists() else "is missing"
-        )
-        problems.append(f"{run.path / name}: {problem}")
-        decides, state = {}, "damaged"
-    summary, unreadable = _summary(run)
-    figures, ignored = _figures(run, summary)
-    problems += [*unreadable, *ignored]
-    finished = state == "finished" and run.verb == "train"
-    problems += _rows(run, summary.get("epochs") if finished else None, finished=finished)
-    kind = KINDS[run.verb]
-    if finished and (missing := [key for key in (kind.order, kind.metric) if key not in figures]):
-        problems += [_missing(run, key, summary) for key in missing if not _is_number(summary.get(key))]
-        state = "damaged"
-    settings = flat(decides)
+    summary = content.summary if state != "damaged" else {}
+    figures, left_out = _figures(run, summary)
+    settings = flat(choice)
     settings.pop("verb", None)
-    if run.verb == "bench" and isinstance(device := status.get("device"), dict):
+    if content.verb == "bench":
         # A latency belongs to the device that `auto` stood for on that machine.
+        device = status["device"]
         settings |= {f"device.{key}": str(device[key]) for key in RESOLVED if key in device}
         settings["device.name"] = settings.get("device.accelerator", "-")
-    select, command = config.get("select"), config.get("command")
+    config = content.config
     return Record(
         run=run,
-        verb=run.verb,
+        verb=content.verb,
         state=state,
         experiment=str(config.get("name") or run.path.parent.name),
         seed=settings.pop("seed", "-"),
-        settings=settings,
-        select=tuple(map(str, select)) if isinstance(select, list) else (),
+        settings=settings if choice else {},
+        select=tuple(config.get("select", ())),
         figures=figures,
         status=status,
-        command=tuple(map(str, command)) if isinstance(command, list) else (),
+        command=tuple(config.get("command", ())),
         split=str(summary.get("data/split", "")),
-        problems=tuple(problems),
-        config=flat(config) if decides else {},
+        problems=(*problems, *content.unusable, *left_out),
+        config=flat(config) if choice else {},
     )
 
 
-def _summary(run: Run) -> tuple[dict[str, Any], list[str]]:
-    path = run.path / "summary.json"
-    try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}, []
-    except (OSError, ValueError, RecursionError) as error:
-        return {}, [f"{path}: cannot be read ({type(error).__name__})"]
-    if not isinstance(summary, dict):
-        return {}, [f"{path}: is not the summary of a run"]
-    return summary, []
-
-
 def _figures(run: Run, summary: Mapping[str, Any]) -> tuple[dict[str, float], list[str]]:
-    """Return the valid numbers of a summary, and a sentence on each invalid one."""
+    """Return the numbers of a summary, and a sentence on each that is none, such as the loss nan."""
     figures, problems = {}, []
     for key, value in summary.items():
-        if not _is_number(value):
+        if isinstance(value, bool) or not isinstance(value, int | float):
             continue
-        try:
-            number = float(value)
-        except OverflowError:
-            number = math.inf
-        if not math.isfinite(number) or (figure(key).share and not 0 <= number <= 1):
-            problems.append(f"{run.path / 'summary.json'}: {key} is {number:g}; left out")
+        if not math.isfinite(value) or (figure(key).share and not 0 <= value <= 1):
+            problems.append(f"{run.path / 'summary.json'}: {console.legible(key)} is {value:g}; left out")
         else:
-            figures[key] = number
+            figures[key] = float(value)
     return figures, problems
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _missing(run: Run, key: str, summary: Mapping[str, Any]) -> str:
-    """Return a sentence on a required metric that is absent or not a number."""
-    if key not in summary:
-        return f"{run.path / 'summary.json'}: has no {key}"
-    shown = console.legible(json.dumps(summary[key]))
-    return f"{run.path / 'summary.json'}: {key} is {shown}; allowed: a number"
-
-
-def _rows(run: Run, epochs: object, *, finished: bool) -> list[str]:
-    """Return sentences on what is wrong with metrics.csv, the source of the learning curves.
-
-    Args:
-        run: the run.
-        epochs: the number of rows it should have, if known.
-        finished: whether the file must exist.
-    """
-    path = run.path / "metrics.csv"
-    try:
-        rows = run.read_rows()
-    except FileNotFoundError:
-        return [f"{path}: is missing, so this run has no learning curve"] if finished else []
-    except OSError as error:
-        return [f"{path}: cannot be read ({error.strerror}); left out"]
-    except UnicodeDecodeError:
-        return [f"{path}: is not text; left out"]
-    except ValueError as error:
-        return [f"{path}: {console.legible(str(error), 100)}; left out"]
-    if isinstance(epochs, int) and len(rows) < epochs:
-        return [f"{path}: has {len(rows)} of {epochs} epochs"]
-    return []
 
 
 def once(records: Iterable[Record]) -> tuple[list[Record], list[str]]:

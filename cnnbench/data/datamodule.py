@@ -14,14 +14,15 @@ from torchvision.transforms.v2 import functional as tvf
 
 from cnnbench.data import augment as aug
 from cnnbench.data import datasets
+from cnnbench.data.image_file import Memory
 from cnnbench.data.images import Images, Splits
-from cnnbench.data.loader import Batch, FileImages, MemoryImages, loader
+from cnnbench.data.loader import Batch, FileImages, Item, MemoryImages, Unread, loader
 from cnnbench.data.options import Augmentation, Batching, ModelInput, Sharding, Source, Splitting
 from cnnbench.data.preprocessing import preparation
 from cnnbench.data.sampler import EpochOrder, share
 from cnnbench.data.split import make_splits
 from cnnbench.data.transforms import decode_all, eval_transform, train_transforms
-from cnnbench.errors import InputError
+from cnnbench.errors import InputError, Unreadable
 
 EVAL_BATCH = 4
 """Factor of the batch size in evaluation, which keeps no gradients."""
@@ -55,6 +56,7 @@ class ImageData(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         self.batching, self.augmentation, self.sharding = batching, augmentation, sharding
+        self.memory = Memory(batching.decode_mib, shared=batching.num_workers > 0)
         datasets.check_classes(source.name, source.num_classes)
         splits = self._read(source, splitting)
         first = next(iter(splits.values()))
@@ -67,15 +69,14 @@ class ImageData(pl.LightningDataModule):
         self._check_sharding(*(len(images.labels) for images in three))
         self.train, self.val, self.test = (self._sized(images) for images in three)
 
-    @staticmethod
-    def _read(source: Source, splitting: Splitting) -> Splits:
+    def _read(self, source: Source, splitting: Splitting) -> Splits:
         """Read the splits that the data set has; draw those of `synthetic`.
 
         Raises:
             InputError: see `datasets.load`; settings that `synthetic` needs are missing.
         """
         if source.name != "synthetic":
-            return datasets.load(source.name, Path(source.root).expanduser())
+            return datasets.load(source.name, Path(source.root).expanduser(), source.size, self.memory)
         size, classes = source.size, source.num_classes
         limit, limit_test = splitting.limit, splitting.limit_test
         if size is None or limit is None or limit_test is None or classes is None:
@@ -124,7 +125,11 @@ class ImageData(pl.LightningDataModule):
         if not isinstance(pixels, Tensor):
             if not self.batching.in_memory:
                 return images
-            return Images(decode_all(pixels, self.size), images.labels, images.classes)
+            try:
+                decoded = decode_all(pixels, self.size, self.memory)
+            except Unreadable as error:  # since it was checked
+                raise InputError(str(error)) from error
+            return Images(decoded, images.labels, images.classes)
         if pixels.shape[-1] == self.size:
             return images
         # In slices: resizing makes them float32, which takes four times the memory.
@@ -151,7 +156,7 @@ class ImageData(pl.LightningDataModule):
 
     # --- Lightning's hooks ----------------------------------------------------------------------
 
-    def train_dataloader(self) -> DataLoader[Batch]:
+    def train_dataloader(self) -> DataLoader[Item]:
         """Return the training batches from the trainer's current epoch and batch on.
 
         Lightning starts the iterator before it tells the sampler which epoch is resumed, so that prefetching
@@ -186,22 +191,22 @@ class ImageData(pl.LightningDataModule):
         """Weight of this shard's mean loss, so that the mean over the processes is that over all images."""
         return self.shard.images * self.sharding.world / self.shard.total
 
-    def val_dataloader(self) -> DataLoader[Batch]:
+    def val_dataloader(self) -> DataLoader[Item]:
         """Return the val images in a fixed order."""
         return self._eval_loader(self.val)
 
-    def test_dataloader(self) -> DataLoader[Batch]:
+    def test_dataloader(self) -> DataLoader[Item]:
         """Return the test images in a fixed order."""
         return self._eval_loader(self.test)
 
-    def _eval_loader(self, images: Images) -> DataLoader[Batch]:
+    def _eval_loader(self, images: Images) -> DataLoader[Item]:
         batch_size = EVAL_BATCH * self.batching.batch_size
         order = EpochOrder(len(images.labels), batch_size, rank=self.sharding.rank, world=self.sharding.world)
         return self._loader(images, order, [], cut=True)
 
     def _loader(
         self, images: Images, order: EpochOrder, drawn: list[v2.Transform], *, cut: bool
-    ) -> DataLoader[Batch]:
+    ) -> DataLoader[Item]:
         """Return batches of a split.
 
         Args:
@@ -217,9 +222,19 @@ class ImageData(pl.LightningDataModule):
             workers = workers if drawn else 0  # indexing is quicker than passing batches between processes
         else:
             transform = v2.Compose([eval_transform(self.size), *drawn] if cut else drawn)
-            dataset = FileImages(images.pixels, labels, self.size, transform, seed)
+            dataset = FileImages(images.pixels, labels, self.size, transform, self.memory, seed)
         on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
         return loader(dataset, order, workers=workers, pin=on_gpu)
+
+    def on_before_batch_transfer(self, batch: Item, dataloader_idx: int) -> Batch:
+        """Return a batch.
+
+        Raises:
+            Unreadable: one of its files cannot be read any more.
+        """
+        if isinstance(batch, Unread):
+            raise Unreadable(*batch)
+        return batch
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> tuple[Tensor, Tensor]:
         """Return a batch, normalised on the model's device and augmented while training."""

@@ -18,6 +18,7 @@ import torch
 from torchvision import datasets as tv
 
 from cnnbench.data.download import STL10, DownloadError, Imagenette, fetch, sentence
+from cnnbench.data.image_file import Memory
 from cnnbench.data.image_folder import check_images, scan
 from cnnbench.data.images import Images, Splits, from_arrays, from_files
 from cnnbench.errors import InputError
@@ -35,7 +36,8 @@ class DataSet:
         size: side of the images in pixels; None: sizes differ, or are a setting.
         classes: number of classes; None: that of the folder, or a setting.
         mean, std: of the training images per channel, in [0, 1].
-        files: files expected below data.root, for errors.
+        files: expected below data.root, for errors.
+        images: folder below data.root with image files; None: arrays.
     """
 
     load: Callable[[Path], Splits]
@@ -44,6 +46,7 @@ class DataSet:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     files: str = ""
+    images: str | None = None
 
 
 def _digits(root: Path) -> Splits:
@@ -118,7 +121,7 @@ def _imagenette(root: Path) -> Splits:
         images = fetch(Imagenette, root, split=theirs, size="160px")
         paths, labels = zip(*images._samples, strict=True)
         splits[split] = from_files([Path(p) for p in paths], labels, [names[0] for names in images.classes])
-    return _checked(root / "imagenette2-160", splits)
+    return splits
 
 
 def _flowers102(root: Path) -> Splits:
@@ -126,8 +129,7 @@ def _flowers102(root: Path) -> Splits:
     paths = {split: [Path(p) for p in images._image_files] for split, images in read.items()}
     classes = read["train"].classes
     train = from_files(paths["train"] + paths["val"], read["train"]._labels + read["val"]._labels, classes)
-    splits = {"train": train, "test": from_files(paths["test"], read["test"]._labels, classes)}
-    return _checked(root / "flowers-102", splits)
+    return {"train": train, "test": from_files(paths["test"], read["test"]._labels, classes)}
 
 
 def _pets(root: Path) -> Splits:
@@ -135,19 +137,13 @@ def _pets(root: Path) -> Splits:
     for split, theirs in (("train", "trainval"), ("test", "test")):
         images = fetch(tv.OxfordIIITPet, root, split=theirs)
         splits[split] = from_files([Path(p) for p in images._images], images._labels, images.classes)
-    return _checked(root / "oxford-iiit-pet" / "images", splits)
+    return splits
 
 
 def _imagefolder(root: Path) -> Splits:
-    splits = {
+    return {
         split: from_files(files.paths, files.labels, files.classes) for split, files in scan(root).items()
     }
-    return _checked(root, splits)
-
-
-def _checked(root: Path, splits: Splits) -> Splits:
-    check_images(root, [path for images in splits.values() for path in images.pixels])
-    return splits
 
 
 def synthetic(size: int, num_classes: int, count: int, count_test: int, seed: int) -> Splits:
@@ -204,14 +200,17 @@ DATASETS: dict[str, DataSet] = {
         _stl10, 96, 10, (0.4467, 0.4398, 0.4066), (0.2603, 0.2566, 0.2713),
         "stl10_binary/{train_X.bin,train_y.bin,test_X.bin,test_y.bin,class_names.txt}",
     ),
-    "imagenette": DataSet(_imagenette, None, 10, *IMAGENET, "imagenette2-160/{train,val}/<class>/*.JPEG"),
+    "imagenette": DataSet(
+        _imagenette, None, 10, *IMAGENET, "imagenette2-160/{train,val}/<class>/*.JPEG", "imagenette2-160"
+    ),
     "flowers102": DataSet(
-        _flowers102, None, 102, *IMAGENET, "flowers-102/{jpg/*.jpg,imagelabels.mat,setid.mat}"
+        _flowers102, None, 102, *IMAGENET, "flowers-102/{jpg/*.jpg,imagelabels.mat,setid.mat}", "flowers-102",
     ),
     "pets": DataSet(
-        _pets, None, 37, *IMAGENET, "oxford-iiit-pet/{images/*.jpg,annotations/{trainval,test}.txt}"
+        _pets, None, 37, *IMAGENET, "oxford-iiit-pet/{images/*.jpg,annotations/{trainval,test}.txt}",
+        "oxford-iiit-pet/images",
     ),
-    "imagefolder": DataSet(_imagefolder, None, None, *IMAGENET),
+    "imagefolder": DataSet(_imagefolder, None, None, *IMAGENET, images=""),
     "synthetic": DataSet(_not_loaded, None, None, (0.5,) * 3, (0.35,) * 3),
 }  # fmt: skip
 
@@ -252,8 +251,8 @@ def check_classes(name: str, num_classes: int | None) -> None:
         raise InputError(f"data.num_classes={num_classes}: only data=synthetic has it as a setting")
 
 
-def load(name: str, root: Path) -> Splits:
-    """Read a data set, downloading missing files.
+def load(name: str, root: Path, size: int | None = None, memory: Memory | None = None) -> Splits:
+    """Read a data set, downloading missing files; check its image files as `check_images` does.
 
     Raises:
         InputError: an unknown name; files that are missing and cannot be downloaded, or are broken; fewer
@@ -263,6 +262,9 @@ def load(name: str, root: Path) -> Splits:
     expected = f"expected {root}/{row.files}"
     try:
         splits = row.load(root)
+        if row.images is not None:
+            files = [path for images in splits.values() for path in images.pixels]
+            check_images(root / row.images, files, size, memory or Memory())
     except InputError:
         raise
     except DownloadError as error:

@@ -19,17 +19,18 @@ class DownloadError(Exception):
     """Missing files cannot be downloaded."""
 
 
-_downloads = ContextVar("_downloads", default=True)
+_refused = ContextVar("_refused", default="")
+"""Why nothing is downloaded; empty if missing files are."""
 
 
 @contextmanager
-def without_download() -> Iterator[None]:
-    """Raise `DownloadError` for missing files instead of downloading gigabytes."""
-    token = _downloads.set(False)
+def without_download(reason: str = "downloads are disabled here") -> Iterator[None]:
+    """Raise `DownloadError` with a reason for missing files, instead of downloading gigabytes."""
+    token = _refused.set(reason)
     try:
         yield
     finally:
-        _downloads.reset(token)
+        _refused.reset(token)
 
 
 def fetch(dataset: Callable[..., Any], root: Path, **options: Any) -> Any:
@@ -50,8 +51,8 @@ def fetch(dataset: Callable[..., Any], root: Path, **options: Any) -> Any:
         except RuntimeError as error:  # torchvision's for missing files and checksums that differ
             if "not found" not in str(error):
                 raise
-    if not _downloads.get():
-        raise DownloadError("downloads are disabled here")
+    if reason := _refused.get():
+        raise DownloadError(reason)
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(30)  # torchvision sets none, and a dead network would hang for ever
     try:

@@ -15,15 +15,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import NoReturn, TypeVar
 
-from cnnbench.errors import InputError
+from cnnbench.data.image_file import SUFFIXES, Memory, look, open_rgb
+from cnnbench.errors import InputError, Unreadable
 from cnnbench.run_store.files import write_atomic
+from cnnbench.run_store.reading import Unfit, checksum, parse_json, read
 
-if TYPE_CHECKING:
-    from PIL import Image
-
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
 NAMED = 8
 """Number of files or classes that an error names."""
 
@@ -122,32 +120,6 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:NAMED]) + more
 
 
-def open_rgb(path: Path, size: int) -> Image.Image:
-    """Read an image file as 8-bit RGB, rotated upright.
-
-    Large JPEGs are decoded at a reduced scale of 2 x `size` or more pixels a side.
-
-    Raises:
-        Exception: the file is no image, or a broken one; Pillow's formats raise many kinds.
-    """
-    import numpy as np
-    from PIL import Image, ImageOps
-
-    if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for a writer
-        raise ValueError("a folder, a pipe or a device; allowed: a file")
-    with Image.open(path) as image:
-        image.draft("RGB", (2 * size, 2 * size))
-        ImageOps.exif_transpose(image, in_place=True)
-        if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
-            # 16 bits: Pillow would clip the values at 255, which leaves a white image
-            return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-        if image.mode in ("I", "F"):
-            raise ValueError("pixels of 32 bits; allowed: 8 or 16")
-        if "transparency" in image.info:
-            return image.convert("RGBA").convert("RGB")
-        return image.convert("RGB")
-
-
 def in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
     """Map in threads, in order; in chunks, since every waiting item takes memory."""
     with ThreadPoolExecutor() as pool:
@@ -175,28 +147,40 @@ def fingerprint(root: Path) -> str:
             raise InputError(
                 f"data.root={root}: {error.filename} cannot be read ({error.strerror})"
             ) from error
-        cache.store("content", digest.hexdigest())
+        cache.store(content=digest.hexdigest())
     return cache.facts["content"]
 
 
 def _digest(path: Path) -> bytes:
     if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe would wait for a writer
         raise OSError(errno.EINVAL, "a pipe or a device; allowed: a file", str(path))
-    return hashlib.blake2b(path.read_bytes(), digest_size=16).digest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
 
 
-def check_images(root: Path, paths: list[Path]) -> None:
+def check_images(root: Path, paths: list[Path], size: int | None, memory: Memory) -> None:
     """Check that every file is an image by decoding it, with a progress bar; cached until a file changes.
 
+    Args:
+        root: the folder.
+        paths: the files in it.
+        size: side in pixels to which the images will be resized, which decides how large JPEGs are decoded.
+        memory: of the images that are decoded at the same time.
+
     Raises:
-        InputError: some are not; it names and counts them.
+        InputError: some are not, or take more memory than `memory` allows; it names and counts them.
     """
     cache = _Cache(root, paths)
-    if cache.facts.get("checked") == "yes":
+    fitting = f"decoded for {size} pixels within {memory.mib} MiB"
+    decoded = cache.facts.get("checked") == "yes"
+    if decoded and cache.facts.get(fitting) == "yes":
         return
     from cnnbench.console import progress
 
-    checked = progress(in_threads(_fault, paths), "checking images", len(paths))
+    def fault(path: Path) -> str:
+        return _fault(path, size or 4, memory, decoded=decoded)
+
+    checked = progress(in_threads(fault, paths), "checking images", len(paths))
     faults = [
         f"{path.relative_to(root)} ({fault})" for path, fault in zip(paths, checked, strict=True) if fault
     ]
@@ -204,27 +188,25 @@ def check_images(root: Path, paths: list[Path]) -> None:
         raise InputError(
             f"data.root={root}: {len(faults)} of {len(paths)} files cannot be read as images: {_some(faults)}"
         )
-    cache.store("checked", "yes")
+    cache.store(**{"checked": "yes", fitting: "yes"})
 
 
-def _fault(path: Path) -> str:
-    """Return why an image file cannot be read; empty if it can."""
+def _fault(path: Path, size: int, memory: Memory, *, decoded: bool) -> str:
+    """Return why an image file cannot be used; empty if it can.
+
+    Args:
+        path: the file.
+        size, memory: see `check_images`.
+        decoded: the file is known to be an image, so that its header suffices.
+    """
     try:
-        open_rgb(path, 4)  # a JPEG is read to its end, but only decoded at a small scale
-    except Exception as error:  # Pillow's formats raise many kinds
-        return why(path, error)
+        look(path, size, memory)
+        if not decoded:
+            with open_rgb(path, 4, memory):  # a JPEG is read to its end, but only decoded at a small scale
+                pass
+    except Unreadable as error:
+        return error.reason
     return ""
-
-
-def why(path: Path, error: Exception) -> str:
-    """Return in a few words why opening an image file raised `error`."""
-    from PIL import UnidentifiedImageError
-
-    if isinstance(error, UnidentifiedImageError):
-        with suppress(OSError):  # it may be gone by now
-            return "empty file" if path.stat().st_size == 0 else "not an image"
-    message = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(message.split()) or type(error).__name__
 
 
 class _Cache:
@@ -235,17 +217,17 @@ class _Cache:
         self.file = folder / (hashlib.blake2b(bytes(root.resolve()), digest_size=12).hexdigest() + ".json")
         stamp = _stamp(root, paths)
         try:
-            facts = json.loads(self.file.read_text())
-        except (OSError, ValueError):
-            facts = None
-        valid = isinstance(facts, dict) and facts.get("stamp") == stamp
+            facts = parse_json(read(self.file))
+        except (FileNotFoundError, Unfit):
+            facts = {}
+        valid = facts.get("stamp") == stamp and facts.get("checksum") == checksum(facts)
         self.facts: dict[str, str] = facts if valid else {"stamp": stamp}
 
-    def store(self, key: str, value: str) -> None:
-        self.facts[key] = value
+    def store(self, **facts: str) -> None:
+        self.facts |= facts
         with suppress(OSError):  # a home that cannot be written to: read again next time
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(self.file, json.dumps(self.facts))
+            write_atomic(self.file, json.dumps(self.facts | {"checksum": checksum(self.facts)}))
 
 
 def _stamp(root: Path, paths: list[Path]) -> str:

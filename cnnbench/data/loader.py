@@ -8,26 +8,36 @@ preceding ones.
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from cnnbench.data.image_file import Memory, stamp
 from cnnbench.data.sampler import BatchSpec, EpochOrder
-from cnnbench.data.transforms import decode
+from cnnbench.data.transforms import Transform, decode
+from cnnbench.errors import Unreadable
 from cnnbench.seeds import mix
 
 Batch = tuple[Tensor, Tensor, int]
 
-Transform = Callable[[Tensor], Tensor]
-"""Transform of one uint8 (C, H, W) image; it draws from torch's global generator."""
+
+class Unread(NamedTuple):
+    """A file that cannot be read, in place of its batch."""
+
+    path: str
+    reason: str
+
+
+Item = Batch | Unread
 
 
 @dataclass
-class MemoryImages(Dataset[Batch]):
+class MemoryImages(Dataset[Item]):
     """Batches of images in memory.
 
     Attributes:
@@ -51,7 +61,7 @@ class MemoryImages(Dataset[Batch]):
 
 
 @dataclass
-class FileImages(Dataset[Batch]):
+class FileImages(Dataset[Item]):
     """Batches of image files, decoded as they are needed.
 
     Attributes:
@@ -59,18 +69,38 @@ class FileImages(Dataset[Batch]):
         labels: int64 (N,).
         size: side of the images in pixels.
         transform: of each image, to (C, size, size).
-        seed: of its draws.
+        memory: of the images that are decoded at the same time.
+        seed: of the draws of `transform`.
     """
 
     paths: list[Path]
     labels: Tensor
     size: int
     transform: Transform
+    memory: Memory
     seed: int = 0
 
-    def __getitem__(self, spec: BatchSpec) -> Batch:
-        images = [self.transform(decode(self.paths[index], self.size)) for index in _seeded(self.seed, spec)]
+    def __post_init__(self) -> None:
+        self.stamps = torch.tensor([stamp(path) for path in self.paths])
+
+    def __getitem__(self, spec: BatchSpec) -> Item:
+        try:
+            images = [self._image(index) for index in _seeded(self.seed, spec)]
+        except Unreadable as error:  # raised in a worker, it would become a traceback in the message
+            return Unread(str(error.path), error.reason)
         return torch.stack(images), self.labels[spec.indices], spec.key
+
+    def _image(self, index: int) -> Tensor:
+        """Read an image.
+
+        Raises:
+            Unreadable: it cannot be read, or is no longer the file that the run began with.
+        """
+        path = self.paths[index]
+        image = decode(path, self.size, self.transform, self.memory)
+        if stamp(path) != self.stamps[index].tolist():
+            raise Unreadable(path, "the file has changed since the run began")
+        return image
 
 
 def _seeded(seed: int, spec: BatchSpec) -> Iterator[int]:
@@ -84,7 +114,7 @@ def _seeded(seed: int, spec: BatchSpec) -> Iterator[int]:
 
 def loader(
     dataset: MemoryImages | FileImages, order: EpochOrder, *, workers: int, pin: bool
-) -> DataLoader[Batch]:
+) -> DataLoader[Item]:
     """Return a DataLoader of whole batches.
 
     Args:

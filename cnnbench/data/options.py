@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+DECODE_MIB = 2048
+"""Default of `data.decode_mib` and `--decode-mib`."""
+
 Policy = Literal["none", "randaugment", "trivialaugment"]
 """Augmentation policies of torchvision: arXiv:1909.13719, arXiv:2103.10158."""
 
@@ -53,12 +56,14 @@ class Batching:
         seed: decides the order of each epoch and all draws of augmentation.
         in_memory: decode image files once, instead of for each batch.
         num_workers: worker processes that decode image files and augment single images; 0: none.
+        decode_mib: most MiB that image files take while they are decoded, in all workers together.
     """
 
     batch_size: int
     seed: int
     in_memory: bool = True
     num_workers: int = 0
+    decode_mib: int = DECODE_MIB
 
 
 @dataclass(frozen=True, kw_only=True)

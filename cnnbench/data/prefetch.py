@@ -13,11 +13,11 @@ from threading import Thread
 import torch
 from torch import Tensor
 
-from cnnbench.data.image_folder import why
+from cnnbench.data.image_file import MIB, Memory
 from cnnbench.data.images import Images
 from cnnbench.data.preprocessing import Preparation
 from cnnbench.data.sampler import EpochOrder
-from cnnbench.errors import InputError
+from cnnbench.errors import InputError, Unreadable
 from cnnbench.processes.cores import cpu_cores
 
 PATIENCE_S = 5
@@ -27,16 +27,24 @@ Opened = tuple[Path, Tensor | str]
 """File and its pixels, uint8 (colours, size, size), or the reason why it cannot be read."""
 
 
-def opened(prepared: Preparation, paths: Iterable[Path], ahead: int) -> Iterator[Opened]:
-    """Yield the files in their order, with no more than `ahead` of them waiting in memory."""
+def opened(prepared: Preparation, paths: Iterable[Path], ahead: int, memory: Memory) -> Iterator[Opened]:
+    """Yield the files in their order.
+
+    Args:
+        prepared: the preprocessing.
+        paths: the files.
+        ahead: how many of them, at most, wait in memory.
+        memory: of those that are being decoded, and of those that wait.
+    """
 
     def pixels(path: Path) -> Tensor | str:
         try:
-            return prepared.open(path)
-        except Exception as error:  # Pillow's formats raise many kinds
-            return why(path, error)
+            return prepared.open(path, memory)
+        except Unreadable as error:
+            return error.reason
 
-    yield from _ahead(pixels, paths, ahead)
+    room = memory.mib * MIB // (prepared.colours * prepared.size**2)
+    yield from _ahead(pixels, paths, min(ahead, room))
 
 
 def _ahead(function: Callable[[Path], Tensor | str], paths: Iterable[Path], ahead: int) -> Iterator[Opened]:
@@ -79,7 +87,9 @@ def _ahead(function: Callable[[Path], Tensor | str], paths: Iterable[Path], ahea
             thread.join(max(0.0, end - time.monotonic()))
 
 
-def labelled(prepared: Preparation, images: Images, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+def labelled(
+    prepared: Preparation, images: Images, batch_size: int, memory: Memory
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield batches of a data set as in evaluation: uint8 (N, colours, size, size), int64 (N,).
 
     Raises:
@@ -91,7 +101,7 @@ def labelled(prepared: Preparation, images: Images, batch_size: int) -> Iterator
         for indices in batches:
             yield prepared.fit(images.pixels[indices]), labels[indices]
         return
-    files = opened(prepared, images.pixels, batch_size)
+    files = opened(prepared, images.pixels, batch_size, memory)
     for indices in batches:
         decoded = []
         for path, pixels in (next(files) for _ in indices):

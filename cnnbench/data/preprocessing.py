@@ -15,6 +15,7 @@ from torchvision.transforms.v2 import functional as tvf
 from cnnbench.data import datasets
 from cnnbench.data.augment import normalise
 from cnnbench.data.datasets import DATASETS
+from cnnbench.data.image_file import Memory
 from cnnbench.data.options import ModelInput
 from cnnbench.data.transforms import EVAL_CROP, LONGEST, decode, eval_transform
 from cnnbench.errors import InputError
@@ -53,28 +54,19 @@ class Preparation(BaseModel):
             raise ValueError("colours: 1, or as many as mean has values")
         return self
 
-    def open(self, path: Path) -> Tensor:
+    def open(self, path: Path, memory: Memory | None = None) -> Tensor:
         """Read an image file as uint8 (colours, size, size), upright.
 
         Raises:
-            Exception: see `cnnbench.data.image_folder.open_rgb`.
+            Unreadable: see `cnnbench.data.image_file.open_rgb`.
         """
-        pixels = decode(path, self.size)
-        pixels = pixels if self.colours == 3 else grey(pixels)
-        if self.centre is not None:
-            cut: Tensor = eval_transform(self.size, self.centre)(pixels)
-            return cut
-        return self._resized(pixels)
+        return decode(path, self.size, self._sized, memory, "RGB" if self.colours == 3 else "L")
 
     def fit(self, pixels: Tensor) -> Tensor:
         """Resize images in memory and convert colours: uint8 (N, c, H, W) -> (N, colours, size, size)."""
         if self.colours == 1 and pixels.shape[1] == 3:
             pixels = grey(pixels)
-        pixels = pixels.expand(-1, self.colours, -1, -1)
-        if self.centre is not None:  # as if they were files
-            cut: Tensor = eval_transform(self.size, self.centre)(pixels)
-            return cut
-        return self._resized(pixels)
+        return self._sized(pixels.expand(-1, self.colours, -1, -1))  # as if they were files
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """Normalise on the device of the pixels: uint8 (N, colours, H, W) -> float32 (N, channels, H, W)."""
@@ -101,8 +93,12 @@ class Preparation(BaseModel):
             f"resized to {shorter}, bilinear with antialiasing, then the centre {self.size}x{self.size}"
         )
 
-    def _resized(self, pixels: Tensor) -> Tensor:
-        sized: Tensor = tvf.resize(pixels, [self.size, self.size], antialias=True)
+    def _sized(self, pixels: Tensor) -> Tensor:
+        sized: Tensor = (
+            tvf.resize(pixels, [self.size, self.size], antialias=True)
+            if self.centre is None
+            else eval_transform(self.size, self.centre)(pixels)
+        )
         return sized
 
 

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tvf
 
-from cnnbench.data.image_folder import in_threads, open_rgb
+from cnnbench.data.image_file import PIXEL, Memory, give_back, open_rgb
+from cnnbench.data.image_folder import in_threads
 from cnnbench.data.options import Policy
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 EVAL_CROP = 0.875
 """Share of the shorter side that is kept around the centre when image files are evaluated."""
 
+
+Transform = Callable[[Tensor], Tensor]
+"""Transform of one uint8 (C, H, W) image; random ones draw from torch's global generator."""
 
 LONGEST = 32
 """Greatest ratio of an image's sides; longer ones are cut to it."""
@@ -55,14 +64,39 @@ def _middle(image: Tensor) -> Tensor:
     return cut
 
 
-def decode(path: Path, size: int) -> Tensor:
-    """Decode an image file to uint8 (3, H, W); see `open_rgb`."""
-    pixels: Tensor = tvf.pil_to_tensor(open_rgb(path, size))
-    return pixels
+def decode(
+    path: Path, size: int, transform: Transform | None = None, memory: Memory | None = None, mode: str = "RGB"
+) -> Tensor:
+    """Decode an image file to uint8 (C, H, W).
+
+    Args:
+        path: the file.
+        size: side of the images in pixels; see `open_rgb`.
+        transform: of the pixels, which `memory` includes.
+        memory: of all images that are decoded at the same time; None: of this one.
+        mode: `RGB`, or `L` for luma (ITU-R 601).
+
+    Raises:
+        Unreadable: see `open_rgb`.
+    """
+    with open_rgb(path, size, memory or Memory()) as image:
+        return _pixels(image, transform, mode)
 
 
-def decode_all(paths: list[Path], size: int) -> Tensor:
-    """Decode the centres of all files to one uint8 tensor (N, 3, size, size), with a progress bar."""
+def _pixels(image: Image, transform: Transform | None, mode: str) -> Tensor:
+    """Return the pixels of an image, transformed; its own memory is freed before."""
+    pixels: Tensor = tvf.pil_to_tensor(image if mode == "RGB" else image.convert(mode))
+    image.close()
+    give_back(PIXEL * image.width * image.height)
+    return transform(pixels) if transform is not None else pixels
+
+
+def decode_all(paths: list[Path], size: int, memory: Memory) -> Tensor:
+    """Decode the centres of all files to one uint8 tensor (N, 3, size, size), with a progress bar.
+
+    Raises:
+        Unreadable: see `open_rgb`.
+    """
     from cnnbench.console import progress
 
     cut = eval_transform(size)
@@ -70,7 +104,7 @@ def decode_all(paths: list[Path], size: int) -> Tensor:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # files are decoded in parallel already: more threads are slower by far
     try:
-        decoded = in_threads(lambda path: cut(decode(path, size)), paths)
+        decoded = in_threads(lambda path: decode(path, size, cut, memory), paths)
         for i, image in enumerate(progress(decoded, "decoding images", len(paths))):
             pixels[i] = image
     finally:

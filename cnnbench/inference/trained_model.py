@@ -6,15 +6,14 @@ architectures in `conf/arch` are called, unless the user trusts the code that co
 
 from __future__ import annotations
 
-import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
@@ -26,21 +25,22 @@ from cnnbench.data.preprocessing import Preparation, preparation
 from cnnbench.errors import InputError, reason
 from cnnbench.ops.factory import Ops
 from cnnbench.processes.cores import cpu_cores
+from cnnbench.run_store.content import CONFIG
 from cnnbench.run_store.identity import CODE, is_ours
 from cnnbench.run_store.run import Run
-from cnnbench.settings import compose
+from cnnbench.run_store.seal import Damaged
 from cnnbench.settings.base import Seed
 from cnnbench.settings.code import own_code
 from cnnbench.settings.data import Data
 from cnnbench.settings.device import Device
-from cnnbench.settings.model import Arch, Native
+from cnnbench.settings.instantiate import check_trusted
+from cnnbench.settings.model import Arch, Native, UntrustedArch
+from cnnbench.training.checkpoints import read_checkpoint
 from cnnbench.training.device import DEVICE_TYPES, PRECISIONS, autocast, available, place, resolve
 from cnnbench.training.model import assemble
 
 CHECKPOINT = "best.ckpt"
 """Weights of the best epoch on val, with which the training computed its test metrics."""
-
-CONFIG = "config.yaml"
 
 KEY = ImageData.__qualname__
 """Key under which Lightning stores the state of the data module in a checkpoint."""
@@ -49,7 +49,7 @@ CPU = {"accelerator": "cpu", "precision": "32-true", "memory_format": "contiguou
 
 
 class RunSettings(BaseModel):
-    """The settings in a run's config.yaml that determine its model and its images."""
+    """The settings in a run's config.yaml that determine its model and its images, if its code is trusted."""
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
 
@@ -58,6 +58,12 @@ class RunSettings(BaseModel):
     ops: Native
     data: Data
     device: Device
+
+
+class UntrustedRunSettings(RunSettings):
+    """The same of a run that somebody else may have made."""
+
+    arch: UntrustedArch
 
 
 @dataclass(frozen=True)
@@ -110,18 +116,17 @@ def load(run: Run, device: Mapping[str, Any] | None = None, *, trust_code: bool 
         InputError: the checkpoint is missing, damaged or does not match the architecture; the code is not
             trusted; or the device is not available.
     """
-    run_settings = settings(run)
+    run_settings = settings(run, trust_code=trust_code)
     arch = run_settings.arch
-    check_trusted(run, arch, trust_code=trust_code)
+    with _in(run):
+        check_trusted(arch, "arch")  # as `assemble` does, but before any other file of the run is read
     _mention_edits(run, arch)
     checkpoint = _checkpoint(run.checkpoints / CHECKPOINT)
     prepared = _preparation(run, run_settings, checkpoint.get(KEY))
     shape = (prepared.channels, prepared.size, prepared.size)
-    try:
+    with _in(run):
         ops = Ops(**run_settings.ops.model_dump(exclude_none=True))
         model = assemble(arch, ops, shape, len(prepared.classes))
-    except InputError as error:  # these settings come from the file, not from the command line
-        raise InputError(f"{run.path / CONFIG}: {error}") from None
     tensors = {
         name.removeprefix("model."): value
         for name, value in checkpoint["state_dict"].items()
@@ -140,51 +145,38 @@ def load(run: Run, device: Mapping[str, Any] | None = None, *, trust_code: bool 
     return Trained(run, run_settings, model.eval().requires_grad_(False), prepared, device)
 
 
+@contextmanager
+def _in(run: Run) -> Iterator[None]:
+    """Name the file in errors about settings: they come from it, not from the command line."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{run.path / CONFIG}: {error}") from None
+
+
 def _mention_edits(run: Run, arch: Arch) -> None:
     """Warn that a user's own architecture was edited since the run was trained with it."""
-    section = run.choice().get("arch")
-    if not isinstance(section, dict):
-        text = f"{run.path / 'identity.json'}: missing or damaged: edited code would go unnoticed"
-    elif section.get(CODE) not in (None, own_code(str(arch.target))):
+    trained_with = run.choice().get("arch", {}).get(CODE)
+    if not is_ours(str(arch.target)) and trained_with not in (None, own_code(str(arch.target))):
         text = f"{run.path}: {arch.target} was edited since this run was trained; its results may differ"
-    else:
-        return
-    if not is_ours(str(arch.target)):
         console.print(text, style="yellow", highlight=False, soft_wrap=True, markup=False)
 
 
-def settings(run: Run) -> RunSettings:
-    """Read the settings of a run.
+def settings(run: Run, *, trust_code: bool = False) -> RunSettings:
+    """Read the settings of a run, whose architecture can be called if cnnbench ships it or it is trusted.
 
     Raises:
         InputError: config.yaml is missing, unreadable or not the config of a run.
     """
     file = run.path / CONFIG
-    config = run.config()
+    content = run.content()
+    config = content.config
     if not config:
-        problem = "is not readable" if os.path.lexists(file) else "does not exist"
-        raise InputError(f"{file}: {problem}; a run cannot be used without it")
+        raise InputError(f"{content.problem(CONFIG)}; a run cannot be used without it")
     try:
-        return RunSettings.model_validate(config)
+        return (RunSettings if trust_code else UntrustedRunSettings).model_validate(config)
     except ValidationError as error:
         raise InputError(f"{file}: is not the config of a run ({_first(error)})") from None
-
-
-def check_trusted(run: Run, arch: Arch, *, trust_code: bool = False) -> None:
-    """Check that an architecture is listed in `conf/arch`, since a name in a file could run any code.
-
-    Raises:
-        InputError: it is not, and `trust_code` is not set.
-    """
-    if trust_code:
-        return
-    files = Path(compose.CONF, "arch").glob("*.yaml")
-    ours = {yaml.load(file.read_text(encoding="utf-8"), yaml.CSafeLoader)["_target_"] for file in files}
-    if arch.target not in ours:
-        raise InputError(
-            f"{run.path}: arch._target_={arch.target} is not an architecture of cnnbench, and its code would "
-            "be executed; allowed: with --trust-code (bench: trust_code=true), if you trust this run's origin"
-        )
 
 
 def device_for(run: Run, requested: Device | None = None) -> dict[str, Any]:
@@ -217,12 +209,14 @@ def on_accelerator(device: Device, accelerator: str) -> Device:
 def _checkpoint(path: Path) -> Mapping[str, Any]:
     try:
         with warnings.catch_warnings(action="ignore"):  # an error is reported once, below
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+            checkpoint = read_checkpoint(path)
     except FileNotFoundError:
         raise InputError(f"{path}: does not exist; a run cannot be used without it") from None
     except PermissionError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except Exception as error:  # from pickle, from zipfile, or because weights_only forbids an object
+    except Damaged as error:
+        raise InputError(f"{error}; allowed: the file as it was written") from None
+    except Exception as error:  # from pickle, or because weights_only forbids an object
         raise InputError(
             f"{path}: is not a checkpoint, is truncated, or contains objects other than tensors, "
             "which could run code"

@@ -8,7 +8,9 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from typing import Any, TextIO
+
+from cnnbench.safe_text import clean, clean_lines
 
 log = logging.getLogger("cnnbench")
 
@@ -20,6 +22,8 @@ def quiet() -> Iterator[None]:
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.WARNING)
+    plain = warnings.formatwarning
+    warnings.formatwarning = lambda *about: clean_lines(plain(*about))  # it may repeat names of files
     with warnings.catch_warnings():
         for message in (
             r".*does not have many workers.*",  # small data sets are held in memory
@@ -36,6 +40,7 @@ def quiet() -> Iterator[None]:
         try:
             yield
         finally:
+            warnings.formatwarning = plain
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
 
@@ -57,15 +62,25 @@ def _redirect(descriptor: int) -> None:
     faulthandler.enable()
 
 
+class _Clean(logging.Formatter):
+    """Format of a log: a line for each message, and clean tracebacks."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - of logging
+        return clean(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - of logging
+        return clean_lines(super().formatException(ei))
+
+
 @contextmanager
-def log_file(path: Path) -> Iterator[None]:
+def log_file(file: TextIO) -> Iterator[None]:
     """Append what cnnbench and Lightning log to a run's log file."""
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = logging.StreamHandler(file)
     handler.setLevel(logging.INFO)
     handler.handleError = lambda record: None  # type: ignore[method-assign]  # a full disk is reported elsewhere
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    if _captured and handler.stream is not None:
-        _redirect(handler.stream.fileno())
+    handler.setFormatter(_Clean("%(asctime)s %(levelname)s %(message)s"))
+    if _captured:
+        _redirect(file.fileno())
     loggers = [log, logging.getLogger("lightning.pytorch")]
     level, log.level = log.level, logging.INFO
     for logger in loggers:

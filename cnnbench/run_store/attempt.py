@@ -4,31 +4,37 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import socket
 import subprocess
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from filelock import LeaseSettingsMismatch, SoftFileLease, Timeout
+from filelock import LeaseSettingsMismatch, Timeout
 
 from cnnbench import __version__
+from cnnbench.console import console
 from cnnbench.errors import Busy, Diverged, InputError, Interrupted, Pruned, Superseded
 from cnnbench.run_store import lease
-from cnnbench.run_store.files import write_atomic
+from cnnbench.run_store.fence import PREFIX, Fence, check_links
+from cnnbench.run_store.files import make_folder, sync_folder
 from cnnbench.run_store.identity import FORMAT
-from cnnbench.run_store.run import DONE, STOP, Run
+from cnnbench.run_store.run import DONE, LOG, STOP, Run
 
 PACKAGE = Path(__file__).parents[1]
 
-KEPT_ON_FORCE = {lease.NAME, "repeats"}
-"""Entries of a run's folder that `force=true` does not move to `repeats/`."""
+REPEATS, MOVING = "repeats", ".moving"
+"""Folder of earlier results, and the name of the one among them that is still being moved there."""
+
+KEPT_ON_FORCE = {lease.NAME, REPEATS}
+"""Entries of a run's folder that `force=true` does not move to `repeats/`, besides those of attempts."""
 
 
 @dataclass(frozen=True)
@@ -36,24 +42,25 @@ class Attempt:
     """Attempt at a run by this process.
 
     Attributes:
-        run: the run that is trained or measured.
+        run: the run that is trained or measured; what is written through it is fenced.
         status: content of status.json; `repeats` counts the forced repeats.
-        lease: held for the length of the attempt.
+        fence: writes the run's files as long as this process may.
+        log: the run's log, open for appending.
     """
 
     run: Run
     status: dict[str, Any]
-    lease: SoftFileLease
+    fence: Fence
+    log: TextIO
 
     def check(self) -> None:
-        """Check that this process may still write to the run's folder; call it before each write.
+        """Check that the attempt is to go on.
 
         Raises:
             Superseded: another process took over, as this one had not renewed its lease for too long.
             Pruned: a search has asked for the end of the run.
         """
-        if self.lease.compromise is not None:
-            raise Superseded(f"{self.run.path}: another process took over ({self.lease.compromise.reason})")
+        self.fence.check()
         if (self.run.path / STOP).exists():
             raise Pruned("it falls behind other trials of the search")
 
@@ -85,48 +92,79 @@ def attempt(
         Busy: another process trains this run, or has just finished it.
         InputError: the folder cannot be written to.
     """
+    check_links(run.path)
     held = lease.of(run.path)
     try:
-        run.path.mkdir(parents=True, exist_ok=True)
+        make_folder(run.path)
         held.acquire()
+        fence = Fence(run.path, held)
     except (Timeout, LeaseSettingsMismatch):
         raise Busy(run.path, run.status()) from None
     except OSError as error:
+        held.release()
         raise InputError(f"output_dir: {run.path} cannot be written ({error.strerror})") from None
     try:
-        if afresh:
-            _set_aside(run)
-        elif run.state in DONE:  # by another process, since this one last checked
-            raise Busy(run.path, run.status())
-        (run.path / STOP).unlink(missing_ok=True)  # meant for an earlier attempt
-        status = _begin(run, device, verb, dict(code or {}))
-        run.checkpoints.mkdir(exist_ok=True)
-        write_atomic(run.path / "config.yaml", config)
-        run.write_identity()
-        this = Attempt(run, status, held)
-        try:
-            yield this
-            this.check()
-        except Superseded:
-            raise  # the run belongs to another process now
-        except Diverged as error:
-            _end(this, "diverged", error)
-        except Pruned as error:
-            (run.path / STOP).unlink()
-            _end(this, "pruned", error)
-        except (Interrupted, KeyboardInterrupt, SystemExit) as error:
-            _end(this, "interrupted", error)
-            raise
-        except BaseException as error:
-            _end(this, "failed", error)
-            raise
-        else:
-            _end(this, "finished")
+        with _fenced(run, fence):
+            if afresh:
+                _set_aside(run, fence)
+            elif run.state in DONE:  # by another process, since this one last checked
+                raise Busy(run.path, run.status())
+            _complete_move(run, fence)
+            fence.remove(run.path / STOP)  # meant for an earlier attempt
+            this = _begin(replace(run, files=fence), fence, config, device, verb, dict(code or {}))
+            with closing(this.log), _recorded(this):
+                yield this
     finally:
         held.release()
 
 
-def _begin(run: Run, device: Mapping[str, Any], verb: str, code: dict[str, str]) -> dict[str, Any]:
+@contextmanager
+def _fenced(run: Run, fence: Fence) -> Iterator[None]:
+    """Report every error of an attempt that another process has taken over as that.
+
+    Raises:
+        Superseded: another process took over.
+    """
+    try:
+        yield
+    except (OSError, Superseded) as error:
+        reason = fence.lost()
+        if not reason:
+            raise
+        lost = Superseded(f"{run.path.name}: {reason}; what this process was about to write is not written")
+        console.print(str(lost), style="yellow", highlight=False, soft_wrap=True, markup=False)
+        raise lost from error
+    finally:
+        fence.close()
+
+
+@contextmanager
+def _recorded(this: Attempt) -> Iterator[None]:
+    """Record how an attempt ends."""
+    try:
+        yield
+        this.check()
+    except Superseded:
+        raise  # the run belongs to another process now
+    except Diverged as error:
+        _end(this, "diverged", error)
+    except Pruned as error:
+        this.fence.remove(this.run.path / STOP)
+        _end(this, "pruned", error)
+    except (Interrupted, KeyboardInterrupt, SystemExit) as error:
+        _end(this, "interrupted", error)
+        raise
+    except BaseException as error:
+        _end(this, "failed", error)
+        raise
+    else:
+        _end(this, "finished")
+
+
+def _begin(
+    run: Run, fence: Fence, config: str, device: Mapping[str, Any], verb: str, code: dict[str, str]
+) -> Attempt:
+    """Record the start of an attempt."""
     previous = run.status()
     attempts = previous.get("attempts", [])
     for earlier in attempts:
@@ -142,17 +180,29 @@ def _begin(run: Run, device: Mapping[str, Any], verb: str, code: dict[str, str])
         "versions": versions(),
         "git": git_commit(),
         "code": code,
-        "repeats": len(list((run.path / "repeats").glob("*"))),
+        "repeats": _repeats(run),
         "attempts": [*attempts, {"started": now()}],
     }
     run.write_status(status)
-    return status
+    run.checkpoints.mkdir(exist_ok=True)
+    fence.write(run.path / "config.yaml", config)
+    run.write_identity()
+    return Attempt(run, status, fence, _open_log(run.path / LOG, fence))
+
+
+def _open_log(path: Path, fence: Fence) -> TextIO:
+    """Replace the log by a copy, and open that: an earlier process that wakes appends to the one replaced."""
+    partial = fence.partial(path)
+    with suppress(FileNotFoundError):
+        shutil.copyfile(path, partial)
+    log = partial.open("a", encoding="utf-8")
+    fence.move(partial, path)
+    return log
 
 
 def _end(this: Attempt, state: str, error: BaseException | None = None) -> None:
-    this.check()
-    for partial in this.run.checkpoints.glob(".*"):  # incomplete checkpoints, which may fill the disk
-        partial.unlink(missing_ok=True)
+    this.fence.check()
+    this.fence.clear()  # incomplete checkpoints may fill the disk
     status = this.status
     status["state"] = state
     status["attempts"][-1] |= {"ended": now(), "state": state}
@@ -165,16 +215,38 @@ def _end(this: Attempt, state: str, error: BaseException | None = None) -> None:
     this.run.write_status(status)
 
 
-def _set_aside(run: Run) -> None:
-    """Move everything to `repeats/<n>/`, status.json first: a half-moved run must not look finished."""
-    if not (run.path / "status.json").exists():
+def _repeats(run: Run) -> int:
+    """Return how often `force=true` has replaced the results of a run."""
+    numbers = (path.name for path in (run.path / REPEATS).glob("*"))
+    return 1 + max((int(number) for number in numbers if number.isdecimal()), default=-1)
+
+
+def _set_aside(run: Run, fence: Fence) -> None:
+    """Begin to move everything to `repeats/`; status.json first: a half-moved run must not look finished."""
+    status = run.path / "status.json"
+    if status.exists():
+        moving = run.path / REPEATS / MOVING
+        moving.mkdir(parents=True, exist_ok=True)
+        fence.check()
+        status.rename(moving / status.name)
+        sync_folder(run.path)
+
+
+def _complete_move(run: Run, fence: Fence) -> None:
+    """Complete what `_set_aside` has begun, in this attempt or in an earlier one that was killed."""
+    moving = run.path / REPEATS / MOVING
+    if not moving.is_dir():
         return
-    repeats = run.path / "repeats"
-    aside = repeats / str(len(list(repeats.glob("*"))))
-    aside.mkdir(parents=True)
-    for entry in sorted(run.path.iterdir(), key=lambda entry: entry.name != "status.json"):
-        if entry.name not in KEPT_ON_FORCE:
-            entry.rename(aside / entry.name)
+    if (moving / "status.json").exists():
+        for entry in sorted(run.path.iterdir()):
+            if entry.name not in KEPT_ON_FORCE and not entry.name.startswith(PREFIX):
+                fence.check()
+                entry.rename(moving / entry.name)
+        sync_folder(moving)
+        moving.rename(moving.with_name(str(_repeats(run))))
+        sync_folder(moving.parent)
+    else:  # killed before it had moved anything
+        moving.rmdir()
 
 
 def now() -> str:

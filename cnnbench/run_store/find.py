@@ -15,6 +15,9 @@ from cnnbench.run_store.run import Run
 WANDB = re.compile(r"(offline-)?run-\d{8}_\d{6}-.+")
 """Names of folders of W&B: a `status.json` that somebody logged there is not a run's."""
 
+NAME = re.compile(r"-[0-9a-f]{10}$")
+"""End of the name of a run's folder."""
+
 
 def outputs() -> str:
     """Return the default folder of runs: CNNBENCH_OUTPUTS, or `outputs`."""
@@ -72,7 +75,7 @@ def find(path: Path, say: Say = lambda _: None) -> list[Run]:
         InputError: it cannot be read.
     """
     check_folder(path)
-    if (path / "status.json").is_file():
+    if (path / "status.json").exists():
         return [Run(path)]
 
     def unread(error: OSError) -> None:
@@ -80,17 +83,26 @@ def find(path: Path, say: Say = lambda _: None) -> list[Run]:
 
     runs = []
     for parent, folders, names in os.walk(path, onerror=unread):
-        if "status.json" in names:
+        if "status.json" in names or "status.json" in folders:  # the latter is damage, to be shown
             runs.append(Run(Path(parent)))
             folders.clear()  # results that force=true replaced are not runs of their own
-        folders[:] = [name for name in folders if not name.startswith(".") and not WANDB.fullmatch(name)]
+        folders[:] = [name for name in folders if not _holds_no_runs(name, Path(parent))]
         for link in filter(Path.is_symlink, (Path(parent, name) for name in folders)):
             try:
-                if (link / "status.json").is_file():
+                if (link / "status.json").exists():
                     runs.append(Run(link))
             except OSError as error:
                 unread(error)
     return sorted(runs, key=lambda run: run.path)
+
+
+def _holds_no_runs(name: str, parent: Path) -> bool:
+    """Return whether a folder is of W&B, hidden, or has the earlier results of a run that is being moved."""
+    return (
+        name.startswith(".")
+        or WANDB.fullmatch(name) is not None
+        or (name == "repeats" and NAME.search(parent.name) is not None)
+    )
 
 
 def of_format_1(folder: Path, labels: Collection[str]) -> list[Run]:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from cnnbench.errors import InputError
+from cnnbench.run_store.content import SEALED, STATUS
 from cnnbench.run_store.find import find
 from cnnbench.run_store.run import Run
 
@@ -22,13 +23,17 @@ def finished(path: Path) -> Run:
     run = _run(path)
     if run.path.name in ("", ".."):  # `.` has no name, and output files are named after the run
         run = Run(run.path.resolve())
-    match run.state:
-        case "finished" if run.verb == "train":
+    content = run.content()
+    match content.state:
+        case "finished" if content.verb == "train":
             return run
         case "finished":
             raise InputError(f"{run.path}: is a measurement, which has no weights; allowed: a trained run")
         case "damaged":
-            raise InputError(f"{run.path}: status.json is damaged; allowed: a finished run")
+            raise InputError(
+                f"{content.damage[0]}; allowed: a finished run (rerun the command that trained it to restore "
+                "what is damaged)"
+            )
         case "diverged":
             raise InputError(
                 f"{run.path}: has diverged: its loss is not finite, there is no model to use; "
@@ -36,10 +41,10 @@ def finished(path: Path) -> Run:
             )
         case "running":
             raise InputError(f"{run.path}: is still being trained; allowed: a finished run")
-        case _ if run.status().get("state") == "finished":
+        case _ if content.status.get("state") == "finished":
             raise InputError(
-                f"{run.path}: summary.json is missing or damaged; allowed: a finished run (rerun the "
-                "command that trained it to restore the file)"
+                f"{run.path}: summary.json is missing; allowed: a finished run (rerun the command that "
+                "trained it to restore the file)"
             )
         case state:
             raise InputError(
@@ -72,5 +77,5 @@ def _run(path: Path) -> Run:
 
 def own_files(run: Run) -> list[Path]:
     """Return the paths of the files that a run consists of."""
-    names = ("config.yaml", "status.json", "summary.json", "metrics.csv", "train.log")
+    names = (STATUS, *SEALED, "train.log")
     return [*(run.path / name for name in names), *run.checkpoints.glob("*")]

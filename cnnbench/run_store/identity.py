@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,6 +32,9 @@ ADDED: dict[str, Any] = {}
 CODE = "_code_"
 """Key of the digest of a user's own code in a section; no argument of a component can have such a name."""
 
+RUNTIMES = ("onnxruntime", "openvino")
+"""Backends of measurements that run an exported model, each named like its package."""
+
 OURS = "cnnbench:"
 """Prefix of the names of cnnbench's own components in a choice."""
 
@@ -40,8 +44,36 @@ FREE_IN_FORMAT_1 = {
 """Sections of a config.yaml of format 1 that do not decide the result."""
 
 
+def deciding(choice: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a choice without the settings that a measurement does not depend on.
+
+    An exported model is not trained and has no memory format; `parity` and `tune` try all values.
+    """
+    kept = {key: dict(value) if isinstance(value, Mapping) else value for key, value in choice.items()}
+    if kept.get("verb") != "bench":
+        return kept
+    exported, parity, device = kept.get("backend") in RUNTIMES, kept.get("parity"), kept.get("device", {})
+    if exported or parity:
+        kept.pop("optimizer", None)
+    if parity:
+        kept.pop("batch_sizes", None)
+        device.pop("precision", None)
+    if exported or kept.get("tune"):
+        device.pop("memory_format", None)
+    return kept
+
+
+def is_of(name: str, choice: Mapping[str, Any]) -> bool:
+    """Return whether the name of a folder ends with the identity of a choice, or with none at all.
+
+    A user may have renamed the folder, or copied it to another name.
+    """
+    suffix = re.fullmatch(r"(?s:.*)-([0-9a-f]{10})", name)
+    return suffix is None or suffix[1] == identity(deciding(choice))
+
+
 def identity(choice: Mapping[str, Any]) -> str:
-    """Return ten hex digits that follow from a choice alone.
+    """Return ten hex digits that follow from a choice alone; of a run's, from what is `deciding`.
 
     The order of keys does not matter, nor whether a number is written as 1 or 1.0.
     """
@@ -51,6 +83,8 @@ def identity(choice: Mapping[str, Any]) -> str:
 
 def _canonical(value: Any) -> Any:
     match value:
+        case str() | int() | None:  # most of them; of a bool, too
+            return value
         case Mapping():
             return {str(key): _canonical(item) for key, item in value.items()}
         case list() | tuple():

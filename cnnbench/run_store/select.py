@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from cnnbench import console
 from cnnbench.errors import InputError, suggest
 from cnnbench.run_store import lease
 from cnnbench.run_store.find import flat, matches
-from cnnbench.run_store.run import STATES, Run
+from cnnbench.run_store.run import Run
+from cnnbench.run_store.schema import STATES
 
 Condition = tuple[str, str]
 """A key and its allowed values, separated by commas: `("ops.norm", "batch,none")`."""
@@ -156,6 +157,6 @@ def states_of(runs: Sequence[Run]) -> dict[Run, str]:
 
 def when(run: Run) -> str:
     """Return the time of the last change of a run, as text that sorts by time."""
-    attempts: list[dict[str, Any]] = run.status().get("attempts") or [{}]
+    attempts = run.status().get("attempts") or [{}]
     last = attempts[-1]
     return str(last.get("ended") or last.get("started") or "")

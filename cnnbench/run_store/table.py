@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
+from cnnbench import console
 from cnnbench.console import count, duration, fitting, milliseconds, percent
 
 if TYPE_CHECKING:
+    from cnnbench.run_store.content import Content
     from cnnbench.run_store.run import Run
 
 
@@ -28,8 +30,9 @@ COLOURS = {
 
 def outcome(run: Run) -> str:
     """Return the most important metric of a finished run: `val 97.20 %`."""
-    summary = run.summary()
-    if run.verb == "bench":
+    content = run.content()
+    summary = shown_of(content)
+    if content.verb == "bench":
         if "parity/worst" in summary:
             return f"errors up to {100 * summary['parity/worst']:.0f} % of the tolerance"
         latency = f"latency {milliseconds(summary.get('time/latency_p50_ms'))}"
@@ -57,6 +60,11 @@ MEASURED: dict[str, tuple[str, Callable[[Any], str]]] = {
 """Columns of a table of measurements: summary key and format of each."""
 
 
+def shown_of(content: Content) -> dict[str, Any]:
+    """Return the metrics of a run that are shown: none if any of its files is damaged."""
+    return content.summary if content.state != "damaged" else {}
+
+
 def run_table(run: Run, lines: Iterable[tuple[str, str | Text]] = ()) -> Table:
     """Return the result of one run as a table.
 
@@ -64,27 +72,30 @@ def run_table(run: Run, lines: Iterable[tuple[str, str | Text]] = ()) -> Table:
         run: the run.
         lines: further rows, a label and a text each.
     """
-    summary, state = run.summary(), run.state
+    content = run.content()
+    state, error = content.state, content.status.get("error")
+    summary = shown_of(content)
     table = Table(title=str(run.path.name), show_header=False, title_justify="left", min_width=60)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     table.add_row("state", Text(state, COLOURS.get(state, "")))
-    if error := run.status().get("error"):
+    for problem in content.damage:
+        table.add_row("damage", Text(console.legible(problem, 400), "red"))
+    if error and state != "damaged":
         table.add_row("reason", Text(f"{error['type']}: {error['message']}"[:400]))
     if "best/epoch" in summary:
-        table.add_row("best epoch", f"{summary['best/epoch'] + 1} of {summary['epochs']}")
-        table.add_row(
-            "val accuracy", percent(summary["best/val_acc"]) + f"   (loss {summary['best/val_loss']:.4f})"
-        )
+        table.add_row("best epoch", f"{summary['best/epoch'] + 1} of {summary.get('epochs', '-')}")
+        loss = console.number(summary.get("best/val_loss"), ".4f")
+        table.add_row("val accuracy", f"{percent(summary.get('best/val_acc'))}   (loss {loss})")
     if "test/acc" in summary:
-        more = f"loss {summary['test/loss']:.4f}" if "test/loss" in summary else "no loss"
+        more = f"loss {console.number(summary['test/loss'], '.4f')}" if "test/loss" in summary else "no loss"
         if summary.get("data/classes", 0) > 5:
-            more += f", top-5 {percent(summary['test/top5'])}"
+            more += f", top-5 {percent(summary.get('test/top5'))}"
         table.add_row("test accuracy", f"{percent(summary['test/acc'])}   ({more})")
     if "params" in summary:
         table.add_row("parameters", f"{summary['params']:,}   ({count(summary.get('macs'))} MACs an image)")
     if "time/wall_s" in summary:
-        speed = f"   ({count(summary['time/images_per_s'])} images/s in training)"
+        speed = f"   ({count(summary.get('time/images_per_s'))} images/s in training)"
         table.add_row("wall time", duration(summary["time/wall_s"]) + speed)
     for label, text in lines:
         table.add_row(label, text)
@@ -95,25 +106,25 @@ def run_table(run: Run, lines: Iterable[tuple[str, str | Text]] = ()) -> Table:
 
 def runs_table(runs: Iterable[Run], states: Mapping[Run, str] | None = None) -> Table:
     """Return a table of runs in the given order, one row each, whatever their states."""
-    runs = list(runs)
-    begun = [run for run in runs if run.state != "new"]  # the verb of others is not known yet
-    columns = MEASURED if begun and all(run.verb == "bench" for run in begun) else TRAINED
+    contents = {run: run.content() for run in runs}
+    begun = [content for content in contents.values() if content.state != "new"]  # of others it is not known
+    columns = MEASURED if begun and all(content.verb == "bench" for content in begun) else TRAINED
     rows: list[list[str | Text]] = []
-    for run in runs:
-        summary, state = run.summary(), states[run] if states else run.state
+    for run, content in contents.items():
+        summary, state = shown_of(content), states[run] if states else content.state
         figures = (format_value(summary.get(key)) for key, format_value in columns.values())
-        rows.append([run.path.name, Text(state, COLOURS.get(state, "")), *figures, last_sign(run)])
+        rows.append([run.path.name, Text(state, COLOURS.get(state, "")), *figures, last_sign(content)])
     headers = ("run", "state", *columns, "last")
     return fitting(headers, rows, labels=2)
 
 
-def last_sign(run: Run) -> str:
+def last_sign(content: Content) -> str:
     """Return the local time of the last change of a run: the time if it was today, else the date."""
-    attempts = run.status().get("attempts") or [{}]
+    attempts = content.status.get("attempts") or [{}]
     timestamp = attempts[-1].get("ended") or attempts[-1].get("started")
     try:
         then = datetime.fromisoformat(str(timestamp)).astimezone()
-    except ValueError:
+    except (ValueError, OverflowError):
         return "-"
     today = then.date() == datetime.now().astimezone().date()
     return then.strftime("%H:%M" if today else "%Y-%m-%d")

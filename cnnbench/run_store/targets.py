@@ -149,4 +149,4 @@ def open_target(path: Path) -> Iterator[BinaryIO]:
 def write_target(path: Path, content: str | bytes) -> None:
     """Write a file that a user named; see `open_target`."""
     with open_target(path) as file:
-        file.write(content.encode() if isinstance(content, str) else content)
+        file.write(content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -11,6 +10,7 @@ from pydantic import field_validator, model_validator
 
 from cnnbench.run_store.run import Run
 from cnnbench.settings.base import FREE, Count, PathText, Rate, shown
+from cnnbench.settings.model import UntrustedArch
 from cnnbench.settings.run import Settings
 
 EXPORTED_PRECISIONS = {"onnxruntime": ("32-true",), "openvino": ("32-true", "bf16-mixed")}
@@ -104,17 +104,8 @@ class Bench(Settings):
         )
         return {"verb": self.verb, "data": data} | {key: choice[key] for key in kept}
 
-    def deciding(self, choice: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return a choice without the settings that this measurement does not depend on.
 
-        An exported model is not trained and has no memory format; `parity` and `tune` try all values.
-        """
-        kept = {key: dict(value) if isinstance(value, Mapping) else value for key, value in choice.items()}
-        exported = self.backend in EXPORTED_PRECISIONS
-        if exported or self.parity:
-            del kept["optimizer"]
-        if self.parity:
-            del kept["batch_sizes"], kept["device"]["precision"]
-        if exported or self.tune:
-            del kept["device"]["memory_format"]
-        return kept
+class UntrustedBench(Bench):
+    """Settings of a measurement of a trained run (`of`) whose code the user does not trust."""
+
+    arch: UntrustedArch

@@ -25,6 +25,9 @@ PACKAGE = Path(cnnbench.__file__).parent
 SHIPPED = {"train": ("ops", "data", "training"), "bench": ("ops", "bench")}
 """Subpackages of cnnbench whose code a run uses besides its model, by verb."""
 
+LIBRARIES = ("cnnbench", "torch", "torchvision", "timm", "lightning")
+"""Packages of components that are not a user's own: they are not looked for in the working folder."""
+
 INSTALLED = {"site-packages", "dist-packages"}
 """Names of folders that hold installed packages."""
 
@@ -44,7 +47,7 @@ def own_code(target: str) -> str | None:
     """
     if is_ours(target):
         return None
-    _search_working_folder()
+    _search_working_folder(target)
     module = _module_of(target)
     files = _closure(module) if module else {}
     return _digest(files) if files else None
@@ -57,7 +60,7 @@ def forget_stale(target: str) -> None:
     """
     if is_ours(target):
         return
-    _search_working_folder()
+    _search_working_folder(target)
     module = _module_of(target)
     files = _closure(module) if module else {}
     current = {name: _content(file) for name, file in files.items()}
@@ -115,9 +118,13 @@ def _model(module: str) -> str:
     return _digest(files)
 
 
-def _search_working_folder() -> None:
-    """Search the working folder for modules, too (a user's own mynet.py), as `python -m cnnbench` does."""
-    if str(Path.cwd()) not in sys.path:
+def _search_working_folder(target: str) -> None:
+    """Search the working folder for modules, too (a user's own mynet.py), as `python -m cnnbench` does.
+
+    Only for code of the user: it may be a folder of somebody else's, and libraries try to import dozens of
+    modules that are not installed, which would be found there.
+    """
+    if target.partition(":")[0].split(".")[0] not in LIBRARIES and str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
     importlib.invalidate_caches()
 

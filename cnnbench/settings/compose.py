@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
@@ -24,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cnnbench.errors import InputError, of_system, suggest
+from cnnbench.safe_text import print_traceback
 
 _here = Path(__file__).parent.parent
 CONF = str(_here / "conf" if (_here / "conf").is_dir() else _here.parent / "conf")
@@ -47,11 +47,13 @@ VALUED = {
 """Hydra's flags that take a value as the next word."""
 
 OPTIONS = {"--help", "--hydra-help", "--version", "--resolve", "--run", "--shell-completion", "--info"} | {
-    "--experimental-rerun",
     *MULTIRUN,
     *VALUED,
 }
-"""All flags of Hydra, whose own message for an unknown flag would be its entire help."""
+"""Flags of Hydra, whose own message for an unknown flag would be its entire help.
+
+`--experimental-rerun` is not one of them: it unpickles a file, which runs whatever code that names.
+"""
 
 
 def run(task: Callable[[DictConfig], Any], config_name: str, arguments: list[str]) -> None:
@@ -74,7 +76,7 @@ def run(task: Callable[[DictConfig], Any], config_name: str, arguments: list[str
         if isinstance(error, InputError | BrokenPipeError) or of_system(error):  # `… --help | head`, a disk
             raise
         if before[1] == "1":
-            traceback.print_exc()
+            print_traceback(error)
         raise InputError(explain(error, config_name, arguments)) from error
     finally:
         sys.argv = before[0]

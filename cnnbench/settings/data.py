@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
-from cnnbench.data.options import Augmentation, Batching, Policy, Source, Splitting
+from cnnbench.data.options import DECODE_MIB, Augmentation, Batching, Policy, Source, Splitting
 from cnnbench.settings.base import FREE, Count, Name, NonNegative, PathText, Rate, Section, Seed
 
 
@@ -51,6 +51,7 @@ class Data(Section):
     batch_size: Count
     in_memory: bool
     num_workers: Annotated[int, Field(ge=0, le=1024), FREE]
+    decode_mib: Annotated[int, Field(ge=1, le=2**20), FREE] = DECODE_MIB
     num_classes: Annotated[int, Field(ge=2)] | None = None
     augment: Augment
 
@@ -77,5 +78,9 @@ class Data(Section):
     def batching(self, seed: int) -> Batching:
         """Return how `ImageData` batches them, in the order that follows from `seed`."""
         return Batching(
-            batch_size=self.batch_size, seed=seed, in_memory=self.in_memory, num_workers=self.num_workers
+            batch_size=self.batch_size,
+            seed=seed,
+            in_memory=self.in_memory,
+            num_workers=self.num_workers,
+            decode_mib=self.decode_mib,
         )

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from cnnbench.errors import InputError
-from cnnbench.run_store.identity import CODE, identity, named_components
+from cnnbench.run_store.identity import CODE, deciding, identity, named_components
 from cnnbench.run_store.run import Run
 from cnnbench.settings.bench import Bench
 from cnnbench.settings.code import changed, own_code, shipped_code
+from cnnbench.settings.instantiate import check_trusted
 from cnnbench.settings.run import Settings
 
 COMPONENTS = ("arch", "optimizer", "scheduler")
@@ -26,12 +27,13 @@ def locate(settings: Settings, known: dict[str, Any] | None = None) -> Run:
         known: cache of content digests, shared by the runs of a sweep.
 
     Raises:
-        InputError: a file that counts by its content cannot be read.
+        InputError: a file that counts by its content cannot be read, or the architecture is not trusted.
     """
     if isinstance(settings, Bench):
         _check_of(settings)
+    check_trusted(settings.arch, "arch")  # as the call does, but before code of its name is looked for
     choice = describe(settings, {} if known is None else known)
-    name = f"{settings.label}-{identity(settings.deciding(choice))}"
+    name = f"{settings.label}-{identity(deciding(choice))}"
     return Run(Path(settings.output_dir).expanduser() / settings.name / name, choice)
 
 

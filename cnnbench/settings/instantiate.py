@@ -5,18 +5,20 @@ from __future__ import annotations
 import functools
 import inspect
 import pkgutil
-import sys
 import traceback
 import typing
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from cnnbench.errors import InputError, reason, suggest
 from cnnbench.settings.base import Component, shown
-from cnnbench.settings.code import forget_stale
+from cnnbench.settings.code import LIBRARIES, forget_stale
+from cnnbench.settings.model import UntrustedArch
 
 
 def factory(component: Component, group: str, **given: Any) -> Callable[..., Any]:
@@ -33,11 +35,11 @@ def factory(component: Component, group: str, **given: Any) -> Callable[..., Any
         ValueError, TypeError and the like.
 
     Raises:
-        InputError: there is no such callable, or an argument is unknown or of the wrong type.
+        InputError: there is no such callable, or its origin is not trusted; or an argument is unknown or of
+            the wrong type.
     """
+    check_trusted(component, group)
     try:
-        if str(Path.cwd()) not in sys.path:
-            sys.path.append(str(Path.cwd()))  # for a user's own mynet.py, as with `python -m cnnbench`
         forget_stale(str(component.target))
         target = pkgutil.resolve_name(str(component.target))
         parameters = inspect.signature(target).parameters
@@ -72,10 +74,34 @@ def factory(component: Component, group: str, **given: Any) -> Callable[..., Any
     return call
 
 
+def check_trusted(component: Component, group: str) -> None:
+    """Check that a section that was read from a run names what cnnbench ships: a name could run any code.
+
+    Raises:
+        InputError: it does not, and the user has not said that the origin of the run is trusted.
+    """
+    if isinstance(component, UntrustedArch) and component.target not in shipped(group):
+        raise InputError(
+            f"{group}._target_={shown(component.target)}: is not an architecture of cnnbench, and its code "
+            "would be executed; allowed: with --trust-code (bench: trust_code=true), if you trust this run's "
+            "origin"
+        )
+
+
+@cache
+def shipped(group: str) -> frozenset[str]:
+    """Return the `_target_`s of the choices that cnnbench ships for a group."""
+    from cnnbench.settings.compose import CONF  # needs Hydra
+
+    files = Path(CONF, group).glob("*.yaml")
+    sections = (yaml.load(file.read_text(encoding="utf-8"), yaml.CSafeLoader) for file in files)
+    return frozenset(section["_target_"] for section in sections)
+
+
 def _location(error: BaseException, target: str) -> str:
     """Return `, mynet.py line 12` for an error in a user's own module; an empty text for other modules."""
     module = target.partition(":")[0].split(".")[0]
-    if module in ("cnnbench", "torch", "torchvision", "timm", "lightning"):
+    if module in LIBRARIES:
         return ""
     frames = [
         frame

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from cnnbench.errors import InputError
 from cnnbench.run_store.run import Run
 from cnnbench.settings.base import is_path
+from cnnbench.settings.bench import Bench, UntrustedBench
 from cnnbench.settings.model import Ops
 
 
@@ -23,19 +25,28 @@ def with_model(plain: dict[str, Any]) -> dict[str, Any]:
     return _with_classes(plain)
 
 
+def kind(plain: Mapping[str, Any]) -> type[Bench]:
+    """Return the schema of a measurement's config: a trained run is not trusted unless the user says so."""
+    return UntrustedBench if plain.get("of") is not None and plain.get("trust_code") is not True else Bench
+
+
 def _with_model_of(plain: dict[str, Any]) -> dict[str, Any]:
     """Return the config with the model and the images of the trained run that `of` names."""
     run = Run(Path(plain["of"]).expanduser())
-    config = run.config()
-    if run.state != "finished" or run.verb != "train" or not config:
-        reason = {"new": "not a run", "finished": "not a training run"}.get(run.state, run.state)
-        raise InputError(f"of={plain['of']}: {reason}; allowed: the folder of a finished training run")
-    ops, data = config["ops"], config["data"]
+    content = run.content()
+    config, state = content.config, content.state
+    if state != "finished" or content.verb != "train" or not config:
+        reason = {"new": "not a run", "finished": "not a training run"}.get(state, state)
+        damage = "".join(f" ({problem})" for problem in [*content.damage, *content.unusable][:1])
+        raise InputError(
+            f"of={plain['of']}: {reason}{damage}; allowed: the folder of a finished training run"
+        )
+    arch, ops, data = config["arch"], config.get("ops", {}), config["data"]
     if data["name"] == "imagefolder":  # its files need not exist here
-        data = data | {"num_classes": run.summary().get("data/classes")}
+        data = data | {"num_classes": content.summary.get("data/classes")}
     images = {key: data[key] for key in ("name", "size", "num_classes", "root") if key in data}
     return plain | {
-        "arch": config["arch"] | ({"native": ops} if ops else {}),
+        "arch": arch | ({"native": ops} if ops else {}),
         "ops": dict.fromkeys(Ops.model_fields, "native") | ops,
         "data": {k: v for k, v in plain["data"].items() if k != "num_classes"} | images,
     }

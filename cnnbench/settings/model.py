@@ -87,3 +87,12 @@ class Arch(Component):
         """Return the arguments of `_target_` that the data does not determine."""
         ours = {"name", "target", "in_channels", "weights", "freeze", "library", "native", "layout"}
         return self.model_dump(exclude=ours, exclude_unset=True)
+
+
+class UntrustedArch(Arch):
+    """`arch` as read from a run, which somebody else may have made.
+
+    The type is the mark: it survives copies and pickling, and no key of a file can change it. What such a
+    section names is called only if cnnbench ships it; see `cnnbench.settings.instantiate`. A run whose origin
+    the user trusts (`--trust-code`) is read as `Arch`.
+    """

@@ -10,8 +10,7 @@ from pydantic import ValidationError
 
 from cnnbench.errors import InputError, OpsError, reason, suggest
 from cnnbench.settings.base import shown
-from cnnbench.settings.bench import Bench
-from cnnbench.settings.measured_model import with_model
+from cnnbench.settings.measured_model import kind, with_model
 from cnnbench.settings.run import Settings
 
 
@@ -38,10 +37,9 @@ def parse(plain: Any) -> Settings:
         OpsError: an ablation axis that the architecture does not have.
     """
     try:
-        is_measurement = "backend" in plain
-        if is_measurement:
+        if is_measurement := "backend" in plain:
             plain = with_model(plain)
-        settings = (Bench if is_measurement else Settings).model_validate(plain)
+        settings = (kind(plain) if is_measurement else Settings).model_validate(plain)
     except ValidationError as error:
         raise InputError("; ".join(_sentence(item, plain) for item in error.errors())) from None
     for axis, value in settings.ops.model_dump().items():

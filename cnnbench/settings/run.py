@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -132,7 +131,3 @@ class Settings(Section):
         if self.data.name == "imagefolder":  # images of one's own: an absolute path
             config["data"]["root"] = str(Path(self.data.root).expanduser().absolute())
         return config
-
-    def deciding(self, choice: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the settings of a choice from which the run's identity is computed."""
-        return choice

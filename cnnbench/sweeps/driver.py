@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from filelock import SoftFileLease
 
-from cnnbench.run_store import lease, unwritable
+from cnnbench.run_store import lease
 from cnnbench.run_store.run import DONE
 from cnnbench.sweeps.plan import Cell, Plan
 from cnnbench.sweeps.pool import Outcome, Pool
@@ -113,7 +113,7 @@ def _released(course: Course) -> list[tuple[Cell, Outcome]]:
     """Return the runs that other processes have finished or abandoned, and record them in the course."""
     outcomes = []
     for cell, run_lease in list(course.elsewhere.items()):
-        if not unwritable.frees(run_lease):
+        if not lease.frees(run_lease):
             continue
         del course.elsewhere[cell]
         if cell.run.state in DONE:

@@ -172,7 +172,7 @@ class Search:
                 continue
             rows = cell.run.rows()
             for row in rows[self.reported.get(cell.overrides, 0) :]:
-                trial.report(row["val/acc"], int(row["epoch"]))
+                trial.report(row.get("val/acc", float("nan")), int(row["epoch"]))
             self.reported[cell.overrides] = len(rows)
             if rows and trial.should_prune():
                 (cell.run.path / STOP).touch()
@@ -207,8 +207,9 @@ class Search:
         state = run.state if run is not None else "refused"
         if run is not None:
             trial.set_user_attr("run", run.path.name)
-        if run is not None and state == "finished":
-            self.study.tell(trial, float(run.summary()[self.options.metric]))
+        value = run.summary().get(self.options.metric) if run is not None else None
+        if state == "finished" and console.is_finite(value):
+            self.study.tell(trial, value)
         elif state == "pruned":
             self.study.tell(trial, state=self.states.PRUNED)
         else:

@@ -17,6 +17,7 @@ from pydantic import Field
 from cnnbench import console
 from cnnbench.errors import InputError, of_system, suggest
 from cnnbench.run_store.files import write_atomic
+from cnnbench.run_store.reading import Unfit, parse_json, read
 from cnnbench.run_store.run import DONE
 from cnnbench.settings.base import Count, NonNegative, Rate, Section, options
 from cnnbench.settings.device import Device
@@ -136,9 +137,10 @@ class SlurmPool:
     def _read_job_ids(self) -> dict[str, str]:
         """Read the ids of jobs that an earlier driver has submitted, by run."""
         try:
-            return dict(json.loads((self.folder / "jobs.json").read_text()))
-        except (OSError, ValueError):
+            jobs = parse_json(read(self.folder / "jobs.json"))
+        except (FileNotFoundError, Unfit):
             return {}
+        return {run: job for run, job in jobs.items() if isinstance(job, str)}
 
     @property
     def at_once(self) -> int:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pkgutil
 
-from cnnbench.errors import Busy, Finding, InputError, Interrupted, Superseded, of_system
+from cnnbench.errors import Busy, Finding, InputError, Interrupted, of_system
 from cnnbench.processes.signals import interruptible
-from cnnbench.run_store import unwritable
+from cnnbench.run_store import lease
 from cnnbench.run_store.run import Run
 from cnnbench.sweeps.pool import Job, Outcome
 from cnnbench.training.rank import Rank
@@ -35,12 +35,10 @@ def train(job: Job, rank: Rank | None = None) -> Outcome:
         pkgutil.resolve_name(job.settings.work)(job.settings, Run(job.path, job.planned), job.cores, rank)
     except Busy as error:
         try:
-            unwritable.check(job.path)
+            lease.check_writable(job.path)
         except InputError as refusal:  # nobody trains it: its lease cannot be taken over
             return Outcome("refused", str(refusal))
         return Outcome("busy", f"by {error.who}")
-    except Superseded as error:
-        return Outcome("busy", str(error))
     except (InputError, Finding) as error:
         return Outcome("refused", str(error))
     except Exception as error:  # any failure of a model, disk or device; its traceback is in the run's folder

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnbench.errors import Diverged, Interrupted, Pruned
+from cnnbench.errors import Diverged, Interrupted, Pruned, Superseded
 
 Row = Mapping[str, float]
 
@@ -58,7 +58,7 @@ class End:
 
     Attributes:
         exit_code: 0 for a finished run and for a result such as divergence.
-        state: as in status.json.
+        state: as in status.json; `superseded` if another process goes on with the run, and with its log.
         error: message of the exception that ended the attempt; empty if it finished.
     """
 
@@ -73,6 +73,8 @@ class End:
         match error:
             case Diverged():
                 return cls(0, "diverged", str(error))
+            case Superseded():
+                return cls(1, "superseded", str(error))
             case Pruned():
                 return cls(0, "pruned", str(error))
             case Interrupted():

@@ -39,8 +39,9 @@ class LightningTracker:
         self.logger.save()
 
     def close(self, end: End) -> None:
-        """Flush and close the logger."""
-        self.logger.finalize("success" if end.exit_code == 0 else "failed")
+        """Flush and close the logger, unless its files are another process's by now."""
+        if end.state != "superseded":
+            self.logger.finalize("success" if end.exit_code == 0 else "failed")
 
 
 def check(logger: Component) -> None:

@@ -6,7 +6,7 @@ tracker may end the run: it is reported once, and training continues.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -46,10 +46,10 @@ def track(settings: Settings, run: Run, repeats: int, rows: Sequence[Row]) -> It
         rows: epochs of earlier attempts, logged first.
     """
     try:
-        tracker = _GuardedTracker(_open(settings, run, repeats))
+        tracker = _GuardedTracker(_open(settings, run, repeats), run.files.check)
     except Exception as error:  # loggers and servers raise anything; none of it may end the run
         _report(error)
-        tracker = _GuardedTracker(NullTracker())
+        tracker = _GuardedTracker(NullTracker(), run.files.check)
     end = End()
     try:
         for row in rows:
@@ -98,10 +98,13 @@ def _report(error: Exception) -> None:
 
 
 class _GuardedTracker:
-    """A tracker that reports its first failure and logs nothing after it."""
+    """A tracker that reports its first failure and logs nothing after it.
 
-    def __init__(self, tracker: Tracker) -> None:
-        self.tracker = tracker
+    It calls `check` before it logs: the files of a logger are not fenced, as it writes them by itself.
+    """
+
+    def __init__(self, tracker: Tracker, check: Callable[[], None]) -> None:
+        self.tracker, self.check = tracker, check
         self.broken = False
 
     def _try(self, method: str, *args: Any) -> None:
@@ -114,9 +117,11 @@ class _GuardedTracker:
             _report(error)
 
     def log(self, row: Row) -> None:
+        self.check()
         self._try("log", row)
 
     def finish(self, summary: Mapping[str, Any], test: TestResult | None) -> None:
+        self.check()
         self._try("finish", summary, test)
 
     def close(self, end: End) -> None:

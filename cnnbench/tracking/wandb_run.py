@@ -6,6 +6,7 @@ W&B writes to `<folder>/wandb/`. cnnbench adds `url.txt` there, the address of t
 
 from __future__ import annotations
 
+import configparser
 import contextlib
 import io
 import os
@@ -26,6 +27,9 @@ INIT_TIMEOUT_S = 15.0
 
 FINISH_TIMEOUT_S = 60.0
 
+
+PLACE = {"entity", "project", "mode"}
+"""Keys that W&B writes to `wandb/settings` of a working folder."""
 
 COMPARE = "compare-"
 """Prefix of a comparison's run id, which sets it apart from others' logs in the experiment's folder."""
@@ -151,14 +155,37 @@ def check_place(project: str | None, entity: str | None) -> None:
 
 
 def check_url() -> None:
-    """Check that WANDB_BASE_URL, if set, is the address of a server.
+    """Check that WANDB_BASE_URL, if set, is the address of a server, and that nothing else names one.
 
     Raises:
-        InputError: it is not.
+        InputError: it is not, or the working folder does.
     """
+    _check_working_folder()
     url = os.environ.get("WANDB_BASE_URL")
     if url is not None and (reason := _bad_url(url)):
         raise InputError(f"WANDB_BASE_URL={url}: {reason}")
+
+
+def _check_working_folder() -> None:
+    """Check that `wandb/settings` of the working folder, which W&B obeys, sets only what W&B writes there.
+
+    The folder may be a run of somebody else's, and the server that it names would receive the API key.
+    """
+    import wandb
+
+    file = near(Path(wandb.Settings().settings_workspace))
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read_string(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except (OSError, ValueError, configparser.Error) as error:
+        raise InputError(f"{file}: cannot be read ({type(error).__name__}); allowed: none") from None
+    if other := sorted({key for section in parser.values() for key in section} - PLACE):
+        raise InputError(
+            f"{file}: sets {', '.join(other)} for W&B in the working folder, which somebody else may have "
+            f"made; allowed there: {', '.join(sorted(PLACE))}; WANDB_BASE_URL names a server"
+        )
 
 
 def _bad_url(url: str) -> str:

@@ -140,7 +140,11 @@ class WandbTracker:
         self._end(end)
 
     def _end(self, end: End) -> bool:
-        """End the W&B run; return whether its files have all that was logged."""
+        """End the W&B run; return whether its files have all that is to be kept."""
+        if end.state == "superseded":  # the other process describes the run, whose files are not earlier ones
+            self.run.finish(exit_code=end.exit_code)
+            self.complete = True
+            return True
         with self._made_good_offline():
             wandb_end.end(self.run, end.state, end.error)
         return wandb_end.finish(self.run, self.folder, end.exit_code, complete=self.complete)

@@ -1,7 +1,13 @@
-"""Checkpoints of a run: written atomically, loaded to resume, and stripped once the run is finished."""
+"""Checkpoints of a run: sealed, verified whenever they are read, and stripped once the run is finished.
+
+Two pairs of files are kept while a run trains, each of which suffices to go on: `last` with `best`, the
+weights of the best epoch up to it, and `previous` with `previous_best`. Each checkpoint includes the rows of
+metrics.csv.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,10 +16,15 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from cnnbench.console import console
-from cnnbench.run_store.files import replacing
+from cnnbench.errors import InputError
 from cnnbench.run_store.run import Run
+from cnnbench.run_store.seal import Damaged, seal, verify
 
-BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
+BEST, LAST = "best.ckpt", "last.ckpt"
+PREVIOUS, PREVIOUS_BEST = "previous.ckpt", "previous_best.ckpt"
+
+RECORD = "cnnbench"
+"""Key under which a checkpoint has the run that it belongs to, and the rows of the epochs so far."""
 
 Row = Mapping[str, float]
 """Metrics of one epoch."""
@@ -24,48 +35,129 @@ def best_row(rows: Sequence[Row]) -> Row:
     return max(rows, key=lambda row: (row["val/acc"], -row["val/loss"], -row["epoch"]))
 
 
-class PlainCheckpoints(TorchCheckpointIO):
-    """Writer of checkpoints that replaces them atomically; Lightning's own goes through the system's /tmp."""
+def write_checkpoint(content: Mapping[str, Any], path: Path) -> None:
+    """Write a checkpoint, and seal it."""
+    with path.open("w+b") as file:
+        torch.save(content, file)
+        seal(file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_checkpoint(path: Path, *, lazily: bool = False) -> Any:
+    """Read a checkpoint or a weight file after verifying it: torch itself notices no damage.
+
+    Args:
+        path: the file.
+        lazily: read tensors from the disk when they are used.
+
+    Raises:
+        Damaged: the file is not as it was written.
+        OSError: it cannot be read.
+        Exception: it is not of torch, or contains objects other than tensors and plain values, which could
+            run code. torch has no exception of its own for these.
+    """
+    verify(path)
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=lazily or None)
+
+
+class SealedCheckpoints(TorchCheckpointIO):
+    """Reader and writer of sealed checkpoints; Lightning's own writes through the system's /tmp."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Replace the file atomically."""
-        with replacing(Path(path)) as file:
-            torch.save(checkpoint, file)
+        """Write a checkpoint to a path at which nobody reads it yet; see `Recorder`."""
+        write_checkpoint(checkpoint, Path(path))
+
+    def load_checkpoint(self, path: Any, *args: Any, **options: Any) -> dict[str, Any]:
+        """Read a checkpoint after verifying it."""
+        return read_checkpoint(Path(path))  # type: ignore[no-any-return]
 
 
 def resumable(run: Run) -> tuple[Path | None, list[dict[str, float]]]:
     """Return the checkpoint to resume from, and the rows of the epochs that it has completed.
 
-    If the last checkpoint does not load (after a full disk, or a crash of the machine), the one before it
-    is used.
+    A checkpoint that cannot be used in full gives way to the one before it, and a line says so.
+
+    Raises:
+        InputError: a row of metrics.csv differs from the one in the checkpoint.
     """
-    for name in (LAST, PREVIOUS):
-        path = run.checkpoints / name
-        if not path.exists() or (checkpoint := _loaded(path)) is None:
+    last, best = run.checkpoints / LAST, run.checkpoints / BEST
+    pairs = ((last, best), (run.checkpoints / PREVIOUS, run.checkpoints / PREVIOUS_BEST))
+    for path, its_best in pairs:
+        try:
+            rows = _rows(run, path)
+            if rows:
+                _check_best(run, its_best, rows)
+        except FileNotFoundError:
             continue
-        done = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
-        rows = [row for row in run.rows() if row["epoch"] < done]
-        if len(rows) == done and (not rows or _loaded(run.checkpoints / BEST) is not None):
-            return path, rows
+        except Exception as error:  # torch has no exception of its own for a damaged file
+            console.print(f"{error}; {path.name} is skipped", style="yellow", highlight=False, soft_wrap=True)
+            continue
+        _check_recorded(run, rows)
+        if path != last:  # the pair that cannot be used must not become the previous one
+            run.files.link(last, path)
+            if rows:
+                run.files.link(best, its_best)
+        return last, rows
     return None, []
 
 
-def _loaded(path: Path) -> dict[str, Any] | None:
-    """Load a checkpoint whose tensors are read from disk on demand; return None if it does not load."""
+def _rows(run: Run, path: Path) -> list[dict[str, float]]:
+    """Return the rows in a checkpoint of a run.
+
+    Raises:
+        Damaged: it is another run's, or not of a training.
+        Exception: see `read_checkpoint`.
+    """
+    checkpoint = read_checkpoint(path, lazily=True)
+    record = checkpoint.get(RECORD) if isinstance(checkpoint, dict) else None
+    if not isinstance(record, dict) or record.get("run") != run.identity:
+        raise Damaged(f"{path}: is not a checkpoint of this run")
+    rows: list[dict[str, float]] = record["rows"]
+    done = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+    if len(rows) != done:
+        raise Damaged(f"{path}: has {len(rows)} rows for {done} epochs")
+    return rows
+
+
+def _check_best(run: Run, path: Path, rows: list[dict[str, float]]) -> None:
+    """Check that a file has the weights of the best of these epochs.
+
+    Raises:
+        Damaged: it has not, or is missing.
+        Exception: see `read_checkpoint`.
+    """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)  # type: ignore[no-any-return]
-    except Exception as error:  # torch has no exception of its own for a damaged file
-        console.print(f"{path} does not load ({error}): skipped", style="yellow", highlight=False)
-        return None
+        best = _rows(run, path)
+    except FileNotFoundError:
+        raise Damaged(f"{path}: is missing") from None
+    if not best or best[-1]["epoch"] != best_row(rows)["epoch"]:
+        raise Damaged(f"{path}: is not of the best epoch")
+
+
+def _check_recorded(run: Run, rows: list[dict[str, float]]) -> None:
+    """Check that metrics.csv says the same as the checkpoint; a kill leaves a row too many, or too few.
+
+    Raises:
+        InputError: it has other values.
+    """
+    for row, recorded in zip(rows, run.rows(), strict=False):
+        for key in row.keys() | recorded.keys():
+            if row.get(key) != recorded.get(key):
+                raise InputError(
+                    f"{run.path / 'metrics.csv'}: {key} of epoch {row['epoch']} is {recorded.get(key)}, but "
+                    f"{row.get(key)} in the checkpoint; allowed: the file as it was written, or none (it is "
+                    "written anew from the checkpoint)"
+                )
 
 
 def strip(run: Run) -> None:
     """Delete what is only needed to resume: optimizer states, and the previous checkpoint."""
     for path in (run.checkpoints / BEST, run.checkpoints / LAST):
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = read_checkpoint(path)
         checkpoint["optimizer_states"] = []
-        with replacing(path) as file:
-            torch.save(checkpoint, file)
-    (run.checkpoints / PREVIOUS).unlink(missing_ok=True)
-    for partial in run.checkpoints.glob(".*"):
-        partial.unlink(missing_ok=True)
+        partial = run.files.partial(path)
+        write_checkpoint(checkpoint, partial)
+        run.files.move(partial, path)
+    for name in (PREVIOUS, PREVIOUS_BEST):
+        run.files.remove(run.checkpoints / name)

@@ -23,7 +23,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import distributed
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-from cnnbench.errors import Busy, Diverged, InputError, Interrupted, Pruned, Superseded
+from cnnbench.errors import Busy, Diverged, InputError, Interrupted, Pruned
 from cnnbench.processes.forked import GRACE_S, Child, Died
 from cnnbench.settings.device import Device
 from cnnbench.training.distributed_plugins import Environment, SameStatistics, TakenBack
@@ -125,7 +125,7 @@ class Team:
         """Raise the error of the process that failed first, not the lost connection that it causes here."""
         try:
             yield
-        except (Busy, Diverged, InputError, Pruned, Superseded):
+        except (Busy, Diverged, InputError, Pruned):
             raise
         except Interrupted:
             if self.lost:  # the signal came from `_follow`

@@ -13,7 +13,7 @@ import torch
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from torch import distributed
 
-from cnnbench.training.checkpoints import PlainCheckpoints
+from cnnbench.training.checkpoints import SealedCheckpoints
 from cnnbench.training.rank import Rank
 
 
@@ -107,7 +107,7 @@ class SameStatistics(pl.Callback):
             distributed.broadcast(buffer, 0)
 
 
-class SharedCheckpoints(PlainCheckpoints):
+class SharedCheckpoints(SealedCheckpoints):
     """Checkpoints read by the first process for all of them: another machine may still see an older file.
 
     Args:

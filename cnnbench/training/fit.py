@@ -21,7 +21,7 @@ from cnnbench.settings.identity import check_own_code, code_used
 from cnnbench.settings.run import Settings
 from cnnbench.tracking.track import track
 from cnnbench.training.build import Built, build
-from cnnbench.training.checkpoints import BEST, PlainCheckpoints, Row, resumable, strip
+from cnnbench.training.checkpoints import BEST, Row, SealedCheckpoints, read_checkpoint, resumable, strip
 from cnnbench.training.device import lightning_precision
 from cnnbench.training.outcome import Outputs, summary, test_result
 from cnnbench.training.progress_bar import ProgressBar
@@ -69,7 +69,7 @@ class Training:
         afresh, code = self.settings.force, code_used(self.settings)
         with (
             attempt(self.run, config, built.device, afresh=afresh, code=code) as this,
-            log_file(self.run.path / "train.log"),
+            log_file(this.log),
         ):
             self._record(this, built)
 
@@ -80,6 +80,7 @@ class Training:
 
     def _record(self, this: Attempt, built: Built) -> None:
         """Train and test, and write what comes of it to the run's folder and to its trackers."""
+        self.run = this.run  # whose files this attempt may write
         checkpoint, rows = self.resume_point()
         log.info("attempt %d: %s from epoch %d", len(this.status["attempts"]), self.run.path.name, len(rows))
         self.run.write_rows(rows)
@@ -154,12 +155,11 @@ class Training:
 
     def process_options(self) -> dict[str, Any]:
         """Return what Lightning's Trainer is told of the processes that train."""
-        return {"devices": 1, "plugins": [PlainCheckpoints()]}
+        return {"devices": 1, "plugins": [SealedCheckpoints()]}
 
     def best_weights(self) -> dict[str, torch.Tensor]:
         """Return the state of the epoch that was best on val."""
-        checkpoint = torch.load(self.run.checkpoints / BEST, map_location="cpu", weights_only=True)
-        return checkpoint["state_dict"]  # type: ignore[no-any-return]
+        return read_checkpoint(self.run.checkpoints / BEST)["state_dict"]  # type: ignore[no-any-return]
 
     def outputs(self, built: Built) -> Outputs:
         """Return probabilities and labels of all test images."""

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from cnnbench import console
 from cnnbench.data import datasets
 from cnnbench.errors import InputError
+from cnnbench.run_store.seal import Damaged
 from cnnbench.settings.model import Arch
+from cnnbench.training.checkpoints import read_checkpoint
 
 NESTED = ("state_dict", "model_state_dict", "model")
 """Keys under which a checkpoint may store the weights."""
@@ -134,8 +136,10 @@ def _imagenet(arch: Arch) -> Mapping[str, Tensor]:
 def _file(path: str) -> Mapping[str, Tensor]:
     """Return the tensors of a checkpoint, without the dictionaries and prefixes around them."""
     try:
-        content = torch.load(Path(path).expanduser(), map_location="cpu", weights_only=True)
-    except Exception as error:  # from unpickling, zip files, or weights_only
+        content = read_checkpoint(Path(path).expanduser())
+    except Damaged as error:
+        raise InputError(f"arch.weights={error}; allowed: the file as it was written") from None
+    except Exception as error:  # from unpickling, or weights_only
         raise InputError(
             f"arch.weights={path}: is not a weight file, is truncated, or holds objects other than tensors, "
             "which could run code"

@@ -12,9 +12,8 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from cnnbench.errors import Diverged
 from cnnbench.processes.signals import unbroken
-from cnnbench.run_store.files import replace_by_link
 from cnnbench.run_store.run import Run
-from cnnbench.training.checkpoints import BEST, LAST, PREVIOUS, Row, best_row
+from cnnbench.training.checkpoints import BEST, LAST, PREVIOUS, PREVIOUS_BEST, RECORD, Row, best_row
 from cnnbench.training.device import synchronise
 
 CHECK_EVERY = 50
@@ -136,18 +135,22 @@ class Recorder(Checkpoint):
             trainer.should_stop = True
 
     def _save(self, trainer: pl.Trainer, *, best: bool) -> None:
-        """Write a checkpoint, then move it into place: at any moment there is one that loads."""
+        """Write a checkpoint, then move it into place: at any moment one pair of files is complete."""
         self.check()
-        folder = self.run.checkpoints
-        new, last = folder / ".new.ckpt", folder / LAST
-        if self.writes:
-            for stale in folder.glob(".*"):
-                stale.unlink(missing_ok=True)
+        files, folder = self.run.files, self.run.checkpoints
+        new = files.partial(folder / "new.ckpt")
         trainer.save_checkpoint(new)  # in all processes: each may add to it
         if not self.writes:
             return
-        if best:  # first, so that a run that resumes from this epoch has its weights
-            replace_by_link(folder / BEST, new)
-        if last.exists():
-            last.replace(folder / PREVIOUS)
-        new.replace(last)
+        for previous, current in ((PREVIOUS_BEST, BEST), (PREVIOUS, LAST)):
+            if (folder / current).exists():
+                files.link(folder / previous, folder / current)
+        if best:
+            files.link(folder / BEST, new)
+        files.move(new, folder / LAST)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add the rows, so that what was measured is as safe from damage as the weights."""
+        checkpoint[RECORD] = {"run": self.run.identity, "rows": self.rows}

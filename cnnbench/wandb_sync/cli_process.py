@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cnnbench.processes.forked import imports_as_here
 from cnnbench.tracking import wandb_end
 
 RETRIES = {
@@ -65,12 +66,15 @@ def sync(
         output: filled line by line, so that it is usable after an interruption, too.
         finished: called for each run that has been processed.
     """
-    with tempfile.TemporaryDirectory() as log_folder:  # its logs would land in the working folder
+    # Not in the working folder: its logs would land there, and W&B would read a server's address from its
+    # `wandb/settings`, which a run of somebody else's may bring along.
+    with tempfile.TemporaryDirectory() as log_folder, imports_as_here():
         command = [sys.executable, "-m", "wandb", "sync", "--include-online", *options, *map(str, files)]
         overrides = {"WANDB_DIR": log_folder, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
         try:
             with subprocess.Popen(
                 command,
+                cwd=log_folder,
                 env=RETRIES | os.environ | overrides,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,

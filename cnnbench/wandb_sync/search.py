@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cnnbench.run_store.fence import link_in
 from cnnbench.run_store.find import WANDB, below, check_folder
 from cnnbench.run_store.run import Run
 from cnnbench.run_store.select import Condition, select_runs, states_of
@@ -53,6 +54,8 @@ def search(paths: Sequence[Path], filters: Sequence[Condition]) -> SearchResult:
     for run in selected:
         if states[run] == "running":
             result.training.append(run)
+        elif problem := link_in(run.path):  # markers of what was uploaded would be written to where it leads
+            result.missing[run.path] = problem
         elif logs := wandb_logs(run.path):
             result.logs += logs
         elif run.config().get("logger", {}).get("name") == "wandb":

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import wandb_server
-import yaml
+from made_runs import edit
 from wandb_logged import runs
 from wandb_server import KEY
 
@@ -132,7 +132,7 @@ def test_one_architecture_is_drawn_by_what_was_varied(outputs, cli):
 @pytest.mark.parametrize("name", ["it's", 'a"b', "back\\slash", "a=b and c", "x) or (True"])
 def test_hostile_names_of_experiments(outputs, name):
     (first, *_) = runs()
-    (first.path / "config.yaml").write_text(yaml.safe_dump(first.config() | {"name": name}))
+    edit(first, {"name": name})
     found = compare(read([outputs]))
     workspace = wandb_workspace.lay_out(found, [name, "abl"], "n", "p", "e")
     spec = workspace._to_model().spec.model_dump(mode="json", by_alias=True, exclude_none=True)
@@ -156,7 +156,7 @@ def test_saved_and_saved_again_in_its_place(outputs, server, cli):
 
     assert plain(json.loads(view["spec"])) == plain(written()["spec"])
     (first, *_) = runs()
-    (first.path / "config.yaml").write_text(yaml.safe_dump(first.config() | {"name": "other"}))
+    edit(first, {"name": "other"})
     assert cli("dashboard")[0] == 0
     assert written()["url"] == url, "written anew, it still knows where it was saved"
     assert cli("dashboard", "--save")[0] == 0
@@ -255,7 +255,7 @@ def test_without_the_package(outputs, cli, monkeypatch):
     [
         (["--name", "a 😀"], "error: --name a 😀: Emojis are not allowed"),
         (["--out", "nowhere/d.json"], "error: --out nowhere/d.json: its folder does not exist"),
-        (["--out", "outputs"], "error: --out outputs: Is a directory"),
+        (["--out", "outputs"], "error: --out outputs: not a dashboard, and not overwritten (is not a file)"),
         (["--out", "mine.json"], "error: --out mine.json: not a dashboard, and not overwritten"),
         (["missing"], "error: missing: no such folder"),
         (["--project", "x/y"], "error: --project x/y: allowed: 1 to 128 characters, none of /"),

@@ -20,13 +20,12 @@ def remaining():
 def run():
     """`run("name", state=…, arch=…, norm=…, at=<day>)`: make a run's folder below outputs/x."""
 
-    def make(
-        name, state="finished", arch="resnet18", norm="batch", lr=0.1, at="2026-01-01T00:00:00+00:00", **more
-    ):
+    def make(name, state="finished", arch="resnet18", norm="batch", lr=0.1, at=1, **more):
         path = Path("outputs/x") / name
         path.mkdir(parents=True)
         config = {
             "arch": {"name": arch},
+            "data": {"name": "digits"},
             "ops": {"norm": norm},
             "optimizer": {"lr": lr, "nesterov": True},
             "seed": 0,
@@ -36,6 +35,7 @@ def run():
         status = {"state": state, "attempts": [{"started": started}], "device": {}}
         (path / "status.json").write_text(json.dumps(status | {"host": socket.gethostname()}))
         (path / "summary.json").write_text(json.dumps({"best/val_acc": 0.5, "test/acc": 0.5}))
+        (path / "metrics.csv").write_text("epoch,val/acc\n0,0.5\n")
         return Run(path)
 
     return make

@@ -41,9 +41,7 @@ class TestEffects:
         """Three families at +1, +2 and +3 points: t(2 df), whatever the number of seeds and of resnets."""
         gains = {"vgg11": 0.01, "alexnet": 0.02, "resnet18": 0.02, "resnet50": 0.04}
         runs = [
-            run(
-                arch=arch, norm=norm, seed=s, test=0.5 + s / 1000 * (norm == "none") + gain * (norm == "none")
-            )
+            run(arch=arch, norm=norm, seed=s + 1, test=0.5 + (s / 1000 + gain) * (norm == "none"))
             for arch, gain in gains.items()
             for norm in ("batch", "none")
             for s in (-1, 0, 1)
@@ -179,7 +177,7 @@ class TestBy:
 
     def test_all_figures_of_a_row_are_means_of_the_same_kind(self, run):
         """Two resnets and a vgg: the family counts once in the score, in val and in every other metric."""
-        runs = [run(arch=a, norm=n, seed=s, test=t, val=t, figures={"params": 1000 * t})
+        runs = [run(arch=a, norm=n, seed=s, test=t, val=t, figures={"params": round(1000 * t)})
                 for a, t in (("resnet18", 0.2), ("resnet50", 0.4), ("vgg11", 0.9))
                 for n in ("batch", "none") for s in range(2)]  # fmt: skip
         row = compare([record(one) for one in runs], Options(by=("ops.norm",))).rows[0]

@@ -138,7 +138,7 @@ class TestNothingVanishes:
         broken = measure()
         (broken.run.path / "metrics.csv").write_bytes(b"\x89PNG\r\n\x1a\n\x00")
         found = compare([trained(), record(broken.run)])
-        assert any("metrics.csv: is not text" in problem for problem in found.problems)
+        assert any("metrics.csv: was changed since the run ended" in problem for problem in found.problems)
 
     def test_parity_and_tune(self, measure, trained):
         parity = measure(asked={"parity": True})

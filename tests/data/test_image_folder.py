@@ -13,8 +13,9 @@ import pytest
 from make_files import write, write_image
 from PIL import Image
 
-from cnnbench.data import image_folder
-from cnnbench.data.image_folder import check_images, fingerprint, open_rgb, scan
+from cnnbench.data import image_file, image_folder
+from cnnbench.data.image_file import Memory
+from cnnbench.data.image_folder import check_images, fingerprint, scan
 from cnnbench.errors import InputError
 
 GREY = (90, 90, 90)
@@ -27,6 +28,15 @@ def make(root, classes=("cat", "dog"), count=3):
 
 def names(root, files):
     return [path.relative_to(root).as_posix() for path in files.paths]
+
+
+def checked(root, paths):
+    check_images(root, paths, 224, Memory())
+
+
+def rgb(path, size):
+    with image_file.open_rgb(path, size, Memory()) as image:
+        return image.copy()
 
 
 def refusal(function, *arguments) -> str:
@@ -90,7 +100,7 @@ def test_what_counts_as_an_image(tmp_path):
     assert files.classes == ["cat", "dog"]
     expected = ["000.png", "UPPER.JPG", "a.b.Jpeg", "deep/er/x.webp", "deep/y.tiff", "spaß ☃.bmp"]
     assert names(tmp_path, files) == [f"cat/{name}" for name in expected] + ["dog/001.png"]
-    check_images(tmp_path, files.paths)
+    checked(tmp_path, files.paths)
 
 
 def test_links(tmp_path):
@@ -135,7 +145,7 @@ def test_classes_that_training_never_sees(tmp_path):
 
 
 def colour(path, position=(0, 0)):
-    image = open_rgb(path, 1000)
+    image = rgb(path, 1000)
     assert image.mode == "RGB"
     return image.getpixel(position)
 
@@ -167,8 +177,7 @@ def test_16_bit_grey_is_scaled(name, tmp_path):
     """Pillow's own conversion turns all values above 255 of 65535 into white."""
     values = np.array([[0, 255, 256, 32768, 65535]], np.uint16)
     Image.fromarray(values).save(tmp_path / name)
-    assert np.asarray(open_rgb(tmp_path / name, 8))[0].tolist() == [[v] * 3 for v in (0, 0, 1, 128, 255)]
-    assert image_folder._fault(tmp_path / name) == ""
+    assert np.asarray(rgb(tmp_path / name, 8))[0].tolist() == [[v] * 3 for v in (0, 0, 1, 128, 255)]
 
 
 def test_16_bit_colour(tmp_path):
@@ -189,7 +198,7 @@ def test_32_bits_are_refused(dtype, tmp_path):
     """Their value of white is not defined."""
     make(tmp_path)
     Image.fromarray(np.ones((4, 4), dtype)).save(tmp_path / "cat/deep.tif")
-    message = refusal(check_images, tmp_path, scan(tmp_path)["all"].paths)
+    message = refusal(checked, tmp_path, scan(tmp_path)["all"].paths)
     assert (
         "1 of 7 files cannot be read as images: cat/deep.tif (pixels of 32 bits; allowed: 8 or 16)" in message
     )
@@ -205,7 +214,7 @@ def test_upright(orientation, tmp_path):
     exif[0x0112] = orientation
     image = upright if stored is None else upright.transpose(Image.Transpose(stored))
     image.save(tmp_path / "x.jpg", exif=exif, quality=95)
-    pixels = np.asarray(open_rgb(tmp_path / "x.jpg", 1000))
+    pixels = np.asarray(rgb(tmp_path / "x.jpg", 1000))
     assert pixels.shape == (40, 60, 3)
     assert pixels[10, 10, 0] > 200 > 50 > pixels[10, 50, 0]
     assert pixels[30, 10, 2] > 200
@@ -217,7 +226,7 @@ def test_upright(orientation, tmp_path):
 def test_broken_files_are_named_and_counted(tmp_path):
     make(tmp_path, count=12)
     paths = scan(tmp_path)["all"].paths
-    check_images(tmp_path, paths)
+    checked(tmp_path, paths)
     noisy = Image.fromarray(make_files.noise(50, 50, 3))
     for suffix in ("jpg", "png", "webp", "gif", "bmp", "tif"):
         path = tmp_path / "dog" / f"cut.{suffix}"
@@ -228,7 +237,7 @@ def test_broken_files_are_named_and_counted(tmp_path):
     (tmp_path / "cat/link.png").symlink_to(tmp_path / "gone.png")
     (tmp_path / "cat/folder.png").mkdir()
     paths = scan(tmp_path)["all"].paths
-    message = refusal(check_images, tmp_path, paths)
+    message = refusal(checked, tmp_path, paths)
     assert f"data.root={tmp_path}: 9 of 33 files cannot be read as images: " in message
     assert "cat/empty.png (empty file)" in message
     assert "cat/page.jpg (not an image)" in message
@@ -238,10 +247,10 @@ def test_broken_files_are_named_and_counted(tmp_path):
     assert message.endswith(" and 1 more"), "eight are named"
     for path in (tmp_path / "dog").glob("cut.*"):
         path.unlink()
-    assert "3 of 27 files" in refusal(check_images, tmp_path, scan(tmp_path)["all"].paths)
+    assert "3 of 27 files" in refusal(checked, tmp_path, scan(tmp_path)["all"].paths)
     for name in ("empty.png", "page.jpg", "link.png"):
         (tmp_path / "cat" / name).unlink()
-    check_images(tmp_path, scan(tmp_path)["all"].paths)
+    checked(tmp_path, scan(tmp_path)["all"].paths)
 
 
 def test_files_are_checked_once(tmp_path, monkeypatch):
@@ -249,13 +258,15 @@ def test_files_are_checked_once(tmp_path, monkeypatch):
     paths = scan(tmp_path)["all"].paths
     looked_at = []
     real = image_folder._fault
-    monkeypatch.setattr(image_folder, "_fault", lambda path: looked_at.append(path) or real(path))
-    check_images(tmp_path, paths)
-    check_images(tmp_path, paths)
+    monkeypatch.setattr(
+        image_folder, "_fault", lambda path, *more, **how: looked_at.append(path) or real(path, *more, **how)
+    )
+    checked(tmp_path, paths)
+    checked(tmp_path, paths)
     assert sorted(looked_at) == sorted(paths)
     paths[0].write_bytes(b"now broken")
-    assert "1 of 6" in refusal(check_images, tmp_path, paths)
-    assert "1 of 6" in refusal(check_images, tmp_path, paths), "a fault is not remembered as checked"
+    assert "1 of 6" in refusal(checked, tmp_path, paths)
+    assert "1 of 6" in refusal(checked, tmp_path, paths), "a fault is not remembered as checked"
     assert len(looked_at) == 18
 
 
@@ -294,7 +305,7 @@ def test_fingerprint_is_remembered(tmp_path, home, reads):
     assert fingerprint(tmp_path) == first
     assert len(reads) == 6
     assert len(list((home / "cache/cnnbench/folders").glob("*.json"))) == 1
-    check_images(tmp_path, scan(tmp_path)["all"].paths)
+    checked(tmp_path, scan(tmp_path)["all"].paths)
     assert fingerprint(tmp_path) == first
     assert len(reads) == 6, "both facts are kept"
 
@@ -367,7 +378,7 @@ def test_names_that_are_no_utf8(tmp_path):
         pytest.skip("this file system refuses such names")
     assert len(scan(tmp_path)["all"].paths) == 7
     fingerprint(tmp_path)
-    check_images(tmp_path, scan(tmp_path)["all"].paths)
+    checked(tmp_path, scan(tmp_path)["all"].paths)
 
 
 @pytest.mark.parametrize("content", ["", "no json", "[1]", "null", '{"stamp": "other", "content": "wrong"}'])
@@ -382,7 +393,7 @@ def test_cache_that_cannot_be_written(tmp_path, home, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(write(home / "file", b"")))
     first = fingerprint(make(tmp_path))
     assert fingerprint(tmp_path) == first
-    check_images(tmp_path, scan(tmp_path)["all"].paths)
+    checked(tmp_path, scan(tmp_path)["all"].paths)
 
 
 def test_cache_without_xdg(tmp_path, home, monkeypatch):

@@ -10,6 +10,7 @@ import torch
 from make_files import noise, write_image
 from torchvision.transforms import v2
 
+from cnnbench.data.image_file import Memory
 from cnnbench.data.loader import FileImages, MemoryImages, loader
 from cnnbench.data.sampler import EpochOrder
 from cnnbench.data.transforms import decode, decode_all, eval_transform, train_transforms
@@ -199,7 +200,7 @@ def paths(tmp_path_factory):
 
 def files(paths, name="none", resized_crop=(0.3, 1.0), seed=0):
     transform = v2.Compose(train_transforms(24, resized_crop, name))
-    return FileImages(paths, torch.arange(12), 24, transform, seed)
+    return FileImages(paths, torch.arange(12), 24, transform, Memory(), seed)
 
 
 @pytest.mark.parametrize("name", ["none", *POLICIES])
@@ -266,7 +267,7 @@ def test_evaluation_takes_the_centre(tmp_path):
 
 def test_decode_all_is_decode_of_each(paths, capfd):
     threads = torch.get_num_threads()
-    pixels = decode_all(paths, 24)
+    pixels = decode_all(paths, 24, Memory())
     assert torch.get_num_threads() == threads
     assert pixels.dtype == torch.uint8
     cut = eval_transform(24)

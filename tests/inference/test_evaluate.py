@@ -12,6 +12,7 @@ import pytest
 import torch
 from finished_runs import write_photos
 from PIL import Image
+from sealing import configure
 
 from cnnbench.inference import trained_model
 from cnnbench.inference.evaluate.metrics import calibration_error, per_class, wilson
@@ -277,7 +278,7 @@ def test_a_run_of_another_precision_and_compiled_is_evaluated_here(digits, copie
     run = copied(digits)
     config = run.config()
     config["device"] |= {"accelerator": "gpu", "precision": "16-mixed", "compile": True}
-    (run.path / "config.yaml").write_text(json.dumps(config))
+    configure(run, config)
     for override in ("device.accelerator=cpu", "device=cpu"):
         code, found, err = evaluated(cli, run.path, override)
         assert code == 0, err

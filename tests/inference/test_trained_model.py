@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import yaml
 from finished_runs import SMALL, train
 from PIL import Image
 from running import command
+from sealing import configure, seal
 
 from cnnbench.data.datasets import IMAGENET
 from cnnbench.data.preprocessing import Preparation, grey
@@ -42,8 +42,7 @@ def changed(run, change):
 def configured(run, **arch):
     config = run.config()
     config["arch"] |= arch
-    (run.path / "config.yaml").write_text(yaml.safe_dump(config))
-    return run
+    return configure(run, config)
 
 
 # --- what a checkpoint carries --------------------------------------------------------------------
@@ -82,7 +81,7 @@ def test_a_run_needs_nothing_but_its_folder(photos, copied):
     run = copied(photos)
     config = run.config()
     config["data"]["root"] = "/nowhere/at/all"
-    (run.path / "config.yaml").write_text(yaml.safe_dump(config))
+    configure(run, config)
     shutil.rmtree(run.path / "train.log", ignore_errors=True)
     there, here = trained_model.load(photos), trained_model.load(run)
     pixels = torch.randint(256, (5, 3, 16, 16), dtype=torch.uint8)
@@ -101,7 +100,7 @@ def test_a_run_of_before_without_its_data_set(photos, copied):
     run = changed(copied(photos), lambda found: found.pop("ImageData"))
     config = run.config()
     config["data"]["root"] = "/nowhere/at/all"
-    (run.path / "config.yaml").write_text(yaml.safe_dump(config))
+    configure(run, config)
     with pytest.raises(InputError, match=r"before checkpoints stored class names .*/nowhere/at/all"):
         trained_model.load(run)
 
@@ -110,7 +109,7 @@ def test_a_run_of_before_downloads_nothing(digits, copied, tmp_path):
     run = changed(copied(digits), lambda found: found.pop("ImageData"))
     config = run.config()
     config["data"] |= {"name": "mnist", "root": str(tmp_path / "nothing")}
-    (run.path / "config.yaml").write_text(yaml.safe_dump(config))
+    configure(run, config)
     with pytest.raises(InputError, match="downloads are disabled here"):
         trained_model.load(run)
     assert not (tmp_path / "nothing").exists()
@@ -246,7 +245,7 @@ def cut_short(run):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (cut_short, "is truncated"),
+        (cut_short, "is damaged"),
         (lambda run: (run.checkpoints / "best.ckpt").unlink(), "best.ckpt: does not exist"),
         (lambda run: torch.save([1, 2], run.checkpoints / "best.ckpt"), "no weights"),
         (lambda run: torch.save({"state_dict": {"a": 1}}, run.checkpoints / "best.ckpt"), "no weights"),
@@ -258,9 +257,14 @@ def cut_short(run):
         (lambda run: changed(run, lambda c: c["ImageData"].update(size="8")), "not as expected (size"),
         (lambda run: changed(run, lambda c: c["ImageData"].update(std=[0.0])), "not as expected (std"),
         (lambda run: changed(run, lambda c: c["ImageData"]["classes"].pop()), "does not match basic"),
-        (lambda run: (run.path / "config.yaml").unlink(), "config.yaml: does not exist"),
-        (lambda run: (run.path / "config.yaml").write_text("arch: [1"), "config.yaml: is not readable"),
-        (lambda run: (run.path / "config.yaml").write_text("a: 1"), "not the config of a run (seed: Field"),
+        (lambda run: (run.path / "config.yaml").unlink(), "config.yaml: is missing"),
+        (lambda run: (run.path / "config.yaml").write_text("arch: [1"), "config.yaml: was changed since"),
+        (lambda run: configure(run, ["a"]), "config.yaml: is not a mapping"),
+        (lambda run: configure(run, {"a": 1}), "config.yaml: has no arch"),
+        (
+            lambda run: configure(run, {key: run.config()[key] for key in ("arch", "data")}),
+            "not the config of a run (seed: Field",
+        ),
         (lambda run: configured(run, width=-1), "config.yaml: arch.width=-1"),
     ],
 )  # fmt: skip
@@ -325,21 +329,16 @@ def test_a_run_from_within_its_folder(digits, monkeypatch):
     assert finished(Path("..")).path.name == digits.path.name
 
 
-def set_state(run, state):
-    status = run.status() | {"state": state}
-    (run.path / "status.json").write_text(json.dumps(status))
-
-
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda run: set_state(run, "diverged"), "has diverged"),
-        (lambda run: set_state(run, "failed"), "is failed"),
-        (lambda run: set_state(run, "running"), "is interrupted"),
-        (lambda run: set_state(run, "pruned"), "is pruned"),
+        (lambda run: seal(run, state="diverged"), "has diverged"),
+        (lambda run: seal(run, state="failed"), "is failed"),
+        (lambda run: seal(run, state="running"), "is interrupted"),
+        (lambda run: seal(run, state="pruned"), "is pruned"),
         (
             lambda run: (run.path / "summary.json").unlink(),
-            "summary.json is missing or damaged",
+            "summary.json is missing",
         ),
         (lambda run: (run.path / "status.json").write_text("{"), "damaged"),
     ],

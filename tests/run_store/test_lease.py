@@ -95,10 +95,25 @@ def test_the_clock_of_another_machine_does_not_matter(cli, elsewhere):
     assert holder.poll() is None
 
 
+def test_a_lease_without_content_blocks_nobody(tmp_path):
+    """A kill between the creation of the file and the write leaves one."""
+    run = Run(tmp_path / "x")
+    run.path.mkdir()
+    (run.path / "lease").touch()
+    assert not lease.is_free(run.path), "it may be about to be written"
+    long_ago = time.time() - 10
+    os.utime(run.path / "lease", (long_ago, long_ago))
+    assert lease.is_free(run.path)
+    with attempt(run, "a: 1\n", {"threads": 1}, afresh=False) as this:
+        this.run.write_summary({"test/acc": 1.0})
+    assert run.status()["state"] == "finished"
+
+
 def test_a_suspended_holder_finds_its_lease_lost(tmp_path, monkeypatch):
     """It stops before it writes anything; the result of the other process is kept."""
     monkeypatch.setattr(lease, "LEASE_S", 1.0)
-    run = Run(tmp_path / "x")
+    choice = {"arch": {"name": "basic"}, "data": {"name": "digits"}}
+    run = Run(tmp_path / "x", choice)
     child = os.fork()
     if child == 0:
         code = 1
@@ -120,9 +135,10 @@ def test_a_suspended_holder_finds_its_lease_lost(tmp_path, monkeypatch):
     while not lease.frees(held):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    with attempt(run, "", {"threads": 1}, afresh=False):
+    with attempt(run, json.dumps(choice), {"threads": 1}, afresh=False):
         os.kill(child, signal.SIGCONT)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
-        run.write_summary({"test/acc": 1.0})
+        run.write_rows([])
+        run.write_summary({"test/acc": 1.0, "best/val_acc": 1.0})
     assert run.state == "finished"
     assert [attempt.get("state") for attempt in run.status()["attempts"]] == ["interrupted", "finished"]

@@ -18,14 +18,17 @@ from cnnbench.run_store.identity import identity
 from cnnbench.run_store.run import Run
 
 DEVICE = {"accelerator": "cpu", "threads": 2}
+CHOICE = {"arch": {"name": "basic"}, "data": {"name": "digits"}}
 
 
 @contextmanager
 def attempt(run, **options):
     """Make an attempt that ends with a summary unless an error is raised."""
-    with attempts.attempt(run, "a: 1\n", DEVICE, **({"afresh": False} | options)) as this:
+    run = Run(run.path, CHOICE)
+    with attempts.attempt(run, json.dumps(CHOICE), DEVICE, **({"afresh": False} | options)) as this:
+        run.write_rows([])
         yield this.status
-        run.write_summary({"test/acc": 1.0})
+        run.write_summary({"test/acc": 1.0, "best/val_acc": 1.0})
 
 
 def test_identity_does_not_depend_on_order_or_on_how_a_number_is_written():
@@ -127,11 +130,11 @@ def test_afresh_keeps_earlier_results(tmp_path):
     for repeats in range(3):
         with attempt(run, afresh=True) as status:
             assert status["repeats"] == repeats
-            (run.path / "metrics.csv").write_text(f"epoch\n{repeats}\n")
-    assert run.rows() == [{"epoch": 2.0}]
+            run.write_rows([{"epoch": 0, "lr": repeats}])
+    assert run.rows() == [{"epoch": 0, "lr": 2}]
     for repeat in range(2):
         old = Run(run.path / "repeats" / str(repeat))
-        assert old.rows() == [{"epoch": float(repeat)}]
+        assert old.rows() == [{"epoch": 0, "lr": repeat}]
         assert old.state == "finished"
     assert find(tmp_path) == [run]
 

@@ -11,7 +11,7 @@ from disks import fill, lose, read_only, small_disk
 from running import TINY, command, epochs, runs
 
 from cnnbench.errors import InputError
-from cnnbench.run_store import lease, unwritable
+from cnnbench.run_store import lease
 from cnnbench.run_store.find import find
 from cnnbench.run_store.run import Run
 
@@ -71,14 +71,14 @@ def test_the_lease_of_a_killed_process_where_it_cannot_be_taken_over(how):
             holder.stdout.readline()
             take_away(how, Path("disk"), until_again)
             assert run.state == "running"
-            assert not unwritable.frees(lease.of(run.path))
+            assert not lease.frees(lease.of(run.path))
             holder.kill()
         assert run.state == "interrupted"
-        assert unwritable.frees(lease.of(run.path))
+        assert lease.frees(lease.of(run.path))
         with pytest.raises(InputError, match=f"disk/r: {REASONS[how]}"):
-            unwritable.check(run.path)
+            lease.check_writable(run.path)
         until_again.close()
-        unwritable.check(run.path)
+        lease.check_writable(run.path)
         assert lease.frees(lease.of(run.path))
 
 

@@ -145,15 +145,20 @@ def test_a_setting_of_any_name_counts(tmp_path, monkeypatch):
     "text", [None, "", "[]", '{"choice": []}', '{"choice": {"arch": []}}', '{"choice"', "9" * 5_000_000]
 )
 def test_a_damaged_identity_is_named_and_nothing_ends_in_a_traceback(cli, tmp_path, text):
-    """The network can still be used; that its code was edited since would go unnoticed, which is said."""
-    assert cli(*own(tmp_path, 3))[0] == 0
+    """That the network's code was edited since would go unnoticed. The command that trained it mends it."""
+    command = own(tmp_path, 3)
+    assert cli(*command)[0] == 0
     (run,) = Path("outputs/default").iterdir()
+    before = (run / "identity.json").read_bytes()
     (run / "identity.json").unlink() if text is None else (run / "identity.json").write_text(text)
-    for command in (["runs", "outputs"], ["compare", "outputs"], ["evaluate", run, "--trust-code"]):
-        code, out, err = cli(*command)
-        assert code == 0, err
-        assert "Traceback" not in err
-        assert command[0] == "runs" or "identity.json" in out + err
+    for verb, expected in ((["runs"], 0), (["compare"], 0), (["evaluate", run, "--trust-code"], 2)):
+        code, out, err = cli(*verb)
+        assert (code, "Traceback" in err) == (expected, False)
+        assert f"{run / 'identity.json'}: " in " ".join((out + err).split())
+    code, _, err = cli(*command)
+    assert (code, "identity.json" in err) == (0, True)
+    assert (run / "identity.json").read_bytes() == before
+    assert Run(run).state == "finished"
 
 
 def test_code_that_is_edited_while_a_run_waits_is_refused(tmp_path, cli, monkeypatch):

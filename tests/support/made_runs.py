@@ -6,6 +6,7 @@ from pathlib import Path
 import yaml
 
 from cnnbench.comparison.records import record
+from cnnbench.run_store.identity import deciding, identity
 from cnnbench.run_store.run import Run
 
 
@@ -65,10 +66,9 @@ def make_run(
 
 
 def edit(run, changes):
-    """Change settings of a run where it has them: `{"arch.name": "x"}`; in config.yaml and identity.json."""
-    config, file = run.config(), run.path / "identity.json"
-    identity = json.loads(file.read_text()) if file.exists() else {}
-    for nested in (config, identity.get("choice", {})):
+    """A run whose settings were others, where it has them: `{"arch.name": "x"}`; in the folder of these."""
+    config, choice, status = run.config(), run.content().identity, run.status()
+    for nested in (config, choice):
         for key, value in changes.items():
             *sections, name = key.split(".")
             section = nested
@@ -77,8 +77,13 @@ def edit(run, changes):
             if name in section:
                 section[name] = value
     (run.path / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
-    if identity:
-        file.write_text(json.dumps(identity), encoding="utf-8")
+    if choice:
+        (run.path / "identity.json").unlink()
+        name = run.path.name.rpartition("-")[0] + "-" + identity(deciding(choice))
+        run = Run(run.path.rename(run.path.with_name(name)), choice)
+        run.write_identity()
+    run.write_status(status)
+    return run
 
 
 def make_measurement(
@@ -107,8 +112,9 @@ def make_measurement(
     config = run.config() | {"verb": "bench", "backend": backend, "batch_sizes": [1], "device": device}
     (run.path / "config.yaml").write_text(yaml.safe_dump(config | (asked or {})))
     resolved = run.status()["device"] | {"threads": threads, "precision": "32-true", "model": "a CPU"}
-    run.write_status(run.status() | {"verb": "bench", "device": resolved | (device_is or {})})
+    status = run.status() | {"verb": "bench", "device": resolved | (device_is or {})}
     found = {"time/latency_p50_ms": ms, "time/inference_images_per_s": 2e3 / ms, "time/load_s": 1.0}
     found |= {"params": 1000, "macs": 5000, "memory/activations_mb": 10.0, "memory/batch": 1}
     run.write_summary(found | (figures or {}))
+    run.write_status(status)
     return record(run)

@@ -186,7 +186,7 @@ def _files(folder):
         (["arch.weights=other.pth"], ["arch.weights=other.pth", "nothing in it fits", "other.weight"]),
         (["arch.weights=complete.pth", "arch.freeze=true"], ["arch.freeze=true", "nothing is left"]),
         (["arch.freeze=true"], ["error: arch.freeze=true", "arch.weights"]),
-        (["arch.weights=cut.pth"], ["arch.weights=cut.pth", "not a weight file"]),
+        (["arch.weights=cut.pth"], ["arch.weights=cut.pth", "is damaged"]),
         (["arch.weights=nothing.pth"], ["arch.weights=nothing.pth", "not a weight file"]),
         (["arch.weights=nan.pth"], ["arch.weights=nan.pth", "features.0.0.weight", "not finite"]),
         (["arch.weights=int.pth"], ["arch.weights=int.pth", "features.0.0.weight", "torch.int64"]),

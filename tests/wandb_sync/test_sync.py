@@ -284,3 +284,35 @@ def test_an_online_run_that_was_cut_off_is_completed(server, cli, monkeypatch):
     (run,) = server.runs.values()
     assert epochs(run) == list(range(EPOCHS))
     assert run.exit_code == 0
+
+
+def test_no_module_of_the_working_folder_is_imported(outputs, server, cli, monkeypatch):
+    """The working folder may be a run of somebody else's."""
+    folder = runs()[0].path
+    monkeypatch.chdir(folder)
+    for name in ("json", "click", "wandb", "sitecustomize"):
+        Path(f"{name}.py").write_text(f"open({str(folder / 'ran')!r}, 'a').write({name!r})")
+    assert cli("sync", ".")[1].startswith("1 uploaded\n")
+    assert not Path("ran").exists()
+
+
+def test_no_server_of_the_working_folder_receives_the_key(outputs, server, cli, monkeypatch):
+    """W&B takes settings from `wandb/settings` of the working folder, which a run may bring along."""
+    run = runs()[0].path
+    monkeypatch.chdir(run)
+    monkeypatch.delenv("WANDB_BASE_URL")
+    for text in (f"base_url = {server.url}", "insecure_disable_ssl = true", "[default"):
+        Path("wandb", "settings").write_text(f"[default]\nentity = them\n{text}\n")
+        wandb.teardown()
+        for arguments in (["sync", "."], ["compare", ".", "--wandb", "--mode", "online"]):
+            code, _, err = cli(*arguments)
+            assert (code, err.count("\n")) == (2, 1), err
+            assert err.startswith("error: wandb/settings: "), err
+    assert server.requests == []
+
+
+def test_what_wandb_itself_writes_to_the_working_folder_is_allowed(outputs, server, cli):
+    Path("wandb").mkdir()
+    Path("wandb", "settings").write_text("[default]\nentity = them\nproject = theirs\nmode = online\n")
+    wandb.teardown()
+    assert cli("sync", runs()[0].path)[1].startswith("1 uploaded\n")

@@ -2,38 +2,22 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from collections.abc import Callable
-from io import StringIO
-from typing import Any
 
 from cnnbench import console
 from cnnbench.comparison.comparison import Comparison
 from cnnbench.comparison.metrics import DEFAULT, MEASURED
 from cnnbench.comparison.report import terminal, wording
 from cnnbench.comparison.report.plain import plain, table
+from cnnbench.safe_text import to_csv
 
 
-def to_csv(comparison: Comparison) -> str:
+def as_csv(comparison: Comparison) -> str:
     """Return the rows as CSV: unrounded, shares between 0 and 1, missing values empty."""
     headers, rows = table(comparison)
-    text = StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(headers)
-    writer.writerows(map(_cell, row) for row in rows)
-    return text.getvalue()
-
-
-def _cell(value: Any) -> Any:
-    """Quote texts such as `=…` that a spreadsheet would run as formulas (owasp.org, CSV injection)."""
-    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
-        try:
-            float(value)
-        except ValueError:
-            return f"'{value}"
-    return "" if value is None else value
+    return to_csv([headers, *rows])
 
 
 def to_json(comparison: Comparison) -> str:
@@ -112,7 +96,7 @@ def _counts(comparison: Comparison) -> str:
 
 
 FORMATS: dict[str, Callable[[Comparison], str]] = {
-    "csv": to_csv,
+    "csv": as_csv,
     "json": to_json,
     "markdown": to_markdown,
     "latex": to_latex,

@@ -91,7 +91,7 @@ def _varying(comparison: Comparison) -> list[str]:
 
 def _curves(record: Record) -> dict[str, list[float | None]]:
     """Return the metrics of each epoch, rounded to five digits; None where not finite."""
-    rows = record.run.rows()
+    rows = record.rows()
     return {key: [_rounded(row.get(key)) for row in rows] for key in CURVES if rows and key in rows[0]}
 
 

@@ -6,14 +6,15 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from cnnbench import __version__
+from cnnbench import __version__, console
 from cnnbench.comparison.comparison import Comparison
 from cnnbench.comparison.effects import Effect
-from cnnbench.comparison.metrics import Figure, figure, percent
+from cnnbench.comparison.metrics import Figure, figure
 from cnnbench.comparison.records import Record
 from cnnbench.comparison.report.wording import sentence
 from cnnbench.comparison.rows import Row
 from cnnbench.comparison.statistics import Estimate
+from cnnbench.run_store.reading import LONGEST_URL, Unfit, decoded, read
 
 FORMAT = 1
 
@@ -82,7 +83,7 @@ def _metric(metric: Figure) -> dict[str, Any]:
         "share": metric.share,
         "unit": metric.unit,
         "ratio": metric.ratio,
-        "percent": metric.shown is percent,
+        "percent": metric.shown is console.share,
     }
 
 
@@ -141,8 +142,8 @@ def _run(comparison: Comparison, record: Record) -> dict[str, Any]:
 def url(record: Record) -> str:
     """Return the address of the run's page at W&B; empty if it was never uploaded."""
     try:
-        address = (record.run.path / "wandb" / "url.txt").read_text(encoding="utf-8").strip()
-    except (OSError, ValueError):
+        address = decoded(read(record.run.path / "wandb" / "url.txt", LONGEST_URL)).strip()
+    except (FileNotFoundError, Unfit):
         return ""
     return address if address.startswith(("https://", "http://")) else ""
 

@@ -115,7 +115,7 @@ def _curves(comparison: Comparison) -> tuple[str, dict[str, list[float]]]:
 
 def mean_curve(records: Sequence[Record]) -> list[float]:
     """Return the mean val accuracy of each epoch in percent, up to the last epoch that all runs have."""
-    curves = [[100 * row["val/acc"] for row in r.run.rows() if "val/acc" in row] for r in records]
+    curves = [[100 * row["val/acc"] for row in r.rows() if "val/acc" in row] for r in records]
     return [fmean(values) for values in zip(*filter(None, curves), strict=False)]
 
 

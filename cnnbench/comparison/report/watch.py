@@ -8,12 +8,13 @@ from pathlib import Path
 
 from cnnbench import console
 from cnnbench.errors import InputError, NotThere
+from cnnbench.run_store.content import SEALED, STATUS
 from cnnbench.run_store.find import find
 
 EVERY_S = 2.0
 """The seconds between two looks at the runs."""
 
-FILES = ("status.json", "summary.json", "metrics.csv")
+FILES = (STATUS, *SEALED)
 """The files of a run that are watched."""
 
 State = frozenset[tuple[str, int]]

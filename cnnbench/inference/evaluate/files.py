@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from dataclasses import asdict
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ from cnnbench import __version__
 from cnnbench.inference.evaluate.images import Chosen
 from cnnbench.inference.evaluate.metrics import METHODS, Evaluation
 from cnnbench.inference.trained_model import CHECKPOINT, Trained
+from cnnbench.safe_text import to_csv
 
 ALL = 100
 """Most classes for which the CSV has every probability; with more, it has the five highest."""
@@ -50,14 +49,12 @@ def to_json(
     return json.dumps(report, indent=1, allow_nan=False) + "\n"
 
 
-def to_csv(chosen: Chosen, evaluation: Evaluation) -> str:
-    """Format a row for each image: its path or index, true and predicted class, probabilities."""
+def image_table(chosen: Chosen, evaluation: Evaluation) -> str:
+    """Return CSV with a row for each image: its path or index, true and predicted class, probabilities."""
     names = [row.name for row in evaluation.classes]
-    text = StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     few = len(names) <= ALL
     more = [f"p({name})" for name in names] if few else [f"{key}_{k}" for k in range(1, 6) for key in "cp"]
-    writer.writerow(["image", "true", "predicted", "probability", *more])
+    rows: list[list[Any]] = [["image", "true", "predicted", "probability", *more]]
     for i, (label, p) in enumerate(zip(evaluation.labels, evaluation.probabilities, strict=True)):
         image = chosen.images.pixels[i]
         order = (-p).argsort(kind="stable")
@@ -66,8 +63,8 @@ def to_csv(chosen: Chosen, evaluation: Evaluation) -> str:
         if not few:
             cells = [cell for k in order[:5] for cell in (names[k], _p(p[k]))]
         name = str(image) if isinstance(image, Path) else i
-        writer.writerow([name, names[label], names[best], _p(p[best]), *cells])
-    return text.getvalue()
+        rows.append([name, names[label], names[best], _p(p[best]), *cells])
+    return to_csv(rows)
 
 
 def _p(value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ from typing import Any
 import numpy as np
 import yaml
 
-from cnnbench.data import datasets
+from cnnbench.data import datasets, download
+from cnnbench.data.image_file import Memory
 from cnnbench.data.images import Images
+from cnnbench.data.options import DECODE_MIB
 from cnnbench.data.split import subset
 from cnnbench.errors import InputError, suggest
 from cnnbench.inference.trained_model import Trained, on_accelerator
@@ -22,7 +25,7 @@ from cnnbench.settings.device import Device
 from cnnbench.training.device import PRECISIONS
 from cnnbench.training.images import make_data
 
-OWN = ("root", "limit_test", "batch_size")
+OWN = ("root", "limit_test", "batch_size", "decode_mib")
 OTHER = (*OWN, "num_classes", "split_seed")
 """Settings of `data` that an evaluation accepts: for the run's own data set, and for synthetic images."""
 
@@ -36,6 +39,7 @@ class Chosen:
         recorded: keys of summary.json with accuracy and loss on exactly these images; empty if none have.
         notes: remarks and warnings for the user.
         batch_size: for the evaluation.
+        memory: of the image files that are decoded at the same time.
     """
 
     images: Images
@@ -43,6 +47,7 @@ class Chosen:
     recorded: tuple[str, ...]
     notes: tuple[str, ...]
     batch_size: int
+    memory: Memory
 
 
 def settings(words: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -125,10 +130,12 @@ def _resolved(root: str) -> Path:
 
 def _own(trained: Trained, split: str, changes: Mapping[str, Any]) -> Chosen:
     trained_on = trained.settings.data
-    free = {"root": trained_on.root, "num_workers": 0, "in_memory": False}  # files are decoded by threads
+    # Files are decoded by threads; how much memory that takes is not for the run to say.
+    free = {"root": trained_on.root, "num_workers": 0, "in_memory": False, "decode_mib": DECODE_MIB}
     given = _given("data", changes, OWN)
     section = trained_on.model_dump(exclude_unset=True) | free | given
-    data = make_data(options(Data, section, "data"), trained.settings.arch, trained.settings.seed)
+    with nullcontext() if "root" in given else _no_download(trained_on):
+        data = make_data(options(Data, section, "data"), trained.settings.arch, trained.settings.seed)
     images: Images = getattr(data, split)
     images, notes = _matched(images, trained.preparation.classes)
     if split == "val" and "limit_test" in given:
@@ -142,7 +149,14 @@ def _own(trained: Trained, split: str, changes: Mapping[str, Any]) -> Chosen:
         title += f", data.limit_test={given['limit_test']}"
     if split == "val":
         title += " (the best epoch was selected on these images, so their accuracy is optimistic)"
-    return Chosen(images, title, recorded if same else (), notes, 4 * data.batching.batch_size)
+    return Chosen(images, title, recorded if same else (), notes, 4 * data.batching.batch_size, data.memory)
+
+
+def _no_download(data: Data) -> AbstractContextManager[None]:
+    """Download nothing to a folder that only the run names, and somebody else may have chosen."""
+    if data.name not in datasets.DATASETS or data.root == compose.section("data", data.name)["root"]:
+        return nullcontext()
+    return download.without_download("only the run names this folder; data.root=FOLDER downloads to it")
 
 
 def _other(trained: Trained, name: str, split: str, changes: Mapping[str, Any]) -> Chosen:
@@ -150,12 +164,12 @@ def _other(trained: Trained, name: str, split: str, changes: Mapping[str, Any]) 
     given = _given("data", changes, OTHER if name == "synthetic" else OWN)
     section = compose.section("data", name) | given | {"size": prepared.size}
     data = options(Data, section, "data")
-    root = Path(data.root).expanduser()
+    root, memory = Path(data.root).expanduser(), Memory(data.decode_mib)
     if name == "synthetic":
         classes, limit, limit_test = data.num_classes or 2, data.limit or 1, data.limit_test or 1
         splits = dict(datasets.synthetic(prepared.size, classes, limit, limit_test, data.split_seed))
     else:
-        splits = dict(datasets.load(name, root))
+        splits = dict(datasets.load(name, root, prepared.size, memory))
     if split not in splits and not (split == "test" and "all" in splits):
         raise InputError(f"--split {split}: {name} has no {split} split of its own; allowed: --split test")
     images = splits[split if split in splits else "all"]
@@ -165,7 +179,7 @@ def _other(trained: Trained, name: str, split: str, changes: Mapping[str, Any]) 
     title = f"{'all images' if split not in splits else f'the {split} split'} of {name}{folder}"
     if split not in splits:
         notes += ("cnnbench cannot tell whether the run was trained on some of these images",)
-    return Chosen(images, title, (), notes, 4 * data.batch_size)
+    return Chosen(images, title, (), notes, 4 * data.batch_size, memory)
 
 
 def _given(group: str, changes: Mapping[str, Any], allowed: Sequence[str]) -> dict[str, Any]:

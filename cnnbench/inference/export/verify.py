@@ -65,7 +65,7 @@ def sample(trained: Trained) -> Sample:
             chosen = images.choose(trained, "test", {})
         # Of a small split some images are taken more than once.
         indices = np.linspace(0, len(chosen.images.labels) - 1, count).astype(np.int64)
-        ((pixels, _),) = labelled(prepared, chosen.images[indices], count)
+        ((pixels, _),) = labelled(prepared, chosen.images[indices], count, chosen.memory)
         return Sample(pixels, f"{len(np.unique(indices))} test images of {trained.settings.data.name}")
     except InputError as error:
         shape = (count, prepared.colours, prepared.size, prepared.size)

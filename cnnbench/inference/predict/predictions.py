@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import json
-from io import StringIO
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -12,6 +10,7 @@ from rich.table import Table
 
 from cnnbench import __version__, console
 from cnnbench.inference.trained_model import CHECKPOINT, Trained
+from cnnbench.safe_text import to_csv
 
 
 class Guess(NamedTuple):
@@ -45,7 +44,7 @@ class Predictions:
             as_json.write(f'{json.dumps(about)[:-1]}, "images": ['.encode())
         if as_csv is not None:
             more = [f"{key}_{k}" for k in range(2, top + 1) for key in ("class", "probability")]
-            as_csv.write(_csv(["image", "class", "probability", *more]))
+            self._row(["image", "class", "probability", *more])
 
     def add(self, path: Path, guesses: list[Guess]) -> None:
         """Add an image with its guesses, the most probable first."""
@@ -53,8 +52,7 @@ class Predictions:
             entries = [{"class": name, "probability": round(p, 8)} for name, p in guesses]
             self._entry({"image": str(path), "guesses": entries})
         if self.csv is not None:
-            cells = [cell for name, p in guesses for cell in (name, f"{p:.6g}")]
-            self.csv.write(_csv([str(path), *cells]))
+            self._row([str(path), *(cell for name, p in guesses for cell in (name, f"{p:.6g}"))])
         if self.listed:
             self.rows.append(
                 [str(path), *(f"{console.legible(name, 24)} {console.percent(p)}" for name, p in guesses)]
@@ -76,12 +74,10 @@ class Predictions:
             self.json.write(("\n" if self.first else ",\n").encode() + json.dumps(entry).encode())
             self.first = False
 
+    def _row(self, cells: list[str]) -> None:
+        if self.csv is not None:
+            self.csv.write(to_csv([cells]).encode("utf-8", "surrogateescape"))
+
     def _table(self) -> Table:
         headers = ["image", *(f"{k}." for k in range(1, self.top + 1))]
         return console.fitting(headers, self.rows, labels=1, fold=60)
-
-
-def _csv(cells: list[str]) -> bytes:
-    text = StringIO()
-    csv.writer(text, lineterminator="\n").writerow(cells)
-    return text.getvalue().encode("utf-8", "surrogateescape")

@@ -72,7 +72,7 @@ def _curves(rows: Sequence[Row]) -> Callable[[Axes], None]:
     def draw(axes: Axes) -> None:
         for i, row in enumerate(rows):
             runs = [
-                [100 * epoch["val/acc"] for epoch in record.run.rows() if "val/acc" in epoch]
+                [100 * epoch["val/acc"] for epoch in record.rows() if "val/acc" in epoch]
                 for record in row.records
             ]
             length = max(map(len, runs), default=0)

@@ -1,0 +1,63 @@
+"""`cnnbench verify`: any changed byte of a run is named, and nothing that is as it was written."""
+
+import random
+
+import pytest
+from search import SEED
+
+pytest_plugins = ["finished_fixtures"]
+
+
+def lines(out):
+    return [line for line in out.splitlines() if line.strip()]
+
+
+def test_what_is_as_it_was_written(digits, cli):
+    code, out, err = cli("verify", digits.path.parent)
+    assert (code, err) == (0, "")
+    assert lines(out) == ["1 run with 2 checkpoints verified: all as they were written"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "checkpoints/best.ckpt", "checkpoints/last.ckpt", "summary.json", "metrics.csv", "config.yaml",
+        "identity.json", "status.json",
+    ],
+)  # fmt: skip
+def test_one_flipped_bit_anywhere_in_a_file_is_named(name, digits, copied, cli):
+    run, sound = copied(digits, digits.path.name), copied(digits, f"x-{digits.path.name}")
+    path, rng = run.path / name, random.Random(SEED)
+    content = path.read_bytes()
+    for _ in range(5):
+        damaged = bytearray(content)
+        position, bit = rng.randrange(len(damaged)), rng.randrange(8)
+        damaged[position] ^= 1 << bit
+        path.write_bytes(damaged)
+        code, out, err = cli("verify", sound.path.parent)
+        assert (code, err) == (1, ""), (position, bit, SEED)
+        assert any(line.startswith(str(path)) for line in lines(out)), (position, bit, out)
+        assert not any(str(sound.path) in line for line in lines(out))
+        assert lines(out)[-1] == "2 runs with 4 checkpoints verified: 1 damaged"
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: (path / "checkpoints" / "best.ckpt").unlink(), "best.ckpt: is missing"),
+        (lambda path: (path / "summary.json").unlink(), "summary.json"),
+        (lambda path: (path / "notes").symlink_to("/etc"), "notes: is a link"),
+    ],
+)
+def test_what_is_missing_or_leads_elsewhere_is_named(damage, message, digits, copied, cli):
+    run = copied(digits, digits.path.name)
+    damage(run.path)
+    code, out, _ = cli("verify", run.path)
+    assert code == 1
+    assert message in out
+
+
+def test_a_folder_without_runs(tmp_path, cli):
+    code, _, err = cli("verify", tmp_path)
+    assert code == 2
+    assert "no run here" in err
