@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from running import TINY, command, epochs, runs
+from search import sample
 from sweeping import gone, states
 
 from cnnbench.processes import forked
@@ -165,4 +166,35 @@ def test_too_few_files(how, files):
     again = launch(*arguments)
     again.communicate(timeout=200)
     assert again.returncode == 0
+    assert set(states()) == {"finished"}
+
+
+SOMEBODY = ["setpriv", "--reuid=47321", "--clear-groups"]
+SOMEBODY += [f"--{kind}-caps=+dac_override,+dac_read_search" for kind in ("inh", "ambient")]
+"""Run a command as a user whose processes are counted, unlike those of root, with root's rights to files."""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="root may become another user")
+@pytest.mark.parametrize("processes", sample([*range(1, 40), 60, 100], 0.2))
+@pytest.mark.parametrize("how", ["alone", "sweep", "together"])
+def test_too_few_processes(how, processes):
+    """A limit on processes and threads, from where nothing works to where all does."""
+    arguments = {"alone": ["train", *LONG], "sweep": SWEEP, "together": ["train", *LONG, "device.devices=2"]}[
+        how
+    ]
+    limit = ["prlimit", f"--nproc={processes}:{processes}"]
+    limited = subprocess.run(
+        [*SOMEBODY, *limit, *command(*arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=200,
+    )
+    assert "Traceback" not in limited.stdout, limited.stdout
+    assert limited.returncode in (0, 1), limited.stdout
+    assert set(states() if Path("outputs").exists() else []) <= {"finished", "failed", "interrupted", "new"}
+    again = launch(*arguments)
+    output = again.communicate(timeout=200)[0]
+    assert again.returncode == 0, output
     assert set(states()) == {"finished"}
