@@ -6,16 +6,15 @@ called, so that `cnnbench --help` needs neither Hydra nor torch.
 
 from __future__ import annotations
 
-import errno
 import importlib
 import os
 import sys
-from pathlib import Path
 
 from cnnbench import __version__
 from cnnbench.commands import VERBS
-from cnnbench.errors import InputError, suggest
+from cnnbench.errors import InputError, of_system, suggest
 from cnnbench.safe_text import print_error, print_traceback
+from cnnbench.streams import open_streams
 
 USAGE = "usage: cnnbench VERB [arguments]        cnnbench VERB --help        cnnbench --version"
 
@@ -27,8 +26,7 @@ def main(argv: list[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if argv is None else argv
     sys.excepthook = lambda kind, error, trace: print_traceback(error)
-    if sys.stdout is None:  # closed by the process that started this one
-        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - for as long as this process lives
+    open_streams()
     match arguments:
         case [] | ["-h" | "--help" | "help"]:
             print(help_text())
@@ -48,10 +46,10 @@ def main(argv: list[str] | None = None) -> int:
             except BrokenPipeError:  # `cnnbench runs | head`
                 _drop_output()
                 return 141
-            except OSError as error:
-                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            except Exception as error:
+                if not (line := of_system(error, "standard output")):
                     raise
-                print_error(f"{error.filename or 'standard output'}: {error.strerror}")
+                print_error(line)
                 _drop_output()
                 return 1
     return print_error(f"cnnbench {arguments[0]}: no such verb; {suggest(arguments[0], VERBS)}")

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from cnnbench.safe_text import JOINERS, clean
 from cnnbench.safe_text import legible as legible  # for those that format what is printed
+from cnnbench.streams import notes
 
 if TYPE_CHECKING:
     from rich.status import Status
@@ -57,7 +58,7 @@ class Piped(CleanConsole):
         raise BrokenPipeError
 
 
-console = CleanConsole(stderr=True)
+console = CleanConsole(file=notes)
 """Progress and notes on standard error."""
 
 

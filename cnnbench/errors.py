@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import errno
+import os
 import signal
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 
@@ -132,3 +135,67 @@ def reason(error: Mapping[str, Any]) -> str:
         error: an item of `ValidationError.errors()`.
     """
     return str(error["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+
+
+DISK = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space",
+    errno.EROFS: "make it writable",
+    errno.EACCES: "change its permissions",
+    errno.EPERM: "change its permissions",
+    errno.ENOENT: "put it back if it was removed or moved",
+    errno.ENOTDIR: "put it back if it was removed or moved",
+    errno.ESTALE: "put it back if it was removed or moved",
+    errno.EIO: "check the disk",
+}
+"""Errors of the operating system about a file or folder, with what to do."""
+
+LIMITS = {
+    errno.EMFILE: "raise `ulimit -n`",
+    errno.ENFILE: "close other programs",
+    errno.EAGAIN: "raise `ulimit -u`, or close other programs",
+    errno.ENOMEM: "free some memory",
+}
+"""Errors of the operating system about what this process or the machine has too little of."""
+
+
+def of_system(error: BaseException, where: object = "") -> str:
+    """Return one line for an error of the operating system: what it is about, what is wrong, what to do.
+
+    Includes what torch and Python make of one. Empty for any other error: a bug, or one of users' code,
+    which needs its traceback.
+
+    Args:
+        error: the error.
+        where: the file or folder that was written, which the line names instead of a file in it.
+
+    Example:
+        >>> of_system(OSError(28, "No space left on device"), "outputs/x")
+        'outputs/x: No space left on device; free some space'
+    """
+    number, path = None, ""
+    if isinstance(error, OSError):
+        number, path = error.errno, str(error.filename or "")
+    elif isinstance(error, RuntimeError):
+        text = str(error)
+        if "[enforce fail at" in text and isinstance(error.__context__, OSError):  # a checkpoint of torch
+            return of_system(error.__context__, where)
+        number = errno.EAGAIN if "can't start new thread" in text else None
+        number = next((n for n in LIMITS if os.strerror(n).lower() in text.lower()), number)
+    if number is None:  # some libraries only borrow the class
+        return ""
+    if number in LIMITS:  # whatever was to be opened
+        path = ""
+    elif where and number in DISK and (not path or _is_inside(path, str(where))):
+        path = str(where)
+    line = f"{path}: " * bool(path) + os.strerror(number)
+    before = error.__context__
+    while before is not None and (isinstance(before, OSError) or of_system(before)):
+        before = before.__context__
+    if isinstance(before, Exception):  # it was about to be recorded when this happened
+        line += f" (after {type(before).__name__}: {before})"
+    return "; ".join(filter(None, [line, (DISK | LIMITS).get(number)]))
+
+
+def _is_inside(path: str, folder: str) -> bool:
+    return Path(path).absolute().is_relative_to(Path(folder).absolute())

@@ -7,11 +7,12 @@ in `cnnbench.processes.logs`. Imports nothing heavy, since errors are printed by
 from __future__ import annotations
 
 import csv
-import sys
 import traceback
 from collections.abc import Iterable
 from io import StringIO
 from typing import Any
+
+from cnnbench.streams import notes
 
 MARK = "\ufffd"
 """Stands for a character that a terminal would act on, or cannot show."""
@@ -54,13 +55,13 @@ def legible(text: str, most: int = 60) -> str:
 
 def print_error(error: object, code: int = 2) -> int:
     """Print an error as one line on standard error, and return the exit code."""
-    print(f"error: {clean(str(error))}", file=sys.stderr)
+    print(f"error: {clean(str(error))}", file=notes)
     return code
 
 
 def print_traceback(error: BaseException) -> None:
     """Print an error that was not foreseen."""
-    print(clean_lines("".join(traceback.format_exception(error))), end="", file=sys.stderr)
+    print(clean_lines("".join(traceback.format_exception(error))), end="", file=notes)
 
 
 def to_csv(rows: Iterable[Iterable[Any]]) -> str:

@@ -8,16 +8,22 @@ from cnnbench import __version__
 from cnnbench.console import console
 from cnnbench.run_store import lease
 from cnnbench.run_store.find import of_format_1
-from cnnbench.run_store.run import Run
+from cnnbench.run_store.run import DONE, Run
 from cnnbench.settings.bench import Bench
 from cnnbench.settings.identity import other_code
 from cnnbench.settings.run import Settings
 
 
 def wait_for(run: Run) -> str:
-    """Wait until no other process trains a run, and return its state."""
+    """Wait until no other process trains a run, and return its state.
+
+    Raises:
+        InputError: the run is not done, and its folder cannot be written.
+    """
     if lease.is_free(run.path):  # not by its state: one that has just begun has none yet
-        return run.state
+        if (state := run.state) not in DONE:
+            lease.check_writable(run.path)
+        return state
     held = lease.of(run.path)
     who = "{host}, process {pid}".format(**{"host": "?", "pid": "?"} | run.status())
     message = f"{run.path.name} is already being trained ({who}); waiting for it"
@@ -26,7 +32,7 @@ def wait_for(run: Run) -> str:
             console.print(message)
         while not lease.frees(held):
             time.sleep(0.5)
-    return run.state
+    return wait_for(run)
 
 
 def announce(settings: Settings, run: Run, *, brief: bool) -> None:

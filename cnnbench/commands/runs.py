@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 
+from filelock import LeaseSettingsMismatch, Timeout
 from rich.console import Group
 
 from cnnbench import console
 from cnnbench.commands.parser import Parser
-from cnnbench.errors import InputError
-from cnnbench.run_store import table
+from cnnbench.errors import InputError, of_system
+from cnnbench.run_store import lease, table
 from cnnbench.run_store.find import below, outputs, split_words
 from cnnbench.run_store.run import Run
 from cnnbench.run_store.select import parse_condition, select_runs, states_of, when
@@ -19,6 +23,9 @@ from cnnbench.run_store.table import run_table
 
 CLEANED = ("failed", "interrupted", "diverged", "pruned", "damaged")
 """States of runs that `--clean` can remove; `failed` by default."""
+
+REMOVED = ".removed-"
+"""Beginning of the name of a run's folder while it is being removed."""
 
 DAMAGE = 10
 """Damaged files that are named below the table."""
@@ -49,6 +56,8 @@ def main(arguments: list[str]) -> int:
     paths, words = split_words(args.words)
     conditions = [parse_condition(word) for word in words]
     runs = below(paths, _say)
+    if args.clean:
+        _finish_removals(paths)
     if not runs:
         raise InputError(f"{', '.join(map(str, paths))}: no run here (a folder with a status.json)")
     if len(runs) == 1 and runs[0].path in paths and not args.clean:
@@ -102,21 +111,61 @@ def clean(runs: Sequence[Run], states: Mapping[Run, str], *, yes: bool) -> int:
         if answer.strip().lower() not in ("y", "yes"):
             console.out.print("nothing removed")
             return 0
-    removed = 0
+    removed = failed = 0
     for run in runs:
-        if run.state != states[run]:
-            _say(f"{run.path}: is {run.state} now; kept")
-            continue
-        if run.path.is_symlink():
-            _say(f"{run.path}: is a link to a run elsewhere; kept")
-            continue
-        # Renamed first, so that an interrupted removal leaves no incomplete run.
-        hidden = run.path.with_name(f".removed-{run.path.name}")
-        run.path.rename(hidden)
-        shutil.rmtree(hidden)
-        removed += 1
+        try:
+            removed += _remove(run, states[run])
+        except OSError as error:
+            _say(f"error: {of_system(error, run.path) or error}; kept")
+            failed += 1
     console.out.print(f"{removed} run{'s' * (removed != 1)} removed")
-    return 0
+    return 1 if failed else 0
+
+
+def _remove(run: Run, state: str) -> bool:
+    """Remove a run, and return True, unless it is not what was shown.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    if run.path.is_symlink():
+        _say(f"{run.path}: is a link to a run elsewhere; kept")
+        return False
+    status = run.status()
+    if run.state == state:
+        # Renamed first, so that an interrupted removal leaves no incomplete run.
+        hidden = run.path.with_name(f"{REMOVED}{run.path.name}-{os.getpid()}")
+        with suppress(Timeout, LeaseSettingsMismatch, FileNotFoundError):
+            with lease.of(run.path):  # nobody may train it meanwhile
+                if run.status() == status:
+                    run.path.rename(hidden)
+            with suppress(OSError):
+                run.path.rmdir()  # made by the lease of a run that another process has removed
+        if hidden.exists():
+            shutil.rmtree(hidden, onerror=_unless_gone)
+            return True
+    _say(f"{run.path}: is {run.state} now; kept" if run.path.exists() else f"{run.path}: is gone")
+    return False
+
+
+def _finish_removals(paths: Iterable[Path]) -> None:
+    """Remove what interrupted removals have left."""
+    for path in paths:
+        for parent, folders, _ in os.walk(path):
+            rests = [Path(parent, name) for name in folders if name.startswith(REMOVED)]
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            for rest in rests:
+                try:
+                    if not rest.is_symlink():
+                        shutil.rmtree(rest, onerror=_unless_gone)
+                        _say(f"{rest}: was left by an interrupted removal; removed")
+                except OSError as error:
+                    _say(f"error: {of_system(error, rest) or error}")
+
+
+def _unless_gone(function: object, path: str, info: tuple[object, BaseException, object]) -> None:
+    if not isinstance(info[1], FileNotFoundError):  # the process that removes it is at work
+        raise info[1]
 
 
 def run_picture(run: Run) -> Group:

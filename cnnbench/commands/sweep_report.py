@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig
+from rich.console import RenderableType
 
-from cnnbench.commands.failures import see_log
+from cnnbench.commands.failures import explanation, see_log
 from cnnbench.commands.train import Session
 from cnnbench.console import console, out
-from cnnbench.errors import InputError
+from cnnbench.errors import InputError, of_system
 from cnnbench.run_store.files import write_atomic
 from cnnbench.run_store.find import find
 from cnnbench.run_store.run import Run
@@ -64,8 +65,11 @@ class SweepSession(Session):
             plan = sweep(points, loader, master, partial(locate, known={}), pool_for, self.note_cell, watch)
         except InputError:
             raise
-        except Exception as error:  # in cnnbench or in a cluster
-            print_traceback(error)
+        except Exception as error:  # of this machine, in cnnbench or in a cluster
+            if line := explanation(error):
+                print_error(line)
+            else:
+                print_traceback(error)
             self.exit_code = 1
             return [None] * len(points)
         self.exit_code = max(self.exit_code, *(bool(reason) for reason in self.runs.values()))
@@ -88,7 +92,7 @@ class SweepSession(Session):
         """Print an error now, and keep it for the table at the end."""
         if run is not None:
             if not isinstance(error, InputError):
-                self.runs[run] = f"{type(error).__name__}: {error}"
+                self.runs[run] = of_system(error, run.path) or f"{type(error).__name__}: {error}"
             elif run.state == "new":
                 self.runs.pop(run, None)
         super().failed(run, error)
@@ -100,9 +104,11 @@ class SweepSession(Session):
         self.timed = not (isinstance(settings, Bench) and (settings.parity or settings.tune))
 
     def report(self) -> None:
-        """Print the tables that end a sweep, and write its page."""
+        """Write the page of a sweep, and print the tables that end it."""
         if not self.runs:
             return
+        # The page first: perhaps nobody reads the tables any more. Without it they are the entire result.
+        comparison = self._compare() if self.timed else []
         if self.measured:
             from cnnbench.bench.table import findings
 
@@ -115,10 +121,11 @@ class SweepSession(Session):
             if reason:
                 line = f"{run.path.name}: {reason}{see_log(run)}"
                 out.print(line, style="red", markup=False, soft_wrap=True)
-        if self.timed:  # otherwise the tables above are the entire result
-            self._compare()
+        for part in comparison:
+            out.print(part, highlight=False, soft_wrap=isinstance(part, str))
 
-    def _compare(self) -> None:
+    def _compare(self) -> list[RenderableType]:
+        """Write the page, and return what is to be printed of the comparison."""
         from cnnbench.comparison.comparison import Options, compare
         from cnnbench.comparison.records import record
         from cnnbench.comparison.report import terminal
@@ -127,18 +134,18 @@ class SweepSession(Session):
         options, folder = Options(select=tuple(self.select)), next(iter(self.runs)).path.parent
         records = [record(run) for run in self.runs if run.state != "new"]  # others never started
         if not records:
-            return
+            return []
         # The page covers the experiment: rerunning a subset of it keeps its other runs on the page.
         others = [record(run) for run in find(folder) if run not in self.runs]
         comparison = compare(records, options)
         title = f"{folder}, of {len(records) + len(others)} in all" if others else str(folder)
-        out.print(terminal.picture(comparison, title, methods=False), highlight=False)
+        parts: list[RenderableType] = [terminal.picture(comparison, title, methods=False)]
         target = folder / PAGE
         everything = compare([*records, *others], options) if others else comparison
         try:
             write_atomic(target, page(everything, str(folder), target))
         except OSError as error:
-            print_error(f"{target}: {error.strerror}")
+            print_error(of_system(error, target))
         else:
-            out.print(f"page: {target}", highlight=False, soft_wrap=True)
-        out.print(f"compare: cnnbench compare {folder}", highlight=False, soft_wrap=True)
+            parts.append(f"page: {target}")
+        return [*parts, f"compare: cnnbench compare {folder}"]

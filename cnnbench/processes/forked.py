@@ -23,26 +23,48 @@ from pathlib import Path
 from typing import Any
 
 import cnnbench
+from cnnbench.console import console
+from cnnbench.errors import of_system
 from cnnbench.processes import logs
 
 CONTEXT = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
 GRACE_S = 20.0
 """Time for a process to end after SIGTERM, in which a run writes its state and W&B its last rows."""
 
+STARTS = 3
+"""Times that a process is started if its server is killed meanwhile."""
+
+PAUSE_S = 0.5
+"""Time for a server that was killed to be gone."""
+
+LOOK_S = 0.02
+"""Interval of looking whether a process has ended."""
+
 
 class Died(Exception):  # noqa: N818 - not an error of this code
     """The process ended without returning a result."""
 
-    def __init__(self, exit_code: int | None) -> None:
-        reason = f"its process ended with exit code {exit_code}"
+    def __init__(self, exit_code: int | None, reason: str = "") -> None:
+        reason = reason or f"its process ended with exit code {exit_code}"
         if exit_code is not None and exit_code < 0:
             name = signal.Signals(-exit_code).name
             reason = f"its process was killed by {name}" + " (out of memory?)" * (name == "SIGKILL")
+        elif exit_code == SERVER_LOST:
+            reason = "its process ended, after the server of processes, which would know why"
         super().__init__(reason)
+
+
+KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows has no SIGKILL
+
+SERVER_LOST = 255
+"""What Python reports as the exit code of a process whose server was killed, whether or not it lives on."""
 
 
 class Child:
     """A function call running in a process of its own.
+
+    A process that could not be started, for want of files, processes or memory, counts as one that died.
+    If only the server was killed, another is started; the processes that it had started live on.
 
     Args:
         function: `module:name`, so that only the new process imports it.
@@ -54,20 +76,46 @@ class Child:
     def __init__(
         self, function: str, *args: Any, environment: Mapping[str, str] | None = None, captured: bool = True
     ) -> None:
+        self.process: Any = None
+        self.obstacle = ""
+        variables = {**os.environ, **(environment or {})}
+        for attempt in range(STARTS):
+            time.sleep(PAUSE_S * bool(attempt))
+            try:
+                self._start((variables, captured, function, args))
+                return
+            except (EOFError, ConnectionError):
+                self.obstacle = "the server of processes was killed, or may start no more (`ulimit -u`)"
+                if not attempt:
+                    console.print(f"{self.obstacle}; trying again", style="yellow", soft_wrap=True)
+            except (OSError, RuntimeError) as error:
+                if not (line := of_system(error)):
+                    raise
+                self.obstacle = line
+
+    def _start(self, call: tuple[Any, ...]) -> None:
         if os.name == "posix":
             _start_server()
         self.answers, sender = CONTEXT.Pipe(duplex=False)
-        variables = {**os.environ, **(environment or {})}
-        self.process = CONTEXT.Process(  # type: ignore[attr-defined]  # typeshed has it in each context
-            target=_main, args=(sender, variables, captured, function, args)
-        )
-        self.process.start()
-        sender.close()
+        process = CONTEXT.Process(target=_main, args=(sender, *call))  # type: ignore[attr-defined]
+        with sender:
+            process.start()
+        self.process = process
 
     @property
     def ended(self) -> bool:
         """True once there is a result, or the process has ended without one."""
-        return self.answers.poll() or not self.process.is_alive()
+        try:
+            return self.process is None or self.answers.poll() or self._is_gone
+        except (OSError, ValueError):  # it was waited for, by another thread
+            return True
+
+    @property
+    def _is_gone(self) -> bool:
+        """Whether the process has ended; if its server was killed, nobody reports that."""
+        if self.process.is_alive():
+            return False
+        return self.process.exitcode != SERVER_LOST or not _exists(self.process.pid)
 
     def answer(self) -> Any:
         """Wait for the result of the function and return it.
@@ -76,6 +124,8 @@ class Child:
             Died: the process was killed or crashed.
             Exception: the exception of the function.
         """
+        if self.process is None:
+            raise Died(None, f"its process could not be started: {self.obstacle}")
         try:
             succeeded, result = self.answers.recv()
         except (EOFError, OSError):
@@ -91,21 +141,38 @@ class Child:
 
     def terminate(self) -> None:
         """Send SIGTERM."""
-        self.process.terminate()
+        self._send(signal.SIGTERM)
 
     def kill_after(self, deadline: float) -> None:
         """Wait until `deadline` (of `time.monotonic`) for the process to end, then kill it."""
-        self.process.join(max(0.0, deadline - time.monotonic()))
-        if self.process.is_alive():
-            self.process.kill()
+        while not (gone := self.process is None or self._is_gone) and time.monotonic() < deadline:
+            time.sleep(LOOK_S)
+        if not gone:
+            self._send(KILL)
             self.process.join()
+
+    def _send(self, signum: signal.Signals) -> None:
+        if self.process is not None and not self._is_gone:
+            with suppress(ProcessLookupError):
+                os.kill(self.process.pid, signum)
+
+
+def _exists(pid: int) -> bool:
+    """Return whether there is a process with this number."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _start_server() -> None:
     """Start the server, unless it is running."""
     from multiprocessing import forkserver, resource_tracker
 
-    CONTEXT.set_forkserver_preload(["cnnbench.sweeps.preload"])
+    CONTEXT.set_forkserver_preload(["cnnbench.processes.server", "cnnbench.sweeps.preload"])
     with imports_as_here():
         resource_tracker.ensure_running()  # before the block below, since its start unblocks SIGINT
         with _blocked_interruptions():
@@ -153,6 +220,7 @@ def _blocked_interruptions() -> Iterator[None]:
 
 def _main(sender: Any, environment: Mapping[str, str], captured: bool, function: str, args: Any) -> None:
     """Run the function in the new process and send its result."""
+    sys.excepthook = sys.__excepthook__  # not the server's
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and decides about its children
     if os.name == "posix":
         signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTIONS)

@@ -10,13 +10,16 @@ not write any more.
 from __future__ import annotations
 
 import os
-import socket
+import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from filelock import LeaseSettingsMismatch, SoftFileLease, Timeout
+
+from cnnbench.errors import InputError, of_system
 
 LEASE_S = float(os.environ.get("CNNBENCH_LEASE_S", "60"))
 """Seconds without a renewal after which a lease expires; equal on all machines that share a disk."""
@@ -25,6 +28,12 @@ EMPTY_S = 2.0
 """Seconds after which a lease without content is of nobody."""
 
 NAME = "lease"
+
+COPIES = (None, "/dev/shm")
+"""Where a lease is copied to: the usual folder, which may be on the same disk, else memory."""
+
+BLOCK = 4096
+"""Bytes that a folder must have room for: no less than a disk gives at a time."""
 
 
 def of(run: Path) -> SoftFileLease:
@@ -46,10 +55,18 @@ def frees(lease: SoftFileLease) -> bool:
     try:
         with lease:
             return True
-    except (Timeout, LeaseSettingsMismatch):
-        return False
-    except OSError:  # a full disk, or a folder that is read-only or gone, in which no lease can be acquired
-        return not _may_be_held(Path(lease.lock_file))
+    except (Timeout, LeaseSettingsMismatch, OSError):
+        return _is_abandoned(Path(lease.lock_file))
+
+
+def check_writable(run: Path) -> None:
+    """Check that a run's folder, if there is one, can be written to: otherwise its lease cannot be acquired.
+
+    Raises:
+        InputError: it cannot.
+    """
+    if (error := _refusal(run)) is not None:
+        raise InputError(f"output_dir: {of_system(error, run)}")
 
 
 def _remove_empty(marker: Path) -> None:
@@ -64,20 +81,41 @@ def _remove_empty(marker: Path) -> None:
             marker.unlink()
 
 
-def _may_be_held(marker: Path) -> bool:
-    """Return False if a lease has no holder, or is of a process of this machine that is gone; else True."""
-    try:
-        text = marker.read_text(encoding="utf-8", errors="replace")
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError:
-        return True
-    holder = dict(line.partition("=")[::2] for line in text.splitlines())
-    if holder.get("host") != socket.gethostname() or not holder.get("pid", "").isdecimal():
-        return True
-    import psutil
+def _is_abandoned(marker: Path) -> bool:
+    """Return whether a lease that could not be acquired has no holder.
 
-    return bool(psutil.pid_exists(int(holder["pid"])))
+    On a disk that is full or read-only, nobody can take over the lease of a process that is gone. It is
+    gone if a copy of its lease can be taken over.
+    """
+    try:
+        if not os.path.lexists(marker):
+            return True
+        if _refusal(marker.parent) is None:
+            return False
+        for folder in COPIES:
+            with suppress(OSError), tempfile.TemporaryDirectory(dir=folder) as copy:
+                shutil.copy2(marker, copy)
+                with suppress(Timeout, LeaseSettingsMismatch), of(Path(copy)):
+                    return True
+                return False
+    except OSError:
+        pass
+    return False
+
+
+def _refusal(folder: Path) -> OSError | None:
+    """Return why a folder cannot be written; None if it can, or is not there.
+
+    Permissions alone do not tell on network disks or as root, and an empty file has room on a full disk.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+            file.write(bytes(BLOCK))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return error
+    return None
 
 
 def watch(runs: Iterable[Path], beat: Callable[[], None] = lambda: None) -> list[Path]:

@@ -22,7 +22,7 @@ from hydra.errors import (
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cnnbench.errors import InputError, suggest
+from cnnbench.errors import InputError, of_system, suggest
 from cnnbench.safe_text import print_traceback
 
 _here = Path(__file__).parent.parent
@@ -72,9 +72,9 @@ def run(task: Callable[[DictConfig], Any], config_name: str, arguments: list[str
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises errors instead of printing them
     try:
         hydra.main(config_path=CONF, config_name=config_name, version_base="1.3")(task)()
-    except (InputError, BrokenPipeError):  # the latter as in `cnnbench train --help | head`
-        raise
     except Exception as error:  # Hydra, OmegaConf and YAML raise many kinds
+        if isinstance(error, InputError | BrokenPipeError) or of_system(error):  # `… --help | head`, a disk
+            raise
         if before[1] == "1":
             print_traceback(error)
         raise InputError(explain(error, config_name, arguments)) from error

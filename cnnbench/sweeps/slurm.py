@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from cnnbench import console
-from cnnbench.errors import InputError, suggest
+from cnnbench.errors import InputError, of_system, suggest
 from cnnbench.run_store.files import write_atomic
 from cnnbench.run_store.reading import Unfit, parse_json, read
 from cnnbench.run_store.run import DONE
@@ -193,7 +193,15 @@ class SlurmPool:
                 raise InputError(f"hydra/launcher=slurm: SLURM rejected the job: {message[-400:]}") from error
             self.jobs |= {cell: job.task(0) for cell, job in zip(array, submitted, strict=True)}
             self.job_ids |= {cell.run.path.name: self.jobs[cell].job_id for cell in array}
-            write_atomic(self.folder / "jobs.json", json.dumps(self.job_ids, indent=0))
+            self._write_job_ids()
+
+    def _write_job_ids(self) -> None:
+        """Record the ids of the jobs; without them, a later driver submits runs again, which then wait."""
+        file = self.folder / "jobs.json"
+        try:
+            write_atomic(file, json.dumps(self.job_ids, indent=0))
+        except OSError as error:
+            console.console.print(of_system(error, file), style="yellow", highlight=False, soft_wrap=True)
 
     def ended(self) -> list[tuple[Cell, Outcome]]:
         """Return the runs that have ended since the last call."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pkgutil
 
-from cnnbench.errors import Busy, Finding, InputError, Interrupted
+from cnnbench.errors import Busy, Finding, InputError, Interrupted, of_system
 from cnnbench.processes.signals import interruptible
+from cnnbench.run_store import lease
 from cnnbench.run_store.run import Run
 from cnnbench.sweeps.pool import Job, Outcome
 from cnnbench.training.rank import Rank
@@ -33,10 +34,15 @@ def train(job: Job, rank: Rank | None = None) -> Outcome:
     try:
         pkgutil.resolve_name(job.settings.work)(job.settings, Run(job.path, job.planned), job.cores, rank)
     except Busy as error:
+        try:
+            lease.check_writable(job.path)
+        except InputError as refusal:  # nobody trains it: its lease cannot be taken over
+            return Outcome("refused", str(refusal))
         return Outcome("busy", f"by {error.who}")
     except (InputError, Finding) as error:
         return Outcome("refused", str(error))
     except Exception as error:  # any failure of a model, disk or device; its traceback is in the run's folder
         lines = str(error).strip().splitlines()
-        return Outcome("failed", f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__)
+        reason = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+        return Outcome("failed", of_system(error, job.path) or reason)
     return Outcome("ended")

@@ -10,7 +10,6 @@ import configparser
 import contextlib
 import io
 import os
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -22,10 +21,6 @@ from cnnbench.run_store.files import write_atomic
 from cnnbench.settings.wandb_names import TAG_LENGTH, bad_name
 
 Mode = Literal["online", "offline"]
-
-
-ERROR_LENGTH = 1000
-"""Characters of an error message that are logged."""
 
 
 INIT_TIMEOUT_S = 15.0
@@ -84,12 +79,20 @@ def start(
             ),
             **options,
         )
-    except (wandb.Error, TimeoutError) as error:
+    except (
+        Exception
+    ) as error:  # a server can bring W&B's own process to its end, which has no class of errors
         if mode == "offline":
             raise
-        reason = str(error).partition("\n")[0]
-        console.print(f"W&B did not start ({reason}): logging offline", style="yellow", highlight=False)
-        wandb.teardown()  # or the service would keep the id reserved for the run that failed to start
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        console.print(
+            f"W&B did not start ({reason}): logging offline",
+            style="yellow",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+        end_service()  # or it would keep the id reserved for the run that failed to start
         return start(
             folder,
             "offline",
@@ -107,51 +110,12 @@ def tags(wanted: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(tag[:TAG_LENGTH] for tag in wanted if tag))
 
 
-def end(run: Any, state: str, error: str = "") -> None:
-    """Record a run's state and error at W&B, which itself only knows finished, failed and crashed.
+def end_service() -> None:
+    """End W&B's own process, which may have crashed."""
+    import wandb
 
-    A run that is not finished also gets a tag to filter by; a resumed run loses the earlier attempt's tag.
-    """
-    run.summary.update({"state": state, "error": error[:ERROR_LENGTH]})
-    old_tags = list(run.tags or ())
-    new_tags = [tag for tag in old_tags if not tag.startswith("state:")]
-    if state != "finished":
-        new_tags.append(f"state:{state}")
-    if new_tags != old_tags:
-        run.tags = new_tags
-
-
-def finish(run: Any, folder: Path, exit_code: int, *, complete: bool = True) -> None:
-    """Finish a W&B run, then delete the files of earlier runs with its id, which it replaces.
-
-    If the server did not receive everything, report that `cnnbench sync` can upload the rest.
-
-    Args:
-        run: the W&B run.
-        folder: the parent of `wandb/`.
-        exit_code: 0 for success.
-        complete: False if something could not even be logged.
-    """
-    own_folder = Path(run.dir).parent
-    online = not run.offline
-    try:
-        run.finish(exit_code=exit_code)
-    except TimeoutError:
-        complete = False
-    else:
-        if online and complete:
-            mark_synced(own_folder, run.id)
-    if online and not complete:
-        console.print(
-            f"W&B did not receive everything: its copy may lack epochs, tables, images and final metrics; "
-            f"upload them later: cnnbench sync {near(folder)}",
-            style="yellow",
-            highlight=False,
-            soft_wrap=True,
-        )
-    for other in (folder / "wandb").glob(f"*run-*-{run.id}*"):
-        if other.name != own_folder.name:
-            shutil.rmtree(other, ignore_errors=True)
+    with contextlib.suppress(Exception, SystemExit):
+        wandb.teardown()
 
 
 def mark_synced(folder: Path, identity: str) -> None:

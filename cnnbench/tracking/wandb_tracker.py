@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from cnnbench.models.family import family
 from cnnbench.run_store.run import Run
 from cnnbench.settings.logger import WandbLogger
 from cnnbench.settings.run import Settings
-from cnnbench.tracking import wandb_run
+from cnnbench.tracking import wandb_end, wandb_run
 from cnnbench.tracking.base import STEPS, End, Row, TestResult, step_of
 
 
@@ -35,8 +36,10 @@ class WandbTracker:
             self.id = os.environ["WANDB_RUN_ID"]
         (self.folder / "wandb").mkdir(exist_ok=True)
         self.rows: list[Row] = []
-        self.missed: tuple[Mapping[str, Any], TestResult | None] | None = None
-        """Arguments of a `finish` that could not be logged online."""
+        self.final: tuple[Mapping[str, Any], TestResult | None] | None = None
+        """Arguments of `finish`."""
+        self.complete = True
+        """False once something could not be logged online."""
         self.run = self._start(logger.mode)
 
     def _start(self, mode: wandb_run.Mode) -> Any:
@@ -75,17 +78,25 @@ class WandbTracker:
         """Log one epoch, unless the server's copy of a resumed run has it."""
         self.rows.append(row)
         step = step_of(row)
-        if step >= self.run.starting_step:
-            self.run.log(dict(row), step=step, commit=True)
+        with self._made_good_offline():
+            if step >= self.run.starting_step:
+                self.run.log(dict(row), step=step, commit=True)
+
+    @contextmanager
+    def _made_good_offline(self) -> Iterator[None]:
+        """Note what cannot be logged online, since the server or W&B's own process is gone; see `close`."""
+        try:
+            yield
+        except Exception:
+            if self.run.offline:
+                raise
+            self.complete = False
 
     def finish(self, summary: Mapping[str, Any], test: TestResult | None) -> None:
         """Log final metrics, confusion matrix and worst mistakes."""
-        try:
+        self.final = summary, test
+        with self._made_good_offline():  # online, logging a table needs the server
             self._finish(summary, test)
-        except Exception:  # online, logging a table needs the server, which may be gone; see `close`
-            if self.run.offline:
-                raise
-            self.missed = summary, test
 
     def _finish(self, summary: Mapping[str, Any], test: TestResult | None) -> None:
         import wandb
@@ -115,23 +126,25 @@ class WandbTracker:
     def close(self, end: End) -> None:
         """Finish the W&B run, then delete the files that it replaces.
 
-        If `finish` could not be logged because the server was gone, log the whole run again offline, so that
-        `cnnbench sync` can complete W&B's copy.
+        If something could not be logged because the server was gone, log the whole run again offline, so
+        that `cnnbench sync` can complete W&B's copy.
         """
-        self._end(end)
-        if self.missed is not None and end.state != "superseded":
-            rows, self.rows = self.rows, []
-            self.run = self._start("offline")
-            for row in rows:
-                self.log(row)
-            self._finish(*self.missed)
-            self._end(end)
-
-    def _end(self, end: End) -> None:
-        if (
-            end.state == "superseded"
-        ):  # the other process describes the run, and its files are not earlier ones
-            self.run.finish(exit_code=end.exit_code)
+        if self._end(end) and self.complete:
             return
-        wandb_run.end(self.run, end.state, end.error)
-        wandb_run.finish(self.run, self.folder, end.exit_code, complete=self.missed is None)
+        rows, self.rows = self.rows, []
+        self.run = self._start("offline")
+        for row in rows:
+            self.log(row)
+        if self.final is not None:
+            self._finish(*self.final)
+        self._end(end)
+
+    def _end(self, end: End) -> bool:
+        """End the W&B run; return whether its files have all that is to be kept."""
+        if end.state == "superseded":  # the other process describes the run, whose files are not earlier ones
+            self.run.finish(exit_code=end.exit_code)
+            self.complete = True
+            return True
+        with self._made_good_offline():
+            wandb_end.end(self.run, end.state, end.error)
+        return wandb_end.finish(self.run, self.folder, end.exit_code, complete=self.complete)

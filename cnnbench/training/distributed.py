@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
-from multiprocessing import connection
 from typing import Any, TypeVar
 
 import lightning.pytorch as pl
@@ -33,6 +32,9 @@ from cnnbench.training.sync_batch_norm import SyncBatchNorm
 
 MEET_S = 600.0
 """Seconds that a process waits for the others, which may have images to decode first."""
+
+LOOK_S = 0.5
+"""Interval of looking whether another process has ended."""
 
 LAST_WORDS_S = 2.0
 """Seconds that a process which lost its connection to another waits for the error of that one."""
@@ -225,7 +227,9 @@ def _started(device: Device, start: Callable[[Rank], Child]) -> Iterator[Team]:
 
 def _follow(here: Team, others: Sequence[Child]) -> None:
     """End this process after one of the others has ended too early, since it may wait for it forever."""
-    connection.wait([other.process.sentinel for other in others])
+    while not any(other.ended for other in others):
+        if here.over.wait(LOOK_S):
+            return
     if not here.over.wait(GRACE_S):
         here.lost = True
         os.kill(os.getpid(), signal.SIGTERM)

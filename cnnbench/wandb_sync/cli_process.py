@@ -7,7 +7,6 @@ marked as synced; and rejected files appear in its log only.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -18,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cnnbench.processes.forked import imports_as_here
+from cnnbench.tracking import wandb_end
 
 RETRIES = {
     "WANDB_X_GRAPHQL_RETRY_MAX": "5",
@@ -32,8 +32,6 @@ ERROR = re.compile(r"(?:ERROR|Error:) (?:\[(?P<label>\S+)\] )?(?P<text>(?!Find d
 QUOTED = re.compile(r'"([^"]+)"')
 ADVICE = re.compile(r"\s*[^.;:]*`wandb sync`[^.;]*[.;]?")
 """Advice such as `Use `wandb sync` to …`, pointless after a `wandb sync`."""
-CONSEQUENCES = ("api: HTTP error", "runsync: didn't print run URL")
-"""Errors in the log that follow from another one."""
 
 
 @dataclass
@@ -133,18 +131,7 @@ def _logged_errors(folder: Path) -> Iterator[tuple[Path, str]]:
     """
     seen = set()
     for log in folder.rglob("debug-sync*.log"):
-        for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                entry = json.loads(line)
-                level, message, file = entry["level"], str(entry["msg"]), Path(entry["sync_path"])
-            except (ValueError, KeyError, TypeError):
-                continue  # not a message, or not about a run
-            if level != "ERROR" or message.startswith(CONSEQUENCES):
-                continue
-            detail = str(entry.get("error", ""))
-            detail = "; ".join(re.findall(r'"message": *"([^"]+)"', detail)) or detail
-            reason = re.sub(r"^(PUT|POST) \S+ |\bPut \"\S+\": |\nwhile retrying: .*", "", message)
-            reason = f"{reason}: {detail}" if detail else reason
-            if (file, reason) not in seen:
-                seen.add((file, reason))
-                yield file, reason
+        for reason, entry in wandb_end.rejected(log):
+            if "sync_path" in entry and (entry["sync_path"], reason) not in seen:
+                seen.add((entry["sync_path"], reason))
+                yield Path(entry["sync_path"]), reason

@@ -1,14 +1,17 @@
 """`cnnbench runs`: list runs by state and setting, newest first, and remove failed ones."""
 
 import json
+import re
 import socket
 import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
+from disks import read_only
 from running import command
 
+from cnnbench.run_store import lease
 from cnnbench.run_store.run import Run
 
 
@@ -155,3 +158,78 @@ def test_clean_leaves_links_alone(cli, run):
     assert "0 runs removed" in out
     assert "1 run removed" in cli("runs", "links", "outputs", "--clean", "--yes")[1]
     assert not failed.exists()
+
+
+def leftover(name=".removed-r0"):
+    """Make what the removal of a run leaves if it is killed half-way."""
+    rest = Path("outputs/x", name, "checkpoints")
+    rest.mkdir(parents=True)
+    (rest / "last.ckpt").touch()
+
+
+@pytest.mark.parametrize("name", [".removed-r0", ".removed-r0-123", ".removed-gone"])
+def test_clean_completes_an_interrupted_removal(cli, run, name):
+    run("r0", state="failed")
+    run("r1")
+    leftover(name)
+    code, out, err = cli("runs", "--clean", "--yes")
+    assert (code, err) == (0, f"outputs/x/{name}: was left by an interrupted removal; removed\n")
+    assert "1 run removed" in out
+    assert remaining() == ["r1"]
+    leftover(name)
+    assert "nothing to remove" in cli("runs", "--clean", "--yes")[1]
+    assert remaining() == ["r1"]
+
+
+def test_clean_follows_no_link_of_a_leftover(cli, run):
+    run("r0", state="failed")
+    Path("mine").mkdir()
+    Path("mine/file").touch()
+    Path("outputs/x/.removed-r0").symlink_to(Path("mine").resolve())
+    leftover(".removed-r1")
+    Path("outputs/x/.removed-r1/mine").symlink_to(Path("mine").resolve())
+    assert cli("runs", "--clean", "--yes")[0] == 0
+    assert remaining() == [".removed-r0"]
+    assert Path("mine/file").exists()
+
+
+def test_clean_spares_a_run_that_is_being_trained(cli, run):
+    """Its status may still say that the last attempt failed."""
+    path = run("r0", state="failed").path
+    with lease.of(path):
+        code, out, err = cli("runs", "--clean", "--yes")
+        assert (code, err) == (0, "outputs/x/r0: is failed now; kept\n")
+        assert "0 runs removed" in out
+    assert remaining() == ["r0"]
+
+
+def test_clean_of_a_disk_that_is_read_only(cli, run):
+    run("r0", state="failed")
+    leftover()
+    with read_only("outputs"):
+        code, out, err = cli("runs", "--clean", "--yes")
+        assert code == 1
+        assert "0 runs removed" in out
+        assert err.splitlines() == [
+            "error: outputs/x/.removed-r0: Read-only file system; make it writable",
+            "error: outputs/x/r0: Read-only file system; make it writable; kept",
+        ]
+    assert "1 run removed" in cli("runs", "--clean", "--yes")[1]
+
+
+def test_clean_at_the_same_time(run):
+    """Each run is removed by one of several, and none of them makes a folder anew."""
+    for i in range(40):
+        run(f"r{i}", state="failed")
+    processes = [
+        subprocess.Popen(
+            command("runs", "--clean", "--yes"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    output = [process.communicate() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], output
+    assert "rror" not in "".join(err for _, err in output)
+    removed = [int(re.search(r"(\d+) runs? removed|nothing (to remove)", out)[1] or 0) for out, _ in output]
+    assert sum(removed) == 40
+    assert not Path("outputs/x").exists() or remaining() == []

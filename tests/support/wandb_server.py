@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import product
 
 import yaml
+from bad_server import BadHandler, BadServer
 
 KEY = "0123456789abcdef" * 2 + "01234567"  # the client requires 40 characters
 AUTHORIZATION = "Basic " + b64encode(f"api:{KEY}".encode()).decode()
@@ -60,8 +61,8 @@ class WandbRun:
         }
 
 
-class WandbServer(ThreadingHTTPServer):
-    """The server: `url` for WANDB_BASE_URL; `runs` and `requests` for inspection."""
+class WandbServer(BadServer, ThreadingHTTPServer):
+    """The server: `url` for WANDB_BASE_URL; `runs` and `requests` for inspection; `be` for its bad days."""
 
     daemon_threads = True
     request_queue_size = 128  # many files are uploaded at once
@@ -78,6 +79,7 @@ class WandbServer(ThreadingHTTPServer):
 
     def stop(self):
         """Refuse connections from now on."""
+        self.be("well")
         self.shutdown()
         self.server_close()
 
@@ -190,11 +192,13 @@ class WandbServer(ThreadingHTTPServer):
         return {"project": {"allViews": {"edges": edges}}}
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(BadHandler, BaseHTTPRequestHandler):
     """Handler of HTTP/1.0 requests, one connection each, so that none is left after `stop`."""
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"] or 0))
+        if self.misbehaves(body):
+            return
         *_, run, last = self.path.split("/")
         with self.server.lock:
             if last == "graphql":
@@ -229,8 +233,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_PUT(self):
         _, _, run, name = self.path.split("/", 3)
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.misbehaves(content):
+            return
         self.server.requests.append(self.path)
-        self.server.runs[run].files[name] = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.runs[run].files[name] = content
         self.answer(200, {})
 
     def answer(self, code, content):

@@ -6,8 +6,8 @@ import argparse
 import hashlib
 import os
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,7 +16,7 @@ from cnnbench.comparison.comparison import Comparison
 from cnnbench.comparison.metrics import figure
 from cnnbench.comparison.report.wandb_charts import charts, label, media, tables
 from cnnbench.errors import InputError, suggest
-from cnnbench.tracking import wandb_run
+from cnnbench.tracking import wandb_end, wandb_run
 
 GROUP_LENGTH, NAME_LENGTH = 100, 128
 """The largest numbers of characters of a group and of a run's name."""
@@ -80,8 +80,6 @@ def log(
     Raises:
         InputError: the experiment's folder cannot be written, or W&B rejects the run.
     """
-    import wandb
-
     folder, group, words = home(comparison), group_name(comparison), arguments(comparison, only)
     try:
         (folder / "wandb").mkdir(exist_ok=True)
@@ -91,36 +89,57 @@ def log(
         ) from None
     if not os.access(folder / "wandb", os.W_OK):  # W&B would write to /tmp instead
         raise InputError(f"--wandb: {wandb_run.near(folder / 'wandb')}: cannot be written")
-    try:
-        run = wandb_run.start(
-            folder,
-            destination.mode,
-            destination.init_timeout_s,
-            destination.finish_timeout_s,
-            id=identity(comparison, words),
-            name=" ".join(["compare", group, *words])[:NAME_LENGTH],
-            group=group,
-            job_type="compare",
-            project=destination.project,
-            entity=destination.entity,
-            notes="\n".join(comparison.notes),
-            config=_config(comparison) | {"only": sorted(only)},
-        )
-    except (wandb.Error, ValueError) as error:
-        raise InputError(f"--wandb: {' '.join(str(error).split())}") from None
-    exit_code = 1
-    try:
+    options = {
+        "id": identity(comparison, words),
+        "name": " ".join(["compare", group, *words])[:NAME_LENGTH],
+        "group": group,
+        "job_type": "compare",
+        "project": destination.project,
+        "entity": destination.entity,
+        "notes": "\n".join(comparison.notes),
+        "config": _config(comparison) | {"only": sorted(only)},
+    }
+
+    def send(run: Any) -> None:
         run.summary.update(_summary(comparison))
         # A step that no earlier comparison had: of two rows with the same step, W&B may show the older one.
         step = int(time.time())
         run.log(media(images or {}, page) | tables(comparison) | charts(comparison), step=step)
-        exit_code = 0
-    finally:
-        offline, url = run.offline, None if run.offline else run.url
-        wandb_run.finish(run, folder, exit_code)
+
+    complete, url = _send(folder, destination, send, options)
+    if not complete:  # the server, or W&B's own process, was gone
+        _send(folder, replace(destination, mode="offline"), send, options)
     near = wandb_run.near(folder)
-    shown = f"{near / 'wandb'}; cnnbench sync {near} uploads it" if offline else url
+    shown = url if complete and url else f"{near / 'wandb'}; cnnbench sync {near} uploads it"
     console.console.print(f"logged: {shown}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _send(
+    folder: Path, destination: Target, send: Callable[[Any], None], options: Mapping[str, Any]
+) -> tuple[bool, str]:
+    """Start a W&B run, log to it and finish it; return whether that is complete, and its address.
+
+    Raises:
+        InputError: W&B rejects the run.
+    """
+    import wandb
+
+    timeouts = destination.init_timeout_s, destination.finish_timeout_s
+    try:
+        run = wandb_run.start(folder, destination.mode, *timeouts, **options)
+    except (wandb.Error, ValueError) as error:
+        raise InputError(f"--wandb: {' '.join(str(error).split())}") from None
+    complete = sound = False
+    offline, url = run.offline, "" if run.offline else str(run.url)
+    try:
+        send(run)
+        complete = True
+    except Exception:
+        if offline:
+            raise
+    finally:
+        sound = wandb_end.finish(run, folder, 0 if complete else 1, complete=complete)
+    return complete and sound, url
 
 
 def experiments(comparison: Comparison) -> list[str]:
