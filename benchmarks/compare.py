@@ -9,7 +9,6 @@ Trains one small run and derives the others from it, with other settings and met
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import shutil
 import subprocess
@@ -20,6 +19,8 @@ from pathlib import Path
 from statistics import median
 
 import yaml
+
+from cnnbench.run_store.run import Run
 
 ARCHS = ("alexnet", "vgg11", "googlenet", "resnet18", "efficientnet_b0", "mobilenet_v2", "resnet50", "basic")
 NORMS = ("batch", "group", "layer", "instance", "none")
@@ -60,21 +61,23 @@ def run(folder: Path, *arguments: str) -> float:
 
 def multiply(trained: Path, folder: Path, count: int) -> None:
     """Write copies of a run that differ in architecture, norm, learning rate and seed."""
-    config = yaml.safe_load((trained / "config.yaml").read_text())
-    summary = json.loads((trained / "summary.json").read_text())
+    original = Run(trained)
+    config, summary, choice = original.config(), original.summary(), original.choice()
     for i in range(count):
         rest, seed = divmod(i, SEEDS)
         rest, norm = divmod(rest, len(NORMS))
         rate, arch = divmod(rest, len(ARCHS))
-        copy = folder / str(i)
-        copy.mkdir(parents=True)
-        shutil.copy(trained / "status.json", copy)
-        shutil.copy(trained / "metrics.csv", copy)
-        config["arch"]["name"], config["seed"] = ARCHS[arch], seed
-        config["ops"]["norm"], config["optimizer"]["lr"] = NORMS[norm], 0.1 / 2**rate
-        (copy / "config.yaml").write_text(yaml.safe_dump(config))
+        copy = Run(folder / str(i), choice)
+        copy.path.mkdir(parents=True)
+        shutil.copy(trained / "metrics.csv", copy.path)
+        for settings in (config, choice):
+            settings["arch"]["name"], settings["seed"] = ARCHS[arch], seed
+            settings["ops"]["norm"], settings["optimizer"]["lr"] = NORMS[norm], 0.1 / 2**rate
+        (copy.path / "config.yaml").write_text(yaml.safe_dump(config))
+        copy.write_identity()
         metrics = {"best/val_acc": random.uniform(0.8, 0.9), "test/acc": random.uniform(0.8, 0.9)}
-        (copy / "summary.json").write_text(json.dumps(summary | metrics))
+        copy.write_summary(summary | metrics)
+        copy.write_status(original.status())
 
 
 def ready(browser: str, page: Path, repeats: int) -> str:

@@ -8,7 +8,6 @@ Writes the folders of its runs with the metrics of finished ones, then launches 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import resource
 import subprocess
@@ -18,12 +17,13 @@ import time
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
-from omegaconf import open_dict
+from omegaconf import OmegaConf, open_dict
 
-from cnnbench.run_store.run import Run
+from cnnbench.run_store.identity import FORMAT
 from cnnbench.settings.compose import CONF
 from cnnbench.settings.identity import locate
 from cnnbench.settings.parse import parse, plain
+from cnnbench.settings.run import Settings
 
 ARCHS = ("basic", "mlp", "vgg11", "resnet18", "mobilenet_v2")
 RATES = ("0.01", "0.02", "0.05", "0.1")
@@ -44,7 +44,7 @@ def main() -> None:
                 for seed in range(seeds):
                     with open_dict(config):
                         config.seed, config.optimizer.lr = seed, float(rate)
-                    finish(locate(parse(plain(config))))
+                    finish(parse(plain(config)))
         overrides = ["arch=" + ",".join(ARCHS), "optimizer.lr=" + ",".join(RATES), f"seed=range({seeds})"]
         start = time.perf_counter()
         command = [sys.executable, "-m", "cnnbench", "train", "-m", *overrides]
@@ -55,12 +55,15 @@ def main() -> None:
     print(f"{seconds:.1f} s, {memory:.0f} MiB at most")
 
 
-def finish(run: Run) -> None:
+def finish(settings: Settings) -> None:
     """Write the files of a finished run that a sweep reads."""
+    run = locate(settings)
     run.path.mkdir(parents=True)
-    status = {"state": "finished", "attempts": [{}], "device": {}, "versions": {}}
-    (run.path / "status.json").write_text(json.dumps(status))
-    (run.path / "summary.json").write_text(json.dumps(SUMMARY))
+    (run.path / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(settings.config())))
+    run.write_identity()
+    run.write_rows([])
+    run.write_summary(SUMMARY)
+    run.write_status({"format": FORMAT, "state": "finished", "attempts": [{}], "device": {}, "versions": {}})
 
 
 if __name__ == "__main__":

@@ -132,7 +132,7 @@ class SweepSession(Session):
         from cnnbench.comparison.report.page import page
 
         options, folder = Options(select=tuple(self.select)), next(iter(self.runs)).path.parent
-        records = [record(run) for run in self.runs if run.state != "new"]  # others never started
+        records = [one for one in map(record, self.runs) if one.state != "new"]  # others never started
         if not records:
             return []
         # The page covers the experiment: rerunning a subset of it keeps its other runs on the page.

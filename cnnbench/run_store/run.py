@@ -115,7 +115,7 @@ class Run:
     @property
     def objective(self) -> float:
         """Best val accuracy, or the latency in ms of a measurement; NaN if there is none."""
-        content = self.content()
+        content = Content(self.path)
         return float(content.summary.get(OBJECTIVES[content.verb], float("nan")))
 
     def write_rows(self, rows: Sequence[Mapping[str, float]]) -> None:

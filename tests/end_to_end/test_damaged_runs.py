@@ -17,6 +17,8 @@ from cnnbench.run_store.run import Run
 TINY = ["arch.width=0.25", "arch.blocks=2", "data.limit=300", "data.limit_test=60", "device.threads=1"]
 TRAIN = ["train", *TINY, "logger=none", "trainer.max_epochs=2", "output_dir=again"]
 
+LONG = pytest.mark.timeout(36_000 if ALL else 1200)
+
 LISTING = {
     "runs": ["runs", "outputs"],
     "runs RUN": ["runs", "RUN"],
@@ -126,16 +128,18 @@ def everything(outputs, said, count, verbs, happening, *, forged):
     search()
 
 
+@LONG
 def test_accidents(outputs, said):
     everything(outputs, said, 50, ["runs", "runs RUN", "compare --json", "verify"], accidents(), forged=False)
 
 
+@LONG
 def test_forgeries(outputs, said):
     everything(outputs, said, 50, ["runs", "runs RUN", "runs KEY=VALUE", "compare"], damages(), forged=True)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(36_000 if ALL else 1200)
+@LONG
 @pytest.mark.parametrize("forged", [False, True])
 def test_every_verb_that_lists(forged, outputs, said):
     everything(outputs, said, 80, LISTING, damages() if forged else accidents(), forged=forged)
@@ -144,7 +148,7 @@ def test_every_verb_that_lists(forged, outputs, said):
 CASES = [(file, what) for file in FILES for what in INSTEAD]
 
 
-@pytest.mark.timeout(3600)
+@LONG
 def test_what_is_damaged_is_not_used(outputs, said):
     """The line names the file, and comes at once."""
     for file, what in sample(CASES, least=12):

@@ -10,7 +10,7 @@ import pytest
 from damage import BOMB, ENDLESS, FILES, accidents, damages, make
 from hypothesis import given
 from sealing import seal
-from search import examples
+from search import ALL, examples
 
 from cnnbench.comparison.records import record
 from cnnbench.errors import InputError
@@ -19,6 +19,8 @@ from cnnbench.run_store.finished import finished
 from cnnbench.run_store.reading import LARGEST, Unfit
 from cnnbench.run_store.run import Run
 from cnnbench.run_store.table import run_table, runs_table
+
+LONG = pytest.mark.timeout(36_000 if ALL else 300)
 
 KINDS = [("trained", 2), ("measured", 2), ("interrupted", 2), ("trained", 1), ("measured", 1)]
 
@@ -61,6 +63,7 @@ def test_undamaged_runs_are_whole(fresh):
     assert run.choice()
 
 
+@LONG
 def test_what_happens_by_accident_changes_no_number(fresh):
     """A sealed run is damaged, or reads as before; without its summary or its status it is no result."""
     whole = fresh()
@@ -86,6 +89,7 @@ def test_what_happens_by_accident_changes_no_number(fresh):
     search()
 
 
+@LONG
 def test_what_nobody_can_notice_is_in_range_at_least(fresh):
     """Files without digests, and forged digests."""
     files = [name for name in FILES if (fresh().path / name).exists()]
