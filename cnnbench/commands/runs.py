@@ -116,7 +116,7 @@ def clean(runs: Sequence[Run], states: Mapping[Run, str], *, yes: bool) -> int:
         try:
             removed += _remove(run, states[run])
         except OSError as error:
-            _say(f"error: {of_system(error, run.path) or error}; kept")
+            _say(f"error: {_reason(error, run.path)}; kept")
             failed += 1
     console.out.print(f"{removed} run{'s' * (removed != 1)} removed")
     return 1 if failed else 0
@@ -160,7 +160,12 @@ def _finish_removals(paths: Iterable[Path]) -> None:
                         shutil.rmtree(rest, onerror=_unless_gone)
                         _say(f"{rest}: was left by an interrupted removal; removed")
                 except OSError as error:
-                    _say(f"error: {of_system(error, rest) or error}")
+                    _say(f"error: {_reason(error, rest)}")
+
+
+def _reason(error: OSError, folder: Path) -> str:
+    """Return why a folder cannot be removed; the error itself names a file in it, without its folder."""
+    return of_system(OSError(error.errno, error.strerror), folder) or f"{folder}: {error}"
 
 
 def _unless_gone(function: object, path: str, info: tuple[object, BaseException, object]) -> None:
