@@ -30,7 +30,7 @@ import torch
 from cnnbench.run_store.find import find
 from cnnbench.run_store.run import DONE, Run
 
-EPOCHS = 6
+EPOCHS = 12
 SMALL = [
     *("arch=basic,mlp", "data.limit=300", f"trainer.max_epochs={EPOCHS}", "arch.width=0.25", "logger=none"),
     *("trainer.checkpoint_every_n_steps=2", "device.threads=1", "sweep.jobs=2", "name=soak"),
@@ -69,18 +69,20 @@ class Soak:
         """Start the sweep, or one over a part of its runs."""
         return self.start("train", "-m", *SMALL, f"seed=range({self.runs // 2 // share})")
 
-    def done(self) -> int:
-        """Return how many runs are done."""
+    def look(self) -> tuple[int, set[int]]:
+        """Return how many runs are done, and the processes that train the others."""
         folder = self.folder / "soak"
-        return sum(run.status().get("state") in DONE for run in find(folder)) if folder.is_dir() else 0
+        statuses = [run.status() for run in (find(folder) if folder.is_dir() else [])]
+        done = sum(status.get("state") in DONE for status in statuses)
+        return done, {status["pid"] for status in statuses if status.get("state") == "running"}
 
     def measure(self, name: str, process: psutil.Process) -> None:
         """Note the memory and the open files of a process."""
         with suppress(psutil.Error):
             self.sizes.setdefault(name, []).append((process.memory_info().rss, process.num_fds()))
 
-    def disturb(self, drivers: list[psutil.Popen]) -> None:
-        """Send a random signal to a random process of the sweeps."""
+    def disturb(self, drivers: list[psutil.Popen], training: set[int]) -> None:
+        """Send a random signal to a random process of the sweeps, of its workers to one that trains a run."""
         victims: dict[str, list[psutil.Process]] = {kind: [] for kind in VICTIMS}
         for driver in drivers:
             with suppress(psutil.Error):
@@ -90,7 +92,7 @@ class Soak:
                     self.begun.add(driver)
                     victims["driver"].append(driver)
                     victims["server"] += servers
-                    victims["worker"] += workers
+                    victims["worker"] += [worker for worker in workers if worker.pid in training]
         kinds = [kind for kind in VICTIMS if victims[kind]]
         if not kinds:
             return
@@ -134,10 +136,13 @@ def disturbed(soak: Soak, every_s: float, patience_s: float) -> int:
     launches = len(drivers)
     deadline = time.monotonic() + patience_s
     assert watch.poll() is None
-    while soak.done() < soak.runs and time.monotonic() < deadline:
+    while time.monotonic() < deadline:
         time.sleep(soak.draw.uniform(0.2, 1.8) * every_s)
         soak.wake()
-        soak.disturb(drivers)
+        done, training = soak.look()
+        if done == soak.runs:
+            break
+        soak.disturb(drivers, training)
         soak.measure("compare --watch", watch)
         for i, driver in enumerate(drivers):
             if driver.poll() is not None:
