@@ -70,6 +70,7 @@ CONTENTS = {
         "appendix/device-table",
         "appendix/parity",
         "appendix/sync-batch-norm",
+        "appendix/evidence",
         "appendix/sweeps-measured",
         "appendix/deploy-measured",
         "appendix/speed",
