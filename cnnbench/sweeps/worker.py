@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pkgutil
 
-from cnnbench.errors import Busy, Finding, InputError, Interrupted, of_system
+from cnnbench.errors import Busy, Finding, InputError, Interrupted, Superseded, of_system
 from cnnbench.processes.signals import interruptible
 from cnnbench.run_store import lease
 from cnnbench.run_store.run import Run
@@ -38,7 +38,7 @@ def train(job: Job, rank: Rank | None = None) -> Outcome:
             lease.check_writable(job.path)
         except InputError as refusal:  # nobody trains it: its lease cannot be taken over
             return Outcome("refused", str(refusal))
-        return Outcome("busy", f"by {error.who}")
+        return Outcome("busy", str(error) if isinstance(error, Superseded) else f"by {error.who}")
     except (InputError, Finding) as error:
         return Outcome("refused", str(error))
     except Exception as error:  # any failure of a model, disk or device; its traceback is in the run's folder

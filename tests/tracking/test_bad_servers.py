@@ -1,8 +1,10 @@
 """W&B servers that hang, drip, send garbage or refuse: a run is trained, kept, and complete after `sync`."""
 
+import gc
 import json
 import re
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,15 @@ SLACK_S = 10
 PHASES = ("start", "rows", "end", "uploads")
 CASES = [(way, phase) for phase in PHASES for way in WAYS]
 QUICK = [("page", "uploads"), ("null", "rows")]
+
+
+@pytest.fixture(autouse=True)
+def _collected():
+    """Collect the process of W&B, not waited for if it has crashed, where its warning disturbs no test."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 @pytest.fixture
