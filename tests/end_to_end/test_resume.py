@@ -1,6 +1,5 @@
 """A run that was killed resumes, and its result equals that of an uninterrupted run bit for bit, on CPU."""
 
-import json
 import os
 import signal
 import subprocess
@@ -211,14 +210,12 @@ def test_early_stopped_run_that_lacks_only_its_test(monkeypatch):
 def test_device_of_the_first_attempt_is_kept(monkeypatch):
     """What `auto` resolved to is recorded at the first start; another number of cores changes nothing."""
     interrupted_after(2, monkeypatch, ["output_dir=broken", *RECIPE])
-    status = the_run("broken") / "status.json"
-    recorded = json.loads(status.read_text())
-    recorded["device"]["threads"] = 1
-    status.write_text(json.dumps(recorded))
+    run = Run(the_run("broken"))
+    seal(run, device=run.status()["device"] | {"threads": 1})
     before = torch.get_num_threads()
     try:
         assert main(["train", "output_dir=broken", *RECIPE]) == 0
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
-    assert Run(the_run("broken")).status()["device"]["threads"] == 1
+    assert run.status()["device"]["threads"] == 1

@@ -10,9 +10,9 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-import yaml
 from cells import VALUES, families, make
 from PIL import Image
+from sealing import configure
 
 from cnnbench.cli import main
 from cnnbench.data.preprocessing import Preparation
@@ -137,7 +137,7 @@ def test_without_its_data_set_the_images_are_said_to_be_random(photos, copied, c
     run = copied(photos)
     config = run.config()
     config["data"]["root"] = "/nowhere/at/all"
-    (run.path / "config.yaml").write_text(yaml.safe_dump(config))
+    configure(run, config)
     code, out, _ = cli("export", run.path, "--output", "x.onnx")
     assert code == 0
     assert "RANDOM images" in out
@@ -218,7 +218,7 @@ def test_what_an_exporter_does_not_know_is_one_line(digits, copied, cli, tmp_pat
     config["arch"] = {key: config["arch"][key] for key in ("name", "width", "blocks")} | {
         "_target_": "mynet.basic"
     }
-    (run.path / "config.yaml").write_text(yaml.safe_dump(config))
+    configure(run, config)
     code, out, err = cli("export", run.path, "--trust-code", "--output", "x.onnx")
     assert (code, out) == (2, "")
     assert len(err.splitlines()) == 1, err
