@@ -134,10 +134,10 @@ def last_line(text):
 
 def wrong_at_once(command, fault, ended, folder):
     """Return what is wrong with how a disturbed command ended."""
-    if len(ended.calls) < fault.n:
-        return f"only {len(ended.calls)} calls: the fault was not reached"
     if ended.code is None:
         return "hangs"
+    if len(ended.calls) < fault.n:
+        return f"only {len(ended.calls)} calls: the fault was not reached"
     if fault.action in ("kill before", "kill after", "tear"):
         retried = "-m" in command and ended.code == 0  # the sweep has tried its run again
         return "" if ended.code == -9 or retried else f"exit code {ended.code}"

@@ -12,7 +12,7 @@ import sys
 import time
 import traceback
 
-PATIENCE_S = 30
+PATIENCE_S = 120
 
 
 def run(request, library):
