@@ -36,6 +36,9 @@ processors without AVX2. tests/data/test_image_file.py measures all kinds of fil
 
 MIB = 2**20
 
+WORDS = 48 * MIB
+"""What Pillow's decoder of values as text takes at a time, whatever the size of the image."""
+
 LARGE = 32 * MIB
 """Bytes of an image from which on its memory is given back to the system; it takes a millisecond."""
 
@@ -183,9 +186,10 @@ def _needed(image: Image.Image, full: tuple[int, int]) -> int:
     needed = PIXEL * area
     if image.info.get("progressive"):  # libjpeg keeps the coefficients of all pixels
         needed += 2 * 4 * full[0] * full[1]
-    elif image.format == "WEBP" or (image.format == "PPM" and image.tile[0][0] != "raw"):  # type: ignore[attr-defined]
-        # two canvases; values as text
+    elif image.format == "WEBP":  # two canvases
         needed += 8 * area
+    elif image.format == "PPM" and image.tile[0][0] != "raw":  # type: ignore[attr-defined]
+        needed += 8 * area + WORDS  # values as text, of which Pillow splits a block at a time
     elif image.format == "TIFF":  # a tile may be larger than the image
         tile = [side for key in (322, 323) if isinstance(side := image.tag_v2.get(key), int)]  # type: ignore[attr-defined]
         if (pixels := math.prod(tile)) > area:
