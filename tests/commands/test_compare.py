@@ -439,7 +439,7 @@ def test_where_standard_output_cannot_be_written(runs, redirect):
         assert "Traceback" not in done.stderr
         if redirect == ">/dev/full":
             assert done.returncode == 1
-            assert done.stderr.endswith("error: standard output: No space left on device\n")
+            assert done.stderr.endswith("error: standard output: No space left on device; free some space\n")
 
 
 def test_axes_of_pictures_are_numbers(runs, compare, tmp_path):
