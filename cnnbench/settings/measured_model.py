@@ -37,6 +37,8 @@ def _with_model_of(plain: dict[str, Any]) -> dict[str, Any]:
     config, state = content.config, content.state
     if state != "finished" or content.verb != "train" or not config:
         reason = {"new": "not a run", "finished": "not a training run"}.get(state, state)
+        if state == "interrupted" and content.status.get("state") == "finished":
+            reason = "its summary.json is missing"
         damage = "".join(f" ({problem})" for problem in [*content.damage, *content.unusable][:1])
         raise InputError(
             f"of={plain['of']}: {reason}{damage}; allowed: the folder of a finished training run"
