@@ -6,11 +6,12 @@ import sys
 from types import TracebackType
 
 from cnnbench.errors import of_system
+from cnnbench.safe_text import print_error
 
 
 def _report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     if line := of_system(error):
-        print(f"the server of processes has ended: {line}", file=sys.stderr)
+        print_error(f"the server of processes has ended: {line}")
     else:
         sys.__excepthook__(kind, error, trace)
 
