@@ -49,6 +49,8 @@ def read(path: Path, largest: int = LARGEST) -> bytes:
     except NotADirectoryError:
         raise FileNotFoundError(path) from None
     except FileNotFoundError:
+        if path.is_symlink():
+            raise Unfit("is a link to nothing") from None
         raise
     except OSError as error:
         raise Unfit(f"cannot be read ({error.strerror})") from None

@@ -153,7 +153,7 @@ def test_a_batch_that_does_not_fit_is_named_and_no_smaller_one_takes_its_place(c
     message = (
         "out of memory at 2000000, in training at 2000000; allowed: batches that fit memory_limit_gb=0.5"
     )
-    assert f"error: batch_sizes=[1, 2000000]: {message}\n" in err
+    assert f"error: batch_sizes=[1, 2000000]: {message}; see " in err
     (path,) = runs()
     assert Run(path).state == "failed"
     rows = Run(path).rows()
