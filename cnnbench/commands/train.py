@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 import pkgutil
+from typing import cast
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from cnnbench.commands import failures, reuse
 from cnnbench.commands.runs import run_picture
@@ -55,7 +56,8 @@ class Session:
         run = None
         try:
             hydra = HydraConfig.get()
-            command = compose.command(hydra.overrides.task, hydra)
+            overrides = OmegaConf.to_container(hydra.overrides.task)  # as typed: `${…}` is not resolved
+            command = compose.command(cast(list[str], overrides), hydra)
             settings = parse(plain(config)).model_copy(update={"command": command})
             run = locate(settings)
             self.note(run, settings)

@@ -134,7 +134,7 @@ def _module_of(target: str) -> str | None:
     words = target.partition(":")[0].split(".")
     for length in range(len(words), 0, -1):
         name = ".".join(words[:length])
-        if _spec(name) is not None:
+        if all(words[:length]) and _spec(name) is not None:
             return name
     return None
 

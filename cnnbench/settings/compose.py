@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
 from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, TypeGuard
 
 import hydra
 from hydra import compose, initialize_config_dir
+from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import (
     ConfigCompositionException,
@@ -73,7 +75,8 @@ def run(task: Callable[[DictConfig], Any], config_name: str, arguments: list[str
     try:
         hydra.main(config_path=CONF, config_name=config_name, version_base="1.3")(task)()
     except Exception as error:  # Hydra, OmegaConf and YAML raise many kinds
-        if isinstance(error, InputError | BrokenPipeError) or of_system(error):  # `… --help | head`, a disk
+        of_disk = of_system(error) and not _is_too_long(error)
+        if isinstance(error, InputError | BrokenPipeError) or of_disk:  # `… --help | head`
             raise
         if before[1] == "1":
             print_traceback(error)
@@ -115,7 +118,7 @@ def _flags_last(arguments: list[str]) -> list[str]:
     """Return the settings first, then flags with their values: Hydra requires the settings to be adjacent.
 
     Raises:
-        InputError: an unknown flag.
+        InputError: an unknown flag, or one without the value that it needs.
     """
     settings: list[str] = []
     flags: list[str] = []
@@ -128,7 +131,19 @@ def _flags_last(arguments: list[str]) -> list[str]:
         (flags if word.startswith("-") else settings).append(word)
         if word in VALUED:
             flags.extend(islice(words, 1))
+
+    def refuse(message: str) -> NoReturn:
+        raise InputError(f"{' '.join(flags)}: {message[:200]}; see `cnnbench VERB --help`")
+
+    parser = get_args_parser()
+    parser.error = refuse  # type: ignore[method-assign] # argparse would print Hydra's entire usage
+    parser.parse_args([*settings, *flags])
     return [*settings, *flags]
+
+
+def _is_too_long(error: Exception) -> TypeGuard[OSError]:
+    """Return whether a choice has too long a name for the file that Hydra looks for."""
+    return isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG
 
 
 def explain(error: Exception, config_name: str, arguments: list[str]) -> str:
@@ -136,6 +151,8 @@ def explain(error: Exception, config_name: str, arguments: list[str]) -> str:
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
         return f"{group}={choice}: no such choice; {suggest(choice, error.options)}"
+    if _is_too_long(error):
+        return f"{Path(str(error.filename)).stem[:50]}…: no such choice; its name is too long for a file"
     refused = re.match(
         r"Could not (?:override|append to config\. An item is already at) '(?P<key>[^']*)'", str(error)
     )

@@ -149,7 +149,7 @@ def read_all(paths, mib):
 
 
 @linux
-@pytest.mark.parametrize(("mib", "least", "most"), [(120, 0, 180), (2048, 200, 2048)])
+@pytest.mark.parametrize(("mib", "least", "most"), [(120, 0, 240), (2048, 260, 2048)])
 def test_the_images_of_all_threads_share_the_memory(tmp_path, monkeypatch, mib, least, most):
     """Sixteen bombs of 2,600 x 2,600 pixels in eight threads; without a limit they would take more."""
     monkeypatch.setattr(prefetch, "cpu_cores", lambda: 8)
