@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
         case [verb, *rest] if verb in VERBS:
             try:
                 code = int(importlib.import_module(f"cnnbench.commands.{verb}").main(rest))
-                sys.stdout.flush()
+                _flush(interrupted=code > 128)
                 return code
             except InputError as error:
                 return print_error(error)
@@ -53,6 +53,16 @@ def main(argv: list[str] | None = None) -> int:
                 _drop_output()
                 return 1
     return print_error(f"cnnbench {arguments[0]}: no such verb; {suggest(arguments[0], VERBS)}")
+
+
+def _flush(*, interrupted: bool) -> None:
+    """Flush standard output, unless the terminal whose end interrupted the verb is gone."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        if not interrupted:
+            raise
+        _drop_output()
 
 
 def _drop_output() -> None:

@@ -37,7 +37,8 @@ def _isolated(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", sys.path[:])
     yield
-    for name, module in list(sys.modules.items()):  # what this test has written is not for the next one
+    # What this test has written is not for the next one; threads of libraries may import meanwhile.
+    for name, module in sys.modules.copy().items():
         if (getattr(module, "__file__", None) or "").startswith(str(tmp_path)):
             del sys.modules[name]
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import pkgutil
+from contextlib import nullcontext, suppress
 from typing import cast
 
 from hydra.core.hydra_config import HydraConfig
@@ -31,15 +32,17 @@ def main(arguments: list[str], verb: str = "train") -> int:
         from cnnbench.commands.sweep_report import SweepSession
 
         session = SweepSession()
+    interrupted = 0
     try:
         with interruptible():
             compose.run(session, verb, arguments)
     except Interrupted as error:
         console.print("interrupted; run the same command again to resume", style="yellow")
-        return 128 + error.signum
+        interrupted = 128 + error.signum
     finally:
-        session.report()
-    return session.exit_code
+        with suppress(OSError) if interrupted else nullcontext():  # of a terminal that was closed
+            session.report()
+    return interrupted or session.exit_code
 
 
 class Session:

@@ -143,8 +143,12 @@ def test_a_sweep_whose_run_loses_its_folder_goes_on(how):
         assert code == lost, output
         assert REASONS[how] in output
         assert "Traceback" not in output
-        states = sorted(run.state for run in find(Path("disk")) if not run.path.name.endswith("moved"))
-        assert states == ["finished", "finished", "interrupted" if lost else "finished"]
+        here = [run for run in find(Path("disk")) if not run.path.name.endswith(("moved", "aside"))]
+        assert sorted(run.state for run in here) == [
+            "finished",
+            "finished",
+            "interrupted" if lost else "finished",
+        ]
         until_again.close()
         assert ended(launch(*SWEEP))[0] == 0
         assert Run(path).state == "finished"

@@ -3,8 +3,9 @@
 import os
 import subprocess
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
+import psutil
 from slurm_cluster import free_ports
 
 
@@ -23,6 +24,13 @@ class Cluster:
         with log:
             node = subprocess.Popen(command, env=self.env, stdout=log, stderr=log, start_new_session=True)
         self.nodes.append(node)
+
+    def lose_node(self):
+        """Kill all processes of the second node at once, as a loss of power does."""
+        node = psutil.Process(self.nodes[-1].pid)
+        for process in [node, *node.children(recursive=True)]:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
 
     def nodes_alive(self):
         """Return the number of nodes that answer."""

@@ -120,6 +120,23 @@ def test_a_killed_ray_worker_is_retried(ray):
     assert all(trained(run, 40, again=1) for run in find(Path("outputs")))
 
 
+def test_the_runs_of_a_lost_node_are_retried_on_another(monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    with tempfile.TemporaryDirectory(prefix="ray") as folder, cluster(Path(folder) / "c") as running:
+        address = f"hydra.launcher.address={running.address}"
+        driver = start(*LONG, "trainer.max_epochs=100", "hydra/launcher=ray", address, "seed=0,1,2")
+        while sum(epochs(run) >= 2 for run in runs()) < 2:
+            assert driver.poll() is None
+            time.sleep(0.05)
+        running.lose_node()
+        output = driver.communicate()[0]
+    assert driver.returncode == 0, output
+    assert "will be retried" in output
+    assert states() == ["finished"] * 3
+    assert sorted(len(run.status()["attempts"]) for run in find(Path("outputs"))) == [1, 1, 2]
+    assert all(trained(run, 100, again=1) for run in find(Path("outputs")))
+
+
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGINT])
 def test_runs_end_with_their_driver_and_are_resumed(ray, signum):
     overrides = [*LONG, "trainer.max_epochs=150", "seed=0,1"]

@@ -119,6 +119,23 @@ def test_a_cancelled_job_is_retried(slurm):
     assert trained(victim, 40, again=1)
 
 
+def test_a_requeued_job_resumes_its_run(slurm):
+    """As an administrator or the loss of a node requeues it, without asking the job."""
+    driver = start(*LONG, *SLURM, "trainer.max_epochs=150", "seed=0,1")
+    while not any(epochs(run) >= 2 for run in runs()):
+        assert driver.poll() is None
+        time.sleep(0.05)
+    victim = next(Run(run) for run in runs() if epochs(run) >= 2)
+    jobs = json.loads(Path("outputs/s/.slurm/jobs.json").read_text())
+    slurm.run("scontrol", "requeue", jobs[victim.path.name])
+    output = driver.communicate()[0]
+    assert driver.returncode == 0, output
+    assert states() == ["finished"] * 2
+    assert len(victim.status()["attempts"]) == 2
+    assert trained(victim, 150, again=1)
+    assert "SLURM job" not in output, "no try of the sweep was used up"
+
+
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGINT])
 def test_jobs_outlive_the_driver_and_are_adopted(cli, slurm, signum):
     overrides = [*LONG, *SLURM, "seed=range(6)"]

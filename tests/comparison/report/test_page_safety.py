@@ -160,17 +160,18 @@ def test_settings_and_figures_may_be_called_anything(show, tmp_path):
 
 
 def test_curves_with_holes(show, tmp_path):
-    """NaN and infinity are gaps, an empty metrics.csv no curve, and a foreign one is passed over."""
+    """Runs of different lengths; one without epochs has no curve, and damaged ones are passed over."""
     folder = tmp_path / "runs"
-    make_run(folder, seed=0, curve=(0.1, "nan", 0.3))
-    make_run(folder, seed=1, curve=("inf", 0.2, 0.3, 0.4))
-    make_run(folder, seed=2, norm="none", curve=())
-    (make_run(folder, seed=3, norm="none").path / "metrics.csv").write_text("a;b\n1;2\n")
+    make_run(folder, seed=0, curve=(0.1, 0.2, 0.3))
+    make_run(folder, seed=1, curve=(0.2, 0.2, 0.3, 0.4))
+    make_run(folder, seed=2, curve=(0.9, "nan", 0.9))
+    make_run(folder, seed=3, norm="none", curve=())
+    (make_run(folder, seed=4, norm="none").path / "metrics.csv").write_text("a;b\n1;2\n")
     tab = show(folder)
     tab.click("#curves details.table summary")
     tab.wait_for_selector("#curves details.table table")
     assert [[row[1], row[2], row[5]] for row in rows(tab, "curves")] == [
-        ["0", "10.00", "1"], ["1", "20.00", "1"], ["2", "30.00", "2"], ["3", "40.00", "1"],
+        ["0", "15.00", "2"], ["1", "20.00", "2"], ["2", "30.00", "2"], ["3", "40.00", "1"],
     ]  # fmt: skip
 
 
@@ -234,7 +235,7 @@ def test_it_is_accessible(show, runs, scheme):
 
 def test_measurements_are_shown_as_what_they_are(show, tmp_path):
     """Times over orders of magnitude, ratios of few pairs, and no accuracy."""
-    for arch, params, ms in (("vgg11", 9e5, 250.0), ("resnet18", 9e4, 0.25), ("alexnet", 9e3, 0.02)):
+    for arch, params, ms in (("vgg11", 900_000, 250.0), ("resnet18", 90_000, 0.25), ("alexnet", 9_000, 0.02)):
         for backend, times in (("eager", 1.0), ("compile", 0.1 if arch == "alexnet" else 3.0)):
             make_measurement(
                 tmp_path / "runs", arch=arch, backend=backend, ms=times * ms,
