@@ -16,6 +16,7 @@ from pydantic import Field
 
 from cnnbench import console
 from cnnbench.errors import InputError, of_system, suggest
+from cnnbench.processes.signals import unbroken
 from cnnbench.run_store.files import write_atomic
 from cnnbench.run_store.reading import Unfit, parse_json, read
 from cnnbench.run_store.run import DONE
@@ -185,15 +186,16 @@ class SlurmPool:
             array = alike[:ARRAY]
             self.started = [cell for cell in self.started if cell not in array]
             jobs = [Job.of(cell, self.options.cpus_per_task) for cell in array]
-            try:
-                self.executor.update_parameters(**parameters)
-                submitted = self.executor.map_array(Work(), jobs)
-            except Exception as error:  # submitit has no class of its own for errors of sbatch
-                message = " ".join(str(error).split())
-                raise InputError(f"hydra/launcher=slurm: SLURM rejected the job: {message[-400:]}") from error
-            self.jobs |= {cell: job.task(0) for cell, job in zip(array, submitted, strict=True)}
-            self.job_ids |= {cell.run.path.name: self.jobs[cell].job_id for cell in array}
-            self._write_job_ids()
+            with unbroken():  # what was submitted must be recorded
+                try:
+                    self.executor.update_parameters(**parameters)
+                    submitted = self.executor.map_array(Work(), jobs)
+                except Exception as error:  # submitit has no class of its own for errors of sbatch
+                    message = " ".join(str(error).split())[-400:]
+                    raise InputError(f"hydra/launcher=slurm: SLURM rejected the job: {message}") from error
+                self.jobs |= {cell: job.task(0) for cell, job in zip(array, submitted, strict=True)}
+                self.job_ids |= {cell.run.path.name: self.jobs[cell].job_id for cell in array}
+                self._write_job_ids()
 
     def _write_job_ids(self) -> None:
         """Record the ids of the jobs; without them, a later driver submits runs again, which then wait."""
