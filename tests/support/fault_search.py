@@ -124,8 +124,14 @@ class Search:
 
 def files(run):
     """Return the names of all files and folders of a run but its earlier results."""
-    paths = {path.relative_to(run) for path in run.rglob("*")}
+    paths = {path.relative_to(run) for path in run.rglob("*") if not is_harmless(path)}
     return {str(path) for path in paths if path.parts[0] != "repeats"}
+
+
+def is_harmless(path):
+    """Return whether a path is what stays if it was its removal that failed: no run and no lease needs it."""
+    empty = path.name.startswith(".attempt-") and path.is_dir() and not any(path.iterdir())
+    return empty or path.name.startswith("lease.break.")  # of filelock
 
 
 def last_line(text):
