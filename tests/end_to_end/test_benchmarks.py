@@ -29,7 +29,7 @@ def test_training_is_compared_with_a_plain_loop(monkeypatch, capsys):
 def test_a_short_soak():
     """Nothing is lost or trained twice while processes of a sweep are killed and stopped."""
     script = next(path for path in SCRIPTS if path.stem == "soak")
-    line = [sys.executable, script, "--runs", "12", "--every", "2"]
+    line = [sys.executable, script, "--runs", "8", "--every", "2"]
     result = subprocess.run(line, capture_output=True, text=True, check=False)
     print(result.stdout)
     assert result.returncode == 0, result.stdout + result.stderr

@@ -17,6 +17,6 @@ from search import sample
 def test_a_loss_of_power_at_every_step(case, early, server, tmp_path):
     search = Search(server, tmp_path, case)
     faults = [Fault(n, "kill before", call=call) for n, call in enumerate(search.calls, 1)]
-    tried = [*sample(faults), Fault(len(faults) + 1, "kill before", call="after the end")]
+    tried = [*sample(faults, 0.05), Fault(len(faults) + 1, "kill before", call="after the end")]
     wrong = {fault: complaint for fault in tried if (complaint := search.without_power(fault, early=early))}
     report(f"{case}, loss of power", len(faults) + 1, tried, wrong)

@@ -151,7 +151,7 @@ def wrong_at_once(command, fault, ended, folder):
         return f"traceback: {last_line(ended.err.partition('The above')[0].partition('During handling')[0])}"
     errors = [line for line in ended.err.splitlines() if line.startswith("error: ")]
     if "-m" in command:  # which prints its failures in the table of its runs
-        errors += [line for line in ended.out.splitlines() if "Error: " in line]
+        errors += re.findall(r"^mlp-synthetic-s\d-\w+: .+", ended.out, re.MULTILINE)
     if ended.code != 0 and not 1 <= len(errors) <= 4:
         return f"exit code {ended.code} with {len(errors)} lines of errors"
     if any(Run(run).state == "running" for run in runs(folder)):
