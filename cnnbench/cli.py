@@ -7,14 +7,13 @@ called, so that `cnnbench --help` needs neither Hydra nor torch.
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 
 from cnnbench import __version__
 from cnnbench.commands import VERBS
 from cnnbench.errors import InputError, of_system, suggest
 from cnnbench.safe_text import print_error, print_traceback
-from cnnbench.streams import open_streams
+from cnnbench.streams import drop_output, flush_output, open_streams
 
 USAGE = "usage: cnnbench VERB [arguments]        cnnbench VERB --help        cnnbench --version"
 
@@ -37,37 +36,22 @@ def main(argv: list[str] | None = None) -> int:
         case [verb, *rest] if verb in VERBS:
             try:
                 code = int(importlib.import_module(f"cnnbench.commands.{verb}").main(rest))
-                _flush(interrupted=code > 128)
+                flush_output(interrupted=code > 128)
                 return code
             except InputError as error:
                 return print_error(error)
             except KeyboardInterrupt:
                 return 130
             except BrokenPipeError:  # `cnnbench runs | head`
-                _drop_output()
+                drop_output()
                 return 141
             except Exception as error:
                 if not (line := of_system(error, "standard output")):
                     raise
                 print_error(line)
-                _drop_output()
+                drop_output()
                 return 1
     return print_error(f"cnnbench {arguments[0]}: no such verb; {suggest(arguments[0], VERBS)}")
-
-
-def _flush(*, interrupted: bool) -> None:
-    """Flush standard output, unless the terminal whose end interrupted the verb is gone."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        if not interrupted:
-            raise
-        _drop_output()
-
-
-def _drop_output() -> None:
-    """Discard what standard output still holds: Python would try to write it once more at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def help_text() -> str:

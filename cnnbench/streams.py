@@ -23,6 +23,21 @@ def open_streams() -> None:
             setattr(sys, name, stream)
 
 
+def flush_output(*, interrupted: bool) -> None:
+    """Flush standard output, unless the terminal whose end interrupted the verb is gone."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        if not interrupted:
+            raise
+        drop_output()
+
+
+def drop_output() -> None:
+    """Discard what standard output still holds: Python would try to write it once more at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
 class Lasting:
     """Standard error as it is at the time; what cannot be written there is dropped.
 

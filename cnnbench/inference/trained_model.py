@@ -29,6 +29,7 @@ from cnnbench.run_store.content import CONFIG
 from cnnbench.run_store.identity import CODE, is_ours
 from cnnbench.run_store.run import Run
 from cnnbench.run_store.seal import Damaged
+from cnnbench.run_store.verify import foreign
 from cnnbench.settings.base import Seed
 from cnnbench.settings.code import own_code
 from cnnbench.settings.data import Data
@@ -41,6 +42,8 @@ from cnnbench.training.model import assemble
 
 CHECKPOINT = "best.ckpt"
 """Weights of the best epoch on val, with which the training computed its test metrics."""
+
+ORIGINAL = "the file as it was written (or train the run again, with force=true)"
 
 KEY = ImageData.__qualname__
 """Key under which Lightning stores the state of the data module in a checkpoint."""
@@ -121,6 +124,8 @@ def load(run: Run, device: Mapping[str, Any] | None = None, *, trust_code: bool 
     with _in(run):
         check_trusted(arch, "arch")  # as `assemble` does, but before any other file of the run is read
     _mention_edits(run, arch)
+    if problem := foreign(run, CHECKPOINT):
+        raise InputError(f"{run.checkpoints / CHECKPOINT}: {problem}; allowed: {ORIGINAL}")
     checkpoint = _checkpoint(run.checkpoints / CHECKPOINT)
     prepared = _preparation(run, run_settings, checkpoint.get(KEY))
     shape = (prepared.channels, prepared.size, prepared.size)
@@ -215,7 +220,7 @@ def _checkpoint(path: Path) -> Mapping[str, Any]:
     except PermissionError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except Damaged as error:
-        raise InputError(f"{error}; allowed: the file as it was written") from None
+        raise InputError(f"{error}; allowed: {ORIGINAL}") from None
     except Exception as error:  # from pickle, or because weights_only forbids an object
         raise InputError(
             f"{path}: is not a checkpoint, is truncated, or contains objects other than tensors, "

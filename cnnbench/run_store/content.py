@@ -18,6 +18,7 @@ from cnnbench.errors import InputError
 from cnnbench.run_store import lease, schema
 from cnnbench.run_store.identity import FORMAT, choice_of_format_1, is_of
 from cnnbench.run_store.reading import LARGEST, LARGEST_TABLE, Unfit, checksum, parse_json, parse_rows, read
+from cnnbench.run_store.seal import seal_of
 
 Part = TypeVar("Part")
 
@@ -38,6 +39,10 @@ AGAIN = 3
 """How often a run is read that another process changes meanwhile."""
 
 
+WEIGHTS = ("best.ckpt", "last.ckpt")
+"""Checkpoints that a finished training has; status.json holds the digests in their seals."""
+
+
 def sealed(folder: Path, status: Mapping[str, Any]) -> dict[str, Any]:
     """Return a status with the digests of the run's files, unless the run goes on, and with its checksum.
 
@@ -45,9 +50,11 @@ def sealed(folder: Path, status: Mapping[str, Any]) -> dict[str, Any]:
         folder: of the run.
         status: content of status.json.
     """
-    complete = {key: value for key, value in status.items() if key != "files"}
+    complete = {key: value for key, value in status.items() if key not in ("files", "checkpoints")}
     if status["state"] != "running":
         complete["files"] = {name: _digest(folder / name) for name in SEALED}
+        seals = {name: seal_of(folder / "checkpoints" / name) for name in WEIGHTS}
+        complete["checkpoints"] = {name: seal for name, seal in seals.items() if seal}
     # As it reads back: JSON knows no tuples, and keys are texts.
     complete = dict(json.loads(json.dumps(complete)))
     return complete | {"checksum": checksum(complete)}

@@ -86,6 +86,8 @@ def find(path: Path, say: Say = lambda _: None) -> list[Run]:
         if "status.json" in names or "status.json" in folders:  # the latter is damage, to be shown
             runs.append(Run(Path(parent)))
             folders.clear()  # results that force=true replaced are not runs of their own
+        elif "identity.json" in names:
+            say(f"{parent}/status.json: is missing; the command that made this run makes it again")
         folders[:] = [name for name in folders if not _holds_no_runs(name, Path(parent))]
         for link in filter(Path.is_symlink, (Path(parent, name) for name in folders)):
             try:

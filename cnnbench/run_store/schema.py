@@ -67,6 +67,7 @@ STATUS = Table(
         "attempts": records(Table({"started|ended": TIME, "state": one_of(*STATES)}, (), SCALAR)),
         "error": mapping(Table({}, ("type", "message"), TEXT)),
         "files": mapping(Table({}, (), or_null(DIGEST))),
+        "checkpoints": mapping(Table({}, (), DIGEST)),
         "checksum": DIGEST,
     },
     required=("state", "attempts", "device"),

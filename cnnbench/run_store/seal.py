@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import zipfile
 from pathlib import Path
 from typing import BinaryIO
@@ -36,6 +37,20 @@ def seal(file: BinaryIO) -> None:
     file.write(MAGIC + _digest(file, file.tell()))
 
 
+def seal_of(path: Path) -> str:
+    """Return the digest in the seal of a file, without verifying it; empty if there is none."""
+    try:
+        if not path.is_file():
+            return ""
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - LENGTH))
+            comment = file.read(LENGTH)
+    except OSError:
+        return ""
+    digest = comment.removeprefix(MAGIC)
+    return digest.decode("ascii", "replace") if digest != comment else ""
+
+
 def verify(path: Path) -> bool:
     """Check that a file is as it was written, by its seal, or else by the CRC-32 of its archive's members.
 
@@ -46,6 +61,8 @@ def verify(path: Path) -> bool:
         Damaged: it is not.
         OSError: it cannot be read.
     """
+    if not stat.S_ISREG(path.stat().st_mode):  # a pipe or a device might never end
+        raise Damaged(f"{path}: is not a file")
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         content = max(0, size - LENGTH)

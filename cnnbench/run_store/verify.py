@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cnnbench.run_store.content import WEIGHTS
 from cnnbench.run_store.fence import link_in
 from cnnbench.run_store.run import Run
-from cnnbench.run_store.seal import Damaged, verify
-
-WEIGHTS = ("best.ckpt", "last.ckpt")
-"""Checkpoints that a finished training has."""
+from cnnbench.run_store.seal import Damaged, seal_of, verify
 
 
 @dataclass
@@ -33,10 +32,13 @@ def verification(run: Run) -> Verification:
     result = Verification(problems=list(run.damage))
     if problem := link_in(run.path):
         result.problems.append(problem)
+    status = run.status()
     for path in sorted(run.checkpoints.glob("*.ckpt")):
         result.checkpoints += 1
         try:
-            if not verify(path):
+            if problem := foreign(run, path.name):
+                result.problems.append(f"{path}: {problem}")
+            elif not verify(path):
                 result.unchecked.append(path)
         except Damaged as error:
             result.problems.append(str(error))
@@ -44,7 +46,6 @@ def verification(run: Run) -> Verification:
             continue  # replaced or deleted meanwhile by the process that trains the run
         except OSError as error:
             result.problems.append(f"{path}: cannot be read ({error.strerror})")
-    status = run.status()
     expected = [run.path / name for name, digest in status.get("files", {}).items() if digest is not None]
     if status.get("state") == "finished" and run.verb == "train":
         expected += [run.checkpoints / name for name in WEIGHTS]
@@ -53,3 +54,15 @@ def verification(run: Run) -> Verification:
         f"{path}: is missing" for path in expected if not path.exists() and str(path) not in named
     ]
     return result
+
+
+def foreign(run: Run, name: str) -> str:
+    """Return why a checkpoint is not the one that a run ended with, by its seal; empty if it may be."""
+    path, status = run.checkpoints / name, run.status()
+    if not os.path.lexists(path):
+        return ""
+    seal = seal_of(path)
+    if "checksum" in status and not seal and path.is_file():
+        return "is not as it was written (it has no checksum)"
+    recorded = status.get("checkpoints", {}).get(name, seal)
+    return "" if seal == recorded else "is not the checkpoint that this run wrote"

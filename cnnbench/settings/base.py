@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -29,10 +30,10 @@ def added(as_before: Any) -> Any:
     return Field(exclude_if=lambda value: value == as_before)
 
 
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=10**9)]
 NonNegative = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
-Rate = Annotated[float, Field(gt=0)]
+Rate = Annotated[float, Field(gt=0, le=1e38)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
@@ -83,6 +84,16 @@ def free_settings(kind: type[BaseModel]) -> dict[str, Any]:
         elif (section := _section(info.annotation)) and (inner := free_settings(section)):
             settings[name] = inner
     return settings
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("should be a finite number")
+    return value
+
+
+FiniteArguments = dict[str, Annotated[Any, AfterValidator(_finite)]]
+"""Arguments of a `_target_`, none of which is NaN or infinite."""
 
 
 class Component(Section):

@@ -23,7 +23,8 @@ class Augment(Section):
     @classmethod
     def _range(cls, value: Any) -> Any:
         value = tuple(value) if isinstance(value, list) else value
-        if isinstance(value, tuple) and len(value) == 2 and not 0 < value[0] <= value[1] <= 1:
+        numbers = isinstance(value, tuple) and all(isinstance(share, int | float) for share in value)
+        if numbers and len(value) == 2 and not 0 < value[0] <= value[1] <= 1:
             raise ValueError("two shares of the image's area, 0 < min <= max <= 1")
         return value
 

@@ -6,11 +6,13 @@ from typing import Annotated
 
 from pydantic import Field
 
-from cnnbench.settings.base import FREE, Component, Count, Fraction, Rate, Section
+from cnnbench.settings.base import FREE, Component, Count, FiniteArguments, Fraction, Rate, Section
 
 
 class Optimizer(Component):
     """`optimizer`: a `torch.optim` class, or one of the user's own, and its arguments."""
+
+    __pydantic_extra__: FiniteArguments
 
     lr: Rate
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
@@ -18,6 +20,8 @@ class Optimizer(Component):
 
 class Scheduler(Component):
     """`scheduler`: a factory of `cnnbench.training.schedule`, or one of the user's own."""
+
+    __pydantic_extra__: FiniteArguments
 
     warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
 

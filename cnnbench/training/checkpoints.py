@@ -57,7 +57,8 @@ def read_checkpoint(path: Path, *, lazily: bool = False) -> Any:
         Exception: it is not of torch, or contains objects other than tensors and plain values, which could
             run code. torch has no exception of its own for these.
     """
-    verify(path)
+    if not verify(path) and lazily:  # torch's own message would not name the file
+        raise Damaged(f"{path}: is not a checkpoint")
     return torch.load(path, map_location="cpu", weights_only=True, mmap=lazily or None)
 
 

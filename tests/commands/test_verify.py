@@ -1,9 +1,14 @@
 """`cnnbench verify`: any changed byte of a run is named, and nothing that is as it was written."""
 
+import os
 import random
+from pathlib import Path
 
 import pytest
+import torch
 from search import SEED
+
+from cnnbench.training.checkpoints import write_checkpoint
 
 pytest_plugins = ["finished_fixtures"]
 
@@ -55,6 +60,42 @@ def test_what_is_missing_or_leads_elsewhere_is_named(damage, message, digits, co
     code, out, _ = cli("verify", run.path)
     assert code == 1
     assert message in out
+
+
+INSTEAD = {
+    "emptied": lambda path: path.write_bytes(b""),
+    "zeroed": lambda path: path.write_bytes(bytes(path.stat().st_size)),
+    "another": lambda path: write_checkpoint(torch.load(path, weights_only=True) | {"epoch": 7}, path),
+    "pipe": lambda path: (path.unlink(), os.mkfifo(path)),
+    "device": lambda path: (path.unlink(), path.symlink_to("/dev/zero")),
+}
+
+
+@pytest.mark.parametrize("what", INSTEAD)
+def test_what_stands_for_the_checkpoint_that_a_run_wrote_is_not_used(what, digits, copied, cli):
+    """Not even a sealed one, as of another run; and nothing waits for a pipe or reads a device."""
+    run = copied(digits, digits.path.name)
+    path = run.path / "checkpoints" / "best.ckpt"
+    INSTEAD[what](path)
+    code, out, _ = cli("verify", run.path)
+    assert code == 1
+    assert any(line.startswith(f"{path}: ") for line in lines(out)), out
+    for words in (["evaluate"], ["export", "--output", "x.onnx"], ["predict", Path("nothing.png")]):
+        Path("nothing.png").touch()
+        code, out, err = cli(words[0], run.path, *words[1:])
+        assert (code, out) == (2, ""), words
+        assert err.startswith(f"error: {path}: is not ")
+
+
+def test_a_run_that_has_lost_its_status_is_named(digits, copied, cli):
+    run = copied(digits, digits.path.name)
+    copied(digits, f"x-{digits.path.name}")
+    (run.path / "status.json").unlink()
+    for verb in ("verify", "runs", "compare"):
+        code, out, err = cli(verb, run.path.parent)
+        said = (out + err).replace("\n", "")
+        assert f"{run.path / 'status.json'}: is missing" in said, verb
+        assert code == (verb == "verify")
 
 
 def test_a_folder_without_runs(tmp_path, cli):

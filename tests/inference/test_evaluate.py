@@ -12,7 +12,7 @@ import pytest
 import torch
 from finished_runs import write_photos
 from PIL import Image
-from sealing import configure
+from sealing import configure, of_before
 
 from cnnbench.inference import trained_model
 from cnnbench.inference.evaluate.metrics import calibration_error, per_class, wilson
@@ -207,7 +207,7 @@ def test_colour_arrays_for_a_grey_model_of_ten_classes(digits, cli):
 
 
 def test_other_weights_than_recorded_are_loud(digits, copied, cli):
-    run = copied(digits)
+    run = of_before(copied(digits))
     found = torch.load(run.checkpoints / "best.ckpt", weights_only=True)
     for tensor in found["state_dict"].values():
         if tensor.is_floating_point():

@@ -14,7 +14,7 @@ import torch
 from finished_runs import SMALL, train
 from PIL import Image
 from running import command
-from sealing import configure, seal
+from sealing import configure, of_before, seal
 
 from cnnbench.data.datasets import IMAGENET
 from cnnbench.data.preprocessing import Preparation, grey
@@ -35,8 +35,13 @@ def changed(run, change):
     """A checkpoint with something changed."""
     found = checkpoint(run)
     change(found)
-    torch.save(found, run.checkpoints / "best.ckpt")
-    return run
+    return saved(run, found)
+
+
+def saved(run, content):
+    """A run of before there were digests, with another checkpoint; that of a later one would not be read."""
+    torch.save(content, run.checkpoints / "best.ckpt")
+    return of_before(run)
 
 
 def configured(run, **arch):
@@ -100,7 +105,7 @@ def test_a_run_of_before_without_its_data_set(photos, copied):
     run = changed(copied(photos), lambda found: found.pop("ImageData"))
     config = run.config()
     config["data"]["root"] = "/nowhere/at/all"
-    configure(run, config)
+    of_before(configure(run, config))
     with pytest.raises(InputError, match=r"before checkpoints stored class names .*/nowhere/at/all"):
         trained_model.load(run)
 
@@ -109,7 +114,7 @@ def test_a_run_of_before_downloads_nothing(digits, copied, tmp_path):
     run = changed(copied(digits), lambda found: found.pop("ImageData"))
     config = run.config()
     config["data"] |= {"name": "mnist", "root": str(tmp_path / "nothing")}
-    configure(run, config)
+    of_before(configure(run, config))
     with pytest.raises(InputError, match="downloads are disabled here"):
         trained_model.load(run)
     assert not (tmp_path / "nothing").exists()
@@ -222,7 +227,7 @@ class Touches:
 
 def test_a_checkpoint_runs_no_code(digits, copied):
     run = copied(digits)
-    torch.save({"state_dict": {"model.x": Touches()}}, run.checkpoints / "best.ckpt")
+    saved(run, {"state_dict": {"model.x": Touches()}})
     with pytest.raises(InputError, match="could run code"):
         trained_model.load(run)
     (run.checkpoints / "best.ckpt").write_bytes(pickle.dumps(Touches()))
@@ -245,10 +250,10 @@ def cut_short(run):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (cut_short, "is damaged"),
+        (cut_short, "is not as it was written (it has no checksum)"),
         (lambda run: (run.checkpoints / "best.ckpt").unlink(), "best.ckpt: does not exist"),
-        (lambda run: torch.save([1, 2], run.checkpoints / "best.ckpt"), "no weights"),
-        (lambda run: torch.save({"state_dict": {"a": 1}}, run.checkpoints / "best.ckpt"), "no weights"),
+        (lambda run: saved(run, [1, 2]), "no weights"),
+        (lambda run: saved(run, {"state_dict": {"a": 1}}), "no weights"),
         (lambda run: changed(run, lambda c: c["state_dict"].update({1: torch.ones(1)})), "no weights"),
         (not_finite, ".weight contains values that are not finite"),
         (lambda run: changed(run, lambda c: c["state_dict"].popitem()), "does not match basic"),
@@ -279,7 +284,7 @@ def test_a_damaged_run_is_one_line(digits, copied, cli, damage, message):
 
 
 def plain_pickle(run):
-    (run.checkpoints / "best.ckpt").write_bytes(pickle.dumps({"a": 1}))
+    (of_before(run).checkpoints / "best.ckpt").write_bytes(pickle.dumps({"a": 1}))
 
 
 def sparse(run):
