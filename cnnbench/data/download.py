@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
@@ -55,6 +55,7 @@ def fetch(dataset: Callable[..., Any], root: Path, **options: Any) -> Any:
         raise DownloadError(reason)
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(30)  # torchvision sets none, and a dead network would hang for ever
+    made = [folder for folder in (root, *root.parents) if not folder.exists()]
     try:
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(lock):
@@ -65,6 +66,15 @@ def fetch(dataset: Callable[..., Any], root: Path, **options: Any) -> Any:
         socket.setdefaulttimeout(before)
         with suppress(OSError):
             lock.unlink()
+        if made:
+            _remove_empty([*sorted(root.rglob("*"), reverse=True), *made])
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    """Remove those folders that are empty, as after a download that failed; deeper ones come first."""
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()
 
 
 class STL10(tv.STL10):  # type: ignore[misc]

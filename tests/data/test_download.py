@@ -19,6 +19,7 @@ from make_files import MAKERS
 from torchvision import datasets as tv
 
 from cnnbench.data.datasets import load
+from cnnbench.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("no_debian")
 
@@ -68,6 +69,13 @@ def test_download_that_is_not_what_its_checksum_says(server, tmp_path, monkeypat
     serve_mnist(server, monkeypatch)
     cut(server[0] / "train-images-idx3-ubyte.gz")
     assert "cannot be downloaded" in refusal("mnist", tmp_path / "root")
+
+
+def test_a_download_that_fails_leaves_no_folders(tmp_path, monkeypatch):
+    monkeypatch.setattr(tv.MNIST, "mirrors", ["http://127.0.0.1:9/"])
+    with pytest.raises(InputError, match="cannot be downloaded"):
+        load("mnist", tmp_path / "a" / "b")
+    assert not (tmp_path / "a").exists()
 
 
 def test_broken_archive(server, tmp_path, monkeypatch):
