@@ -11,7 +11,7 @@ from cnnbench import console
 from cnnbench.commands.parser import Parser
 from cnnbench.errors import InputError
 from cnnbench.processes.cores import cpu_cores
-from cnnbench.run_store.find import below, outputs
+from cnnbench.run_store.find import below, outputs, without_status
 from cnnbench.run_store.verify import verification
 
 
@@ -34,6 +34,10 @@ def main(arguments: list[str]) -> int:
     args = parser.parse_args(arguments)
     unread: list[str] = []
     runs = below(map(Path, args.paths), unread.append)
+    lost = [run for path in args.paths for run in without_status(Path(path))]
+    unread += [
+        f"{run}/status.json: is missing; the command that made this run makes it again" for run in lost
+    ]
     if not runs and not unread:
         raise InputError(f"{', '.join(args.paths)}: no run here (a folder with a status.json)")
     damaged = len(unread)

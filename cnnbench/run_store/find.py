@@ -86,8 +86,6 @@ def find(path: Path, say: Say = lambda _: None) -> list[Run]:
         if "status.json" in names or "status.json" in folders:  # the latter is damage, to be shown
             runs.append(Run(Path(parent)))
             folders.clear()  # results that force=true replaced are not runs of their own
-        elif "identity.json" in names:
-            say(f"{parent}/status.json: is missing; the command that made this run makes it again")
         folders[:] = [name for name in folders if not _holds_no_runs(name, Path(parent))]
         for link in filter(Path.is_symlink, (Path(parent, name) for name in folders)):
             try:
@@ -96,6 +94,16 @@ def find(path: Path, say: Say = lambda _: None) -> list[Run]:
             except OSError as error:
                 unread(error)
     return sorted(runs, key=lambda run: run.path)
+
+
+def without_status(path: Path) -> list[Path]:
+    """Return the folders at or below `path` that were runs, and have lost their status.json."""
+    lost = []
+    for parent, folders, names in os.walk(path):
+        if "identity.json" in names and "status.json" not in (*names, *folders):
+            lost.append(Path(parent))
+        folders[:] = [name for name in folders if not _holds_no_runs(name, Path(parent))]
+    return sorted(lost)
 
 
 def _holds_no_runs(name: str, parent: Path) -> bool:
