@@ -1,4 +1,4 @@
-"""What it costs that no checkpoint is half-written or read damaged: `torch.save`, flushed, sealed.
+"""Measure what it costs that no checkpoint is half-written or read damaged: `torch.save`, flushed, sealed.
 
     python benchmarks/sealing.py [--repeats 9] [--folder .]
 

@@ -13,7 +13,7 @@ from search import examples
 from cnnbench.settings.compose import CONF
 
 GIVEN = {"trainer": "trainer.max_epochs=1", "data": "data.limit=200", "logger": "logger=none"}
-"""What keeps a valid run short; left out where an override is about the same section."""
+"""Overrides that keep a valid run short, by section; left out where another one is about that section."""
 
 ENDLESS = ("trainer.max_epochs", "device.nodes")
 """Settings whose values, if they are valid, train for days or wait for other machines."""
