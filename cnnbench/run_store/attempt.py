@@ -25,7 +25,7 @@ from cnnbench.errors import Busy, Diverged, InputError, Interrupted, Pruned, Sup
 from cnnbench.run_store import lease
 from cnnbench.run_store.content import METRICS, check_replaceable
 from cnnbench.run_store.fence import PREFIX, Fence, check_links
-from cnnbench.run_store.files import make_folder, sync_folder
+from cnnbench.run_store.files import delete, make_folder, sync_folder
 from cnnbench.run_store.identity import FORMAT
 from cnnbench.run_store.run import DONE, LOG, STOP, Run
 
@@ -234,7 +234,8 @@ def _set_aside(run: Run, fence: Fence) -> None:
         moving.mkdir(parents=True, exist_ok=True)
         fence.check()
         status.rename(moving / status.name)
-        sync_folder(run.path)
+        for folder in (moving, moving.parent, run.path):  # a loss of power must not leave it in none of them
+            sync_folder(folder)
 
 
 def _complete_move(run: Run, fence: Fence) -> None:
@@ -246,8 +247,12 @@ def _complete_move(run: Run, fence: Fence) -> None:
         for entry in sorted(run.path.iterdir()):
             if entry.name not in KEPT_ON_FORCE and not entry.name.startswith(PREFIX):
                 fence.check()
-                entry.rename(moving / entry.name)
+                if (moving / entry.name).exists():  # after a loss of power it may stand in both folders
+                    delete(entry)
+                else:
+                    entry.rename(moving / entry.name)
         sync_folder(moving)
+        sync_folder(run.path)  # or a loss of power may bring back what a new attempt would take for its own
         moving.rename(moving.with_name(str(_repeats(run))))
         sync_folder(moving.parent)
     else:  # killed before it had moved anything

@@ -17,7 +17,7 @@ from filelock import SoftFileLease
 
 from cnnbench.errors import InputError, Superseded
 from cnnbench.run_store import lease
-from cnnbench.run_store.files import Files, sync_folder
+from cnnbench.run_store.files import Files, delete, sync_folder
 
 PREFIX = ".attempt-"
 """Prefix of the folders in which attempts write; a kill leaves one behind."""
@@ -49,10 +49,7 @@ class Fence(Files):
     def clear(self) -> None:
         """Delete incomplete files, which may fill the disk."""
         for path in self.folder.iterdir():
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+            delete(path)
 
     def close(self) -> None:
         """Delete the folder of this attempt; afterwards it cannot write any more."""

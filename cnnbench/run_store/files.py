@@ -95,6 +95,14 @@ def make_folder(folder: Path) -> None:
         sync_folder(folder.parent)
 
 
+def delete(path: Path) -> None:
+    """Delete a file, a link, or a folder with all that it holds."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
 def sync_folder(folder: Path) -> None:
     """Flush a folder, so that what was renamed in it stays renamed after a crash of the machine."""
     try:

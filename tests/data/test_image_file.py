@@ -136,11 +136,12 @@ def test_no_kind_takes_more_than_was_estimated(tmp_path, monkeypatch, side, colo
     kinds(tmp_path / "kinds", side)
     if not vectors:  # as on a processor without AVX2: images are resized in float32
         monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")
-    found = in_child(taken, tmp_path / "kinds", colours, start="fork" if vectors else "spawn")
+    # A forked process would begin with the gaps that earlier tests have left in the heap.
+    found = in_child(taken, tmp_path / "kinds", colours, start="spawn")
     assert len(found) == 39
     assert {name: pair for name, pair in found.items() if pair[1] > pair[0] + 4 * MIB} == {}
     if side > 1000:  # not by far more than is needed, either: one that is estimated too high is refused
-        assert {name: pair for name, pair in found.items() if pair[0] > 3 * pair[1] + 16 * MIB} == {}
+        assert {name: pair for name, pair in found.items() if pair[0] > 4 * pair[1] + 16 * MIB} == {}
 
 
 def read_all(paths, mib):

@@ -11,8 +11,8 @@ from fault_search import CASES, Search, report
 from faults import faults_at
 from search import sample
 
-SHARES = {"sweep": 0.02}
-"""Of the faults of a case that are tried; 0.1 by default."""
+SHARES = {"sweep": 0.015}
+"""Of the faults of a case that are tried; 0.07 by default."""
 
 
 @pytest.mark.slow
@@ -21,6 +21,6 @@ SHARES = {"sweep": 0.02}
 def test_a_fault_at_every_step(case, server, tmp_path):
     search = Search(server, tmp_path, case)
     faults = faults_at(search.calls)
-    tried = sample(faults, SHARES.get(case, 0.1))
+    tried = sample(faults, SHARES.get(case, 0.07))
     wrong = {fault: complaint for fault in tried if (complaint := search.complaint(fault))}
     report(f"{case}, {len(search.calls)} calls", len(faults), tried, wrong)

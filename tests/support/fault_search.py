@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from resuming import final
 from running import runs
 from torch import equal
 
+from cnnbench.run_store.lease import EMPTY_S
 from cnnbench.run_store.run import Run
 
 TINY = [
@@ -154,9 +156,17 @@ def wrong_at_once(command, fault, ended, folder):
         errors += re.findall(r"^mlp-synthetic-s\d-\w+: .+", ended.out, re.MULTILINE)
     if ended.code != 0 and not 1 <= len(errors) <= 4:
         return f"exit code {ended.code} with {len(errors)} lines of errors"
-    if any(Run(run).state == "running" for run in runs(folder)):
-        return "is still running"
-    return ""
+    return "is still running" if is_held(folder) else ""
+
+
+def is_held(folder):
+    """Return whether a run stays held after its process: on a full disk it may leave an empty lease for a while."""
+    end = time.monotonic() + EMPTY_S + 1
+    while any(Run(run).state == "running" for run in runs(folder)):
+        if time.monotonic() > end:
+            return True
+        time.sleep(0.2)
+    return False
 
 
 def report(case, total, tried, wrong):

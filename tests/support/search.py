@@ -2,7 +2,7 @@
 
     CNNBENCH_SEARCH=all pytest -m slow tests/faults
 
-tries every case instead of a tenth, and hypothesis tries a hundred times as many examples.
+tries every case instead of a few in a hundred, and hypothesis tries a hundred times as many examples.
 """
 
 import os
