@@ -160,7 +160,7 @@ def wrong_at_once(command, fault, ended, folder):
 
 
 def is_held(folder):
-    """Return whether a run stays held after its process: on a full disk it may leave an empty lease for a while."""
+    """Return whether a run stays held; on a full disk its process may leave an empty lease, for a while."""
     end = time.monotonic() + EMPTY_S + 1
     while any(Run(run).state == "running" for run in runs(folder)):
         if time.monotonic() > end:
