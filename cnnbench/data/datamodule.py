@@ -94,10 +94,11 @@ class ImageData(pl.LightningDataModule):
         world, least = self.sharding.world, self.sharding.least_images
         if world == 1:
             return
-        images = min(train, self.batching.batch_size)
+        images = self._order(train).smallest
         if images < least * world:
             raise InputError(
-                f"device: {world} processes share {images} images of a training batch; "
+                f"device: {world} processes share the {images} images of the smallest training batch "
+                f"(data.drop_last={str(self.batching.drop_last).lower()}); "
                 f"allowed: {images // least} processes at most"
             )
         if (fewest := min(val, test)) < world:
@@ -147,6 +148,7 @@ class ImageData(pl.LightningDataModule):
             "data/test": len(self.test.labels),
             "data/classes": self.num_classes,
             "data/split": self.split,
+            "data/dropped": len(self.train.labels) - self._train_order().images,
         }
 
     @property
@@ -171,25 +173,36 @@ class ImageData(pl.LightningDataModule):
         return self._loader(self.train, order, drawn, cut=self.augmentation.resized_crop is None)
 
     def _train_order(self) -> EpochOrder:
+        return self._order(len(self.train.labels))
+
+    def _order(self, count: int) -> EpochOrder:
+        """Return the order of so many training images."""
         return EpochOrder(
-            len(self.train.labels),
+            count,
             self.batching.batch_size,
             seed=self.batching.seed,
             shuffle=True,
+            drop_last=self.batching.drop_last,
             rank=self.sharding.rank,
             world=self.sharding.world,
         )
 
-    @property
-    def shard(self) -> aug.BatchShard:
-        """Shard of a training batch that this process gets."""
-        total = self._train_order().total
-        return aug.BatchShard(total, share(total, self.sharding.rank, self.sharding.world))
+    def total(self, batch: int) -> int:
+        """Return the number of images of a training batch, over all processes."""
+        return self._train_order().total(batch)
 
     @property
-    def weight(self) -> float:
-        """Weight of this shard's mean loss, so that the mean over the processes is that over all images."""
-        return self.shard.images * self.sharding.world / self.shard.total
+    def smallest(self) -> aug.BatchShard:
+        """This process's shard of the smallest training batch of an epoch."""
+        return self._shard(self._train_order().smallest)
+
+    def weight(self, batch: int) -> float:
+        """Return the weight of this shard's mean loss, for a mean over processes that is one over images."""
+        shard = self._shard(self.total(batch))
+        return shard.images * self.sharding.world / shard.total
+
+    def _shard(self, total: int) -> aug.BatchShard:
+        return aug.BatchShard(total, share(total, self.sharding.rank, self.sharding.world))
 
     def val_dataloader(self) -> DataLoader[Item]:
         """Return the val images in a fixed order."""
@@ -238,19 +251,20 @@ class ImageData(pl.LightningDataModule):
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> tuple[Tensor, Tensor]:
         """Return a batch, normalised on the model's device and augmented while training."""
-        images, labels, key = batch
+        images, labels, key, total = batch
         training = self.trainer is not None and self.trainer.training
-        return self.transform(images, key if training else None), labels
+        return self.transform(images, key if training else None, total), labels
 
-    def transform(self, images: Tensor, key: int | None) -> Tensor:
+    def transform(self, images: Tensor, key: int | None, total: int | None = None) -> Tensor:
         """Return normalised images: uint8 (N, c, H, W) -> float32 (N, C, H, W).
 
         Args:
             images: of a batch.
             key: seed of their augmentation; None: not augmented.
+            total: number of images of the batch in all processes that share it; None: these are all.
         """
         generator, augmentation = torch.Generator(images.device), self.augmentation
-        shard = self.shard if self.sharding.world > 1 else None
+        shard = self._shard(len(images) if total is None else total)
         if key is not None:
             generator.manual_seed(key)
             if augmentation.crop:

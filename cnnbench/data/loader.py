@@ -1,6 +1,7 @@
 """Batches of images, from memory or decoded from files.
 
-A batch is (images uint8 (N, C, H, W), labels int64 (N,), key), where the key seeds all draws for that batch.
+A batch is (images uint8 (N, C, H, W), labels int64 (N,), key, total), where the key seeds all draws for that
+batch, and the total counts its images in all processes that share it.
 Order and keys follow from (seed, epoch) alone, so that any batch of any epoch can be built without the
 preceding ones.
 """
@@ -23,7 +24,7 @@ from cnnbench.data.transforms import Transform, decode
 from cnnbench.errors import Unreadable
 from cnnbench.seeds import mix
 
-Batch = tuple[Tensor, Tensor, int]
+Batch = tuple[Tensor, Tensor, int, int]
 
 
 class Unread(NamedTuple):
@@ -57,7 +58,7 @@ class MemoryImages(Dataset[Item]):
         if self.transform is not None:
             for image, _ in zip(images, _seeded(self.seed, spec), strict=True):
                 image.copy_(self.transform(image))
-        return images, self.labels[spec.indices], spec.key
+        return images, self.labels[spec.indices], spec.key, spec.total
 
 
 @dataclass
@@ -88,7 +89,7 @@ class FileImages(Dataset[Item]):
             images = [self._image(index) for index in _seeded(self.seed, spec)]
         except Unreadable as error:  # raised in a worker, it would become a traceback in the message
             return Unread(str(error.path), error.reason)
-        return torch.stack(images), self.labels[spec.indices], spec.key
+        return torch.stack(images), self.labels[spec.indices], spec.key, spec.total
 
     def _image(self, index: int) -> Tensor:
         """Read an image.

@@ -17,25 +17,27 @@ class BatchSpec(NamedTuple):
     Attributes:
         epoch: with an image's index, the seed of what is drawn for that image.
         key: seed of what is drawn for the batch.
-        indices: of the images.
+        total: number of images of the batch, over all processes.
+        indices: of the images of this process.
     """
 
     epoch: int
     key: int
+    total: int
     indices: list[int]
 
 
 class EpochOrder(Sampler[BatchSpec]):
     """Sampler of the batches of one epoch, in an order that follows from (seed, epoch).
 
-    Training drops an incomplete last batch (a single image has no batch statistics) unless it is the only
-    one; evaluation keeps it.
+    Training may drop an incomplete last batch, unless it is the only one; evaluation keeps it.
 
     Args:
         count: number of images.
         batch_size: images of a batch, over all processes.
         seed: of the order and the draws.
         shuffle: draw the order, as for training.
+        drop_last: drop an incomplete last batch of training, whose batch statistics are of few images.
         epoch: number of the epoch.
         start: batches that an interrupted epoch has had already, which are skipped.
         rank, world: of `world` processes that train together, that of this `rank` gets its share of each
@@ -49,13 +51,14 @@ class EpochOrder(Sampler[BatchSpec]):
         *,
         seed: int = 0,
         shuffle: bool = False,
+        drop_last: bool = True,
         epoch: int = 0,
         start: int = 0,
         rank: int = 0,
         world: int = 1,
     ) -> None:
         self.count, self.batch_size, self.seed, self.shuffle = count, batch_size, seed, shuffle
-        self.epoch, self.start = epoch, start
+        self.drop_last, self.epoch, self.start = shuffle and drop_last, epoch, start
         self.rank, self.world = rank, world
 
     def set_epoch(self, epoch: int) -> None:
@@ -63,14 +66,23 @@ class EpochOrder(Sampler[BatchSpec]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        if self.shuffle and self.count >= self.batch_size:
+        if self.drop_last and self.count >= self.batch_size:
             return self.count // self.batch_size
         return -(-self.count // self.batch_size)
 
     @property
-    def total(self) -> int:
-        """Number of images of a training batch, over all processes."""
-        return min(self.count, self.batch_size)
+    def images(self) -> int:
+        """Number of images of an epoch, over all processes, without those that are dropped."""
+        return min(self.count, len(self) * self.batch_size)
+
+    @property
+    def smallest(self) -> int:
+        """Number of images of the smallest training batch, over all processes: that of the last one."""
+        return self.total(len(self) - 1)
+
+    def total(self, batch: int) -> int:
+        """Return the number of images of a training batch, over all processes."""
+        return min(self.count - batch * self.batch_size, self.batch_size)
 
     def __iter__(self) -> Iterator[BatchSpec]:
         first, self.start = self.start, 0
@@ -82,10 +94,12 @@ class EpochOrder(Sampler[BatchSpec]):
         for batch in range(first, len(self)):
             if self.shuffle:
                 indices = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-                indices = indices[share(len(indices), self.rank, self.world)]
+                total, indices = len(indices), indices[share(len(indices), self.rank, self.world)]
             else:
                 indices = order[share(len(order), batch, len(self))]
-            yield BatchSpec(self.epoch, mix("batch", self.seed, self.epoch, batch), indices.tolist())
+                total = len(indices)
+            key = mix("batch", self.seed, self.epoch, batch)
+            yield BatchSpec(self.epoch, key, total, indices.tolist())
 
 
 def share(total: int, rank: int, world: int) -> slice:

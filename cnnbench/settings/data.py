@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator
 
 from cnnbench.data.options import DECODE_MIB, Augmentation, Batching, Policy, Source, Splitting
-from cnnbench.settings.base import FREE, Count, Name, NonNegative, PathText, Rate, Section, Seed
+from cnnbench.settings.base import FREE, Count, Name, NonNegative, PathText, Rate, Section, Seed, added
 
 
 class Augment(Section):
@@ -50,6 +50,7 @@ class Data(Section):
     val_fraction: Annotated[float, Field(gt=0, lt=1)]
     split_seed: Seed
     batch_size: Count
+    drop_last: Annotated[bool, added(True)] = True
     in_memory: bool
     num_workers: Annotated[int, Field(ge=0, le=1024), FREE]
     decode_mib: Annotated[int, Field(ge=1, le=2**20), FREE] = DECODE_MIB
@@ -82,6 +83,7 @@ class Data(Section):
             batch_size=self.batch_size,
             seed=seed,
             in_memory=self.in_memory,
+            drop_last=self.drop_last,
             num_workers=self.num_workers,
             decode_mib=self.decode_mib,
         )

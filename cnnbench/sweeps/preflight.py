@@ -22,6 +22,7 @@ from cnnbench.settings.bench import Bench
 from cnnbench.settings.run import Settings
 from cnnbench.sweeps.pool import PreflightReport
 from cnnbench.training import model as training_model
+from cnnbench.training.accumulation import Accumulation
 from cnnbench.training.build import make_classifier
 from cnnbench.training.device import DEVICE_TYPES, place, resolve
 from cnnbench.training.images import make_data
@@ -60,7 +61,8 @@ def check(runs: Sequence[Settings], cores: int, here: bool) -> PreflightReport:
                 settings.device.check_one_machine()
                 device = resolve(settings.device, None, cores, settings.arch.layout)
                 data_key = (*_key(settings, "data", "device"), settings.arch.in_channels)
-                train_images, val_images = once(data_key, partial(_count_images, settings))
+                train_images, val_images, batches = once(data_key, partial(_count_images, settings))
+                Accumulation(settings.trainer.accumulate, batches)
             model_key = _key(settings, "arch", "ops", "device") + _key(settings, "data")
             step = once(model_key, partial(_training_step, settings))
             if here:
@@ -117,15 +119,15 @@ def _key(settings: Settings, *sections: str) -> tuple[str, ...]:
 
 
 def _check_recipe(settings: Settings) -> None:
-    make_classifier(settings, nn.Identity(), num_classes=10, batches=100, frozen=[])
+    make_classifier(settings, nn.Identity(), num_classes=10, steps_per_epoch=100)
 
 
-def _count_images(settings: Settings) -> tuple[int, int]:
-    """Return the numbers of train and val images, after downloading the data set if necessary."""
+def _count_images(settings: Settings) -> tuple[int, int, int]:
+    """Return the numbers of train and val images and of training batches; download what is missing."""
     listed = settings.data.model_copy(update={"in_memory": False})  # files are listed, not decoded
     rank = Rank(world=settings.device.devices * settings.device.nodes)
     data = make_data(listed, settings.arch, settings.seed, rank, settings.device.least_images)
-    return len(data.train.labels), len(data.val.labels)
+    return len(data.train.labels), len(data.val.labels), data.batches
 
 
 def _training_step(settings: Settings) -> _Step:

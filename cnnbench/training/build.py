@@ -15,6 +15,7 @@ from cnnbench.settings.run import Settings
 from cnnbench.tracking import track
 from cnnbench.training import model as training_model
 from cnnbench.training import pretrained
+from cnnbench.training.accumulation import Accumulation
 from cnnbench.training.classifier import Classifier
 from cnnbench.training.device import place, resolve
 from cnnbench.training.images import make_data
@@ -60,7 +61,7 @@ def build(
         track.check(settings)
     seed_all("init", settings.seed)
     data = make_data(settings.data, settings.arch, settings.seed, rank, settings.device.least_images)
-    shard = data.shard
+    shard = data.smallest
     images = shard.total if settings.device.sync_batch_norm else shard.images  # that share batch statistics
     shape = (data.channels, data.size, data.size)
     model, facts = training_model.make(settings, shape, data.num_classes, batch=images)
@@ -69,8 +70,15 @@ def build(
         facts |= pretrained.load(model, settings.arch)
         frozen = pretrained.frozen(model)
     model = place(model, device)
+    groups = Accumulation(settings.trainer.accumulate, data.batches)
     classifier = make_classifier(
-        settings, model, data.num_classes, data.batches, frozen, rank=rank.rank, weight=data.weight
+        settings,
+        model,
+        data.num_classes,
+        groups.steps,
+        frozen=frozen,
+        rank=rank.rank,
+        weight=lambda batch: data.weight(batch) * groups.weight(batch),
     )
     return Built(data, classifier, device, facts | data.facts)
 
@@ -79,23 +87,20 @@ def make_classifier(
     settings: Settings,
     model: torch.nn.Module,
     num_classes: int,
-    batches: int,
-    frozen: list[torch.nn.Module],
+    steps_per_epoch: int,
     **shared: Any,
 ) -> Classifier:
     """Build the LightningModule that trains a model.
 
     Args:
         settings: whose `optimizer`, `scheduler` and `trainer` count.
-        model: see `Classifier`, as for `num_classes` and `frozen`.
-        batches: in an epoch, for the schedule.
-        shared: `rank` and `weight` of `Classifier`.
+        steps_per_epoch: optimizer steps in an epoch, for the schedule.
+        model, num_classes, shared: see `Classifier`.
 
     Raises:
         InputError: the optimizer or the schedule cannot be built from the settings.
     """
     recipe = settings.trainer
-    steps_per_epoch = -(-batches // recipe.accumulate)
     classifier = Classifier(
         model,
         num_classes,
@@ -113,7 +118,6 @@ def make_classifier(
         mixup=recipe.mixup,
         cutmix=recipe.cutmix,
         decay_norm_and_bias=recipe.decay_norm_and_bias,
-        frozen=frozen,
         **shared,
     )
     # Lightning builds both again; built here, wrong values are found before anything is written.

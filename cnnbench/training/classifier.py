@@ -38,7 +38,7 @@ class Classifier(pl.LightningModule):
         decay_norm_and_bias: see `cnnbench.training.weight_decay`.
         frozen: modules of `model` that stay in eval mode, so that batch norm keeps its statistics.
         rank: rank of this process; each process draws its own dropout masks.
-        weight: weight of this process's loss in the mean over processes, whose shards may differ in size.
+        weight: called with the number of a batch in its epoch; returns a factor of its loss.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Classifier(pl.LightningModule):
         decay_norm_and_bias: bool = True,
         frozen: Sequence[nn.Module] = (),
         rank: int = 0,
-        weight: float = 1.0,
+        weight: Callable[[int], float] = lambda batch: 1.0,
     ) -> None:
         super().__init__()
         self.rank, self.weight = rank, weight
@@ -111,7 +111,8 @@ class Classifier(pl.LightningModule):
                 correct = targets.gather(1, predicted[:, None])
             self.train_metrics["loss"].update(main_loss.detach().expand(len(labels)))
             self.train_metrics["acc"].update(correct)
-        return loss if self.weight == 1 else self.weight * loss
+        weight = self.weight(batch_idx)
+        return loss if weight == 1 else weight * loss
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's means over the training images."""

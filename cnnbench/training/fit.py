@@ -11,7 +11,6 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import EMAWeightAveraging
 from omegaconf import OmegaConf
 
 from cnnbench.processes.logs import log_file, quiet
@@ -20,6 +19,7 @@ from cnnbench.run_store.run import Run
 from cnnbench.settings.identity import check_own_code, code_used
 from cnnbench.settings.run import Settings
 from cnnbench.tracking.track import track
+from cnnbench.training.averaging import MovingAverage
 from cnnbench.training.build import Built, build
 from cnnbench.training.checkpoints import BEST, Row, SealedCheckpoints, read_checkpoint, resumable, strip
 from cnnbench.training.device import lightning_precision
@@ -126,7 +126,7 @@ class Training:
             `test/…` over all test images, and the model's outputs for them.
         """
         recipe = self.settings.trainer
-        average = [EMAWeightAveraging(decay=recipe.ema_decay)] if recipe.ema_decay else []
+        average = [MovingAverage(recipe.ema_decay)] if recipe.ema_decay else []
         options = self.process_options()
         callbacks = [*average, *options.pop("callbacks", []), ProgressBar(self.run.path.name), recorder]
         trainer = pl.Trainer(

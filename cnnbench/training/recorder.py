@@ -9,6 +9,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Checkpoint
+from torch.optim import Optimizer
 
 from cnnbench.errors import Diverged
 from cnnbench.processes.signals import unbroken
@@ -58,7 +59,7 @@ class Recorder(Checkpoint):
         self.writes = writes
         self.patience, self.every_n_steps = patience, every_n_steps
         self.saved_step = 0
-        self.epoch_start = self.train_s = 0.0
+        self.epoch_start = self.train_s = self.lr = 0.0
         self.images = 0
 
     # --- timing: training time excludes evaluation ----------------------------------------------
@@ -83,6 +84,12 @@ class Recorder(Checkpoint):
 
     # --- within an epoch ------------------------------------------------------------------------
 
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Note the learning rate of the step: afterwards the schedule has set that of the next one."""
+        self.lr = float(optimizer.param_groups[0]["lr"])
+
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
@@ -91,7 +98,7 @@ class Recorder(Checkpoint):
         Raises:
             Diverged: the loss is not finite.
         """
-        self.images += trainer.datamodule.shard.total  # type: ignore[attr-defined]
+        self.images += trainer.datamodule.total(batch_idx)  # type: ignore[attr-defined]
         if batch_idx % CHECK_EVERY == 0:
             loss = trainer.strategy.reduce(outputs["loss"].detach(), reduce_op="mean")
             if not math.isfinite(float(loss)):
@@ -115,7 +122,7 @@ class Recorder(Checkpoint):
             "epoch": trainer.current_epoch,
             "step": trainer.global_step,
             **{key: values[key] for key in ("train/loss", "train/acc", "val/loss", "val/acc", "val/top5")},
-            "lr": trainer.optimizers[0].param_groups[0]["lr"],
+            "lr": self.lr,
             "time/epoch_s": time.perf_counter() - self.epoch_start,
             "time/train_s": self.train_s,
             "time/images": self.images,

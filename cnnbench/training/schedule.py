@@ -28,10 +28,15 @@ def _scaled(
 
     def at(step: int) -> float:
         if step < warmup:
-            return (step + 1) / (warmup + 1)
+            return _warm(step, warmup)
         return factor(min(1.0, (step - warmup) / max(1, total_steps - warmup)))
 
     return LambdaLR(optimizer, at)
+
+
+def _warm(step: int, warmup: int) -> float:
+    """Return the factor of the learning rate at a step of a linear warm-up, which does not start at zero."""
+    return min(1.0, (step + 1) / (warmup + 1))
 
 
 def constant(
@@ -62,16 +67,20 @@ def step(
 ) -> LRScheduler:
     """Return a schedule that multiplies lr by `gamma` at each milestone, a share of the training in (0, 1).
 
+    Milestones count from the start of the training, the warm-up included (arXiv:1706.02677).
+
     Raises:
         ValueError: a milestone outside (0, 1).
     """
     if not all(0 < at < 1 for at in milestones):
         raise ValueError(f"milestones={list(milestones)}: allowed: shares of the training, between 0 and 1")
 
-    def factor(done: float) -> float:
-        return gamma ** sum(done >= at for at in milestones)
+    warmup = round(warmup_epochs * steps_per_epoch)
 
-    return _scaled(optimizer, factor, total_steps, steps_per_epoch, warmup_epochs)
+    def at(step: int) -> float:
+        return _warm(step, warmup) * gamma ** sum(step >= share * total_steps for share in milestones)
+
+    return LambdaLR(optimizer, at)
 
 
 def onecycle(
@@ -130,7 +139,7 @@ class Plateau(LRScheduler):
 
     def get_lr(self) -> list[float | Tensor]:
         """Return the learning rate of each parameter group at the current step."""
-        warm = min(1.0, (self.last_epoch + 1) / (self.warmup_steps + 1))
+        warm = _warm(self.last_epoch, self.warmup_steps)
         return [base * warm * self.reduction for base in self.base_lrs]
 
     def observe(self, loss: float) -> None:
@@ -142,6 +151,9 @@ class Plateau(LRScheduler):
         if self.epochs_without > self.patience:
             self.reduction *= self.factor
             self.epochs_without = 0
+            self._last_lr = self.get_lr()
+            for group, lr in zip(self.optimizer.param_groups, self._last_lr, strict=True):
+                group["lr"] = lr
 
 
 def plateau(

@@ -43,7 +43,7 @@ def refusal(*arguments, **settings) -> str:
 
 def batches(loader):
     """Return (images, labels) of all batches, concatenated."""
-    pixels, labels, _ = zip(*loader, strict=True)
+    pixels, labels, *_ = zip(*loader, strict=True)
     return torch.cat(pixels), torch.cat(labels)
 
 
@@ -62,7 +62,7 @@ def test_every_data_set_to_the_batch(name, tmp_path, monkeypatch):
         len(labels) for _, labels in made.splits.values()
     )
     for loader in (data.train_dataloader(), data.val_dataloader(), data.test_dataloader()):
-        pixels, labels, key = next(iter(loader))
+        pixels, labels, key, _ = next(iter(loader))
         assert pixels.dtype == torch.uint8
         assert pixels.shape[1:] == (channels, data.size, data.size)
         assert labels.dtype == torch.int64
@@ -84,7 +84,7 @@ def test_normalised_images_have_mean_0_and_deviation_1():
 def test_grey_images_for_a_model_that_wants_colour():
     data, grey = digits(channels=3), digits()
     assert (data.channels, grey.channels) == (3, 1)
-    pixels, _, key = next(iter(data.train_dataloader()))
+    pixels, _, key, _ = next(iter(data.train_dataloader()))
     x = data.transform(pixels, key)
     assert x.shape == (64, 3, 8, 8)
     for channel in range(3):
@@ -239,7 +239,7 @@ def test_size_and_shape_of_files_do_not_matter(tmp_path):
         Augmentation(resized_crop=(0.1, 1.0), crop=2, cutout=4, policy="randaugment"),
     ):
         data = images(tmp_path, augment=augment, batch_size=8)
-        pixels, labels, key = next(iter(data.train_dataloader()))
+        pixels, labels, key, _ = next(iter(data.train_dataloader()))
         assert data.transform(pixels, key).shape == (8, 3, 16, 16)
         if augment == Augmentation():
             assert torch.equal(pixels[:, 0, 8, 8] > 127, labels == 1)
@@ -314,6 +314,7 @@ def test_synthetic():
         "data/test": 40,
         "data/classes": 4,
         "data/split": "",
+        "data/dropped": 26,
     }
     assert (data.channels, data.size) == (3, 8)
     x = data.transform(data.train.pixels, None)
@@ -390,7 +391,7 @@ def test_epochs_under_lightning(workers, tmp_path):
     expected = []
     for epoch in range(3):
         for spec in EpochOrder(21, 4, seed=0, shuffle=True, epoch=epoch):
-            pixels, labels, key = dataset[spec]
+            pixels, labels, key, _ = dataset[spec]
             expected.append((epoch, data.transform(pixels, key), labels))
     assert len(watch.seen["train"]) == len(expected) == 15
     for (epoch, x, y), (epoch2, x2, y2) in zip(watch.seen["train"], expected, strict=True):

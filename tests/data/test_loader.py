@@ -115,14 +115,16 @@ def policy(name):
 
 def run(dataset, *, workers=0, epoch=0, seed=0, batch_size=8):
     order = EpochOrder(len(dataset.labels), batch_size, seed=seed, shuffle=True, epoch=epoch)
-    images, labels, keys = zip(*loader(dataset, order, workers=workers, pin=False), strict=True)
+    images, labels, keys, _ = zip(*loader(dataset, order, workers=workers, pin=False), strict=True)
     return torch.cat(images), torch.cat(labels), list(keys)
 
 
 def test_batches_from_memory():
     dataset = memory()
     order = EpochOrder(40, 8, seed=0, shuffle=True)
-    for (images, labels, key), spec in zip(loader(dataset, order, workers=0, pin=False), order, strict=True):
+    for (images, labels, key, _), spec in zip(
+        loader(dataset, order, workers=0, pin=False), order, strict=True
+    ):
         assert images.dtype == torch.uint8
         assert images.shape == (8, 3, 16, 16)
         assert labels.tolist() == spec.indices
@@ -139,7 +141,7 @@ def test_policies_depend_on_seed_epoch_and_image_alone(name, channels):
     source = dataset.pixels.clone()
     torch.manual_seed(0)
     before = torch.get_rng_state()
-    images, labels, _ = run(dataset)
+    images, labels, *_ = run(dataset)
     assert torch.equal(dataset.pixels, source)
     torch.manual_seed(7)
     state = torch.get_rng_state()
@@ -160,7 +162,7 @@ def test_policies_depend_on_seed_epoch_and_image_alone(name, channels):
 
 def test_policy_and_resized_crop_are_torchvision_s():
     dataset = memory(v2.Compose(train_transforms(16, (0.3, 0.8), "trivialaugment")))
-    images, _, _ = run(dataset)
+    images, *_ = run(dataset)
     assert images.shape == (40, 3, 16, 16)
     names = [type(step).__name__ for step in train_transforms(16, (0.3, 0.8), "randaugment")]
     assert names == ["RandomResizedCrop", "RandAugment"]
@@ -175,7 +177,7 @@ def test_resized_crop_cuts_out_the_share_that_is_asked_for():
     )
     dataset = MemoryImages(image.expand(200, 3, 64, 64), torch.zeros(200, dtype=torch.int64))
     dataset.transform = v2.Compose(train_transforms(64, (0.25, 0.5), "none"))
-    images, _, _ = run(dataset)
+    images, *_ = run(dataset)
     low, high = images.flatten(2).float().min(2).values, images.flatten(2).float().max(2).values
     area = ((high - low)[:, 0] / 252) * ((high - low)[:, 1] / 252)
     assert 0.2 < area.min() < 0.3
@@ -219,7 +221,7 @@ def test_workers_change_nothing(name, paths):
         results[workers] = epochs
     for here, there in zip(results[0], results[2], strict=True):
         assert len(here) == len(there) == 2
-        for (images, labels, key), (images2, labels2, key2) in zip(here, there, strict=True):
+        for (images, labels, key, _), (images2, labels2, key2, _) in zip(here, there, strict=True):
             assert torch.equal(images, images2)
             assert torch.equal(labels, labels2)
             assert key == key2
@@ -241,7 +243,7 @@ def test_workers_that_resume_within_an_epoch(paths):
     complete = list(loader(dataset, EpochOrder(12, 3, seed=0, shuffle=True, epoch=3), workers=0, pin=False))
     order = EpochOrder(12, 3, seed=0, shuffle=True, epoch=3, start=2)
     rest = list(islice(loader(dataset, order, workers=2, pin=False), 2))
-    for (images, labels, key), (images2, labels2, key2) in zip(complete[2:], rest, strict=True):
+    for (images, labels, key, _), (images2, labels2, key2, _) in zip(complete[2:], rest, strict=True):
         assert torch.equal(images, images2)
         assert torch.equal(labels, labels2)
         assert key == key2

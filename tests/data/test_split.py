@@ -133,6 +133,7 @@ def test_splits_of_digits_are_disjoint_and_complete():
         "data/test": 360,
         "data/classes": 10,
         "data/split": data.split,
+        "data/dropped": 13,
     }
 
 

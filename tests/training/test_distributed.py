@@ -33,7 +33,10 @@ LONG = [*SMALL, "data.limit=600", "device=ddp_cpu"]
     "recipe",
     [
         ["data.batch_size=33", *AUGMENTED],  # shards of different sizes
-        ["trainer.accumulate=2", "trainer.clip_norm=0.5", "optimizer=adamw"],
+        [
+            *("trainer.accumulate=2", "trainer.clip_norm=0.5", "optimizer=adamw"),
+            *("data.drop_last=false", "data.batch_size=65", *AUGMENTED),  # the last batch is smaller
+        ],
         pytest.param(["device.devices=3", "trainer.ema_decay=0.9", "data.limit=301"], marks=pytest.mark.slow),
     ],
     ids=lambda recipe: recipe[0],

@@ -1,0 +1,99 @@
+"""What a recipe says is what is trained: rates, groups of batches, and the images of an epoch."""
+
+import copy
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from running import TINY, runs, the_run
+from torch import nn
+from torch.utils.data import DataLoader
+
+from cnnbench.errors import InputError
+from cnnbench.processes.logs import quiet
+from cnnbench.run_store.run import Run
+from cnnbench.training.accumulation import Accumulation
+from cnnbench.training.classifier import Classifier
+
+ONE_BATCH = [*TINY, "data.limit=100", "data.batch_size=90", "data.augment.crop=0"]
+"""An epoch of one batch."""
+
+
+def rates(cli, *overrides):
+    """Return the column lr, in units of the first rate that is not part of a warm-up."""
+    assert cli("train", *ONE_BATCH, "optimizer.lr=0.01", *overrides)[0] == 0
+    return [row["lr"] / 0.01 for row in Run(the_run()).rows()]
+
+
+def test_milestones_count_from_the_start(cli):
+    overrides = ["scheduler=step", "scheduler.warmup_epochs=4", "trainer.max_epochs=12"]
+    expected = [0.2, 0.4, 0.6, 0.8, 1, 1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.01]
+    assert rates(cli, *overrides) == pytest.approx(expected)
+
+
+def test_a_plateau_lowers_the_rate_of_the_next_step(cli):
+    never_better = ["scheduler=plateau", "scheduler.patience=1", "scheduler.threshold=0.99"]
+    expected = [1, 1, 1, 0.1, 0.1, 0.01, 0.01]
+    assert rates(cli, *never_better, "trainer.max_epochs=7") == pytest.approx(expected)
+
+
+def test_the_column_is_the_rate_of_the_last_step(cli):
+    found = rates(cli, "scheduler=cosine", "trainer.max_epochs=4")
+    assert found == pytest.approx([1, (1 + 0.5**0.5) / 2, 0.5, (1 - 0.5**0.5) / 2])
+
+
+@pytest.mark.parametrize(("accumulate", "batches"), [(3, 7), (4, 4), (3, 5), (2, 1)])
+def test_a_step_takes_the_mean_gradient_of_its_batches(accumulate, batches):
+    accumulate = min(accumulate, batches)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
+    alone = copy.deepcopy(model)
+    data = [(torch.randn(6, 3, 2, 2), torch.arange(6) % 3) for _ in range(batches)]
+
+    def sgd(parameters):
+        return torch.optim.SGD(parameters, 0.5)
+
+    weight = Accumulation(accumulate, batches).weight
+    task = Classifier(model, 3, sgd, torch.optim.lr_scheduler.ConstantLR, seed=0, weight=weight)
+    task.make_schedule = lambda optimizer: torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0)
+    options = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "num_sanity_val_steps": 0,
+    }
+    trainer = pl.Trainer(max_epochs=2, accelerator="cpu", accumulate_grad_batches=accumulate, **options)
+    with quiet():
+        trainer.fit(task, *[DataLoader(data, batch_size=None)] * 2)
+
+    optimizer = sgd(alone.parameters())
+    for _ in range(2):
+        for first in range(0, batches, accumulate):
+            group = data[first : first + accumulate]
+            optimizer.zero_grad()
+            for images, labels in group:
+                (nn.functional.cross_entropy(alone(images), labels) / len(group)).backward()
+            optimizer.step()
+    for found, expected in zip(model.parameters(), alone.parameters(), strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+def test_a_group_larger_than_an_epoch_is_refused(cli):
+    with pytest.raises(InputError, match="allowed: 1 to 7"):
+        Accumulation(8, 7)
+    for sweep in ([], ["-m", "seed=0,1"]):
+        code, _, err = cli("train", *TINY, "trainer.accumulate=1000", *sweep)
+        assert code == 2
+        assert "trainer.accumulate=1000: an epoch has 4 batches; allowed: 1 to 4" in err
+    assert not runs()
+
+
+@pytest.mark.parametrize("given", [[], ["data.drop_last=true"], ["data.drop_last=false"]])
+def test_images_that_do_not_fill_a_batch(given, cli):
+    assert cli("train", *TINY, *given, "trainer.max_epochs=1")[0] == 0
+    run = Run(the_run())
+    drops = given != ["data.drop_last=false"]
+    assert run.summary()["data/dropped"] == (270 % 64 if drops else 0)
+    (row,) = run.rows()
+    assert row["time/images"] == (256 if drops else 270)
+    assert row["step"] == (4 if drops else 5)
