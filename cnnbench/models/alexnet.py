@@ -59,21 +59,21 @@ class AlexNet(nn.Module):
                 [
                     ("0", ops.conv(in_channels, c1, kernel, strides[0] * strides[1], padding=2, bias=True)),
                     ("norm0", ops.norm(c1)),
-                    ("1", ops.act()),
+                    ("1", ops.act(c1)),
                     ("2", pools[0]),
                     ("3", ops.conv(c1, c2, 5, bias=True)),
                     ("norm3", ops.norm(c2)),
-                    ("4", ops.act()),
+                    ("4", ops.act(c2)),
                     ("5", pools[1]),
                     ("6", ops.conv(c2, c3, 3, bias=True)),
                     ("norm6", ops.norm(c3)),
-                    ("7", ops.act()),
+                    ("7", ops.act(c3)),
                     ("8", ops.conv(c3, c4, 3, bias=True)),
                     ("norm8", ops.norm(c4)),
-                    ("9", ops.act()),
+                    ("9", ops.act(c4)),
                     ("10", ops.conv(c4, c4, 3, bias=True)),
                     ("norm10", ops.norm(c4)),
-                    ("11", ops.act()),
+                    ("11", ops.act(c4)),
                     ("12", pools[2]),
                 ]
             )
@@ -89,10 +89,10 @@ class AlexNet(nn.Module):
             self.classifier = nn.Sequential(
                 nn.Dropout(dropout),
                 ops.linear(c4 * side * side, hidden),
-                ops.act(),
+                ops.act(hidden),
                 nn.Dropout(dropout),
                 ops.linear(hidden, hidden),
-                ops.act(),
+                ops.act(hidden),
                 ops.linear(hidden, num_classes, logits=True),
             )
 

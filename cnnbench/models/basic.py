@@ -66,7 +66,7 @@ def basic(
             nn.AdaptiveAvgPool2d(side),  # changes the map only if ops.pool=none left it large
             nn.Flatten(),  # (N, C, side, side) -> (N, C * side * side)
             ops.linear(c * side * side, hidden),
-            ops.act(),
+            ops.act(hidden),
             nn.Dropout(dropout),
             ops.linear(hidden, num_classes, logits=True),
         ]
@@ -84,5 +84,5 @@ def block(ops: Ops, c_in: int, c_out: int, kernel: int, convs: int) -> nn.Sequen
     """Return a block: (N, c_in, H, W) -> (N, c_out, H // 2, W // 2)."""
     layers: list[nn.Module] = []
     for i in range(convs):
-        layers += [ops.conv(c_in if i == 0 else c_out, c_out, kernel), ops.norm(c_out), ops.act()]
+        layers += [ops.conv(c_in if i == 0 else c_out, c_out, kernel), ops.norm(c_out), ops.act(c_out)]
     return nn.Sequential(*layers, ops.pool(2, 2))

@@ -41,7 +41,7 @@ class SqueezeExcitation(nn.Module):
     def __init__(self, ops: Ops, channels: int, squeezed: int) -> None:
         super().__init__()
         self.fc1 = ops.conv(channels, squeezed, 1, bias=True)
-        self.act = ops.act()
+        self.act = ops.act(squeezed)
         self.fc2 = ops.conv(squeezed, channels, 1, bias=True)
 
     def forward(self, x: Tensor) -> Tensor:

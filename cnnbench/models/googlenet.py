@@ -59,7 +59,7 @@ class Auxiliary(nn.Module):
         reduced, hidden = scaled(128, width), scaled(1024, width)
         self.conv = BasicConv(ops, c_in, reduced, 1)
         self.fc1 = ops.linear(reduced * 4 * 4, hidden)
-        self.act = ops.act()
+        self.act = ops.act(hidden)
         self.dropout = nn.Dropout(dropout)
         self.fc2 = ops.linear(hidden, num_classes, logits=True)
 

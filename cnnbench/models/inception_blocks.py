@@ -27,7 +27,7 @@ class BasicConv(nn.Module):
         super().__init__()
         self.conv = ops.conv(c_in, c_out, kernel, stride, padding=padding)
         self.bn = ops.norm(c_out, eps=0.001)
-        self.act = ops.act()
+        self.act = ops.act(c_out)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, c_in, H, W) to (N, c_out, H', W')."""

@@ -39,6 +39,6 @@ def mlp(
     layers: list[nn.Module] = [nn.Flatten()]
     before = in_channels * image_size**2
     for n in units:
-        layers += [ops.linear(before, n), ops.act(), nn.Dropout(dropout)]
+        layers += [ops.linear(before, n), ops.act(n), nn.Dropout(dropout)]
         before = n
     return nn.Sequential(*layers, ops.linear(before, num_classes, logits=True))

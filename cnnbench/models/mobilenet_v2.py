@@ -66,7 +66,7 @@ def conv_norm_act(
     return nn.Sequential(
         ops.conv(c_in, c_out, kernel, stride, groups=groups),
         ops.norm(c_out, eps=bn[0], momentum=bn[1]),
-        ops.act(),
+        ops.act(c_out),
     )
 
 

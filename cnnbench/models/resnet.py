@@ -55,7 +55,7 @@ def resnet(
     layers = {
         "conv1": ops.conv(in_channels, channels[0], 3 if small else 7, strides[0]),
         "bn1": ops.norm(channels[0]),
-        "act1": ops.act(),
+        "act1": ops.act(channels[0]),
         "maxpool": ops.pool(3, 2, padding=1) if strides[1] == 2 else nn.Identity(),
     }
     block, blocks = BLOCKS[depth]

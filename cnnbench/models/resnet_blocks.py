@@ -24,9 +24,9 @@ class BasicBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.conv1 = ops.conv(c_in, c, 3, stride)
-        self.bn1, self.act1 = ops.norm(c), ops.act()
+        self.bn1, self.act1 = ops.norm(c), ops.act(c)
         self.conv2 = ops.conv(c, c, 3)
-        self.bn2, self.act2 = ops.norm(c), ops.act()
+        self.bn2, self.act2 = ops.norm(c), ops.act(c)
         self.downsample = shortcut
         self.drop = StochasticDepth(drop, "row")
 
@@ -56,11 +56,11 @@ class Bottleneck(nn.Module):
     ) -> None:
         super().__init__()
         self.conv1 = ops.conv(c_in, c, 1)
-        self.bn1, self.act1 = ops.norm(c), ops.act()
+        self.bn1, self.act1 = ops.norm(c), ops.act(c)
         self.conv2 = ops.conv(c, c, 3, stride)
-        self.bn2, self.act2 = ops.norm(c), ops.act()
+        self.bn2, self.act2 = ops.norm(c), ops.act(c)
         self.conv3 = ops.conv(c, 4 * c, 1)
-        self.bn3, self.act3 = ops.norm(4 * c), ops.act()
+        self.bn3, self.act3 = ops.norm(4 * c), ops.act(4 * c)
         self.downsample = shortcut
         self.drop = StochasticDepth(drop, "row")
 

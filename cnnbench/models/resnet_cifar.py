@@ -75,7 +75,11 @@ def _cifar(
     if depth < 8 or (depth - 2) % 6:
         raise ValueError(f"depth={depth}: allowed: 6n + 2, that is 8, 14, 20, 26, 32, …")
     channels = [scaled(c, width) for c in (16, 32, 64)]
-    stem = {"conv1": ops.conv(in_channels, channels[0], 3), "bn1": ops.norm(channels[0]), "act1": ops.act()}
+    stem = {
+        "conv1": ops.conv(in_channels, channels[0], 3),
+        "bn1": ops.norm(channels[0]),
+        "act1": ops.act(channels[0]),
+    }
     return ResNet(
         ops,
         stem,

@@ -71,7 +71,7 @@ class VGG(nn.Module):
             for _ in range(convolutions):
                 add(ops.conv(c_in, c_out, 3, bias=True))
                 add(ops.norm(c_out), None if number_norms else f"norm{number - 1}")
-                add(ops.act())
+                add(ops.act(c_out))
                 c_in = c_out
             add(ops.pool(2, 2) if stride == 2 else nn.Identity())
         hidden = scaled(4096, width)
@@ -85,10 +85,10 @@ class VGG(nn.Module):
         else:
             self.classifier = nn.Sequential(
                 ops.linear(c_in * side * side, hidden),
-                ops.act(),
+                ops.act(hidden),
                 nn.Dropout(dropout),
                 ops.linear(hidden, hidden),
-                ops.act(),
+                ops.act(hidden),
                 nn.Dropout(dropout),
                 ops.linear(hidden, num_classes, logits=True),
             )

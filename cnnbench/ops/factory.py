@@ -24,7 +24,7 @@ from typing import Literal, TypeVar
 
 from torch import Tensor, nn
 
-from cnnbench.errors import OpsError
+from cnnbench.errors import InputError, OpsError
 from cnnbench.ops.layers import Conv2d, Linear, Pair
 from cnnbench.ops.values import ACTS, NORMS, PADDINGS, POOLS, Padding
 
@@ -93,10 +93,19 @@ class Ops:
         self._asked.add("norm")
         return NORMS[self.values["norm"]].make(channels, eps, momentum)
 
-    def act(self) -> nn.Module:
-        """Return an activation."""
+    def act(self, channels: int | None = None) -> nn.Module:
+        """Return an activation of (N, channels, …).
+
+        Raises:
+            InputError: it has parameters for each channel, and the model does not say how many there are.
+        """
         self._asked.add("act")
-        return ACTS[self.values["act"]].make()
+        name = self.values["act"]
+        if not ACTS[name].per_channel:
+            return ACTS[name].make()
+        if channels is None:
+            raise InputError(f"ops.act={name}: the model's code must call ops.act(channels) for it")
+        return ACTS[name].make(channels)
 
     def pool(
         self,

@@ -1,7 +1,8 @@
-"""Convolutions and linear layers whose weights `Ops` initialises."""
+"""Convolutions and linear layers whose weights `Ops` initialises, and an activation that torch lacks."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -64,3 +65,16 @@ class Linear(nn.Linear):
 
     def reset_parameters(self) -> None:
         """Do nothing: `Ops` draws the weights, since they depend on the activation."""
+
+
+class ThresholdedLinear(nn.Module):
+    """Maximum of the input and a learned threshold per channel, which starts at 0 (arXiv:1911.09737)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.threshold = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, …) to (N, C, …)."""
+        threshold = self.threshold.to(x.dtype).view(-1, *[1] * (x.ndim - 2))
+        return torch.maximum(x, threshold)

@@ -12,19 +12,25 @@ from cnnbench.errors import TooSmall
 
 
 class FilterResponseNorm(nn.Module):
-    """Division of each channel by its root mean square over the map (arXiv:1911.09737, without the TLU)."""
+    """Division of each channel by its root mean square over the map (arXiv:1911.09737).
+
+    It has the paper's eps, since that of batch norm is ten times as large. Squares are taken in float32:
+    in float16 those of 256 and more are infinite.
+    """
+
+    EPS = 1e-6
 
     def __init__(self, channels: int, eps: float, momentum: float = 0.0) -> None:
         super().__init__()
         self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
-        self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to (N, C, H, W)."""
         if x.shape[2] * x.shape[3] == 1:
             raise TooSmall("filter response norm of a single pixel")
-        x = x * torch.rsqrt(x.square().mean((2, 3), keepdim=True) + self.eps)
-        return x * self.weight[:, None, None] + self.bias[:, None, None]
+        y = x.to(torch.promote_types(x.dtype, torch.float32))
+        y = y * torch.rsqrt(y.square().mean((2, 3), keepdim=True) + self.EPS)
+        return (y * self.weight[:, None, None] + self.bias[:, None, None]).to(x.dtype)
 
 
 def group_norm(channels: int, eps: float, momentum: float) -> nn.GroupNorm:

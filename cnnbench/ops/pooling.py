@@ -130,7 +130,7 @@ class Mixed(Window):
         """Map (N, C, H, W) to (N, C, H', W')."""
         geometry = self.kernel, self.stride, self.padding
         most = F.max_pool2d(x, *geometry, ceil_mode=self.ceil_mode)
-        return (most + F.avg_pool2d(x, *geometry, ceil_mode=self.ceil_mode)) / 2
+        return most / 2 + F.avg_pool2d(x, *geometry, ceil_mode=self.ceil_mode) / 2  # the sum may overflow
 
 
 class Stochastic(Window):

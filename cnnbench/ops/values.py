@@ -46,10 +46,12 @@ class Activation(Value):
     Attributes:
         gain: factor of the standard deviation of the weights in front of it; the default is that of ReLU.
         init: `he` scales it by the fan-in (arXiv:1502.01852), `xavier` by the mean of both fans.
+        per_channel: its parameters are one per channel, whose number it takes.
     """
 
     gain: float = math.sqrt(2)
     init: Literal["he", "xavier"] = "he"
+    per_channel: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ NORMS = {
         "cnnbench.ops.norms.instance_norm",
     ),
     "frn": Value(
-        "filter response norm (arXiv:1911.09737) without its thresholded activation",
+        "filter response norm (arXiv:1911.09737); its thresholded activation is `act=tlu`",
         "cnnbench.ops.norms.FilterResponseNorm",
     ),
     "none": Value("no norm; the convolution gets its bias back", "torch.nn.Identity"),
@@ -103,11 +105,15 @@ ACTS = {
     "gelu": Activation("Gaussian error linear unit (arXiv:1606.08415)", "torch.nn.GELU"),
     "silu": Activation("sigmoid linear unit, or Swish (arXiv:1702.03118)", "torch.nn.SiLU", _INPLACE),
     "relu6": Activation("ReLU, at most 6", "torch.nn.ReLU6", _INPLACE),
+    "tlu": Activation(
+        "max(x, t) with a learned t per channel, which starts at 0: made for `norm=frn` (arXiv:1911.09737)",
+        "cnnbench.ops.layers.ThresholdedLinear", per_channel=True,
+    ),
     "tanh": Activation("hyperbolic tangent", "torch.nn.Tanh", gain=5 / 3, init="xavier"),
     "sigmoid": Activation("logistic sigmoid", "torch.nn.Sigmoid", gain=1.0, init="xavier"),
     "identity": Activation("no activation", "torch.nn.Identity", gain=1.0),
 }  # fmt: skip
-"""`ops.act`, after the norm and after hidden fully connected layers. No arguments."""
+"""`ops.act`, after the norm and after hidden fully connected layers. Argument: channels, if `per_channel`."""
 
 POOLS = {
     "max": Value("maximum of the window", "torch.nn.MaxPool2d"),

@@ -11,7 +11,7 @@ from ops_support import MAPS, close, max_pool
 from torch import nn
 from torch.nn import functional as F
 
-from cnnbench.errors import OpsError
+from cnnbench.errors import InputError, OpsError
 from cnnbench.ops import norms
 from cnnbench.ops.factory import Ops
 from cnnbench.ops.values import ACTS, NORMS, PADDINGS, POOLS
@@ -149,16 +149,16 @@ def test_norm_is_torchs_with_its_eps_and_a_weight_and_bias_for_each_channel(norm
 
 
 def test_frn_divides_by_the_root_mean_square_of_a_channel():
-    layer = Ops(norm="frn").norm(3, eps=0.2)
+    layer = Ops(norm="frn").norm(3, eps=0.2)  # of batch norm; its own is 1e-6
     with torch.no_grad():
         layer.weight.copy_(torch.tensor([1.0, 2.0, 3.0]))
         layer.bias.copy_(torch.tensor([0.0, 1.0, -1.0]))
-    x = torch.randn(2, 3, 4, 5) + 1
+    x = (torch.randn(2, 3, 4, 5) + 1) * 1e-3  # small enough for eps to count
     want = torch.empty_like(x)
     for n in range(2):
         for c in range(3):
             power = sum(v**2 for v in x[n, c].flatten().tolist()) / 20
-            want[n, c] = (c + 1) * x[n, c] / math.sqrt(power + 0.2) + (0, 1, -1)[c]
+            want[n, c] = (c + 1) * x[n, c] / math.sqrt(power + 1e-6) + (0, 1, -1)[c]
     close(layer(x), want)
     with pytest.raises(ValueError, match="pixel"):
         layer(x[:, :, :1, :1])
@@ -197,11 +197,23 @@ def test_a_convolution_has_a_bias_if_no_norm_follows(norm, bias):
         ("tanh", torch.tanh),
         ("sigmoid", torch.sigmoid),
         ("identity", lambda x: x),
+        ("tlu", F.relu),  # until it has learned thresholds
     ],
 )
 def test_act_is_torchs(act, reference):
     x = torch.randn(2, 3, 4, 5) * 5
-    close(Ops(act=act).act()(x.clone()), reference(x), rtol=0, atol=0)
+    close(Ops(act=act).act(3)(x.clone()), reference(x), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (2, 3, 4, 5)])
+def test_thresholds_are_of_channels(shape):
+    layer = Ops(act="tlu").act(3)
+    layer.threshold.data = torch.tensor([-1.0, 0.0, 2.0])
+    x = torch.randn(shape) * 3
+    expected = torch.stack([x[:, i].clamp(min=t) for i, t in enumerate((-1.0, 0.0, 2.0))], 1)
+    close(layer(x), expected, rtol=0, atol=0)
+    with pytest.raises(InputError, match=r"ops\.act=tlu: .* ops\.act\(channels\)"):
+        Ops(act="tlu").act()
 
 
 # Padding
@@ -280,6 +292,7 @@ GAINS = {
     "gelu": math.sqrt(2),
     "silu": math.sqrt(2),
     "relu6": math.sqrt(2),
+    "tlu": math.sqrt(2),
     "tanh": 5 / 3,
     "sigmoid": 1.0,
     "identity": 1.0,
