@@ -61,7 +61,7 @@ def joined(records: Sequence[Record]) -> tuple[list[Record], Kind, list[Record],
 
 def signature(record: Record) -> Signature:
     """Return what speed on a device depends on: the model and, by its parameters and MACs, the image size."""
-    free = {"arch.weights", "arch.freeze"}
+    free = {"arch.weights", "arch.weights_key", "arch.freeze"}
     settings = {(k, v) for k, v in record.settings.items() if k.startswith(MODEL) and k not in free}
     return frozenset(settings | {(key, f"{record.figures.get(key, 0):.0f}") for key in ("params", "macs")})
 

@@ -8,7 +8,7 @@ from pydantic import model_validator
 
 from cnnbench.data.options import ModelInput
 from cnnbench.ops.values import ACTS, NORMS, PADDINGS, POOLS
-from cnnbench.settings.base import UNRECORDED, Component, PathText, Section
+from cnnbench.settings.base import UNRECORDED, Component, PathText, Section, added
 
 if TYPE_CHECKING:  # a type checker cannot read the names from the tables
     Norm: TypeAlias = str
@@ -59,6 +59,7 @@ class Arch(Component):
 
     in_channels: Literal[1, 3] | None = None
     weights: PathText | None = None
+    weights_key: Annotated[str | None, added(None)] = None
     freeze: bool = False
     library: str | None = None
     native: Annotated[Native | None, UNRECORDED] = None
@@ -77,6 +78,8 @@ class Arch(Component):
     def _frozen_means_loaded(self) -> Arch:
         if self.freeze and self.weights is None:
             raise ValueError("freeze=true: freezes what arch.weights loads; allowed with weights alone")
+        if self.weights_key is not None and self.weights in (None, "imagenet"):
+            raise ValueError(f"weights_key={self.weights_key}: allowed with arch.weights=FILE alone")
         return self
 
     def model_input(self) -> ModelInput:
@@ -85,7 +88,17 @@ class Arch(Component):
 
     def arguments(self) -> dict[str, Any]:
         """Return the arguments of `_target_` that the data does not determine."""
-        ours = {"name", "target", "in_channels", "weights", "freeze", "library", "native", "layout"}
+        ours = {
+            "name",
+            "target",
+            "in_channels",
+            "weights",
+            "weights_key",
+            "freeze",
+            "library",
+            "native",
+            "layout",
+        }
         return self.model_dump(exclude=ours, exclude_unset=True)
 
 

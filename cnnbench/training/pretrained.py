@@ -13,18 +13,11 @@ from torch import Tensor, nn
 from cnnbench import console
 from cnnbench.data import datasets
 from cnnbench.errors import InputError
-from cnnbench.run_store.seal import Damaged
 from cnnbench.settings.model import Arch
-from cnnbench.training.checkpoints import read_checkpoint
-
-NESTED = ("state_dict", "model_state_dict", "model")
-"""Keys under which a checkpoint may store the weights."""
+from cnnbench.training import weight_files
 
 STATISTICS = ("running_mean", "running_var")
 """Buffers by which batch norm normalises in eval mode; they are not parameters."""
-
-PREFIXES = ("model.", "module.")
-"""Prefixes that a Lightning module or a parallel wrapper adds to each name."""
 
 
 def load(model: nn.Module, arch: Arch) -> dict[str, Any]:
@@ -46,8 +39,12 @@ def load(model: nn.Module, arch: Arch) -> dict[str, Any]:
             a frozen batch norm has no statistics.
     """
     assert arch.weights is not None
-    weights = _imagenet(arch) if arch.weights == "imagenet" else _file(arch.weights)
     initial = model.state_dict()
+    if arch.weights == "imagenet":
+        found = weight_files.Found(dict(_imagenet(arch)), "", [])
+    else:
+        found = weight_files.read(arch.weights, initial.keys(), arch.weights_key)
+    weights = found.tensors
     matching = {k: v for k, v in weights.items() if k in initial and initial[k].shape == v.shape}
     for name, tensor in matching.items():
         _check(f"arch.weights={arch.weights}: {name}", tensor, initial[name])
@@ -74,12 +71,20 @@ def load(model: nn.Module, arch: Arch) -> dict[str, Any]:
     loaded = sum(1 for name, _ in model.named_parameters() if name in matching)
     total = sum(1 for _ in model.parameters())
     console.console.print(
-        f"weights: {loaded} of {total} tensors from {arch.weights}"
+        f"weights: {loaded} of {total} tensors from {arch.weights}{_among(found)}"
         + (f"; not loaded: {', '.join(left[:6])}" + ", …" * (len(left) > 6) if left else ""),
         style="dim",
         highlight=False,
     )
     return {"weights/loaded": loaded, "weights/left": " ".join(left)}
+
+
+def _among(found: weight_files.Found) -> str:
+    """Return which weights were taken, if the file holds several that fit."""
+    if not found.others:
+        return ""
+    names = ", ".join(prefix or "those without a key" for prefix in found.others)
+    return f": {found.taken or 'those without a key'} (arch.weights_key chooses; it also holds {names})"
 
 
 def _check(label: str, tensor: Tensor, initial: Tensor) -> None:
@@ -131,27 +136,3 @@ def _imagenet(arch: Arch) -> Mapping[str, Tensor]:
         ) from error
     finally:
         socket.setdefaulttimeout(previous)
-
-
-def _file(path: str) -> Mapping[str, Tensor]:
-    """Return the tensors of a checkpoint, without the dictionaries and prefixes around them."""
-    try:
-        content = read_checkpoint(Path(path).expanduser())
-    except Damaged as error:
-        raise InputError(f"arch.weights={error}; allowed: the file as it was written") from None
-    except Exception as error:  # from unpickling, or weights_only
-        raise InputError(
-            f"arch.weights={path}: is not a weight file, is truncated, or holds objects other than tensors, "
-            "which could run code"
-        ) from error
-    for key in NESTED:
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    items = content.items() if isinstance(content, Mapping) else ()
-    tensors = {str(key): value for key, value in items if isinstance(value, Tensor)}
-    if not tensors:
-        raise InputError(f"arch.weights={path}: holds no weights (a dictionary of tensors)")
-    for prefix in PREFIXES:
-        if all(key.startswith(prefix) for key in tensors):
-            tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}
-    return tensors

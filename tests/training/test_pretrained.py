@@ -8,9 +8,11 @@ import torch
 import torchvision
 from data_support import image_data
 from running import TINY, the_run
+from safetensors.torch import save_file
 
 from cnnbench.data.datasets import IMAGENET
 from cnnbench.run_store.run import Run
+from cnnbench.training import weight_files
 
 RUN = ["data.limit=100", "data.limit_test=20", "trainer.max_epochs=1", "logger=none"]
 MOBILE = ["arch=mobilenet_v2", "arch.in_channels=3", *RUN]
@@ -107,6 +109,71 @@ def test_a_checkpoint_of_a_run_can_be_loaded(cli):
     code, _, err = cli("train", *TINY, "name=again", f"arch.weights={best}", "seed=1")
     assert code == 0, err
     assert "10 of 10 tensors" in err
+
+
+def wrapped(model):
+    """Yield files in which others have kept the weights of a model, by what wrote them."""
+    state, other = model.state_dict(), {k: v + 1 for k, v in model.state_dict().items()}
+    yield "compiled", torch.compile(model).state_dict()
+    yield "in parallel", {"state_dict": torch.nn.DataParallel(model).state_dict(), "best_prec1": 91.7}
+    yield "kuangliu", {"net": torch.nn.DataParallel(model).state_dict(), "acc": 95.0, "epoch": 3}
+    yield "averaged", torch.optim.swa_utils.AveragedModel(model).state_dict()
+    yield "timm", {"arch": "x", "state_dict": other, "state_dict_ema": state, "optimizer": {"state": {}}}
+    criterion = {"criterion.weight": torch.ones(10)}
+    yield "Lightning", {"state_dict": {f"net.backbone.{k}": v for k, v in state.items()} | criterion}
+    yield "twice wrapped", {f"module._orig_mod.{k}": v for k, v in state.items()}
+
+
+def test_files_of_others_are_read(cli, tmp_path):
+    assert cli("train", *TINY)[0] == 0
+    best = torch.load(the_run() / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
+    model = torch.nn.Module()
+    for key, value in best.items():
+        module, (*path, name) = model, key.removeprefix("model.").split(".")
+        for step in path:
+            if step not in module._modules:
+                module.add_module(step, torch.nn.Module())
+            module = module._modules[step]
+        module.register_buffer(name, value)
+    for name, content in wrapped(model):
+        torch.save(content, tmp_path / f"{name}.pth")
+    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, tmp_path / "safe.safetensors")
+    for path in sorted(tmp_path.glob("*.*")):
+        found = weight_files.read(str(path), model.state_dict().keys())
+        for key, value in model.state_dict().items():
+            assert torch.equal(found.tensors[key], value), (path, key)
+        expected = ("state_dict_ema", ["state_dict"]) if path.stem == "timm" else (found.taken, [])
+        assert found[1:] == expected
+
+
+def test_a_file_with_several_sets_of_weights(cli, tmp_path):
+    def trained(*overrides):
+        code, _, err = cli("train", *TINY, *overrides)
+        return code, " ".join(err.split())
+
+    assert trained()[0] == 0
+    state = torch.load(the_run() / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
+    torch.save({"state_dict": state, "state_dict_ema": {k: v + 1 for k, v in state.items()}}, "both.pth")
+    save_file({k: v.contiguous() for k, v in state.items()}, "safe.safetensors")
+    code, err = trained("name=ema", "arch.weights=both.pth")
+    assert code == 0
+    taken, other = "state_dict_ema.model", "state_dict.model"
+    assert f"both.pth: {taken} (arch.weights_key chooses; it also holds {other})" in err
+    code, err = trained("name=raw", "arch.weights=both.pth", "arch.weights_key=state_dict")
+    assert (code, "it also holds" in err) == (0, False)
+    assert len({path.name for path in Path("outputs").glob("[er]*/*")}) == 2
+    code, err = trained("name=no", "arch.weights=both.pth", "arch.weights_key=module")
+    assert code == 2
+    assert "arch.weights_key=module: no weights of the model in both.pth; allowed: state_dict.model" in err
+    code, err = trained("name=no", "arch.weights_key=module")
+    assert code == 2
+    assert "allowed with arch.weights=FILE alone" in err
+    code, err = trained("name=safe", "arch.weights=safe.safetensors")
+    assert (code, "10 of 10 tensors" in err) == (0, True)
+    Path("cut.safetensors").write_bytes(Path("safe.safetensors").read_bytes()[:200])
+    code, err = trained("name=no", "arch.weights=cut.safetensors")
+    assert code == 2
+    assert "no safetensors file, or truncated" in err
 
 
 def test_googlenet_takes_imagenets_inputs_with_its_weights():
