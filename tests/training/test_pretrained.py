@@ -173,7 +173,7 @@ def test_a_file_with_several_sets_of_weights(cli, tmp_path):
     Path("cut.safetensors").write_bytes(Path("safe.safetensors").read_bytes()[:200])
     code, err = trained("name=no", "arch.weights=cut.safetensors")
     assert code == 2
-    assert "no safetensors file, or truncated" in err
+    assert "is not a safetensors file, or is truncated" in err
 
 
 def test_googlenet_takes_imagenets_inputs_with_its_weights():
