@@ -21,6 +21,7 @@ from cnnbench.data.options import Augmentation, Batching, ModelInput, Sharding, 
 from cnnbench.data.preprocessing import preparation
 from cnnbench.data.sampler import EpochOrder, share
 from cnnbench.data.split import make_splits
+from cnnbench.data.taken import Taken, taken
 from cnnbench.data.transforms import decode_all, eval_transform, train_transforms
 from cnnbench.errors import InputError, Unreadable
 
@@ -36,6 +37,7 @@ class ImageData(pl.LightningDataModule):
 
     Attributes:
         train, val, test: the three splits.
+        taken: of an image folder, what is taken and what is left out.
         split: digest of the splits.
         channels, size, num_classes: what a model must fit.
         classes: their names.
@@ -67,6 +69,10 @@ class ImageData(pl.LightningDataModule):
         self._check_augmentation()
         *three, self.split = make_splits(source.name, splits, splitting)
         self._check_sharding(*(len(images.labels) for images in three))
+        self.taken: Taken | None = None  # of other data sets it is known
+        if source.name == "imagefolder":
+            parts = dict(zip(("train", "val", "test"), three, strict=True))
+            self.taken = taken(Path(source.root).expanduser(), splits, parts)
         self.train, self.val, self.test = (self._sized(images) for images in three)
 
     def _read(self, source: Source, splitting: Splitting) -> Splits:
@@ -149,6 +155,7 @@ class ImageData(pl.LightningDataModule):
             "data/classes": self.num_classes,
             "data/split": self.split,
             "data/dropped": len(self.train.labels) - self._train_order().images,
+            **(self.taken.facts() if self.taken else {}),
         }
 
     @property

@@ -18,8 +18,9 @@ import torch
 from torchvision import datasets as tv
 
 from cnnbench.data.download import STL10, DownloadError, Imagenette, fetch, sentence
+from cnnbench.data.folder_scan import scan
 from cnnbench.data.image_file import Memory
-from cnnbench.data.image_folder import check_images, scan
+from cnnbench.data.image_folder import check_images
 from cnnbench.data.images import Images, Splits, from_arrays, from_files
 from cnnbench.errors import InputError
 from cnnbench.seeds import mix
@@ -142,7 +143,8 @@ def _pets(root: Path) -> Splits:
 
 def _imagefolder(root: Path) -> Splits:
     return {
-        split: from_files(files.paths, files.labels, files.classes) for split, files in scan(root).items()
+        split: from_files(files.paths, files.labels, files.classes, files.left_out)
+        for split, files in scan(root).items()
     }
 
 

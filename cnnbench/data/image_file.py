@@ -22,9 +22,12 @@ from cnnbench.errors import Unreadable
 if TYPE_CHECKING:
     from PIL import Image
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
+SUFFIXES = {
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".avif", ".gif", ".tif", ".tiff"),
+    *(".ppm", ".pgm", ".pbm", ".pnm"),
+}
 
-FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "AVIF", "GIF", "TIFF", "PPM")
 """Formats of Pillow, recognised by content; of others that it knows, EPS would start Ghostscript."""
 
 PIXEL = 16
@@ -188,6 +191,8 @@ def _needed(image: Image.Image, full: tuple[int, int]) -> int:
         needed += 2 * 4 * full[0] * full[1]
     elif image.format == "WEBP":  # two canvases
         needed += 8 * area
+    elif image.format == "AVIF":  # planes of brightness and colour
+        needed += 4 * area
     elif image.format == "PPM" and image.tile[0][0] != "raw":  # type: ignore[attr-defined]
         needed += 8 * area + WORDS  # values as text, of which Pillow splits a block at a time
     elif image.format == "TIFF":  # a tile may be larger than the image

@@ -1,4 +1,4 @@
-"""Folders of class folders: their files and labels, checks of every image, and the digest of the content.
+"""The content of image folders: checks of every image, the digest of all, and images that are equal.
 
 Imports no torch: to show a finished run on an image folder, only the digest is needed.
 """
@@ -10,114 +10,21 @@ import hashlib
 import json
 import os
 import stat
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
-from cnnbench.data.image_file import SUFFIXES, Memory, look, open_rgb
+from cnnbench.data.folder_scan import scan, some
+from cnnbench.data.image_file import Memory, look, open_rgb
 from cnnbench.errors import InputError, Unreadable
 from cnnbench.run_store.files import write_atomic
 from cnnbench.run_store.reading import Unfit, checksum, parse_json, read
 
-NAMED = 8
-"""Number of files or classes that an error names."""
-
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class Files:
-    """Image files with their labels.
-
-    Attributes:
-        paths: N files.
-        labels: N indices into `classes`.
-        classes: names of the classes.
-    """
-
-    paths: list[Path]
-    labels: list[int]
-    classes: list[str]
-
-
-def scan(root: Path) -> dict[str, Files]:
-    """Return the splits of an image folder: `all`, or `train` and `test`, and `val` if there are all three.
-
-    With `train` and `val` alone, as in ImageNet, results are published on `val`, so it is the test set.
-    Hidden files and folders are ignored.
-
-    Raises:
-        InputError: no folder, no images, a single class, or classes that training never sees.
-    """
-    if not root.is_dir():
-        raise InputError(f"data.root={root}: no such folder; expected {root}/<class>/<image>")
-    if not (root / "train").is_dir():
-        return {"all": _class_folders(root, None)}
-    train = _class_folders(root / "train", None)
-    held_out = {split: root / split for split in ("val", "test") if (root / split).is_dir()}
-    if not held_out:
-        return {"all": train}
-    if "test" not in held_out:
-        held_out = {"test": held_out["val"]}
-    return {"train": train} | {split: _class_folders(path, train.classes) for split, path in held_out.items()}
-
-
-def _class_folders(root: Path, classes: list[str] | None) -> Files:
-    """Return all images below `root/<class>/`, in the order of their names.
-
-    Args:
-        root: the folder.
-        classes: names of the classes; None: of the class folders.
-    """
-
-    def refuse(error: OSError) -> NoReturn:
-        raise InputError(f"data.root={root}: {error.filename} cannot be read ({error.strerror})")
-
-    try:
-        folders = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and entry.name[0] != ".")
-    except OSError as error:
-        refuse(error)
-    files = {name: sorted(images_below(root / name, refuse)) for name in folders}
-    names = [name for name in folders if files[name]]
-    if not names:
-        raise InputError(
-            f"data.root={root}: no images; expected {root}/<class>/<image>, "
-            f"an image ending in {' '.join(sorted(SUFFIXES))}"
-        )
-    if classes is None:
-        if len(names) == 1:
-            raise InputError(
-                f"data.root={root}: one class only ({names[0]}); expected two or more class folders"
-            )
-        classes = names
-    elif unknown := [name for name in names if name not in classes]:
-        raise InputError(
-            f"data.root={root}: classes that the training folder does not have: {_some(unknown)}"
-        )
-    labels = [label for label, name in enumerate(classes) for _ in files.get(name, ())]
-    return Files([path for name in names for path in files[name]], labels, classes)
-
-
-def images_below(folder: Path, unread: Callable[[OSError], None]) -> Iterator[Path]:
-    """Yield the image files in a folder and its subfolders, by their suffixes; hidden ones are ignored.
-
-    Args:
-        folder: the folder.
-        unread: called with the error for each folder that cannot be read.
-    """
-    for parent, folders, names in os.walk(folder, onerror=unread):
-        folders[:] = [name for name in folders if name[0] != "."]  # .ipynb_checkpoints holds copies
-        visible = (Path(parent, name) for name in names if name[0] != ".")
-        yield from (path for path in visible if path.suffix.lower() in SUFFIXES)
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
 
 
 def in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
@@ -136,19 +43,37 @@ def fingerprint(root: Path) -> str:
     Raises:
         InputError: see `scan`; a file that cannot be read.
     """
+    return _contents(root)["content"]
+
+
+def equals(root: Path) -> list[list[Path]]:
+    """Return the groups of images below `root` with equal files, byte by byte; cached like `fingerprint`.
+
+    Raises:
+        InputError: see `fingerprint`.
+    """
+    groups: list[list[str]] = json.loads(_contents(root)["equals"])
+    return [[root / os.fsdecode(bytes.fromhex(name)) for name in group] for group in groups]
+
+
+def _contents(root: Path) -> dict[str, str]:
+    """Return what the contents of all images below `root` give, with the keys `content` and `equals`."""
     paths = [path for files in scan(root).values() for path in files.paths]
     cache = _Cache(root, paths)
-    if "content" not in cache.facts:
-        digest = hashlib.blake2b(digest_size=16)
+    if not {"content", "equals"} <= cache.facts.keys():
+        digest, groups = hashlib.blake2b(digest_size=16), defaultdict(list)
         try:
             for path, content in zip(paths, in_threads(_digest, paths), strict=True):
-                digest.update(os.fsencode(path.relative_to(root)) + b"\0" + content + b"\n")
+                name = os.fsencode(path.relative_to(root))
+                digest.update(name + b"\0" + content + b"\n")
+                groups[content].append(name.hex())  # names need not be text
         except OSError as error:
             raise InputError(
                 f"data.root={root}: {error.filename} cannot be read ({error.strerror})"
             ) from error
-        cache.store(content=digest.hexdigest())
-    return cache.facts["content"]
+        several = [group for group in groups.values() if len(group) > 1]
+        cache.store(content=digest.hexdigest(), equals=json.dumps(several))
+    return cache.facts
 
 
 def _digest(path: Path) -> bytes:
@@ -186,7 +111,7 @@ def check_images(root: Path, paths: list[Path], size: int | None, memory: Memory
     ]
     if faults:
         raise InputError(
-            f"data.root={root}: {len(faults)} of {len(paths)} files cannot be read as images: {_some(faults)}"
+            f"data.root={root}: {len(faults)} of {len(paths)} files cannot be read as images: {some(faults)}"
         )
     cache.store(**{"checked": "yes", fitting: "yes"})
 

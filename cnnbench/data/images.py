@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,13 @@ class Images:
         pixels: uint8 (N, C, H, W), or a list of N paths.
         labels: int64 (N,), indices into `classes`.
         classes: names of the K classes.
+        left_out: what else is in their folder, with the number of files.
     """
 
     pixels: Tensor | list[Path]
     labels: Indices
     classes: list[str]
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     def __getitem__(self, indices: Indices) -> Images:
         pixels = (
@@ -45,9 +47,11 @@ def from_arrays(data: Any, labels: Any, classes: list[str]) -> Images:
     return Images(pixels.contiguous(), np.asarray(labels, dtype=np.int64), list(classes))
 
 
-def from_files(paths: list[Path], labels: Any, classes: list[str]) -> Images:
+def from_files(
+    paths: list[Path], labels: Any, classes: list[str], left_out: Mapping[str, int] | None = None
+) -> Images:
     """Return images in files."""
-    return Images(paths, np.asarray(labels, dtype=np.int64), list(classes))
+    return Images(paths, np.asarray(labels, dtype=np.int64), list(classes), left_out or {})
 
 
 Splits = Mapping[str, Images]

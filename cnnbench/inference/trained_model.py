@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from cnnbench.console import console
 from cnnbench.data import datasets, download
 from cnnbench.data.datamodule import ImageData
-from cnnbench.data.image_folder import scan
+from cnnbench.data.folder_scan import scan
 from cnnbench.data.preprocessing import Preparation, preparation
 from cnnbench.errors import InputError, reason
 from cnnbench.ops.factory import Ops

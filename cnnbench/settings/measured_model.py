@@ -67,6 +67,6 @@ def _with_classes(plain: dict[str, Any]) -> dict[str, Any]:
 @cache
 def _count_classes(root: Path, here: Path, changed: tuple[int, ...]) -> int:
     """Count the classes of an image folder, once for all runs of a sweep unless `changed` differs."""
-    from cnnbench.data.image_folder import scan
+    from cnnbench.data.folder_scan import scan
 
     return len(next(iter(scan(root).values())).classes)

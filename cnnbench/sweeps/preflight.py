@@ -25,7 +25,7 @@ from cnnbench.training import model as training_model
 from cnnbench.training.accumulation import Accumulation
 from cnnbench.training.build import make_classifier
 from cnnbench.training.device import DEVICE_TYPES, place, resolve
-from cnnbench.training.images import make_data
+from cnnbench.training.images import training_data
 from cnnbench.training.rank import Rank
 
 MEASURED_MACS = 20e9
@@ -126,7 +126,7 @@ def _count_images(settings: Settings) -> tuple[int, int, int]:
     """Return the numbers of train and val images and of training batches; download what is missing."""
     listed = settings.data.model_copy(update={"in_memory": False})  # files are listed, not decoded
     rank = Rank(world=settings.device.devices * settings.device.nodes)
-    data = make_data(listed, settings.arch, settings.seed, rank, settings.device.least_images)
+    data = training_data(listed, settings.arch, settings.seed, rank, settings.device.least_images)
     return len(data.train.labels), len(data.val.labels), data.batches
 
 

@@ -18,7 +18,7 @@ from cnnbench.training import pretrained
 from cnnbench.training.accumulation import Accumulation
 from cnnbench.training.classifier import Classifier
 from cnnbench.training.device import place, resolve
-from cnnbench.training.images import make_data
+from cnnbench.training.images import training_data
 from cnnbench.training.rank import ALONE, Rank
 
 
@@ -60,7 +60,7 @@ def build(
     if rank.rank == 0:  # which alone logs, and may need an API key
         track.check(settings)
     seed_all("init", settings.seed)
-    data = make_data(settings.data, settings.arch, settings.seed, rank, settings.device.least_images)
+    data = training_data(settings.data, settings.arch, settings.seed, rank, settings.device.least_images)
     shard = data.smallest
     images = shard.total if settings.device.sync_batch_norm else shard.images  # that share batch statistics
     shape = (data.channels, data.size, data.size)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from cnnbench.console import console
 from cnnbench.data.datamodule import ImageData
+from cnnbench.data.folder_scan import some
 from cnnbench.data.options import Sharding
+from cnnbench.data.taken import Taken
 from cnnbench.settings.data import Data
 from cnnbench.settings.model import Arch
 from cnnbench.training.rank import ALONE, Rank
@@ -30,3 +33,20 @@ def make_data(data: Data, arch: Arch, seed: int, rank: Rank = ALONE, least_image
         arch.model_input(),
         Sharding(rank=rank.rank, world=rank.world, least_images=least_images),
     )
+
+
+def training_data(data: Data, arch: Arch, seed: int, rank: Rank = ALONE, least_images: int = 2) -> ImageData:
+    """Do as `make_data`, and print what is taken of an image folder."""
+    images = make_data(data, arch, seed, rank, least_images)
+    if images.taken and rank.rank == 0:
+        _announce(images.taken)
+    return images
+
+
+def _announce(taken: Taken) -> None:
+    """Print what is taken of an image folder, and warn of what should not be in it."""
+    left_out = f"; left out: {', '.join(taken.left_out)}" if taken.left_out else ""
+    line = f"images: {some(taken.counts)}{left_out}"
+    console.print(line, style="dim", highlight=False, markup=False, soft_wrap=True)
+    for doubles in taken.doubled:
+        console.print(f"images: {doubles}", style="yellow", highlight=False, markup=False, soft_wrap=True)

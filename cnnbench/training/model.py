@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from cnnbench.data.datasets import channels, check_classes, dataset
-from cnnbench.data.image_folder import scan
+from cnnbench.data.folder_scan import scan
 from cnnbench.errors import InputError, OpsError, TooSmall
 from cnnbench.models import complexity
 from cnnbench.ops import limits

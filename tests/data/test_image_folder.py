@@ -14,8 +14,9 @@ from make_files import write, write_image
 from PIL import Image
 
 from cnnbench.data import image_file, image_folder
+from cnnbench.data.folder_scan import scan
 from cnnbench.data.image_file import Memory
-from cnnbench.data.image_folder import check_images, fingerprint, scan
+from cnnbench.data.image_folder import check_images, fingerprint
 from cnnbench.errors import InputError
 
 GREY = (90, 90, 90)
@@ -45,100 +46,6 @@ def refusal(function, *arguments) -> str:
     assert "\n" not in str(caught.value)
     assert str(caught.value).startswith("data.root=")
     return str(caught.value)
-
-
-# --- the files of a folder ----------------------------------------------------------------------
-
-
-def test_class_folders(tmp_path):
-    make(tmp_path, count=2)
-    splits = scan(tmp_path)
-    assert list(splits) == ["all"]
-    assert splits["all"].classes == ["cat", "dog"]
-    assert splits["all"].labels == [0, 0, 1, 1]
-    assert names(tmp_path, splits["all"]) == ["cat/000.png", "cat/001.png", "dog/002.png", "dog/003.png"]
-
-
-@pytest.mark.parametrize(
-    ("folders", "expected"),
-    [
-        (["train"], {"all": "train"}),
-        (["train", "test"], {"train": "train", "test": "test"}),
-        (["train", "val"], {"train": "train", "test": "val"}),
-        (["train", "val", "test"], {"train": "train", "val": "val", "test": "test"}),
-    ],
-)
-def test_splits(folders, expected, tmp_path):
-    for name in folders:
-        make(tmp_path / name)
-    splits = scan(tmp_path)
-    assert {split: files.paths[0].parent.parent.name for split, files in splits.items()} == expected
-    assert all(files.labels == [0, 0, 0, 1, 1, 1] for files in splits.values())
-
-
-def test_labels_of_a_split_without_some_classes(tmp_path):
-    make(tmp_path / "train", ["ant", "bee", "cat", "dog"])
-    make(tmp_path / "test", ["bee", "dog"])
-    (tmp_path / "test/ant").mkdir()
-    test = scan(tmp_path)["test"]
-    assert test.labels == [1, 1, 1, 3, 3, 3]
-    assert test.classes == ["ant", "bee", "cat", "dog"]
-
-
-def test_what_counts_as_an_image(tmp_path):
-    make(tmp_path, count=1)
-    for name in ("UPPER.JPG", "a.b.Jpeg", "deep/er/x.webp", "deep/y.tiff", "spaß ☃.bmp"):
-        write_image(tmp_path / "cat" / name, GREY)
-    for name in (".hidden.png", "._mac.jpg", ".ipynb_checkpoints/z.png", "deep/.thumbnails/t.png"):
-        write_image(tmp_path / "cat" / name, GREY)
-    write_image(tmp_path / ".git/x.png", GREY)
-    write_image(tmp_path / "flat.png", GREY)
-    write(tmp_path / "cat/notes.txt", b"no image")
-    write(tmp_path / "cat/png", b"no suffix")
-    (tmp_path / "no images").mkdir()
-    files = scan(tmp_path)["all"]
-    assert files.classes == ["cat", "dog"]
-    expected = ["000.png", "UPPER.JPG", "a.b.Jpeg", "deep/er/x.webp", "deep/y.tiff", "spaß ☃.bmp"]
-    assert names(tmp_path, files) == [f"cat/{name}" for name in expected] + ["dog/001.png"]
-    checked(tmp_path, files.paths)
-
-
-def test_links(tmp_path):
-    make(tmp_path / "store")
-    (tmp_path / "few").mkdir()
-    for name in ("cat", "dog"):
-        (tmp_path / "few" / name).symlink_to(tmp_path / "store" / name)
-    assert len(scan(tmp_path / "few")["all"].paths) == 6
-
-
-def test_no_such_folder(tmp_path):
-    for root in (tmp_path / "gone", write(tmp_path / "file", b"")):
-        assert refusal(scan, root) == f"data.root={root}: no such folder; expected {root}/<class>/<image>"
-
-
-def test_no_images(tmp_path):
-    assert "no images; expected" in refusal(scan, tmp_path)
-    write_image(tmp_path / "flat.png", GREY)
-    write(tmp_path / "cat/notes.txt", b"")
-    message = refusal(scan, tmp_path)
-    assert f"no images; expected {tmp_path}/<class>/<image>, an image ending in .bmp .gif .jpeg" in message
-    make(tmp_path / "train")
-    (tmp_path / "test").mkdir()
-    assert f"data.root={tmp_path}/test: no images" in refusal(scan, tmp_path)
-
-
-def test_one_class(tmp_path):
-    make(tmp_path, ["cat"])
-    (tmp_path / "dog").mkdir()
-    assert "one class only (cat); expected two or more" in refusal(scan, tmp_path)
-
-
-def test_classes_that_training_never_sees(tmp_path):
-    make(tmp_path / "train")
-    make(tmp_path / "val", ["dog", "cow"])
-    assert refusal(scan, tmp_path).endswith("classes that the training folder does not have: cow")
-    make(tmp_path / "val", [f"x{i:02}" for i in range(20)], count=1)
-    assert refusal(scan, tmp_path).endswith("x00, x01, x02, x03, x04, x05, x06 and 13 more")
 
 
 # --- files to pixels ----------------------------------------------------------------------------

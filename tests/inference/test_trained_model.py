@@ -72,7 +72,7 @@ def test_the_model_computes_what_the_test_of_its_training_did(name, request):
     assert not model.model.training
     data = make_data(model.settings.data, model.settings.arch, model.settings.seed)
     right = 0
-    for pixels, labels, _ in data.test_dataloader():
+    for pixels, labels, *_ in data.test_dataloader():
         right += int((model.logits(pixels).argmax(1) == labels).sum())
     assert right / len(data.test.labels) == pytest.approx(run.summary()["test/acc"], abs=1e-6)
     images = data.test.pixels

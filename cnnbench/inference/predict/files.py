@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from cnnbench.data.folder_scan import images_below
 from cnnbench.data.image_file import SUFFIXES
-from cnnbench.data.image_folder import images_below
 from cnnbench.run_store.find import WANDB
 
 
