@@ -134,7 +134,20 @@ def reason(error: Mapping[str, Any]) -> str:
     Args:
         error: an item of `ValidationError.errors()`.
     """
+    if error["type"] in ("float_type", "int_type") and _is_number(error["input"]):
+        return "is text, not a number; allowed: without quotes"
     return str(error["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+
+
+def _is_number(text: object) -> bool:
+    """Return whether a text is one of a number, as a quoted one in a file is."""
+    if not isinstance(text, str):
+        return False
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 DISK = {

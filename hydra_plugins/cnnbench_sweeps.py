@@ -6,7 +6,7 @@ imported at the top.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 
 if TYPE_CHECKING:
     from cnnbench.sweeps.plan import Plan
@@ -41,7 +41,7 @@ class Grid(BasicSweeper):
         from cnnbench.errors import InputError
 
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        overrides = parser.parse_overrides([*self._parse_config(), *arguments])
+        overrides = parser.parse_overrides([*_texts(self.params), *arguments])
         for override in overrides:
             if override.is_interval_sweep():
                 raise InputError(
@@ -51,6 +51,24 @@ class Grid(BasicSweeper):
         for batch in self.split_arguments(overrides, self.max_batch_size):
             returns.append(self.launcher.launch(batch, initial_job_idx=sum(map(len, returns))))
         return returns
+
+
+def _texts(params: Mapping[str, Any]) -> list[str]:
+    """Return `hydra.sweeper.params` as overrides.
+
+    Raises:
+        InputError: a list, which Hydra would take for a single value.
+    """
+    from cnnbench.errors import InputError
+
+    for key, value in params.items():
+        if isinstance(value, ListConfig | list):
+            meant = ",".join(map(str, value))
+            raise InputError(
+                f"hydra.sweeper.params.{key}={value}: is a list; allowed: a text with commas, such as "
+                f"'{meant}', or '[{meant}]' for a value that is a list"
+            )
+    return [f"{key}={value}" for key, value in params.items()]
 
 
 class Optuna(Sweeper):
@@ -80,7 +98,7 @@ class Optuna(Sweeper):
 
         search_options = options(OptunaOptions, self.options, "hydra.sweeper")
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        texts = [*(f"{key}={value}" for key, value in search_options.params.items()), *arguments]
+        texts = [*_texts(search_options.params), *arguments]
         searched, fixed = space(parser.parse_overrides(texts))
         if not searched:
             raise InputError("hydra/sweeper=optuna: nothing to search; give a list, a range or an interval")

@@ -164,6 +164,9 @@ def explain(error: Exception, config_name: str, arguments: list[str]) -> str:
         message = error.message.splitlines()[0]
         if message.startswith("LexerNoViableAlt"):
             message = "cannot be parsed; put quotes around the value itself, as in 'data.root=\"~/images\"'"
+        elif unquoted := re.fullmatch(r"(?P<key>[^=]+)=(?P<value>[^\[{(\"'][^\"]*)", error.override):
+            quoted = f'{unquoted["key"]}="{unquoted["value"]}"'
+            message = f"cannot be parsed; put quotes around the value itself, as in '{quoted}'"
         elif "=" not in error.override:
             hint = f"; of={error.override} measures a run" * (config_name == "bench")
             message = f"not a setting; allowed: KEY=VALUE{hint}"

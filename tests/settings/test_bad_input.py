@@ -24,7 +24,8 @@ CASES = {
     "syntax": (["trainer.max_epochs=[1"], ["trainer.max_epochs=[1"]),
     "word for a number": (["trainer.max_epochs=many"], ["trainer.max_epochs=many", "valid integer"]),
     "fraction for an integer": (["trainer.max_epochs=1.5"], ["trainer.max_epochs=1.5", "valid integer"]),
-    "quoted number": (["trainer.max_epochs='3'"], ["trainer.max_epochs=3", "valid integer"]),
+    "quoted number": (["trainer.max_epochs='3'"], ["trainer.max_epochs=3", "text, not a number"]),
+    "quoted rate": (["optimizer.lr='1e-3'"], ["optimizer.lr=1e-3: is text, not a number; allowed: without"]),
     "negative epochs": (["trainer.max_epochs=-3"], ["trainer.max_epochs=-3", "greater than or equal to 1"]),
     "batch size 0": (["data.batch_size=0"], ["data.batch_size=0", "greater than or equal to 1"]),
     "negative rate": (["optimizer.lr=-0.1"], ["optimizer.lr=-0.1", "greater than 0"]),
@@ -51,6 +52,11 @@ CASES = {
         ["arch.weights=~/x.pth"],
         ["arch.weights=~/x.pth", "put quotes around the value itself"],
     ),
+    "value with an equals sign": (
+        ["arch.weights=epoch=3-step=9.ckpt"],
+        ["put quotes around the value itself, as in 'arch.weights=\"epoch=3-step=9.ckpt\"'"],
+    ),
+    "value with a comma": (["data.root=d, x=1"], ["as in 'data.root=\"d, x=1\"'"]),
     "no width": (["arch=mobilenet_v2", "arch.width=0"], ["arch.width=0", "greater than 0"]),
     "negative width": (["arch=efficientnet_b0", "arch.width=-1"], ["arch.width=-1", "greater than 0"]),
     "width that is not a number": (["arch=vgg11", "arch.width=nan"], ["arch.width=nan", "equal to 64"]),
@@ -255,3 +261,31 @@ def test_a_sweep_without_a_folder(cli, more):
     assert [line for line in err.splitlines() if "taken" in line and "cannot be written" in line]
     assert "Traceback" not in err
     assert Path("taken").read_text() == ""
+
+
+@pytest.mark.parametrize("sweeper", ["grid", "optuna"])
+def test_a_list_of_a_sweep_in_a_file(cli, sweeper):
+    write_file(
+        "mine/experiment/mine.yaml", "# @package _global_\nhydra: {sweeper: {params: {seed: [0, 1]}}}\n"
+    )
+    command = ["-m", "--config-dir", "mine", "experiment=mine", f"hydra/sweeper={sweeper}"]
+    code, _, err = cli("train", *TINY, *command)
+    assert code == 2
+    assert "hydra.sweeper.params.seed=[0, 1]: is a list; allowed: a text with commas, such as '0,1'" in err
+    write_file(
+        "mine/experiment/mine.yaml", "# @package _global_\nhydra: {sweeper: {params: {seed: '0,1'}}}\n"
+    )
+    if sweeper == "grid":
+        assert cli("train", *TINY, *command)[0] == 0
+        assert len(list(Path("outputs").glob("*/basic-*"))) == 2
+
+
+def test_a_file_with_a_byte_order_mark(cli):
+    content = "name: marked\n_target_: torch.optim.SGD\nlr: 0.01\n"
+    write_file("mine/optimizer/marked.yaml", content, encoding="utf-8-sig")
+    assert cli("train", *TINY, "--config-dir", "mine", "optimizer=marked")[0] == 0
+
+
+def write_file(path, text, encoding="utf-8"):
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(text, encoding=encoding)
