@@ -10,6 +10,10 @@ from cnnbench.comparison.configurations import Configuration
 from cnnbench.comparison.effects import Effect
 from cnnbench.comparison.metrics import DEFAULT, VAL, figure
 from cnnbench.comparison.records import Record
+from cnnbench.run_store.chance import near_chance
+
+NAMED = 3
+"""Runs that a note names."""
 
 
 def tuning(
@@ -84,6 +88,11 @@ def notes_on(records: Sequence[Record], *, pooled: bool = False) -> list[str]:
         if len(counts) > 1:
             listed = ", ".join(f"{name} ({n} run{'s' * (n != 1)})" for name, n in counts.most_common())
             notes.append(f"mixed {kind}: {listed}")
+    if guessed := [record.run.path.name for record in done if near_chance(record.figures) is not None]:
+        more = f" and {len(guessed) - NAMED} more" if len(guessed) > NAMED else ""
+        runs = f"{len(guessed)} run{'s' * (len(guessed) != 1)}"
+        names = ", ".join(guessed[:NAMED])
+        notes.append(f"{runs} ended near chance, so that their row says little: {names}{more}")
     splits: dict[tuple[str, ...], set[str]] = {}
     for record in done:
         data = tuple(value for key, value in sorted(record.settings.items()) if key.startswith("data."))

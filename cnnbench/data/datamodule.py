@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -154,6 +155,7 @@ class ImageData(pl.LightningDataModule):
             "data/test": len(self.test.labels),
             "data/classes": self.num_classes,
             "data/split": self.split,
+            "data/chance": float(np.bincount(self.test.labels).max() / len(self.test.labels)),
             "data/dropped": len(self.train.labels) - self._train_order().images,
             **(self.taken.facts() if self.taken else {}),
         }

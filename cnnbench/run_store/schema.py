@@ -84,11 +84,12 @@ ACCURACY = r"(?:.*[/_])?(?:acc|top\d)"
 
 SUMMARY = Table(
     {
-        "params|macs|best/epoch|data/(?:train|val|test)|weights/loaded": COUNT,
+        "params|macs|best/epoch|data/(?:train|val|test|dropped)|weights/loaded": COUNT,
         r"epochs|(?:.*[/_])?batch": FROM_1,
         "data/classes": CLASSES,
-        "data/split|init|weights/left|stopped|tune/layout|roofline/bound": TEXT,
-        ACCURACY: SHARE,
+        "data/(?:split|images|left_out|doubled)": TEXT,
+        "init|weights/left|stopped|tune/layout|roofline/bound": TEXT,
+        f"data/chance|{ACCURACY}": SHARE,
         "best/val_loss": FINITE,
         LOSS: NUMBER,  # of the test set, on which a model may fail that was good on val
         "parity/.*": DISTANCE,  # infinite if a value is not finite

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from cnnbench import console
 from cnnbench.console import count, duration, fitting, milliseconds, percent
+from cnnbench.run_store.chance import near_chance
 
 if TYPE_CHECKING:
     from cnnbench.run_store.content import Content
@@ -92,6 +93,9 @@ def run_table(run: Run, lines: Iterable[tuple[str, str | Text]] = ()) -> Table:
         if summary.get("data/classes", 0) > 5:
             more += f", top-5 {percent(summary.get('test/top5'))}"
         table.add_row("test accuracy", f"{percent(summary['test/acc'])}   ({more})")
+    if (chance := near_chance(summary)) is not None:
+        said = f"guessing gives {percent(chance)}; try another optimizer.lr"
+        table.add_row("near chance", Text(said, "yellow"))
     if "params" in summary:
         table.add_row("parameters", f"{summary['params']:,}   ({count(summary.get('macs'))} MACs an image)")
     if "time/wall_s" in summary:

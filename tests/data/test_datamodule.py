@@ -315,6 +315,7 @@ def test_synthetic():
         "data/classes": 4,
         "data/split": "",
         "data/dropped": 26,
+        "data/chance": 0.25,
     }
     assert (data.channels, data.size) == (3, 8)
     x = data.transform(data.train.pixels, None)

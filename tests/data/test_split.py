@@ -134,6 +134,7 @@ def test_splits_of_digits_are_disjoint_and_complete():
         "data/classes": 10,
         "data/split": data.split,
         "data/dropped": 13,
+        "data/chance": data.facts["data/chance"],
     }
 
 

@@ -20,7 +20,7 @@ from cnnbench.run_store.run import Run
 SUMMARY = {
     *("params", "macs", "init", "epochs", "best/epoch", "best/val_acc", "best/val_loss"),
     *("test/acc", "test/loss", "test/top5"),
-    *("data/train", "data/val", "data/test", "data/classes", "data/split", "data/dropped"),
+    *("data/train", "data/val", "data/test", "data/classes", "data/split", "data/dropped", "data/chance"),
     *("time/wall_s", "time/train_s", "time/images_per_s"),
 }
 
