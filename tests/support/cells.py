@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 
 from cnnbench.errors import OpsError
 from cnnbench.models.efficientnet import SqueezeExcitation
+from cnnbench.ops.layers import ThresholdedLinear
 from cnnbench.ops.values import AXES
 from cnnbench.seeds import seed_all
 from cnnbench.settings.compose import CONF
@@ -65,24 +66,25 @@ def families():
 def step(model, size, batch=4):
     """Return the loss of one training step; check that every gradient is finite and not zero.
 
-    A gradient of zero is accepted in two cases: for the slope of a PReLU none of whose negative inputs
-    reaches the loss (max pooling), and for a squeeze-and-excitation whose few squeezed units are all off.
+    A gradient of zero is accepted in two cases: for the slope of a PReLU and the threshold of a TLU, none of
+    whose negative inputs reaches the loss (max pooling), and for a squeeze-and-excitation whose few squeezed units are all off.
     """
     excused = set()
 
     def watch(prefix, module):
-        def prelu(_, inputs, output):
+        def below_zero(module, inputs, output):
             negative = inputs[0] < 0
+            (name,) = (name for name, _ in module.named_parameters())
             output.register_hook(
-                lambda grad: None if (grad * negative).any() else excused.add(f"{prefix}.weight")
+                lambda grad: None if (grad * negative).any() else excused.add(f"{prefix}.{name}")
             )
 
         def squeeze(_, inputs, output):
             if not output.any():
                 excused.update(f"{prefix}.{name}" for name in ("fc1.weight", "fc1.bias", "fc2.weight"))
 
-        if isinstance(module, torch.nn.PReLU):
-            module.register_forward_hook(prelu)
+        if isinstance(module, torch.nn.PReLU | ThresholdedLinear):
+            module.register_forward_hook(below_zero)
         elif isinstance(module, SqueezeExcitation):
             module.act.register_forward_hook(squeeze)
 
