@@ -10,6 +10,7 @@ from cnnbench.comparison.configurations import Configuration
 from cnnbench.comparison.effects import Effect
 from cnnbench.comparison.metrics import DEFAULT, VAL, figure
 from cnnbench.comparison.records import Record
+from cnnbench.models.family import family, is_known
 from cnnbench.run_store.chance import near_chance
 
 NAMED = 3
@@ -99,6 +100,10 @@ def notes_on(records: Sequence[Record], *, pooled: bool = False) -> list[str]:
         splits.setdefault(data, set()).add(record.split)
     if any(len(digests) > 1 for digests in splits.values()):
         notes.append("runs with the same data settings have different splits: their images differ")
+    archs = {record.settings.get("arch.name", "") for record in done}
+    if pooled and (unknown := sorted(arch for arch in archs if not is_known(arch))):
+        named = ", ".join(f"{arch} as {family(arch)}" for arch in unknown)
+        notes.append(f"architectures of families that are not known count as their own: {named}")
     test_sets = {
         (record.figures["data/test"], record.settings.get("data.name", ""))
         for record in done

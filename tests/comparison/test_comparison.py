@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from cells import ARCHS
 from comparison_support import effects, table
 from made_runs import make_run
 
@@ -12,7 +13,7 @@ from cnnbench.comparison.records import read, record
 from cnnbench.comparison.report import wording
 from cnnbench.comparison.report.terminal import picture
 from cnnbench.errors import InputError
-from cnnbench.models.family import family
+from cnnbench.models.family import NAMES, PATTERNS, family, is_known
 from cnnbench.run_store.run import Run
 
 
@@ -178,10 +179,34 @@ class TestAxes:
             ("torchvision.efficientnet_v2_s", "efficientnet"),
             ("torchvision.wide_resnet50_2", "resnet"),
             ("basic", "basic"),
+            ("basically_mine", "basically"),
+            ("plain20", "resnet"),
+            ("timm.resnext50_32x4d", "resnet"),
+            ("timm.seresnet18", "resnet"),
+            ("timm.tf_efficientnet_b0", "efficientnet"),
+            ("timm.tf_mobilenetv3_large_100", "mobilenet"),
+            ("timm.vit_small_resnet26d_224", "vit"),
         ],
     )
     def test_families(self, arch, expected):
         assert family(arch) == expected
+
+    def test_every_model_of_timm_and_torchvision_has_a_family(self):
+        """No more families than timm has modules, which its authors grouped by what they are built on."""
+        import timm
+        import torchvision
+
+        names = [*timm.list_models(), *torchvision.models.list_models(module=torchvision.models), *ARCHS]
+        assert [name for name in names if not is_known(name) and name not in ("timm", "torchvision")] == []
+        assert len({family(name) for name in timm.list_models()}) < len(timm.list_modules())
+        assert {family(name) for name in names} - {None} >= set(NAMES) - {"basic"} | set(PATTERNS)
+        assert not is_known("lenet5")
+
+    def test_an_architecture_of_no_known_family_is_named(self, run):
+        runs = [record(run(arch=a, norm=n)) for a in ("lenet5", "resnet18") for n in ("batch", "group")]
+        note = "architectures of families that are not known count as their own: lenet5 as lenet"
+        assert note in compare(runs, Options(by=("ops.norm",))).notes
+        assert note not in compare(runs[2:], Options(by=("ops.norm",))).notes
 
 
 class TestMeasured:

@@ -67,7 +67,8 @@ def step(model, size, batch=4):
     """Return the loss of one training step; check that every gradient is finite and not zero.
 
     A gradient of zero is accepted in two cases: for the slope of a PReLU and the threshold of a TLU, none of
-    whose negative inputs reaches the loss (max pooling), and for a squeeze-and-excitation whose few squeezed units are all off.
+    whose negative inputs reaches the loss (max pooling), and for a squeeze-and-excitation whose few squeezed
+    units are all off.
     """
     excused = set()
 
