@@ -64,7 +64,7 @@ class ImageData(pl.LightningDataModule):
         splits = self._read(source, splitting)
         first = next(iter(splits.values()))
         self.classes, self.num_classes = first.classes, len(first.classes)
-        self.preparation = preparation(source.name, self.classes, first.pixels, source.size, model_input)
+        self.preparation = preparation(source, self.classes, first.pixels, model_input)
         self.size, self.channels = self.preparation.size, self.preparation.channels
         self.mean, self.std = tuple(self.preparation.mean), tuple(self.preparation.std)
         self._check_augmentation()

@@ -179,7 +179,7 @@ GREY_FILES = "{train,t10k}-{images-idx3,labels-idx1}-ubyte"
 
 
 DATASETS: dict[str, DataSet] = {
-    "digits": DataSet(_digits, 8, 10, (0.3053,), (0.3760,)),
+    "digits": DataSet(_digits, 8, 10, (0.3058,), (0.3762,)),
     "mnist": DataSet(_mnist(tv.MNIST), 28, 10, (0.1307,), (0.3081,), f"MNIST/raw/{GREY_FILES}"),
     "fashion_mnist": DataSet(_fashion_mnist, 28, 10, (0.2860,), (0.3530,), f"FashionMNIST/raw/{GREY_FILES}"),
     "kmnist": DataSet(_mnist(tv.KMNIST), 28, 10, (0.1918,), (0.3483,), f"KMNIST/raw/{GREY_FILES}"),

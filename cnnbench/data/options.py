@@ -22,12 +22,16 @@ class Source:
         root: folder of the data sets, where missing ones are downloaded to.
         size: side in pixels that images are resized to; None: the data set's own.
         num_classes: number of classes; only `synthetic` has it as a setting.
+        mean, std: by which images are normalised, for each channel or one for all, of pixels in [0, 1]; None:
+            the data set's own, or ImageNet's with its published weights.
     """
 
     name: str
     root: str | Path
     size: int | None = None
     num_classes: int | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

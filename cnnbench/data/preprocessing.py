@@ -16,7 +16,7 @@ from cnnbench.data import datasets
 from cnnbench.data.augment import normalise
 from cnnbench.data.datasets import DATASETS
 from cnnbench.data.image_file import Memory
-from cnnbench.data.options import ModelInput
+from cnnbench.data.options import ModelInput, Source
 from cnnbench.data.transforms import EVAL_CROP, LONGEST, decode, eval_transform
 from cnnbench.errors import InputError
 
@@ -109,24 +109,20 @@ def grey(pixels: Tensor) -> Tensor:
 
 
 def preparation(
-    name: str,
-    classes: list[str],
-    pixels: Tensor | list[Path],
-    size: int | None,
-    model_input: ModelInput,
+    source: Source, classes: list[str], pixels: Tensor | list[Path], model_input: ModelInput
 ) -> Preparation:
     """Return the preprocessing of a data set's images for evaluation.
 
     Args:
-        name: of the data set.
+        source: the data set; without a size, that of the pixels is the model's.
         classes: their names.
         pixels: uint8 (N, C, H, W), or N files.
-        size: side of the model's input in pixels; None: that of the pixels.
         model_input: channels and normalisation.
 
     Raises:
-        InputError: images that differ in size without `size`, or channels that they cannot have.
+        InputError: images that differ in size without a size, or channels that they cannot have.
     """
+    name, size = source.name, source.size
     row, files = DATASETS[name], not isinstance(pixels, Tensor)
     if size is None:
         if not isinstance(pixels, Tensor):
@@ -137,6 +133,11 @@ def preparation(
     own, channels = len(row.mean), datasets.channels(name, model_input.channels)
     from_imagenet = model_input.imagenet_normalisation and channels == 3
     mean, std = datasets.IMAGENET if from_imagenet else (row.mean, row.std)
+    if source.mean is not None and source.std is not None:
+        mean, std = source.mean, source.std
+        if len(mean) not in (allowed := {3} if own == 3 else {1, channels}):
+            values = "one value" if allowed == {1} else f"{' or '.join(map(str, sorted(allowed)))} values"
+            raise InputError(f"data.mean={list(mean)}: of {name} with {channels} channels; allowed: {values}")
     return Preparation(
         classes=list(classes),
         size=size,

@@ -262,7 +262,7 @@ def _preparation(run: Run, run_settings: RunSettings, stored: Any) -> Preparatio
             with download.without_download():
                 images = next(iter(datasets.load(data.name, root).values()))
             classes, pixels = images.classes, images.pixels
-        return preparation(data.name, classes, pixels, data.size, arch.model_input())
+        return preparation(data.source(), classes, pixels, arch.model_input())
     except InputError as error:
         raise InputError(
             f"{run.path}: was trained before checkpoints stored class names and normalisation, and its "

@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Literal
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cnnbench.models.resnet_blocks import BasicBlock, ResNet
+from cnnbench.models.resnet_blocks import BasicBlock, ResNet, Shortcut
 from cnnbench.models.scaling import Probability, Width, scaled
 from cnnbench.ops.factory import Ops
 
+Zeros = Literal["after", "around"]
+
 
 class PaddedShortcut(nn.Module):
-    """Shortcut of option A: downsampling, and zeros in the new channels; it has no parameters."""
+    """Shortcut of option A: downsampling, and zeros in the new channels; it has no parameters.
 
-    def __init__(self, ops: Ops, c_in: int, c_out: int, stride: int) -> None:
+    The paper does not say which channels are new. A network with new ones on both sides computes the same as
+    one with new ones at the end whose channels are in another order; their weights differ by that order.
+
+    Args:
+        ops: makes the downsampling.
+        c_in, c_out, stride: of the block.
+        zeros: the new channels come after those of the input, or half of them before and half after.
+    """
+
+    def __init__(self, ops: Ops, c_in: int, c_out: int, stride: int, zeros: Zeros = "after") -> None:
         super().__init__()
         self.down = ops.down(stride) if stride > 1 else nn.Identity()
-        self.new_channels = c_out - c_in
+        new = c_out - c_in
+        before = new // 2 if zeros == "around" else 0
+        self.new_channels = before, new - before
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, c_in, H, W) to (N, c_out, H / stride, W / stride), rounded up."""
-        return F.pad(self.down(x), (0, 0, 0, 0, 0, self.new_channels))
+        return F.pad(self.down(x), (0, 0, 0, 0, *self.new_channels))
 
 
 def cifar_resnet(
@@ -32,6 +48,7 @@ def cifar_resnet(
     width: Width = 1.0,
     zero_init: bool = False,
     stochastic_depth: Probability = 0.0,
+    shortcut_zeros: Zeros = "after",
 ) -> nn.Module:
     """Return a ResNet for small images, with 16, 32 and 64 channels and shortcuts of option A.
 
@@ -41,13 +58,14 @@ def cifar_resnet(
         width: multiplies every channel count.
         zero_init: start each block as its shortcut alone (arXiv:1706.02677).
         stochastic_depth: probability of dropping the last block (arXiv:1603.09382).
+        shortcut_zeros: position of a shortcut's new channels: `after` those of its input, or `around` them.
 
     Raises:
         ValueError: another depth, or `width` leaves no channels.
         OpsError: see `cnnbench.ops.factory`.
     """
     return _cifar(
-        ops, in_channels, num_classes, depth, width, PaddedShortcut,
+        ops, in_channels, num_classes, depth, width, partial(PaddedShortcut, zeros=shortcut_zeros),
         zero_init=zero_init, stochastic_depth=stochastic_depth,
     )  # fmt: skip
 
@@ -67,7 +85,7 @@ def _cifar(
     num_classes: int,
     depth: int,
     width: float,
-    shortcut: type[PaddedShortcut] | None,
+    shortcut: Shortcut | None,
     *,
     zero_init: bool = False,
     stochastic_depth: float = 0.0,

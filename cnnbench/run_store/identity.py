@@ -26,7 +26,7 @@ from typing import Any
 FORMAT = 2
 """Format of run folders. Those of format 1 (cnnbench 0.1.0) can be read, but are not reused for training."""
 
-ADDED: dict[str, Any] = {}
+ADDED: dict[str, Any] = {"arch.shortcut_zeros": "after"}
 """Arguments of shipped components (`scheduler.floor`) newer than format 2, with the value "as before"."""
 
 CODE = "_code_"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from cnnbench.data.options import DECODE_MIB, Augmentation, Batching, Policy, Source, Splitting
 from cnnbench.settings.base import FREE, Count, Name, NonNegative, PathText, Rate, Section, Seed, added
+
+Value = TypeVar("Value")
+PerChannel = Annotated[list[Value], Field(min_length=1, max_length=3)]
 
 
 class Augment(Section):
@@ -45,6 +48,8 @@ class Data(Section):
     name: Name
     root: Annotated[PathText, FREE]
     size: Annotated[int, Field(ge=4, le=4096)] | None
+    mean: Annotated[PerChannel[Annotated[float, Field(ge=0, le=1)]] | None, added(None)] = None
+    std: Annotated[PerChannel[Rate] | None, added(None)] = None
     limit: Count | None
     limit_test: Count | None
     val_fraction: Annotated[float, Field(gt=0, lt=1)]
@@ -64,9 +69,24 @@ class Data(Section):
             raise ValueError("must be given: the folder of the images")
         return value
 
+    @model_validator(mode="after")
+    def _mean_and_std(self) -> Data:
+        if (None if self.mean is None else len(self.mean)) != (None if self.std is None else len(self.std)):
+            raise ValueError(
+                f"mean={self.mean}, std={self.std}: allowed: both, for as many channels, or none"
+            )
+        return self
+
     def source(self) -> Source:
         """Return which images `ImageData` reads."""
-        return Source(name=self.name, root=self.root, size=self.size, num_classes=self.num_classes)
+        return Source(
+            name=self.name,
+            root=self.root,
+            size=self.size,
+            num_classes=self.num_classes,
+            mean=None if self.mean is None else tuple(self.mean),
+            std=None if self.std is None else tuple(self.std),
+        )
 
     def splitting(self) -> Splitting:
         """Return how `ImageData` splits them."""

@@ -44,7 +44,7 @@ def load(model: nn.Module, arch: Arch) -> dict[str, Any]:
         found = weight_files.Found(dict(_imagenet(arch)), "", [])
     else:
         found = weight_files.read(arch.weights, initial.keys(), arch.weights_key)
-    weights = found.tensors
+    weights, renamed = _with_last_layer(model, found.tensors)
     matching = {k: v for k, v in weights.items() if k in initial and initial[k].shape == v.shape}
     for name, tensor in matching.items():
         _check(f"arch.weights={arch.weights}: {name}", tensor, initial[name])
@@ -71,7 +71,7 @@ def load(model: nn.Module, arch: Arch) -> dict[str, Any]:
     loaded = sum(1 for name, _ in model.named_parameters() if name in matching)
     total = sum(1 for _ in model.parameters())
     console.console.print(
-        f"weights: {loaded} of {total} tensors from {arch.weights}{_among(found)}"
+        f"weights: {loaded} of {total} tensors from {arch.weights}{_among(found)}{renamed}"
         + (f"; not loaded: {', '.join(left[:6])}" + ", …" * (len(left) > 6) if left else ""),
         style="dim",
         highlight=False,
@@ -79,12 +79,37 @@ def load(model: nn.Module, arch: Arch) -> dict[str, Any]:
     return {"weights/loaded": loaded, "weights/left": " ".join(left)}
 
 
+def _with_last_layer(model: nn.Module, weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:
+    """Return weights with the model's name for a layer that is called otherwise in the file, if only one is.
+
+    That is mostly the last: `fc` in torchvision, `linear` in many networks for CIFAR.
+
+    Args:
+        model: whose names count.
+        weights: from the file.
+
+    Returns:
+        The weights, and a note on what was renamed.
+    """
+    known = model.state_dict().keys()
+    missing = [name.rpartition(".") for name, _ in model.named_parameters() if name not in weights]
+    extra = [name.rpartition(".") for name in weights if name not in known]
+    ours, theirs = {layer for layer, *_ in missing}, {layer for layer, *_ in extra}
+    if len(ours) != 1 or len(theirs) != 1 or {last for *_, last in missing} != {last for *_, last in extra}:
+        return dict(weights), ""
+    (layer,), (foreign,) = ours, theirs
+    own = {name: value for name, value in weights.items() if name in known}
+    return own | {
+        f"{layer}.{last}": weights[f"{foreign}.{last}"] for *_, last in extra
+    }, f"; {foreign} as {layer}"
+
+
 def _among(found: weight_files.Found) -> str:
     """Return which weights were taken, if the file holds several that fit."""
     if not found.others:
         return ""
-    names = ", ".join(prefix or "those without a key" for prefix in found.others)
-    return f": {found.taken or 'those without a key'} (arch.weights_key chooses; it also holds {names})"
+    names = ", ".join(prefix or "without a key" for prefix in found.others)
+    return f": {found.taken or 'without a key'} (arch.weights_key chooses; it also holds {names})"
 
 
 def _check(label: str, tensor: Tensor, initial: Tensor) -> None:

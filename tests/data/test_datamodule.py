@@ -28,6 +28,27 @@ def digits(**settings):
     return image_data("digits", "/nonexistent", **settings)
 
 
+def test_given_constants():
+    data = digits(mean=(0.2,), std=(0.5,))
+    assert (data.preparation.mean, data.preparation.std) == ([0.2], [0.5])
+    pixels = torch.full((1, 1, 8, 8), 255, dtype=torch.uint8)
+    assert data.transform(pixels, None).unique().item() == pytest.approx((1 - 0.2) / 0.5)
+    repeated = digits(channels=3, mean=(0.2, 0.3, 0.4), std=(0.5, 0.5, 1.0))
+    assert repeated.transform(pixels, None)[0, :, 0, 0].tolist() == pytest.approx([1.6, 1.4, 0.6])
+    assert refusal("digits", "", mean=(0.2, 0.2), std=(0.5, 0.5)) == (
+        "data.mean=[0.2, 0.2]: of digits with 1 channels; allowed: one value"
+    )
+
+
+def test_the_constants_of_digits_are_those_of_its_images_for_training():
+    """It has no test set of its own: its 360 test images are drawn, and must not count."""
+    data = digits()
+    pixels = torch.cat([data.train.pixels, data.val.pixels]).double() / 255
+    assert len(pixels) == 1797 - 360
+    assert data.mean == (round(pixels.mean().item(), 4),)
+    assert data.std == (round(pixels.std(correction=0).item(), 4),)
+
+
 def images(root, **settings):
     return image_data(
         "imagefolder", root, **{"size": 16, "in_memory": False, "val_fraction": 0.125, **settings}

@@ -216,6 +216,15 @@ def test_zero_init_starts_each_block_as_its_shortcut():
             torch.testing.assert_close(block.eval()(x), block.downsample(x).relu())
 
 
+def test_new_channels_of_a_shortcut_after_those_of_its_input_or_around_them():
+    x = torch.randn(2, 4, 8, 8)
+    for zeros, before, after in (("after", 0, 4), ("around", 2, 2)):
+        block = make("resnet20", width=0.25, shortcut_zeros=zeros)[0].layer2[0]
+        assert torch.equal(
+            block.downsample(x), torch.nn.functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, before, after))
+        )
+
+
 # --- stems --------------------------------------------------------------------------------------
 
 

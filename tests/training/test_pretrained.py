@@ -146,6 +146,28 @@ def test_files_of_others_are_read(cli, tmp_path):
         assert found[1:] == expected
 
 
+@pytest.mark.parametrize(
+    ("theirs", "loaded", "note"),
+    [({}, "10 of 10", ""),
+     ({"head.5": "linear"}, "10 of 10", "; linear as head.5"),
+     ({"head.5": "linear", "features.block1.0": "stem"}, "7 of 10", "; not loaded: ")],
+    ids=["the same names", "another name of the last layer", "two other names"],
+)  # fmt: skip
+def test_a_layer_of_another_name(cli, theirs, loaded, note):
+    assert cli("train", *TINY)[0] == 0
+    state = torch.load(the_run() / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
+
+    def renamed(name):
+        for own, other in theirs.items():
+            name = name.replace(f"model.{own}.", f"model.{other}.")
+        return name
+
+    torch.save({renamed(key): value for key, value in state.items()}, "theirs.pth")
+    code, _, err = cli("train", *TINY, "name=again", "seed=1", "arch.weights=theirs.pth")
+    assert code == 0, err
+    assert f"{loaded} tensors from theirs.pth{note}" in " ".join(err.split()), err
+
+
 def test_a_file_with_several_sets_of_weights(cli, tmp_path):
     def trained(*overrides):
         code, _, err = cli("train", *TINY, *overrides)
