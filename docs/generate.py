@@ -205,6 +205,8 @@ def default(value: str | None) -> str:
         return ""
     if variable := re.match(r"\$\{oc\.env:(\w+),'?(.*?)'?\}$", value):
         return f"`{variable[2]}`, or the environment variable `{variable[1]}`"
+    if selected := re.match(r"\$\{oc\.select:([\w.]+),(.*?)\}$", value):
+        return f"`{selected[1]}` if there is one, else `{selected[2]}`"
     return "must be given" if value == "???" else f"`{value}`"
 
 

@@ -8,7 +8,7 @@ from pydantic import model_validator
 
 from cnnbench.data.options import ModelInput
 from cnnbench.ops.values import ACTS, NORMS, PADDINGS, POOLS
-from cnnbench.settings.base import UNRECORDED, Component, PathText, Section, added
+from cnnbench.settings.base import UNRECORDED, Component, PathText, Rate, Section, added
 
 if TYPE_CHECKING:  # a type checker cannot read the names from the tables
     Norm: TypeAlias = str
@@ -64,6 +64,7 @@ class Arch(Component):
     library: str | None = None
     native: Annotated[Native | None, UNRECORDED] = None
     layout: Annotated[Layout | None, UNRECORDED] = None
+    rates: Annotated[dict[str, Rate] | None, UNRECORDED] = None
 
     @model_validator(mode="before")
     @classmethod
@@ -98,6 +99,7 @@ class Arch(Component):
             "library",
             "native",
             "layout",
+            "rates",
         }
         return self.model_dump(exclude=ours, exclude_unset=True)
 

@@ -97,3 +97,13 @@ def test_images_that_do_not_fill_a_batch(given, cli):
     (row,) = run.rows()
     assert row["time/images"] == (256 if drops else 270)
     assert row["step"] == (4 if drops else 5)
+
+
+def test_networks_without_a_norm_have_a_learning_rate_that_trains_them(cli):
+    """SGD's usual 0.1 leaves VGG-11 at 23 % of digits."""
+    code, _, err = cli("train", "arch=vgg11", "arch.width=0.25", "trainer.max_epochs=8", "logger=none")
+    assert code == 0, err
+    run = Run(the_run())
+    assert run.config()["optimizer"]["lr"] == 0.01
+    assert run.summary()["best/val_acc"] > 0.9
+    assert cli("train", "arch=vgg11_bn", "--cfg", "job", "--resolve")[1].count("lr: 0.1\n") == 1
