@@ -13,6 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+AREA = 0.02, 0.33
+RATIO = 0.3, 3.3
+
 
 class BatchShard(NamedTuple):
     """Shard of a batch that several processes share.
@@ -64,6 +67,30 @@ def cutout(images: Tensor, side: int, generator: torch.Generator, shard: BatchSh
     )
     in_row, in_column = ((-(side // 2) <= d) & (d < side - side // 2) for d in (y, x))
     return images.masked_fill((in_row[:, :, None] & in_column[:, None, :])[:, None], 0.0)
+
+
+def erase(
+    images: Tensor, probability: float, generator: torch.Generator, shard: BatchShard | None = None
+) -> Tensor:
+    """Set a random rectangle to zero with a probability (random erasing, arXiv:1708.04896).
+
+    Its area is a uniform share of 2 to 33 % of the image, the ratio of its sides log-uniform from 0.3 to 3.3, as
+    in torchvision; a side that is longer than the image is cut to it.
+    """
+    _, _, h, w = images.shape
+    total, rows = shard or BatchShard(len(images), slice(None))
+    drawn = torch.rand((5, total, 1), generator=generator, device=images.device)[:, rows]
+    erased, top, left = drawn[0] < probability, drawn[1], drawn[2]
+    area = h * w * (AREA[0] + (AREA[1] - AREA[0]) * drawn[3])
+    ratio = RATIO[0] * (RATIO[1] / RATIO[0]) ** drawn[4]  # of height to width
+    inside = []
+    for size, start, side in ((h, top, (area * ratio).sqrt()), (w, left, (area / ratio).sqrt())):
+        length = side.round().clamp(1, size)
+        first = (start * (size - length + 1)).floor()
+        position = torch.arange(size, device=images.device)
+        inside.append((first <= position) & (position < first + length))
+    in_row, in_column = inside
+    return images.masked_fill((in_row[:, :, None] & in_column[:, None, :] & erased[:, None])[:, None], 0.0)
 
 
 def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:

@@ -17,7 +17,7 @@ from cnnbench.data import augment as aug
 from cnnbench.data import datasets
 from cnnbench.data.image_file import Memory
 from cnnbench.data.images import Images, Splits
-from cnnbench.data.loader import Batch, FileImages, Item, MemoryImages, Unread, loader
+from cnnbench.data.loader import Batch, FileImages, Item, MemoryImages, Unread, alternating_flips, loader
 from cnnbench.data.options import Augmentation, Batching, ModelInput, Sharding, Source, Splitting
 from cnnbench.data.preprocessing import preparation
 from cnnbench.data.sampler import EpochOrder, share
@@ -178,8 +178,9 @@ class ImageData(pl.LightningDataModule):
             loop: Any = self.trainer.fit_loop
             order.epoch = loop.epoch_progress.current.processed
             order.start = loop.epoch_loop.batch_progress.current.ready if loop.restarting else 0
-        drawn = train_transforms(self.size, self.augmentation.resized_crop, self.augmentation.policy)
-        return self._loader(self.train, order, drawn, cut=self.augmentation.resized_crop is None)
+        drawn = train_transforms(self.size, self.augmentation)
+        flips = alternating_flips(self.augmentation.flip, len(self.train.labels), self.batching.seed)
+        return self._loader(self.train, order, drawn, flips, cut=self.augmentation.resized_crop is None)
 
     def _train_order(self) -> EpochOrder:
         return self._order(len(self.train.labels))
@@ -227,7 +228,13 @@ class ImageData(pl.LightningDataModule):
         return self._loader(images, order, [], cut=True)
 
     def _loader(
-        self, images: Images, order: EpochOrder, drawn: list[v2.Transform], *, cut: bool
+        self,
+        images: Images,
+        order: EpochOrder,
+        drawn: list[v2.Transform],
+        flips: Tensor | None = None,
+        *,
+        cut: bool,
     ) -> DataLoader[Item]:
         """Return batches of a split.
 
@@ -235,16 +242,17 @@ class ImageData(pl.LightningDataModule):
             images: those of the split.
             order: its batches.
             drawn: random transforms of single images.
+            flips: see `MemoryImages`.
             cut: take the centre of image files, where `drawn` cuts none out.
         """
         dataset: MemoryImages | FileImages
         labels, seed, workers = torch.from_numpy(images.labels), self.batching.seed, self.batching.num_workers
         if isinstance(images.pixels, Tensor):
-            dataset = MemoryImages(images.pixels, labels, v2.Compose(drawn) if drawn else None, seed)
+            dataset = MemoryImages(images.pixels, labels, v2.Compose(drawn) if drawn else None, seed, flips)
             workers = workers if drawn else 0  # indexing is quicker than passing batches between processes
         else:
             transform = v2.Compose([eval_transform(self.size), *drawn] if cut else drawn)
-            dataset = FileImages(images.pixels, labels, self.size, transform, self.memory, seed)
+            dataset = FileImages(images.pixels, labels, self.size, transform, self.memory, seed, flips)
         on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
         return loader(dataset, order, workers=workers, pin=on_gpu)
 
@@ -278,11 +286,13 @@ class ImageData(pl.LightningDataModule):
             generator.manual_seed(key)
             if augmentation.crop:
                 images = aug.random_crop(images, augmentation.crop, generator, shard)
-            if augmentation.flip:
+            if augmentation.flip is True:
                 images = aug.random_flip(images, generator, shard)
         pixels = self.preparation.normalise(images)
         if key is not None and augmentation.cutout:
             pixels = aug.cutout(pixels, augmentation.cutout, generator, shard)
+        if key is not None and augmentation.erase:
+            pixels = aug.erase(pixels, augmentation.erase, generator, shard)
         return pixels
 
     def state_dict(self) -> dict[str, Any]:

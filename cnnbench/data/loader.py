@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from cnnbench.data.image_file import Memory, stamp
+from cnnbench.data.options import Flip
 from cnnbench.data.sampler import BatchSpec, EpochOrder
 from cnnbench.data.transforms import Transform, decode
 from cnnbench.errors import Unreadable
@@ -46,15 +47,17 @@ class MemoryImages(Dataset[Item]):
         labels: int64 (N,).
         transform: of each image; None: none.
         seed: of its draws.
+        flips: bool (N,), the images to mirror in even epochs, the others in odd ones; None: mirror none.
     """
 
     pixels: Tensor
     labels: Tensor
     transform: Transform | None = None
     seed: int = 0
+    flips: Tensor | None = None
 
     def __getitem__(self, spec: BatchSpec) -> Batch:
-        images = self.pixels[spec.indices]
+        images = _alternated(self.pixels[spec.indices], spec, self.flips)
         if self.transform is not None:
             for image, _ in zip(images, _seeded(self.seed, spec), strict=True):
                 image.copy_(self.transform(image))
@@ -72,6 +75,7 @@ class FileImages(Dataset[Item]):
         transform: of each image, to (C, size, size).
         memory: of the images that are decoded at the same time.
         seed: of the draws of `transform`.
+        flips: see `MemoryImages`.
     """
 
     paths: list[Path]
@@ -80,6 +84,7 @@ class FileImages(Dataset[Item]):
     transform: Transform
     memory: Memory
     seed: int = 0
+    flips: Tensor | None = None
 
     def __post_init__(self) -> None:
         self.stamps = torch.tensor([stamp(path) for path in self.paths])
@@ -89,7 +94,8 @@ class FileImages(Dataset[Item]):
             images = [self._image(index) for index in _seeded(self.seed, spec)]
         except Unreadable as error:  # raised in a worker, it would become a traceback in the message
             return Unread(str(error.path), error.reason)
-        return torch.stack(images), self.labels[spec.indices], spec.key, spec.total
+        batch = _alternated(torch.stack(images), spec, self.flips)
+        return batch, self.labels[spec.indices], spec.key, spec.total
 
     def _image(self, index: int) -> Tensor:
         """Read an image.
@@ -102,6 +108,25 @@ class FileImages(Dataset[Item]):
         if stamp(path) != self.stamps[index].tolist():
             raise Unreadable(path, "the file has changed since the run began")
         return image
+
+
+def alternating_flips(flip: Flip, count: int, seed: int) -> Tensor | None:
+    """Draw the images that are mirrored in even epochs: bool (N,); None if flips do not alternate.
+
+    Each image is seen in both ways within any two epochs, where independent draws repeat half of the images
+    (arXiv:2404.00498, section 3.4).
+    """
+    if flip != "alternating":
+        return None
+    return torch.rand(count, generator=torch.Generator().manual_seed(mix("flip", seed))) < 0.5
+
+
+def _alternated(images: Tensor, spec: BatchSpec, flips: Tensor | None) -> Tensor:
+    """Mirror the images of a batch whose turn it is: (N, C, H, W) -> (N, C, H, W)."""
+    if flips is None:
+        return images
+    turn = flips[spec.indices] ^ bool(spec.epoch % 2)
+    return torch.where(turn[:, None, None, None], images.flip(3), images)
 
 
 def _seeded(seed: int, spec: BatchSpec) -> Iterator[int]:

@@ -12,6 +12,8 @@ DECODE_MIB = 2048
 Policy = Literal["none", "randaugment", "trivialaugment"]
 """Augmentation policies of torchvision: arXiv:1909.13719, arXiv:2103.10158."""
 
+Flip = bool | Literal["alternating"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
@@ -79,15 +81,19 @@ class Augmentation:
     Attributes:
         resized_crop: least and greatest share of the area that a random crop keeps before it is resized.
         crop: pixels of zero padding before a random crop of the original size.
-        flip: mirror left and right at random.
+        flip: mirror left and right at random; `alternating`: in every second epoch, see `MemoryImages`.
+        jitter: greatest relative change of brightness, contrast and saturation.
         cutout: side in pixels of a square that is set to zero (arXiv:1708.04552).
+        erase: probability that a random rectangle is set to zero (arXiv:1708.04896).
         policy: of torchvision.
     """
 
     resized_crop: tuple[float, float] | None = None
     crop: int = 0
-    flip: bool = False
+    flip: Flip = False
+    jitter: float = 0.0
     cutout: int = 0
+    erase: float = 0.0
     policy: Policy = "none"
 
 

@@ -13,7 +13,7 @@ from torchvision.transforms.v2 import functional as tvf
 
 from cnnbench.data.image_file import PIXEL, Memory, give_back, open_rgb
 from cnnbench.data.image_folder import in_threads
-from cnnbench.data.options import Policy
+from cnnbench.data.options import Augmentation
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -29,20 +29,21 @@ LONGEST = 32
 """Greatest ratio of an image's sides; longer ones are cut to it."""
 
 
-def train_transforms(
-    size: int, resized_crop: tuple[float, float] | None, policy: Policy
-) -> list[v2.Transform]:
-    """Return the random transforms of single images: a resized crop, then a policy of torchvision.
+def train_transforms(size: int, augmentation: Augmentation) -> list[v2.Transform]:
+    """Return the random transforms of single images: a resized crop, a policy of torchvision, and jitter.
 
     Args:
         size: side in pixels after the crop.
-        resized_crop, policy: see `cnnbench.data.options.Augmentation`.
+        augmentation: which of them, and how strong.
     """
+    resized_crop, policy, jitter = augmentation.resized_crop, augmentation.policy, augmentation.jitter
     transforms: list[v2.Transform] = []
     if resized_crop is not None:
         transforms.append(v2.RandomResizedCrop(size, scale=resized_crop, antialias=True))
     if policy != "none":
         transforms.append({"randaugment": v2.RandAugment, "trivialaugment": v2.TrivialAugmentWide}[policy]())
+    if jitter:
+        transforms.append(v2.ColorJitter(jitter, jitter, jitter))
     return transforms
 
 

@@ -6,8 +6,19 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
-from cnnbench.data.options import DECODE_MIB, Augmentation, Batching, Policy, Source, Splitting
-from cnnbench.settings.base import FREE, Count, Name, NonNegative, PathText, Rate, Section, Seed, added
+from cnnbench.data.options import DECODE_MIB, Augmentation, Batching, Flip, Policy, Source, Splitting
+from cnnbench.settings.base import (
+    FREE,
+    Count,
+    Fraction,
+    Name,
+    NonNegative,
+    PathText,
+    Rate,
+    Section,
+    Seed,
+    added,
+)
 
 Value = TypeVar("Value")
 PerChannel = Annotated[list[Value], Field(min_length=1, max_length=3)]
@@ -18,8 +29,10 @@ class Augment(Section):
 
     resized_crop: tuple[Rate, Rate] | None
     crop: NonNegative
-    flip: bool
+    flip: Flip
+    jitter: Annotated[Fraction, added(0.0)] = 0.0
     cutout: NonNegative
+    erase: Annotated[float, Field(ge=0, le=1), added(0.0)] = 0.0
     policy: Policy
 
     @field_validator("resized_crop", mode="before")
@@ -37,7 +50,9 @@ class Augment(Section):
             resized_crop=self.resized_crop,
             crop=self.crop,
             flip=self.flip,
+            jitter=self.jitter,
             cutout=self.cutout,
+            erase=self.erase,
             policy=self.policy,
         )
 

@@ -13,6 +13,7 @@ OPS = {
     "crop": lambda images, generator: aug.random_crop(images, 2, generator),
     "flip": aug.random_flip,
     "cutout": lambda images, generator: aug.cutout(images, 3, generator),
+    "erase": lambda images, generator: aug.erase(images, 0.7, generator),
 }
 
 
@@ -116,6 +117,22 @@ def test_cutout_centres_are_uniform_and_squares_are_clipped():
     reach = [sum(y - side // 2 <= i < y - side // 2 + side for y in range(size)) / size for i in range(size)]
     expected = torch.tensor(reach)[:, None] * torch.tensor(reach)
     torch.testing.assert_close(cut.float().mean((0, 1)), expected, rtol=0, atol=0.02)
+
+
+def test_erased_rectangles_have_the_sizes_of_the_paper():
+    count, size = 20000, 40
+    erased = aug.erase(torch.ones(count, 1, size, size), 0.25, generator(0))[:, 0] == 0
+    rows, columns = erased.any(2).sum(1), erased.any(1).sum(1)
+    assert torch.equal(erased.sum((1, 2)), rows * columns), "rectangles"
+    hit = rows > 0
+    assert hit.float().mean().item() == pytest.approx(0.25, abs=0.01)
+    share = (rows * columns)[hit] / size**2
+    assert 0.015 < share.min() < 0.03
+    assert 0.3 < share.max() < 0.36
+    assert share.mean().item() == pytest.approx((0.02 + 0.33) / 2, abs=0.01)
+    ratio = (rows / columns)[hit].log()
+    assert ratio.mean().item() == pytest.approx(0, abs=0.02)
+    assert ratio.exp().min() < 0.35
 
 
 # --- generators ---------------------------------------------------------------------------------

@@ -11,8 +11,9 @@ from make_files import noise, write_image
 from torchvision.transforms import v2
 
 from cnnbench.data.image_file import Memory
-from cnnbench.data.loader import FileImages, MemoryImages, loader
-from cnnbench.data.sampler import EpochOrder
+from cnnbench.data.loader import FileImages, MemoryImages, alternating_flips, loader
+from cnnbench.data.options import Augmentation
+from cnnbench.data.sampler import BatchSpec, EpochOrder
 from cnnbench.data.transforms import decode, decode_all, eval_transform, train_transforms
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")  # Python 3.12's fork
@@ -110,7 +111,7 @@ def memory(transform=None, seed=0, channels=3):
 
 
 def policy(name):
-    return v2.Compose(train_transforms(16, None, name))
+    return v2.Compose(train_transforms(16, Augmentation(policy=name)))
 
 
 def run(dataset, *, workers=0, epoch=0, seed=0, batch_size=8):
@@ -161,12 +162,32 @@ def test_policies_depend_on_seed_epoch_and_image_alone(name, channels):
 
 
 def test_policy_and_resized_crop_are_torchvision_s():
-    dataset = memory(v2.Compose(train_transforms(16, (0.3, 0.8), "trivialaugment")))
+    augmentation = Augmentation(resized_crop=(0.3, 0.8), policy="trivialaugment", jitter=0.4)
+    dataset = memory(v2.Compose(train_transforms(16, augmentation)))
     images, *_ = run(dataset)
     assert images.shape == (40, 3, 16, 16)
-    names = [type(step).__name__ for step in train_transforms(16, (0.3, 0.8), "randaugment")]
-    assert names == ["RandomResizedCrop", "RandAugment"]
-    assert train_transforms(16, None, "none") == []
+    names = [type(step).__name__ for step in train_transforms(16, augmentation)]
+    assert names == ["RandomResizedCrop", "TrivialAugmentWide", "ColorJitter"]
+    names = [type(step).__name__ for step in train_transforms(16, Augmentation(policy="randaugment"))]
+    assert names == ["RandAugment"]
+    assert train_transforms(16, Augmentation()) == []
+
+
+def test_alternating_flips_show_each_image_both_ways_in_any_two_epochs():
+    pixels = torch.from_numpy(noise(400, 3, 4, 4))
+    dataset = MemoryImages(pixels, torch.arange(400), flips=alternating_flips("alternating", 400, seed=3))
+
+    def epoch(number):
+        return dataset[BatchSpec(number, 0, 400, list(range(400)))][0]
+
+    first, second = epoch(0), epoch(1)
+    mirrored = (first == pixels.flip(3)).flatten(1).all(1)
+    assert 160 < mirrored.sum() < 240
+    assert torch.equal(first[~mirrored], pixels[~mirrored])
+    assert torch.equal(second, first.flip(3))
+    assert torch.equal(epoch(6), first)
+    assert not torch.equal(alternating_flips("alternating", 400, seed=4), dataset.flips)
+    assert alternating_flips(True, 400, seed=3) is None
 
 
 def test_resized_crop_cuts_out_the_share_that_is_asked_for():
@@ -176,7 +197,7 @@ def test_resized_crop_cuts_out_the_share_that_is_asked_for():
         [ramp.expand(64, 64), ramp[:, None].expand(64, 64), torch.zeros(64, 64, dtype=torch.uint8)]
     )
     dataset = MemoryImages(image.expand(200, 3, 64, 64), torch.zeros(200, dtype=torch.int64))
-    dataset.transform = v2.Compose(train_transforms(64, (0.25, 0.5), "none"))
+    dataset.transform = v2.Compose(train_transforms(64, Augmentation(resized_crop=(0.25, 0.5))))
     images, *_ = run(dataset)
     low, high = images.flatten(2).float().min(2).values, images.flatten(2).float().max(2).values
     area = ((high - low)[:, 0] / 252) * ((high - low)[:, 1] / 252)
@@ -201,7 +222,7 @@ def paths(tmp_path_factory):
 
 
 def files(paths, name="none", resized_crop=(0.3, 1.0), seed=0):
-    transform = v2.Compose(train_transforms(24, resized_crop, name))
+    transform = v2.Compose(train_transforms(24, Augmentation(resized_crop=resized_crop, policy=name)))
     return FileImages(paths, torch.arange(12), 24, transform, Memory(), seed)
 
 

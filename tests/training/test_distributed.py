@@ -25,7 +25,9 @@ from cnnbench.training.distributed import Team
 from cnnbench.training.rank import Rank
 
 SMALL = [*TINY, "device.threads=1"]
-AUGMENTED = ["data.augment.crop=1", "data.augment.flip=true", "data.augment.cutout=2"]
+AUGMENTED = [
+    "data.augment.crop=1", "data.augment.flip=true", "data.augment.cutout=2", "data.augment.erase=0.5",
+]  # fmt: skip
 LONG = [*SMALL, "data.limit=600", "device=ddp_cpu"]
 
 
