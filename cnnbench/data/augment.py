@@ -74,8 +74,8 @@ def erase(
 ) -> Tensor:
     """Set a random rectangle to zero with a probability (random erasing, arXiv:1708.04896).
 
-    Its area is a uniform share of 2 to 33 % of the image, the ratio of its sides log-uniform from 0.3 to 3.3, as
-    in torchvision; a side that is longer than the image is cut to it.
+    Its area is a uniform share of 2 to 33 % of the image, the ratio of its sides log-uniform from 0.3 to 3.3,
+    as in torchvision; a side that is longer than the image is cut to it.
     """
     _, _, h, w = images.shape
     total, rows = shard or BatchShard(len(images), slice(None))

@@ -38,6 +38,7 @@ VARIANTS = {
         "data.augment.flip=alternating",
         "data.augment.jitter=0.2",
         "data.augment.erase=0.5",
+        "optimizer=muon",
     ],
     "float64": ["device.precision=fp64", "optimizer=adamw"],
     "float64_ema": ["device.precision=fp64", "optimizer=adamw", "trainer.ema_decay=0.9"],
