@@ -23,6 +23,7 @@ REASONS = {
     "absent": "the model has no such layer (at this image size)",
     "sum": "the model adds or concatenates feature maps that would differ in size",
     "small": "a feature map becomes too small for one of its layers",
+    "norm": "the value is for networks without normalisation (allowed: ops.norm=none)",
     "foreign": "ops apply only to the models of cnnbench",
 }
 """All reasons for which a model may refuse a value of an ablation axis."""

@@ -66,21 +66,20 @@ class MBConv(nn.Module):
     ) -> None:
         super().__init__()
         hidden = divisible(c_in * expansion)
-        layers: list[nn.Module] = []
-        if hidden != c_in:
-            layers.append(conv_norm_act(ops, c_in, hidden, 1, bn=bn))
-        layers += [
-            conv_norm_act(ops, hidden, hidden, kernel, stride, groups=hidden, bn=bn),
-            SqueezeExcitation(ops, hidden, max(1, c_in // 4)),
-            nn.Sequential(ops.conv(hidden, c_out, 1), ops.norm(c_out, eps=bn[0], momentum=bn[1])),
-        ]
-        self.block = nn.Sequential(*layers)
+        layers = [] if hidden == c_in else [conv_norm_act(ops, c_in, hidden, 1, bn=bn)]
+        layers.append(conv_norm_act(ops, hidden, hidden, kernel, stride, groups=hidden, bn=bn))
+        gate = SqueezeExcitation(ops, hidden, max(1, c_in // 4))
+        project, norm = ops.conv(hidden, c_out, 1), ops.norm(c_out, eps=bn[0], momentum=bn[1])
+        self.block = nn.Sequential(*layers, gate, nn.Sequential(project, norm))
         self.residual = stride == 1 and c_in == c_out
+        if self.residual:
+            self.end = ops.branch([*(layer[0] for layer in layers), project], norm)
         self.drop = StochasticDepth(drop, "row")
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, c_in, H, W) to (N, c_out, H / stride, W / stride), rounded up."""
-        return x + self.drop(self.block(x)) if self.residual else self.block(x)  # type: ignore[no-any-return]
+        y = self.block(x)
+        return x + self.drop(self.end(y)) if self.residual else y  # type: ignore[no-any-return]
 
 
 class EfficientNet(nn.Module):

@@ -26,20 +26,18 @@ class InvertedResidual(nn.Module):
     def __init__(self, ops: Ops, c_in: int, c_out: int, stride: int, expansion: int) -> None:
         super().__init__()
         hidden = c_in * expansion
-        layers: list[nn.Module] = []
-        if expansion != 1:
-            layers.append(conv_norm_act(ops, c_in, hidden, 1))
-        layers += [
-            conv_norm_act(ops, hidden, hidden, 3, stride, groups=hidden),
-            ops.conv(hidden, c_out, 1),
-            ops.norm(c_out),
-        ]
-        self.conv = nn.Sequential(*layers)
+        layers = [] if expansion == 1 else [conv_norm_act(ops, c_in, hidden, 1)]
+        layers.append(conv_norm_act(ops, hidden, hidden, 3, stride, groups=hidden))
+        project, norm = ops.conv(hidden, c_out, 1), ops.norm(c_out)
+        self.conv = nn.Sequential(*layers, project, norm)
         self.residual = stride == 1 and c_in == c_out
+        if self.residual:
+            self.end = ops.branch([*(layer[0] for layer in layers), project], norm)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, c_in, H, W) to (N, c_out, H / stride, W / stride), rounded up."""
-        return x + self.conv(x) if self.residual else self.conv(x)  # type: ignore[no-any-return]
+        y = self.conv(x)
+        return x + self.end(y) if self.residual else y  # type: ignore[no-any-return]
 
 
 def conv_norm_act(

@@ -20,7 +20,15 @@ class BasicBlock(nn.Module):
     expansion = 1
 
     def __init__(
-        self, ops: Ops, c_in: int, c: int, stride: int, shortcut: nn.Module | None, drop: float
+        self,
+        ops: Ops,
+        c_in: int,
+        c: int,
+        stride: int,
+        shortcut: nn.Module | None,
+        drop: float,
+        *,
+        zero_init: bool,
     ) -> None:
         super().__init__()
         self.conv1 = ops.conv(c_in, c, 3, stride)
@@ -28,6 +36,8 @@ class BasicBlock(nn.Module):
         self.conv2 = ops.conv(c, c, 3)
         self.bn2, self.act2 = ops.norm(c), ops.act(c)
         self.downsample = shortcut
+        if shortcut is not None:
+            self.end = ops.branch([self.conv1, self.conv2], self.bn2, zero=zero_init)
         self.drop = StochasticDepth(drop, "row")
 
     def forward(self, x: Tensor) -> Tensor:
@@ -36,11 +46,7 @@ class BasicBlock(nn.Module):
         y = self.bn2(self.conv2(y))
         if self.downsample is None:
             return self.act2(y)  # type: ignore[no-any-return]
-        return self.act2(self.drop(y) + self.downsample(x))  # type: ignore[no-any-return]
-
-    def zero(self, ops: Ops) -> None:
-        """Initialise the block as its shortcut alone."""
-        ops.zero(self.bn2, self.conv2)
+        return self.act2(self.drop(self.end(y)) + self.downsample(x))  # type: ignore[no-any-return]
 
 
 class Bottleneck(nn.Module):
@@ -52,7 +58,15 @@ class Bottleneck(nn.Module):
     expansion = 4
 
     def __init__(
-        self, ops: Ops, c_in: int, c: int, stride: int, shortcut: nn.Module | None, drop: float
+        self,
+        ops: Ops,
+        c_in: int,
+        c: int,
+        stride: int,
+        shortcut: nn.Module | None,
+        drop: float,
+        *,
+        zero_init: bool,
     ) -> None:
         super().__init__()
         self.conv1 = ops.conv(c_in, c, 1)
@@ -62,6 +76,8 @@ class Bottleneck(nn.Module):
         self.conv3 = ops.conv(c, 4 * c, 1)
         self.bn3, self.act3 = ops.norm(4 * c), ops.act(4 * c)
         self.downsample = shortcut
+        if shortcut is not None:
+            self.end = ops.branch([self.conv1, self.conv2, self.conv3], self.bn3, zero=zero_init)
         self.drop = StochasticDepth(drop, "row")
 
     def forward(self, x: Tensor) -> Tensor:
@@ -71,11 +87,7 @@ class Bottleneck(nn.Module):
         y = self.bn3(self.conv3(y))
         if self.downsample is None:
             return self.act3(y)  # type: ignore[no-any-return]
-        return self.act3(self.drop(y) + self.downsample(x))  # type: ignore[no-any-return]
-
-    def zero(self, ops: Ops) -> None:
-        """Initialise the block as its shortcut alone."""
-        ops.zero(self.bn3, self.conv3)
+        return self.act3(self.drop(self.end(y)) + self.downsample(x))  # type: ignore[no-any-return]
 
 
 Shortcut = Callable[[Ops, int, int, int], nn.Module]
@@ -98,9 +110,12 @@ class ResNet(nn.Module):
         shortcut: of the blocks; None: no shortcuts, as in the paper's plain nets.
         channels, blocks, strides: of each stage.
         num_classes: K.
-        zero_init: start each block as its shortcut alone.
+        zero_init: start each block as its shortcut alone, as `ops.init=zero` does in every family.
         stochastic_depth: probability of dropping the last block (arXiv:1603.09382); it grows linearly from 0
             at the first.
+
+    Raises:
+        ValueError: `zero_init` together with `ops.init`.
     """
 
     def __init__(
@@ -118,6 +133,10 @@ class ResNet(nn.Module):
         stochastic_depth: float,
     ) -> None:
         super().__init__()
+        if zero_init and ops.values["init"] != "native":
+            raise ValueError(
+                f"zero_init=true: not together with ops.init={ops.values['init']}; allowed: false"
+            )
         if shortcut is not None:
             ops.joins("each block adds its shortcut")
         self.body: list[str] = [*stem]
@@ -131,15 +150,11 @@ class ResNet(nn.Module):
                 c_out = c * block.expansion
                 drop = stochastic_depth * count / max(1, sum(blocks) - 1)
                 around = None if shortcut is None else shortcut(ops, c_in, c_out, step)
-                stage.append(block(ops, c_in, c, step, around, drop))
+                stage.append(block(ops, c_in, c, step, around, drop, zero_init=zero_init))
                 c_in, count = c_out, count + 1
             self.add_module(f"layer{i}", stage)
             self.body.append(f"layer{i}")
         self.fc = ops.linear(c_in, num_classes, logits=True)
-        if zero_init:
-            for module in self.modules():
-                if isinstance(module, BasicBlock | Bottleneck):
-                    module.zero(ops)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to (N, num_classes)."""

@@ -1,4 +1,4 @@
-"""The four ablation axes: norm, activation, pooling and padding, as factories of layers.
+"""The five ablation axes: norm, activation, pooling, padding and the start of residual branches.
 
 Every model is built with one `Ops`, which makes its layers. Models name no such layer themselves, so each can
 be exchanged in any model. The values are listed in `cnnbench.ops.values`; this is where they act:
@@ -10,23 +10,27 @@ be exchanged in any model. The values are listed in `cnnbench.ops.values`; this 
   `stride`, which does the opposite: windows are not pooled but sampled at their middle, as a strided
   convolution does. `none` leaves out pooling and strides alike: nothing is downsampled.
 - **padding** is that of convolutions.
+- **init** is how residual branches start; some values add parameters.
 
 Names of attributes and parameters never depend on a value. Initialisation follows the activation: He's
 (arXiv:1502.01852, fan-in) for ReLU-like ones, Xavier's for tanh and sigmoid, gain 1 for the identity and for
-the layer of the logits; biases start at zero.
+the layer of the logits; biases start at zero. Where **init** starts weights otherwise, they are drawn first:
+with one seed all other weights are the same.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal, TypeVar
 
-from torch import Tensor, nn
+import torch
+from torch import nn
 
 from cnnbench.errors import InputError, OpsError
+from cnnbench.ops import residual
 from cnnbench.ops.layers import Conv2d, Linear, Pair
-from cnnbench.ops.values import ACTS, NORMS, PADDINGS, POOLS, Padding
+from cnnbench.ops.values import ACTS, INITS, NORMS, PADDINGS, POOLS, Init, Padding
 
 Layer = TypeVar("Layer", Conv2d, Linear)
 
@@ -36,14 +40,22 @@ class Ops:
 
     Args:
         norm, act: keys of `values.NORMS` and `values.ACTS`.
-        pool, padding: keys of `values.POOLS` and `values.PADDINGS`, or `native`: as the model has each layer.
+        pool, padding, init: keys of `values.POOLS`, `values.PADDINGS` and `values.INITS`, or `native`: as the
+            model has each layer.
     """
 
     def __init__(
-        self, *, norm: str = "batch", act: str = "relu", pool: str = "native", padding: str = "native"
+        self,
+        *,
+        norm: str = "batch",
+        act: str = "relu",
+        pool: str = "native",
+        padding: str = "native",
+        init: str = "native",
     ) -> None:
-        self.values = {"norm": norm, "act": act, "pool": pool, "padding": padding}
+        self.values = {"norm": norm, "act": act, "pool": pool, "padding": padding, "init": init}
         self._asked: set[str] = set()
+        self._branches: list[Sequence[nn.Module]] = []
 
     def conv(
         self,
@@ -80,7 +92,10 @@ class Ops:
 
     def linear(self, c_in: int, c_out: int, *, logits: bool = False) -> Linear:
         """Return a fully connected layer, hidden or that of the logits: (N, c_in) -> (N, c_out)."""
-        return self._initialised(Linear(c_in, c_out), 1, hidden=not logits)
+        layer = self._initialised(Linear(c_in, c_out), 1, hidden=not logits)
+        if logits and self._init.replaces_norm:
+            nn.init.zeros_(layer.weight)
+        return layer
 
     def norm(self, channels: int, *, eps: float = 1e-5, momentum: float = 0.1) -> nn.Module:
         """Return a norm of (N, channels, H, W).
@@ -155,13 +170,32 @@ class Ops:
         if self._padding is not None and self._padding.sides == "none":
             raise OpsError("sum", f"ops.padding={self.values['padding']} ({what})")
 
-    def zero(self, norm: nn.Module, conv: nn.Module) -> None:
-        """Initialise a residual branch that ends in `conv`, `norm` to output zero (arXiv:1706.02677).
+    def branch(self, convs: Sequence[nn.Module], norm: nn.Module, *, zero: bool = False) -> nn.Module:
+        """Return the end of a residual branch, (N, C, H, W) -> (N, C, H, W), and initialise the branch.
 
-        Without a norm the convolution's weights are set to zero instead (arXiv:1901.09321).
+        Its output is added to the shortcut.
+
+        Args:
+            convs: the convolutions of the branch that are in series; the last one is followed by `norm`.
+            norm: of `norm`.
+            zero: the model has the branch start at zero, if the axis is at `native`.
+
+        Raises:
+            OpsError: the value is for networks without norms, and this one has some.
         """
-        last = norm if isinstance(getattr(norm, "weight", None), Tensor) else conv
-        nn.init.zeros_(last.weight)  # type: ignore[arg-type]
+        self._asked.add("init")
+        init = self._init
+        if init.replaces_norm and self.values["norm"] != "none":
+            raise OpsError("norm", f"ops.init={self.values['init']} with ops.norm={self.values['norm']}")
+        self._branches.append(convs)
+        if zero or init.zero:
+            residual.zero(norm, convs[-1])
+        return init.make()
+
+    def finish(self) -> None:
+        """Scale the residual branches, once a model has all of them, if `init` does so by their number."""
+        if self._init.replaces_norm:
+            residual.scale_by_depth(self._branches)
 
     def check_asked(self, axes: Iterable[str], where: str) -> None:
         """Check, once a model is built, that it has a layer of each of these axes.
@@ -179,15 +213,25 @@ class Ops:
 
     @property
     def initialisation(self) -> str:
-        """Description of the initial weights of `conv` and hidden `linear` layers."""
+        """Description of a model's initial weights."""
         act = ACTS[self.values["act"]]
         rule = {"xavier": "Xavier", "he": "He, fan-in"}[act.init]
-        return f"{rule}, normal, gain {act.gain:.4g} ({self.values['act']}); logits: gain 1"
+        text = f"{rule}, normal, gain {act.gain:.4g} ({self.values['act']})"
+        text += f"; logits: {'zero' if self._init.replaces_norm else 'gain 1'}"
+        if self.values["init"] != "native":
+            text += f"; {len(self._branches)} residual branches: {self.values['init']}"
+        return text
 
     @property
     def _padding(self) -> Padding | None:
         """Rule that replaces the padding of all convolutions; None for `native`."""
         return None if self.values["padding"] == "native" else PADDINGS[self.values["padding"]]
+
+    @property
+    def _init(self) -> Init:
+        """How residual branches start and end."""
+        native = Init("as the model has them")
+        return native if self.values["init"] == "native" else INITS[self.values["init"]]
 
     def _strided(self, stride: int) -> tuple[nn.Module, int]:
         """Return what follows a convolution of that stride, and the stride that it is left with."""
@@ -213,4 +257,6 @@ class Ops:
         nn.init.normal_(layer.weight, std=act.gain / math.sqrt(fan))
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
+        if self._init.replaces_norm:
+            layer.shift = nn.Parameter(torch.tensor(0.0))
         return layer

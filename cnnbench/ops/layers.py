@@ -1,4 +1,7 @@
-"""Convolutions and linear layers whose weights `Ops` initialises, and an activation that torch lacks."""
+"""Convolutions and linear layers whose weights `Ops` initialises, and an activation that torch lacks.
+
+Both layers have a `shift` if `ops.init=fixup`: a learned scalar that is added to their input.
+"""
 
 from __future__ import annotations
 
@@ -43,12 +46,15 @@ class Conv2d(nn.Conv2d):
         pad = padding or (0, 0)
         super().__init__(c_in, c_out, kernel, stride, pad, groups=groups, bias=bias, padding_mode=fill)
         self.same, self.down = padding is None, down
+        self.shift: nn.Parameter | None = None
 
     def reset_parameters(self) -> None:
         """Do nothing: `Ops` draws the weights, since they depend on the activation."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, c_in, H, W) to (N, c_out, H', W')."""
+        if self.shift is not None:
+            x = x + self.shift
         if self.same:
             rows, columns = (self._total(x.shape[2 + i], i) for i in (0, 1))
             x = F.pad(x, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2))
@@ -63,8 +69,16 @@ class Conv2d(nn.Conv2d):
 class Linear(nn.Linear):
     """Fully connected layer."""
 
+    def __init__(self, c_in: int, c_out: int) -> None:
+        super().__init__(c_in, c_out)
+        self.shift: nn.Parameter | None = None
+
     def reset_parameters(self) -> None:
         """Do nothing: `Ops` draws the weights, since they depend on the activation."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, c_in) to (N, c_out)."""
+        return super().forward(x if self.shift is None else x + self.shift)
 
 
 class ThresholdedLinear(nn.Module):

@@ -68,6 +68,22 @@ class Padding(Value):
     fill: Fill = "zeros"
 
 
+@dataclass(frozen=True)
+class Init(Value):
+    """One value of `ops.init`: its layer is the end of each residual branch, before the shortcut is added.
+
+    Attributes:
+        zero: the branch's last norm, or without norms its last convolution, starts at zero.
+        replaces_norm: the network has no norms. Instead the other convolutions of the branches start the
+            smaller the more branches there are, the layer of the logits starts at zero, and each
+            convolution and fully connected layer adds a learned scalar to its input (arXiv:1901.09321).
+    """
+
+    layer: str = "torch.nn.Identity"
+    zero: bool = False
+    replaces_norm: bool = False
+
+
 NORMS = {
     "batch": Value("batch norm (arXiv:1502.03167)", "torch.nn.BatchNorm2d"),
     "group": Value(
@@ -146,5 +162,33 @@ PADDINGS = {
 }
 """`ops.padding`, of convolutions. Arguments: those of `cnnbench.ops.layers.Conv2d`."""
 
-AXES: Mapping[str, Mapping[str, Value]] = {"norm": NORMS, "act": ACTS, "pool": POOLS, "padding": PADDINGS}
-"""The four tables. Each axis also has the value `native`: as the architecture has it."""
+INITS = {
+    "zero": Init(
+        "each residual branch starts at zero, by the scale of its last norm (arXiv:1706.02677) or, without "
+        "norms, by its last convolution",
+        zero=True,
+    ),
+    "skipinit": Init(
+        "each residual branch ends in a learned factor that starts at zero (SkipInit, arXiv:2002.10444)",
+        "cnnbench.ops.residual.Multiplier",
+        {"start": 0.0},
+    ),
+    "fixup": Init(
+        "Fixup (arXiv:1901.09321), for `norm=none`: residual branches start at zero and their other layers "
+        "small, and have learned scalar factors and biases; the logits start at zero",
+        "cnnbench.ops.residual.Multiplier",
+        {"start": 1.0, "biased": True},
+        zero=True,
+        replaces_norm=True,
+    ),
+}
+"""`ops.init`, of residual branches. No arguments."""
+
+AXES: Mapping[str, Mapping[str, Value]] = {
+    "norm": NORMS,
+    "act": ACTS,
+    "pool": POOLS,
+    "padding": PADDINGS,
+    "init": INITS,
+}
+"""The five tables. Each axis also has the value `native`: as the architecture has it."""

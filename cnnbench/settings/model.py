@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 from pydantic import model_validator
 
 from cnnbench.data.options import ModelInput
-from cnnbench.ops.values import ACTS, NORMS, PADDINGS, POOLS
+from cnnbench.ops.values import ACTS, INITS, NORMS, PADDINGS, POOLS
 from cnnbench.settings.base import UNRECORDED, Component, PathText, Rate, Section, added
 
 if TYPE_CHECKING:  # a type checker cannot read the names from the tables
@@ -15,11 +15,13 @@ if TYPE_CHECKING:  # a type checker cannot read the names from the tables
     Act: TypeAlias = str
     Pool: TypeAlias = str
     Padding: TypeAlias = str
+    Init: TypeAlias = str
 else:
     Norm = Literal["native", *NORMS]
     Act = Literal["native", *ACTS]
     Pool = Literal["native", *POOLS]
     Padding = Literal["native", *PADDINGS]
+    Init = Literal["native", *INITS]
 
 
 class Ops(Section):
@@ -29,6 +31,7 @@ class Ops(Section):
     act: Act
     pool: Pool
     padding: Padding
+    init: Annotated[Init, added("native")] = "native"
 
 
 class Native(Section):
@@ -41,6 +44,7 @@ class Native(Section):
     act: Act | None = None
     pool: Pool | None = None
     padding: Padding | None = None
+    init: Init | None = None
 
 
 MemoryFormat = Literal["contiguous", "channels_last"]

@@ -107,12 +107,18 @@ class Settings(Section):
         return f"{self.arch.name}-{self.data.name}-s{self.seed}"
 
     def resolved_ops(self) -> dict[str, str]:
-        """Return the value of each axis that the architecture has, with `native` resolved."""
+        """Return the value of each axis that the architecture has, with `native` resolved.
+
+        `init` is part of it only if it is not `native`, as before there was this axis.
+        """
         if self.arch.native is None:
             return {}
         native = self.arch.native.model_dump(exclude_none=True)
         overrides = {axis: value for axis, value in self.ops.model_dump().items() if value != "native"}
-        return {axis: overrides.get(axis, value) for axis, value in native.items()}
+        resolved = {axis: overrides.get(axis, value) for axis, value in native.items()}
+        if "init" in overrides:  # only a built model knows whether it has residual branches
+            resolved["init"] = overrides["init"]
+        return resolved
 
     def choice(self) -> dict[str, Any]:
         """Return the settings that decide the result of a run of this kind, as plain values."""

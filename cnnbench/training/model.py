@@ -77,6 +77,7 @@ def assemble(arch: Arch, ops: Ops, shape: complexity.Shape, num_classes: int) ->
         num_classes=num_classes,
         image_size=shape[1],
     )()
+    ops.finish()
     return model
 
 

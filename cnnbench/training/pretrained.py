@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from cnnbench import console
 from cnnbench.data import datasets
 from cnnbench.errors import InputError
+from cnnbench.ops import residual
 from cnnbench.settings.model import Arch
 from cnnbench.training import weight_files
 
@@ -23,7 +24,8 @@ STATISTICS = ("running_mean", "running_var")
 def load(model: nn.Module, arch: Arch) -> dict[str, Any]:
     """Load the pretrained weights that `arch.weights` names into a model.
 
-    Parameters that match in name and shape are loaded; the rest are listed and keep their initial values.
+    Parameters that match in name and shape are loaded; the rest are listed and keep their initial values,
+    except that a factor of `ops.init` is 1 if the weights of its branch were loaded without one.
     With `arch.freeze` the loaded parameters are not trained.
 
     Args:
@@ -49,6 +51,7 @@ def load(model: nn.Module, arch: Arch) -> dict[str, Any]:
     for name, tensor in matching.items():
         _check(f"arch.weights={arch.weights}: {name}", tensor, initial[name])
     model.load_state_dict(matching, strict=False)
+    residual.open_loaded(model, matching)
     left = [name for name, _ in model.named_parameters() if name not in matching]
     if not any(name in matching for name, _ in model.named_parameters()):
         shared = next((k for k in initial if k in weights), None)

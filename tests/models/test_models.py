@@ -207,15 +207,6 @@ def test_plain_nets_are_residual_ones_without_shortcuts():
     )
 
 
-def test_zero_init_starts_each_block_as_its_shortcut():
-    for norm in ("batch", "none"):
-        for arch in ("resnet18", "resnet50", "resnet20"):
-            model, _ = make(arch, width=0.125, zero_init=True, ops={"norm": norm})
-            block = next(m for m in model.modules() if hasattr(m, "downsample"))
-            x = torch.randn(2, block.conv1.in_channels, 8, 8)
-            torch.testing.assert_close(block.eval()(x), block.downsample(x).relu())
-
-
 def test_new_channels_of_a_shortcut_after_those_of_its_input_or_around_them():
     x = torch.randn(2, 4, 8, 8)
     for zeros, before, after in (("after", 0, 4), ("around", 2, 2)):

@@ -24,6 +24,7 @@ NEW = {
     "act": "Activation('the square', 'mine.Square', gain=0.5)",
     "pool": "Value('L4 norm of the window', 'mine.Power', {'p': 4.0})",
     "padding": "Padding('ones', 'mine.Ones', sides='none')",
+    "init": "Init('branches of half the size', 'mine.Half')",
 }
 
 CLASSES = """
@@ -53,6 +54,11 @@ class Power(nn.LPPool2d):
         super().__init__(p, kernel, stride, ceil_mode)
 
 
+class Half(nn.Module):
+    def forward(self, x):
+        return x / 2
+
+
 class Ones(Conv2d):
     def forward(self, x):
         return super().forward(F.pad(x, (self.kernel_size[0] // 2,) * 4, value=1.0))
@@ -61,7 +67,7 @@ class Ones(Conv2d):
 TRAIN = """
 import sys
 
-from cnnbench.ops.values import AXES, Activation, Padding, Value
+from cnnbench.ops.values import AXES, Activation, Init, Padding, Value
 
 {entries}
 from cnnbench.cli import main
@@ -69,8 +75,9 @@ from cnnbench.cli import main
 for axis in AXES:
     assert main(["train", f"ops.{{axis}}=mien"]) == 2
 assert "torch" not in sys.modules
-tiny = ["data.limit=100", "data.limit_test=50", "trainer.max_epochs=1", "logger=none"]
-sys.exit(main(["train", *tiny, *(f"ops.{{axis}}=mine" for axis in AXES)]))
+tiny = ["data.limit=100", "data.limit_test=50", "trainer.max_epochs=1", "logger=none", "arch.width=0.5"]
+assert main(["train", *tiny, *(f"ops.{{axis}}=mine" for axis in AXES if axis != "init")]) == 0
+sys.exit(main(["train", *tiny, "arch=resnet20", "ops.init=mine"]))
 """
 
 
@@ -86,7 +93,7 @@ def test_a_new_value_is_an_entry_and_its_class():
             line for line in done.stderr.splitlines() if f"ops.{axis}=mien: should be 'native'," in line
         ]
         assert line.endswith(" or 'mine'")
-    assert len(list(Path("outputs").rglob("summary.json"))) == 1
+    assert len(list(Path("outputs").rglob("summary.json"))) == 2
 
 
 def test_names_are_known_without_torch():
@@ -110,7 +117,7 @@ def test_a_setting_that_changes_nothing_is_an_error():
         ops.check_asked(["padding", "pool"], "arch=x")
     ops.norm(4)
     ops.act()
-    ops.conv(3, 4, 1, stride=2)
+    ops.branch([ops.conv(3, 4, 1, stride=2)], ops.norm(4))
     ops.check_asked(ops.values, "arch=x")
 
 
@@ -354,6 +361,6 @@ def test_a_residual_branch_can_start_at_zero(norm):
     ops = Ops(norm=norm)
     conv, last, x = ops.conv(3, 4, 3), ops.norm(4), torch.randn(2, 3, 8, 8)
     assert last(conv(x)).abs().max() > 0
-    ops.zero(last, conv)
+    ops.branch([conv], last, zero=True)
     assert (last(conv(x)) == 0).all()
     assert (conv.weight == 0).all() == (norm == "none")

@@ -47,7 +47,7 @@ def test_the_table_has_many_choices_of_every_group():
     "change",
     ["output_dir=elsewhere", "name=other", "data.root=/x", "data.num_workers=3", "logger=none", "logger=csv",
      "sweep.jobs=1", "select=[optimizer.lr]", "force=true", "trainer.checkpoint_every_n_steps=5",
-     "ops.norm=batch", "device.devices=1", "device.compile=false"],
+     "ops.norm=batch", "ops.init=native", "device.devices=1", "device.compile=false"],
 )  # fmt: skip
 def test_settings_of_execution_and_display_do_not_count(change):
     assert located(f"train {change}") == located("train")
@@ -55,8 +55,9 @@ def test_settings_of_execution_and_display_do_not_count(change):
 
 @pytest.mark.parametrize(
     "change",
-    ["seed=1", "ops.norm=group", "optimizer.lr=0.2", "scheduler=cosine", "data.split_seed=1", "device=cpu",
-     "device.compile=true", "device.devices=2", "arch.width=2", "trainer.max_epochs=3"],
+    ["seed=1", "ops.norm=group", "ops.init=zero", "optimizer.lr=0.2", "scheduler=cosine",
+     "data.split_seed=1", "device=cpu", "device.compile=true", "device.devices=2", "arch.width=2",
+     "trainer.max_epochs=3"],
 )  # fmt: skip
 def test_settings_that_decide_the_result_count(change):
     assert located(f"train {change}") != located("train")

@@ -63,8 +63,8 @@ def families():
         return sorted(min(archs, key=lambda a: make(a)[1]["params"]) for archs in members.values())
 
 
-def step(model, size, batch=4):
-    """Return the loss of one training step; check that every gradient is finite and not zero.
+def step(model, size, batch=4, steps=1):
+    """Return the loss of a training step; check that every gradient is finite and not zero in all `steps`.
 
     A gradient of zero is accepted in two cases: for the slope of a PReLU and the threshold of a TLU, none of
     whose negative inputs reaches the loss (max pooling), and for a squeeze-and-excitation whose few squeezed
@@ -93,12 +93,19 @@ def step(model, size, batch=4):
         watch(name, module)
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(batch, 3, size, size, generator=generator)
-    loss = torch.nn.functional.cross_entropy(model.train()(images), torch.arange(batch))
-    loss.backward()
-    for name, parameter in model.named_parameters():
-        assert parameter.grad is not None, name
-        assert parameter.grad.isfinite().all(), name
-        assert parameter.grad.any() or name in excused, name
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    moved = set()
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(model.train()(images), torch.arange(batch))
+        loss.backward()
+        for name, parameter in model.named_parameters():
+            assert parameter.grad is not None, name
+            assert parameter.grad.isfinite().all(), name
+            if parameter.grad.any():
+                moved.add(name)
+        optimizer.step()
+    assert {name for name, _ in model.named_parameters()} <= moved | excused
     return loss.item()
 
 
@@ -109,15 +116,20 @@ def row(family, size, values=VALUES):
         k: 0.0 for k in ("stochastic_depth",) if k in composed(family)["arch"]
     }  # may drop all four images
     for axis, value in values:
+        alone = {"norm": "none"} if axis == "init" and family != "mlp" else {}  # what its values are for
         try:
-            model, _ = make(family, size=size, ops={axis: value}, width=WIDTH, **still)
+            model, _ = make(family, size=size, ops=alone | {axis: value}, width=WIDTH, **still)
         except OpsError as error:
             refused[error.reason].append(f"{axis}={value}")
             continue
-        assert torch.isfinite(torch.tensor(step(model, size))), (family, size, axis, value)
+        # The layers before one that starts at zero have no gradient until that one has moved.
+        loss = step(model, size, steps=3 if axis == "init" else 1)
+        assert torch.isfinite(torch.tensor(loss)), (family, size, axis, value)
         trained += 1
-    if all(f"{axis}={v}" in refused["absent"] for axis, v in values if axis != "act"):
-        refused["absent"] = ["norm, pool, padding"]
+    for axis in ("norm", "pool", "padding", "init"):
+        whole = [f"{name}={value}" for name, value in values if name == axis]
+        if whole and set(whole) <= set(refused["absent"]):
+            refused["absent"] = [cell for cell in refused["absent"] if cell not in whole] + [axis]
     reasons = "; ".join(f"{reason}: {', '.join(cells)}" for reason, cells in sorted(refused.items()) if cells)
     return f"| {family} | {size} | {trained} | {len(values) - trained} | {reasons or '-'} |"
 
