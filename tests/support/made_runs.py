@@ -16,6 +16,7 @@ def make_run(
     arch="vgg11",
     norm="batch",
     act="relu",
+    init=None,
     lr=0.1,
     seed=0,
     data="digits",
@@ -32,12 +33,12 @@ def make_run(
 ):
     """A run; `more` are settings of the architecture, `figures` and `status` replace what is there."""
     about = "-".join(f"{key}={value}" for key, value in more.items())
-    path = folder / f"{arch}-{norm}-{act}-{lr}-{data}-{about[:60]}-s{seed}".replace("/", "_")
+    path = folder / f"{arch}-{norm}-{act}{init or ''}-{lr}-{data}-{about[:60]}-s{seed}".replace("/", "_")
     path.mkdir(parents=True)
     config = {
         "seed": seed,
         "arch": {"name": arch, "_target_": f"models.{arch}", **more},
-        "ops": {"norm": norm, "act": act},
+        "ops": {"norm": norm, "act": act} | ({"init": init} if init else {}),
         "data": {"name": data, "root": "anywhere", "num_workers": 0},
         "optimizer": {"name": "sgd", "lr": lr},
         "name": name,
