@@ -19,6 +19,7 @@ from cnnbench.data.preprocessing import Preparation
 from cnnbench.errors import OpsError
 from cnnbench.inference import trained_model
 from cnnbench.inference.export import formats, graph, verify
+from cnnbench.ops.values import INITS
 
 pytest_plugins = ["finished_fixtures"]
 
@@ -280,3 +281,13 @@ def test_every_family(arch):
 def test_archives(arch):
     """One network that concatenates, one that adds."""
     assert far(made(arch), formats.to_torch) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("init", INITS)
+def test_learned_scalars_of_residual_branches(init):
+    model = made("resnet20", {"norm": "none", "init": init})
+    for name, parameter in model.model.named_parameters():  # none of the zeros of the start
+        parameter += 0.1 * torch.randn_like(parameter) if "weight" in name else 0.5
+    assert far(model, formats.to_onnx) == []
+    assert far(model, formats.to_torch) == []
