@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from cnnbench.comparison.configurations import Configuration
 from cnnbench.comparison.effects import Effect
-from cnnbench.comparison.metrics import DEFAULT, VAL, figure
+from cnnbench.comparison.metrics import DEFAULT, VAL, Figure, figure
 from cnnbench.comparison.records import Record
 from cnnbench.models.family import family, is_known
 from cnnbench.run_store.chance import near_chance
@@ -76,11 +76,12 @@ def unpaired(effects: Sequence[Effect]) -> list[str]:
     ]
 
 
-def notes_on(records: Sequence[Record], *, pooled: bool = False) -> list[str]:
+def notes_on(records: Sequence[Record], metric: Figure | None = None, *, pooled: bool = False) -> list[str]:
     """Return notes on what was mixed, and on the uncertainty from the finite number of test images.
 
     Args:
         records: the runs.
+        metric: the compared metric; None: test accuracy.
         pooled: whether rows are means over several architectures, whose families their intervals cover, too.
     """
     notes = []
@@ -104,21 +105,32 @@ def notes_on(records: Sequence[Record], *, pooled: bool = False) -> list[str]:
     if pooled and (unknown := sorted(arch for arch in archs if not is_known(arch))):
         named = ", ".join(f"{arch} as {family(arch)}" for arch in unknown)
         notes.append(f"architectures of families that are not known count as their own: {named}")
-    test_sets = {
-        (record.figures["data/test"], record.settings.get("data.name", ""))
-        for record in done
-        if record.figures.get("data/test")
-    }
-    best = max((record.figures[DEFAULT] for record in done if DEFAULT in record.figures), default=None)
-    if test_sets and best is not None:
-        n, _ = min(test_sets)
-        shared = "all rows" if len(test_sets) == 1 else "rows with the same images"
-        covered = "families and seeds" if pooled else "seeds"
-        notes.append(
-            f"intervals cover variation between {covered} only; the {n:.0f} test images add about "
-            f"±{100 * _binomial(best, n):.1f} points at {100 * best:.1f} %, shared by {shared}"
-        )
+    if said := _finite(done, metric or figure(DEFAULT), "families and seeds" if pooled else "seeds"):
+        notes.append(said)
     return notes
+
+
+def _finite(done: Sequence[Record], metric: Figure, covered: str) -> str:
+    """Return the note on the finite number of images; empty if the runs have no such metric.
+
+    How far another set of images would move a share of images follows from their number alone. For any other
+    metric of images it would take the outputs for each of them; for times and sizes, it is said of accuracy.
+    """
+    metric = metric if metric.part else figure(DEFAULT)
+    sets = {
+        (record.figures[f"data/{metric.part}"], record.settings.get("data.name", ""))
+        for record in done
+        if record.figures.get(f"data/{metric.part}")
+    }
+    values = [record.figures[metric.key] for record in done if metric.key in record.figures]
+    if not sets or not values:
+        return ""
+    n, _ = min(sets)
+    only = f"intervals cover variation between {covered} only; the {n:.0f} {metric.part} images add"
+    if not metric.counted:
+        return f"{only} to it, which is not estimated for {metric.label}"
+    best, shared = max(values), "all rows" if len(sets) == 1 else "rows with the same images"
+    return f"{only} about ±{100 * _binomial(best, n):.1f} points at {100 * best:.1f} %, shared by {shared}"
 
 
 def _binomial(share: float, n: float) -> float:

@@ -120,7 +120,7 @@ def compare(records: Iterable[Record], options: Options | None = None) -> Compar
     tried = [axis for axis in select if len({one.settings.get(axis) for one in every}) > 1]
     columns = by or [*(axis for axis in axes if axis not in select), *tried]
     pooled = bool(by) and len({one.family for one in chosen}) > 1
-    notes += [*tuning(every, chosen, tried, kind.order), *notes_on(usable, pooled=pooled)]
+    notes += [*tuning(every, chosen, tried, kind.order), *notes_on(usable, metric, pooled=pooled)]
     if by:
         if both := next((axis for axis in by if axis in select), None):
             name = both.removesuffix(".name")
@@ -201,6 +201,6 @@ def _check_value(option: str, axis: str, value: str, configurations: Sequence[Co
 
 def _rounding(records: Sequence[Record], metric: Figure) -> float:
     """Return the standard deviation that rounding to multiples of 1/N gives an accuracy on N images."""
-    split = "data/val" if metric.key.startswith("best/") else "data/test"
+    split = f"data/{metric.part}"
     sizes = [record.figures[split] for record in records if record.figures.get(split)]
-    return 1 / min(sizes) / math.sqrt(12) if metric.share and sizes else 0.0
+    return 1 / min(sizes) / math.sqrt(12) if metric.counted and sizes else 0.0

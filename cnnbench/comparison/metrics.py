@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -63,6 +64,17 @@ class Figure:
     def _seconds(self) -> str:
         return "s" if self.key.endswith("_s") and not self.key.endswith("per_s") else ""
 
+    @property
+    def counted(self) -> bool:
+        """True if it is a share of images, a multiple of 1/N on N images; F1 and means of classes are not."""
+        return re.fullmatch(r"(?:val_)?(?:acc|top\d)", self.key.rpartition("/")[2]) is not None
+
+    @property
+    def part(self) -> str:
+        """The split that it is about, `val` or `test`; empty for times and sizes."""
+        part = {"best": "val", "test": "test"}.get(self.key.partition("/")[0], "")
+        return "" if self.key == "best/epoch" else part
+
     def number(self, value: float, *, signed: bool = False) -> str:
         """Format a value, or a difference (`signed`), without its unit: `93.12`, `+1.9`."""
         value *= self.scale
@@ -77,8 +89,14 @@ LABELS = {
     "test/acc": "test acc",
     "test/top5": "test top-5",
     "test/loss": "test loss",
+    "test/f1_macro": "test macro-F1",
+    "test/balanced_acc": "test balanced acc",
+    "test/ece": "test ECE",
     VAL: "val acc",
     "best/val_loss": "val loss",
+    "best/val_f1_macro": "val macro-F1",
+    "best/val_balanced_acc": "val balanced acc",
+    "best/val_ece": "val ECE",
     "best/epoch": "best epoch (from 0)",
     "params": "params",
     "macs": "MACs",
@@ -157,7 +175,7 @@ def figure(key: str) -> Figure:
     """
     base, bracket, way = key.partition(" (")
     name = base.rpartition("/")[2]
-    share = any(word in name for word in ("acc", "top5", "top1", "ece"))
+    share = any(word in name for word in ("acc", "top5", "top1", "f1", "ece"))
     higher = (share and "ece" not in name) or name.endswith(("per_s", "flops")) or name.startswith("share_of")
     if name.endswith("_s") and not name.endswith("per_s"):
         shown: Callable[[Any], str] = console.duration

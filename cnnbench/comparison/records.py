@@ -193,7 +193,7 @@ def once(records: Iterable[Record]) -> tuple[list[Record], list[str]]:
         key = record.identity if record.settings else record.run.path
         first = kept.setdefault(key, record)
         copies += first is not record
-        unequal += first is not record and record.state == "finished" and _result(first) != _result(record)
+        unequal += first is not record and record.state == "finished" and _differ(first, record)
     notes = []
     if copies:
         are = "runs are copies" if copies > 1 else "run is a copy"
@@ -207,7 +207,11 @@ def once(records: Iterable[Record]) -> tuple[list[Record], list[str]]:
     return sorted(kept.values(), key=lambda r: str(r.run.path)), notes
 
 
-def _result(record: Record) -> dict[str, float]:
-    """Return the metrics that depend neither on the machine's speed nor on its load."""
+def _differ(first: Record, second: Record) -> bool:
+    """Return whether a metric that both have differs; the machine's speed and its load are left out.
+
+    A run of an earlier version has fewer metrics.
+    """
     of_the_machine = ("time/", "memory/", "noise/", "roofline/")
-    return {key: value for key, value in record.figures.items() if not key.startswith(of_the_machine)}
+    both = first.figures.keys() & second.figures.keys()
+    return any(first.figures[k] != second.figures[k] for k in both if not k.startswith(of_the_machine))

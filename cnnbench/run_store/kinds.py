@@ -160,5 +160,6 @@ SHARE = Kind("a number from 0 to 1", lambda value: _is_number(value) and 0 <= va
 MEAN = Kind("a number from 0 to 1", lambda value: _is_number(value) and 0 <= value <= ROUNDED)
 DISTANCE = Kind("a number from 0", lambda value: _is_number(value) and value >= 0)
 MEASURED = Kind("a finite number from 0, or nan", lambda value: SIZE.fits(value) or value != value)
+MEASURED_SHARE = Kind("a number from 0 to 1, or nan", lambda value: SHARE.fits(value) or value != value)
 DIGEST = Kind("a SHA-256", lambda value: isinstance(value, str) and bool(re.fullmatch("[0-9a-f]{64}", value)))
 COUNT, FROM_1, CLASSES = _whole(0), _whole(1), _whole(2)

@@ -18,6 +18,7 @@ from cnnbench.run_store.kinds import (
     FROM_1,
     MEAN,
     MEASURED,
+    MEASURED_SHARE,
     NUMBER,
     PLAIN,
     SCALAR,
@@ -80,7 +81,8 @@ LOSS = r"(?:.*[/_])?loss"
 MEASUREMENT = (
     r"(?:time|memory|noise|tune|roofline)/(?:.*(?:_s|_ms|_mb|flops|spread|_cpu|speedup|byte)|share_of_\w+)"
 )
-ACCURACY = r"(?:.*[/_])?(?:acc|top\d)"
+ACCURACY = r"(?:.*[/_])?(?:acc|top\d|f1_macro)"
+CALIBRATION = r"(?:.*[/_])?ece"
 
 SUMMARY = Table(
     {
@@ -92,6 +94,7 @@ SUMMARY = Table(
         f"data/chance|{ACCURACY}": SHARE,
         "best/val_loss": FINITE,
         LOSS: NUMBER,  # of the test set, on which a model may fail that was good on val
+        CALIBRATION: MEASURED_SHARE,
         "parity/.*": DISTANCE,  # infinite if a value is not finite
         MEASUREMENT: SIZE,
     },
@@ -127,6 +130,7 @@ EPOCH = Table(
         "train/acc": MEAN,
         ACCURACY: SHARE,
         LOSS: NUMBER,  # not finite in a run that diverged
+        CALIBRATION: MEASURED_SHARE,
         "lr": FINITE,
         "time/.*": SIZE,
     },

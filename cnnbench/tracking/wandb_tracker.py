@@ -70,8 +70,10 @@ class WandbTracker:
         run.define_metric(step, hidden=True)
         run.define_metric("*", step_metric=step)
         if settings.verb == "train":
-            run.define_metric("val/acc", step_metric=step, summary="max")
-            run.define_metric("val/loss", step_metric=step, summary="min")
+            for key in ("acc", "f1_macro", "balanced_acc"):
+                run.define_metric(f"val/{key}", step_metric=step, summary="max")
+            for key in ("loss", "ece"):
+                run.define_metric(f"val/{key}", step_metric=step, summary="min")
         return run
 
     def log(self, row: Row) -> None:

@@ -142,7 +142,7 @@ class Classifier(pl.LightningModule):
         update(self.val_metrics, self(batch[0]), batch[1])
 
     def on_validation_epoch_end(self) -> None:
-        """Log val/loss, val/acc and val/top5, and pass the loss to a schedule that observes it."""
+        """Log `val/…`, and pass the loss to a schedule that observes it."""
         values = self.val_metrics.compute()
         self.val_metrics.reset()
         self.log_dict(values)
@@ -162,6 +162,6 @@ class Classifier(pl.LightningModule):
         self.test_outputs.append((logits.float().softmax(1).cpu(), labels.cpu()))
 
     def on_test_epoch_end(self) -> None:
-        """Log test/loss, test/acc and test/top5."""
+        """Log `test/…`."""
         self.log_dict(self.test_metrics.compute())
         self.test_metrics.reset()

@@ -11,6 +11,8 @@ from torch.nn import functional as F
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
+from cnnbench.training.decisions import Decisions
+
 
 def running_means(prefix: str) -> MetricCollection:
     """Return means of loss and accuracy that are updated with one value per image."""
@@ -23,7 +25,11 @@ def running_means(prefix: str) -> MetricCollection:
 
 
 def metrics(prefix: str, num_classes: int) -> MetricCollection:
-    """Return loss, accuracy and top-5 accuracy over all images passed to `update`."""
+    """Return the metrics of all images passed to `update`: loss, accuracy, top-5 and those of `Decisions`.
+
+    The loss is the negative log-likelihood: cross-entropy without weights or smoothing, whatever the loss of
+    the training, so that it can be compared.
+    """
     return MetricCollection(
         {
             "loss": MeanMetric(nan_strategy="disable"),
@@ -31,6 +37,7 @@ def metrics(prefix: str, num_classes: int) -> MetricCollection:
             "top5": MulticlassAccuracy(
                 num_classes, average="micro", top_k=min(5, num_classes), validate_args=False
             ),
+            "decisions": Decisions(num_classes),
         },
         prefix=prefix,
         compute_groups=False,
@@ -43,6 +50,7 @@ def update(metrics: MetricCollection, logits: Tensor, labels: Tensor) -> None:
     metrics["loss"].update(F.cross_entropy(logits, labels, reduction="none"))
     metrics["acc"].update(logits, labels)
     metrics["top5"].update(logits, labels)
+    metrics["decisions"].update(logits, labels)
 
 
 def _of_all(tensor: Tensor) -> Tensor:

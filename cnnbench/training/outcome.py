@@ -14,6 +14,7 @@ from cnnbench.data.images import Images
 from cnnbench.data.transforms import decode, eval_transform
 from cnnbench.tracking.base import TestResult
 from cnnbench.training.checkpoints import Row, best_row
+from cnnbench.training.decisions import VALUES
 
 Outputs = list[tuple[torch.Tensor, torch.Tensor]]
 """Probabilities (N, K) and labels (N,) of each batch."""
@@ -27,7 +28,7 @@ def summary(
     Args:
         facts: about model and data, see `Built`.
         rows: one per epoch.
-        test: `test/loss`, `test/acc` and `test/top5`.
+        test: `test/loss`, `test/acc`, `test/top5`, and `test/…` of `Decisions`.
         wall_s: seconds that all attempts took together.
     """
     best = best_row(rows)
@@ -38,6 +39,7 @@ def summary(
         "best/epoch": int(best["epoch"]),
         "best/val_acc": best["val/acc"],
         "best/val_loss": best["val/loss"],
+        **{f"best/val_{key}": best[f"val/{key}"] for key in VALUES if f"val/{key}" in best},
         **test,
         "time/wall_s": wall_s,
         "time/train_s": train_s,

@@ -15,10 +15,14 @@ from cnnbench.errors import Diverged
 from cnnbench.processes.signals import unbroken
 from cnnbench.run_store.run import Run
 from cnnbench.training.checkpoints import BEST, LAST, PREVIOUS, PREVIOUS_BEST, RECORD, Row, best_row
+from cnnbench.training.decisions import VALUES
 from cnnbench.training.device import synchronise
 
 CHECK_EVERY = 50
 """Batches between two checks of the loss; each check makes a GPU wait."""
+
+LOGGED = ("train/loss", "train/acc", *(f"val/{key}" for key in ("loss", "acc", "top5", *VALUES)))
+"""Metrics in each row."""
 
 
 def stops_early(rows: Sequence[Row], patience: int | None) -> bool:
@@ -121,12 +125,14 @@ class Recorder(Checkpoint):
         row = {
             "epoch": trainer.current_epoch,
             "step": trainer.global_step,
-            **{key: values[key] for key in ("train/loss", "train/acc", "val/loss", "val/acc", "val/top5")},
+            **{key: values[key] for key in LOGGED},
             "lr": self.lr,
             "time/epoch_s": time.perf_counter() - self.epoch_start,
             "time/train_s": self.train_s,
             "time/images": self.images,
         }
+        if self.rows:  # a run that an older version began keeps the columns of its table
+            row = {key: row[key] for key in self.rows[0]}
         self.check()
         with unbroken():  # an epoch that was logged must not be trained again
             self.rows.append(row)

@@ -98,6 +98,11 @@ class TestRows:
         notes = compare([record(one) for one in runs]).notes
         assert any(note.startswith("1 copy has different metrics") for note in notes)
 
+    def test_a_copy_of_an_older_version_has_fewer_figures(self, run, tmp_path):
+        again = make_run(tmp_path / "again", figures={"test/f1_macro": 0.8})
+        notes = compare([record(run()), record(again)]).notes
+        assert not any("different metrics" in note for note in notes)
+
     def test_where_everything_diverged_there_is_still_a_table(self, run):
         runs = [run(seed=s, state="diverged") for s in range(2)]
         for one in runs:

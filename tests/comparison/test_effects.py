@@ -219,6 +219,29 @@ class TestNotes:
             "at 98.0 %, shared by all rows"
         ]
 
+    def test_the_test_images_of_a_metric_that_is_no_share_of_them(self, run):
+        """It is not a multiple of 1/N, and Wilson's interval does not apply to it."""
+        made = [run(seed=s, figures={"data/test": 360, "test/f1_macro": 0.9}) for s in range(2)]
+        found = compare([record(one) for one in made], Options(metric="test/f1_macro"))
+        assert found.notes == [
+            "intervals cover variation between seeds only; the 360 test images add to it, which is not "
+            "estimated for test macro-F1"
+        ]
+        (row,) = found.rows
+        assert (row.score.mean, row.score.low) == (0.9, None)
+
+    def test_the_uncertainty_from_the_val_images(self, run):
+        made = [run(seed=s, val=0.5, figures={"data/test": 360, "data/val": 100}) for s in range(2)]
+        (note,) = compare([record(one) for one in made], Options(metric="best/val_acc")).notes
+        assert "the 100 val images add about ±9.6 points at 50.0 %" in note
+
+    @pytest.mark.parametrize(
+        ("key", "higher", "share"),
+        [("test/f1_macro", True, True), ("best/val_balanced_acc", True, True), ("test/ece", False, True)],
+    )
+    def test_which_direction_is_better(self, key, higher, share):
+        assert (figure(key).higher, figure(key).share) == (higher, share)
+
     def test_the_test_images_of_several_data_sets_are_not_shared_by_all_rows(self, run):
         runs = [run(data="digits", figures={"data/test": 360}), run(data="mnist", test=0.98)]
         (note, *_) = compare([record(one) for one in runs]).notes

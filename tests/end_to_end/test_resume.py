@@ -16,6 +16,7 @@ from sklearn.datasets import load_digits
 
 from cnnbench.cli import main
 from cnnbench.run_store.run import Run
+from cnnbench.training import recorder
 from cnnbench.training.checkpoints import RECORD, read_checkpoint, resumable, write_checkpoint
 from cnnbench.training.recorder import Recorder
 
@@ -77,6 +78,21 @@ def test_resumed_equals_undisturbed(variant, every_n_steps, monkeypatch, images)
     assert main(["train", "output_dir=broken", *overrides]) == 0
     assert len(Run(the_run("broken")).status()["attempts"]) == 3
     assert_same(the_run("undisturbed"), the_run("broken"))
+
+
+def test_a_run_that_an_older_version_began_keeps_its_columns(monkeypatch):
+    """Its rows have no macro-F1, balanced accuracy or calibration; the test of the resumed run has them."""
+    overrides = ["output_dir=broken", *RECIPE]
+    with monkeypatch.context() as older:
+        older.setattr(recorder, "LOGGED", recorder.LOGGED[:5])
+        interrupted_after(2, monkeypatch, overrides)
+    assert main(["train", *overrides]) == 0
+    run = Run(the_run("broken"))
+    assert run.state == "finished"
+    assert len(run.rows()) == 6
+    assert all(list(row) == list(run.rows()[0]) and "val/ece" not in row for row in run.rows())
+    assert {"test/f1_macro", "test/balanced_acc", "test/ece"} < run.summary().keys()
+    assert "best/val_ece" not in run.summary()
 
 
 def test_an_interruption_waits_for_the_checkpoint(monkeypatch):

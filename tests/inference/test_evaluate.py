@@ -13,9 +13,10 @@ import torch
 from finished_runs import write_photos
 from PIL import Image
 from sealing import configure, of_before
+from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from cnnbench.inference import trained_model
-from cnnbench.inference.evaluate.metrics import calibration_error, per_class, wilson
+from cnnbench.inference.evaluate.metrics import per_class, wilson
 from cnnbench.training.images import make_data
 
 pytest_plugins = ["finished_fixtures"]
@@ -45,6 +46,8 @@ def test_its_own_test_set_gives_what_training_recorded(digits, photos, cli):
         summary = run.summary()
         assert found["accuracy"] == pytest.approx(summary["test/acc"], abs=1e-7)
         assert found["loss"] == pytest.approx(summary["test/loss"], rel=1e-6)
+        for key, name in (("f1_macro",) * 2, ("balanced_acc", "balanced_accuracy"), ("ece",) * 2):
+            assert found[name] == pytest.approx(summary[f"test/{key}"], abs=1e-6)
         assert found["training"]["same"] is True
         assert found["images"] == summary["data/test"]
         code, found, _ = evaluated(cli, run.path, "--split", "val")
@@ -79,6 +82,8 @@ def test_figures_follow_their_definitions(digits, truth, cli):
         if inside.any():
             ece += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
     assert found["ece"] == pytest.approx(ece, abs=1e-5)
+    assert found["f1_macro"] == pytest.approx(f1_score(labels, predicted, average="macro"))
+    assert found["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(labels, predicted))
     confusion = np.zeros((10, 10), int)
     np.add.at(confusion, (labels, predicted), 1)
     assert found["confusion"] == confusion.tolist()
@@ -96,16 +101,6 @@ def test_wilson(right, n):
     z = 1.959963984540054
     for p in wilson(right, n):
         assert abs(right / n - p) == pytest.approx(z * math.sqrt(p * (1 - p) / n), abs=1e-9)
-
-
-def test_calibration_counts_a_probability_of_one_with_those_below_it():
-    """Half of the images have confidence 1, as float32 rounds, half 0.97; of both 99 % are right."""
-    n = 200
-    confidence = np.repeat(np.array([1.0, 0.97], np.float32), n // 2)
-    labels = np.zeros(n, int)
-    labels[[0, n // 2]] = 1
-    found = calibration_error(np.stack([confidence, 1 - confidence], 1), labels)
-    assert found == pytest.approx(abs(0.99 - 0.985), abs=1e-6)
 
 
 def test_what_nothing_tells_is_not_zero():

@@ -26,7 +26,10 @@ SCRIPTS = (
     "comparison/main.js",
 )
 STYLES = ("comparison/comparison.css",)
-CURVES = ("val/acc", "val/loss", "train/acc", "train/loss", "lr")
+CURVES = (
+    *("val/acc", "val/loss", "val/f1_macro", "val/balanced_acc", "val/ece"),
+    *("train/acc", "train/loss", "lr"),
+)
 
 
 def page(comparison: Comparison, title: str, where: Path, reload_s: float = 0) -> str:

@@ -40,6 +40,8 @@ def to_json(
         "accuracy_interval": list(evaluation.interval),
         "top5": evaluation.top5,
         "loss": evaluation.loss,
+        "f1_macro": evaluation.f1_macro,
+        "balanced_accuracy": evaluation.balanced_acc,
         "ece": evaluation.ece,
         "training": agreement,
         "classes": [asdict(row) for row in evaluation.classes],

@@ -14,12 +14,13 @@ from torch import Tensor
 
 from cnnbench.data.images import Indices
 from cnnbench.inference.trained_model import Trained
+from cnnbench.training.decisions import BINS
 from cnnbench.training.metrics import metrics, update
 
-BINS = 15
 CONFIDENCE = 0.95
 
 METHODS = (
+    "macro-F1: mean of the classes that an image has or is predicted as; balanced accuracy: mean recall",
     "interval: 95 % (Wilson), for other images of the same kind; variation between seeds adds to it",
     f"ECE: |accuracy - mean confidence| in {BINS} equal-width bins of the predicted class's probability, "
     "weighted by number of images (arXiv:1706.04599)",
@@ -46,7 +47,7 @@ class Evaluation:
         interval: 95 % confidence interval of the accuracy.
         top5: share of images whose class is among the five most probable.
         loss: mean cross-entropy.
-        ece: expected calibration error.
+        f1_macro, balanced_acc, ece: see `cnnbench.training.decisions.Decisions`.
         classes: metrics of each class.
         confusion: (K, K), true classes by predicted ones.
         probabilities: (N, K), in the order of the images.
@@ -57,6 +58,8 @@ class Evaluation:
     interval: tuple[float, float]
     top5: float
     loss: float
+    f1_macro: float
+    balanced_acc: float
     ece: float
     classes: list[PerClass]
     confusion: Indices
@@ -67,7 +70,7 @@ class Evaluation:
 def evaluate(trained: Trained, batches: Iterable[tuple[Tensor, Tensor]]) -> Evaluation:
     """Evaluate a model on batches of uint8 pixels (N, colours, size, size) with labels (N,).
 
-    Accuracy, top-5 and loss are computed as at the end of a training.
+    All but classes and confusions is computed as at the end of a training.
     """
     names = trained.preparation.classes
     counts = metrics("", len(names))
@@ -86,32 +89,14 @@ def evaluate(trained: Trained, batches: Iterable[tuple[Tensor, Tensor]]) -> Eval
         interval=wilson(int((y == predicted).sum()), len(y)),
         top5=values["top5"],
         loss=values["loss"],
-        ece=calibration_error(probabilities.numpy(), y),
+        f1_macro=values["f1_macro"],
+        balanced_acc=values["balanced_acc"],
+        ece=values["ece"],
         classes=per_class(y, predicted, names),
         confusion=confusion_matrix(y, predicted, labels=np.arange(len(names))),
         probabilities=probabilities.numpy(),
         labels=y,
     )
-
-
-def calibration_error(probabilities: NDArray[np.float32], labels: Indices) -> float:
-    """Compute the expected calibration error over bins (0, 1/15], …, (14/15, 1] (arXiv:1706.04599).
-
-    torchmetrics 1.9 puts a probability of exactly 1, which is frequent in float32, into a bin of its own.
-
-    Args:
-        probabilities: (N, K); rows sum to 1.
-        labels: (N,).
-
-    Returns:
-        The error, between 0 and 1.
-    """
-    confidence = probabilities.max(1).astype(np.float64)
-    right = probabilities.argmax(1) == labels
-    bins = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
-    # For a bin with n of N images, n / N |accuracy - mean confidence| is the sum of the differences over N.
-    gaps = np.bincount(bins, weights=right - confidence, minlength=BINS)
-    return float(np.abs(gaps).sum() / len(labels))
 
 
 def wilson(right: int, n: int) -> tuple[float, float]:

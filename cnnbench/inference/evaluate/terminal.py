@@ -52,7 +52,9 @@ def summary_table(trained: Trained, chosen: Chosen, evaluation: Evaluation, agre
     table.add_row("accuracy", f"{console.percent(evaluation.accuracy)}   {interval}")
     if len(evaluation.classes) > 5:
         table.add_row("top-5", console.percent(evaluation.top5))
-    table.add_row("loss", f"{evaluation.loss:.4f}")
+    table.add_row("macro-F1", console.percent(evaluation.f1_macro))
+    table.add_row("balanced accuracy", console.percent(evaluation.balanced_acc))
+    table.add_row("loss (NLL)", f"{evaluation.loss:.4f}")
     table.add_row("ECE", console.percent(evaluation.ece))
     if agreement is not None:
         table.add_row("training recorded", agreement)

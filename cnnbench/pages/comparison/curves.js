@@ -78,7 +78,7 @@ function drawCurves(rows) {
   state.best = Math.max(state.best, 1);
   drawCurveControls(keys);
 
-  const share = /acc|top5/.test(state.curve);
+  const share = /acc|top5|f1|ece/.test(state.curve);
   const points = curvePoints(rows.slice(0, state.best), share ? 100 : 1);
   const kind = ({ row }) => (state.by === "configuration" ? label(row) : group(row, state.by)),
     groups = [...new Set(points.map(kind))],
