@@ -16,9 +16,10 @@ from typing import Any, TypeVar
 
 from cnnbench.errors import InputError
 from cnnbench.run_store import lease, schema
-from cnnbench.run_store.identity import FORMAT, choice_of_format_1, is_of
+from cnnbench.run_store.identity import FORMAT, choice_of_format_1, complete, is_of
 from cnnbench.run_store.reading import LARGEST, LARGEST_TABLE, Unfit, checksum, parse_json, parse_rows, read
 from cnnbench.run_store.seal import seal_of
+from cnnbench.safe_text import legible
 
 Part = TypeVar("Part")
 
@@ -152,7 +153,7 @@ class Content:
 
             config = plain_yaml.parse(data)
             _refuse(schema.CHOICE.problem(config))
-            return config
+            return complete(config)
 
         return self._read(CONFIG, parsed) or {}
 
@@ -174,9 +175,14 @@ class Content:
     def choice(self) -> dict[str, Any]:
         """The settings that decided the result; empty if they cannot be read."""
         if self.identity or self.format == FORMAT:
-            return self.identity
+            return complete(self.identity)
         # An unknown format, or none, is read as far as possible; one of ours is never without its identity.
         return choice_of_format_1(self.config)
+
+    @property
+    def monitor(self) -> str:
+        """The metric that decided which epoch of a training is the best."""
+        return legible(str(self.choice.get("trainer", {}).get("monitor", "val/acc")))
 
     def _read(self, name: str, parse: Callable[[bytes], Part], largest: int = LARGEST) -> Part | None:
         """Return a file as `parse` reads it; None, after noting why, if it is missing or damaged."""

@@ -26,8 +26,15 @@ from typing import Any
 FORMAT = 2
 """Format of run folders. Those of format 1 (cnnbench 0.1.0) can be read, but are not reused for training."""
 
-ADDED: dict[str, Any] = {"arch.shortcut_zeros": "after"}
+ADDED: dict[str, Any] = {"arch.shortcut_zeros": "after", "scheduler.monitor": "val/loss"}
 """Arguments of shipped components (`scheduler.floor`) newer than format 2, with the value "as before"."""
+
+LATER: dict[str, dict[str, Any]] = {
+    "data": {"drop_last": True},
+    "trainer": {"monitor": "val/acc"},
+    "cnnbench:plateau": {"monitor": ADDED["scheduler.monitor"]},
+}
+"""Values in a choice that lacks them: of fields marked `added` by section, of `ADDED` by component."""
 
 CODE = "_code_"
 """Key of the digest of a user's own code in a section; no argument of a component can have such a name."""
@@ -127,6 +134,22 @@ def component_name(target: str) -> str:
 def is_ours(target: str) -> bool:
     """Return whether a dotted name leads to cnnbench's own code."""
     return target.replace(":", ".").startswith("cnnbench.")
+
+
+def complete(choice: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the choice of a training with the values of `LATER` that it lacks; any other unchanged."""
+    if "trainer" not in choice:
+        return dict(choice)
+    return {
+        key: LATER.get(key, {}) | _later(section) | section if isinstance(section, dict) else section
+        for key, section in choice.items()
+    }
+
+
+def _later(section: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of `LATER` for the component that a section describes; empty if it is none."""
+    target = section.get("_target_")
+    return LATER.get(component_name(target), {}) if isinstance(target, str) else {}
 
 
 def choice_of_format_1(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -85,7 +85,8 @@ def run_table(run: Run, lines: Iterable[tuple[str, str | Text]] = ()) -> Table:
     if error and state != "damaged":
         table.add_row("reason", Text(f"{error['type']}: {error['message']}"[:400]))
     if "best/epoch" in summary:
-        table.add_row("best epoch", f"{summary['best/epoch'] + 1} of {summary.get('epochs', '-')}")
+        by = "" if content.monitor == "val/acc" else f", by {content.monitor}"
+        table.add_row("best epoch", f"{summary['best/epoch'] + 1} of {summary.get('epochs', '-')}{by}")
         loss = console.number(summary.get("best/val_loss"), ".4f")
         table.add_row("val accuracy", f"{percent(summary.get('best/val_acc'))}   (loss {loss})")
     if "test/acc" in summary:

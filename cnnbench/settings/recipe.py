@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from cnnbench.settings.base import FREE, Component, Count, FiniteArguments, Fraction, Rate, Section
+from cnnbench.settings.base import FREE, Component, Count, FiniteArguments, Fraction, Rate, Section, added
 
 
 class Optimizer(Component):
@@ -18,6 +18,10 @@ class Optimizer(Component):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
 
 
+Monitor = Literal["val/acc", "val/loss", "val/f1_macro", "val/balanced_acc", "val/ece"]
+"""Metrics by which epochs are compared."""
+
+
 class Scheduler(Component):
     """`scheduler`: a factory of `cnnbench.training.schedule`, or one of the user's own."""
 
@@ -27,7 +31,7 @@ class Scheduler(Component):
 
 
 class EarlyStopping(Section):
-    """`trainer.early_stopping`: stop after `patience` epochs without a better val/acc; null: never."""
+    """`trainer.early_stopping`: stop after `patience` epochs without a better epoch; null: never."""
 
     patience: Count | None
 
@@ -36,6 +40,7 @@ class Trainer(Section):
     """`trainer`: the training recipe except optimizer and schedule."""
 
     max_epochs: Count
+    monitor: Annotated[Monitor, added("val/acc")] = "val/acc"
     label_smoothing: Fraction
     mixup: Annotated[float, Field(ge=0)]
     cutmix: Annotated[float, Field(ge=0)]

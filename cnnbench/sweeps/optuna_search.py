@@ -36,7 +36,9 @@ class OptunaOptions(Section):
     """Settings of `hydra/sweeper=optuna` (`hydra.sweeper`), which its file documents."""
 
     n_trials: Count
-    metric: Literal["best/val_acc", "best/val_loss"]
+    metric: Literal[
+        "best/val_acc", "best/val_loss", "best/val_f1_macro", "best/val_balanced_acc", "best/val_ece"
+    ]
     sampler: Literal["tpe", "random", "gp", "cmaes", "qmc"]
     pruner: Literal["none", "median", "hyperband"]
     at_once: Count | None
@@ -45,8 +47,13 @@ class OptunaOptions(Section):
 
     @property
     def direction(self) -> str:
-        """`minimize` for a loss, `maximize` otherwise."""
-        return "minimize" if self.metric == "best/val_loss" else "maximize"
+        """`minimize` for a loss or an error, `maximize` otherwise."""
+        return "minimize" if self.metric in ("best/val_loss", "best/val_ece") else "maximize"
+
+    @property
+    def column(self) -> str:
+        """The metric in each row of metrics.csv: `val/acc`."""
+        return self.metric.replace("best/val_", "val/")
 
 
 class Search:
@@ -172,7 +179,7 @@ class Search:
                 continue
             rows = cell.run.rows()
             for row in rows[self.reported.get(cell.overrides, 0) :]:
-                trial.report(row.get("val/acc", float("nan")), int(row["epoch"]))
+                trial.report(row.get(self.options.column, float("nan")), int(row["epoch"]))
             self.reported[cell.overrides] = len(rows)
             if rows and trial.should_prune():
                 (cell.run.path / STOP).touch()

@@ -8,7 +8,7 @@ metrics.csv.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +19,13 @@ from cnnbench.console import console
 from cnnbench.errors import InputError
 from cnnbench.run_store.run import Run
 from cnnbench.run_store.seal import Damaged, seal, verify
+from cnnbench.training.monitor import best_row
 
 BEST, LAST = "best.ckpt", "last.ckpt"
 PREVIOUS, PREVIOUS_BEST = "previous.ckpt", "previous_best.ckpt"
 
 RECORD = "cnnbench"
 """Key under which a checkpoint has the run that it belongs to, and the rows of the epochs so far."""
-
-Row = Mapping[str, float]
-"""Metrics of one epoch."""
-
-
-def best_row(rows: Sequence[Row]) -> Row:
-    """Return the row of the best epoch: highest val/acc, then lowest val/loss, then the earliest."""
-    return max(rows, key=lambda row: (row["val/acc"], -row["val/loss"], -row["epoch"]))
 
 
 def write_checkpoint(content: Mapping[str, Any], path: Path) -> None:
@@ -74,10 +67,14 @@ class SealedCheckpoints(TorchCheckpointIO):
         return read_checkpoint(Path(path))  # type: ignore[no-any-return]
 
 
-def resumable(run: Run) -> tuple[Path | None, list[dict[str, float]]]:
+def resumable(run: Run, monitor: str) -> tuple[Path | None, list[dict[str, float]]]:
     """Return the checkpoint to resume from, and the rows of the epochs that it has completed.
 
     A checkpoint that cannot be used in full gives way to the one before it, and a line says so.
+
+    Args:
+        run: its folder.
+        monitor: the metric that decides which epoch is the best.
 
     Raises:
         InputError: a row of metrics.csv differs from the one in the checkpoint.
@@ -88,7 +85,7 @@ def resumable(run: Run) -> tuple[Path | None, list[dict[str, float]]]:
         try:
             rows = _rows(run, path)
             if rows:
-                _check_best(run, its_best, rows)
+                _check_best(run, its_best, rows, monitor)
         except FileNotFoundError:
             continue
         except Exception as error:  # torch has no exception of its own for a damaged file
@@ -121,7 +118,7 @@ def _rows(run: Run, path: Path) -> list[dict[str, float]]:
     return rows
 
 
-def _check_best(run: Run, path: Path, rows: list[dict[str, float]]) -> None:
+def _check_best(run: Run, path: Path, rows: list[dict[str, float]], monitor: str) -> None:
     """Check that a file has the weights of the best of these epochs.
 
     Raises:
@@ -132,7 +129,7 @@ def _check_best(run: Run, path: Path, rows: list[dict[str, float]]) -> None:
         best = _rows(run, path)
     except FileNotFoundError:
         raise Damaged(f"{path}: is missing") from None
-    if not best or best[-1]["epoch"] != best_row(rows)["epoch"]:
+    if not best or best[-1]["epoch"] != best_row(rows, monitor)["epoch"]:
         raise Damaged(f"{path}: is not of the best epoch")
 
 

@@ -30,7 +30,7 @@ class Classifier(pl.LightningModule):
         num_classes: K.
         optimizer: called with parameter groups.
         schedule: called with the optimizer, and stepped after each optimizer step. If it has `observe`, that
-            is called with each val/loss. See `cnnbench.training.schedule`.
+            is called with a metric after each epoch. See `cnnbench.training.schedule`.
         seed: the global generators are seeded from (seed, epoch, batch) before each batch, so that dropout
             and mixing do not depend on earlier draws.
         label_smoothing: applies to the training loss only; val and test losses are plain cross-entropy.
@@ -142,13 +142,13 @@ class Classifier(pl.LightningModule):
         update(self.val_metrics, self(batch[0]), batch[1])
 
     def on_validation_epoch_end(self) -> None:
-        """Log `val/…`, and pass the loss to a schedule that observes it."""
+        """Log `val/…`, and pass one of them to a schedule that observes it."""
         values = self.val_metrics.compute()
         self.val_metrics.reset()
         self.log_dict(values)
         schedule: Any = self.lr_schedulers() if self.trainer.state.fn == "fit" else None
         if hasattr(schedule, "observe"):
-            schedule.observe(float(values["val/loss"]))
+            schedule.observe(float(values[getattr(schedule, "monitor", "val/loss")]))
 
     def on_test_epoch_start(self) -> None:
         """Discard the outputs of an earlier test."""

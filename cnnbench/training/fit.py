@@ -21,12 +21,13 @@ from cnnbench.settings.run import Settings
 from cnnbench.tracking.track import track
 from cnnbench.training.averaging import MovingAverage
 from cnnbench.training.build import Built, build
-from cnnbench.training.checkpoints import BEST, Row, SealedCheckpoints, read_checkpoint, resumable, strip
+from cnnbench.training.checkpoints import BEST, SealedCheckpoints, read_checkpoint, resumable, strip
 from cnnbench.training.device import lightning_precision
+from cnnbench.training.monitor import Row
 from cnnbench.training.outcome import Outputs, summary, test_result
 from cnnbench.training.progress_bar import ProgressBar
 from cnnbench.training.rank import Rank
-from cnnbench.training.recorder import Recorder, stops_early
+from cnnbench.training.recorder import Recorder
 
 log = logging.getLogger("cnnbench")
 
@@ -95,7 +96,7 @@ class Training:
             test, outputs = self.train_and_test(built, recorder, checkpoint)
             earlier_s = sum(row["time/epoch_s"] for row in rows)  # of attempts that were interrupted
             wall_s = earlier_s + time.perf_counter() - self.start
-            figures = summary(built.facts, recorder.rows, test, wall_s)
+            figures = summary(built.facts, recorder.rows, recorder.best, test, wall_s)
             this.check()
             self.run.write_summary(figures)
             tracker.finish(figures, test_result(built.data, outputs))
@@ -104,7 +105,7 @@ class Training:
 
     def resume_point(self) -> tuple[Path | None, list[dict[str, float]]]:
         """Return the checkpoint to resume from, and the rows of the epochs that it has completed."""
-        return resumable(self.run)
+        return resumable(self.run, self.settings.trainer.monitor)
 
     def recorder(self, rows: list[dict[str, float]], **options: Any) -> Recorder:
         """Return the callback that writes rows and checkpoints."""
@@ -112,6 +113,7 @@ class Training:
         return Recorder(
             self.run,
             rows,
+            monitor=recipe.monitor,
             patience=recipe.early_stopping.patience,
             every_n_steps=recipe.checkpoint_every_n_steps,
             **options,
@@ -145,7 +147,7 @@ class Training:
             default_root_dir=self.run.path,
             **options,
         )
-        if not stops_early(recorder.rows, recipe.early_stopping.patience):
+        if not recorder.stops:
             trainer.fit(built.classifier, datamodule=built.data, ckpt_path=checkpoint, weights_only=True)
         built.classifier.load_state_dict(self.best_weights())
         trainer.test(built.classifier, datamodule=built.data, verbose=False)

@@ -13,25 +13,25 @@ from cnnbench.data.datamodule import ImageData
 from cnnbench.data.images import Images
 from cnnbench.data.transforms import decode, eval_transform
 from cnnbench.tracking.base import TestResult
-from cnnbench.training.checkpoints import Row, best_row
 from cnnbench.training.decisions import VALUES
+from cnnbench.training.monitor import Row
 
 Outputs = list[tuple[torch.Tensor, torch.Tensor]]
 """Probabilities (N, K) and labels (N,) of each batch."""
 
 
 def summary(
-    facts: Mapping[str, Any], rows: Sequence[Row], test: Mapping[str, float], wall_s: float
+    facts: Mapping[str, Any], rows: Sequence[Row], best: Row, test: Mapping[str, float], wall_s: float
 ) -> dict[str, Any]:
     """Return the content of summary.json.
 
     Args:
         facts: about model and data, see `Built`.
         rows: one per epoch.
+        best: that of the best epoch.
         test: `test/loss`, `test/acc`, `test/top5`, and `test/…` of `Decisions`.
         wall_s: seconds that all attempts took together.
     """
-    best = best_row(rows)
     train_s = sum(row["time/train_s"] for row in rows)
     return {
         **facts,

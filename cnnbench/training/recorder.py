@@ -14,22 +14,16 @@ from torch.optim import Optimizer
 from cnnbench.errors import Diverged
 from cnnbench.processes.signals import unbroken
 from cnnbench.run_store.run import Run
-from cnnbench.training.checkpoints import BEST, LAST, PREVIOUS, PREVIOUS_BEST, RECORD, Row, best_row
+from cnnbench.training.checkpoints import BEST, LAST, PREVIOUS, PREVIOUS_BEST, RECORD
 from cnnbench.training.decisions import VALUES
 from cnnbench.training.device import synchronise
+from cnnbench.training.monitor import Row, best_row, stops_early
 
 CHECK_EVERY = 50
 """Batches between two checks of the loss; each check makes a GPU wait."""
 
 LOGGED = ("train/loss", "train/acc", *(f"val/{key}" for key in ("loss", "acc", "top5", *VALUES)))
 """Metrics in each row."""
-
-
-def stops_early(rows: Sequence[Row], patience: int | None) -> bool:
-    """Return whether the last `patience` epochs did not improve on the best val/acc before them."""
-    if patience is None or len(rows) <= patience:
-        return False
-    return max(row["val/acc"] for row in rows[-patience:]) <= max(row["val/acc"] for row in rows[:-patience])
 
 
 class Recorder(Checkpoint):
@@ -41,7 +35,8 @@ class Recorder(Checkpoint):
     Args:
         run: the run's folder.
         rows: the epochs that an earlier attempt completed.
-        patience: see `stops_early`.
+        monitor: the metric that decides which epoch is the best.
+        patience: see `cnnbench.training.monitor.stops_early`.
         every_n_steps: optimizer steps between checkpoints within an epoch; None: none.
         check: called before each write; an exception ends the training.
         on_row: called with each new row.
@@ -53,6 +48,7 @@ class Recorder(Checkpoint):
         run: Run,
         rows: Sequence[Row],
         *,
+        monitor: str,
         patience: int | None,
         every_n_steps: int | None,
         check: Callable[[], None] = lambda: None,
@@ -61,10 +57,20 @@ class Recorder(Checkpoint):
     ) -> None:
         self.run, self.rows, self.check, self.on_row = run, list(rows), check, on_row
         self.writes = writes
-        self.patience, self.every_n_steps = patience, every_n_steps
+        self.monitor, self.patience, self.every_n_steps = monitor, patience, every_n_steps
         self.saved_step = 0
         self.epoch_start = self.train_s = self.lr = 0.0
         self.images = 0
+
+    @property
+    def best(self) -> Row:
+        """Row of the best epoch so far."""
+        return best_row(self.rows, self.monitor)
+
+    @property
+    def stops(self) -> bool:
+        """True if the epochs so far do not improve any more."""
+        return stops_early(self.rows, self.monitor, self.patience)
 
     # --- timing: training time excludes evaluation ----------------------------------------------
 
@@ -116,7 +122,7 @@ class Recorder(Checkpoint):
     # --- at the end of an epoch -----------------------------------------------------------------------------
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the row, then the checkpoints; stop the training if `stops_early`.
+        """Write the row, then the checkpoints; stop the training if it `stops`.
 
         Raises:
             Diverged: a loss of the epoch is not finite.
@@ -143,8 +149,8 @@ class Recorder(Checkpoint):
                 if not math.isfinite(row[key]):
                     raise Diverged(trainer.current_epoch, key)
             self.saved_step = trainer.global_step
-            self._save(trainer, best=best_row(self.rows) is row)
-        if stops_early(self.rows, self.patience):
+            self._save(trainer, best=self.best is row)
+        if self.stops:
             trainer.should_stop = True
 
     def _save(self, trainer: pl.Trainer, *, best: bool) -> None:

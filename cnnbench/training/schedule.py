@@ -1,9 +1,9 @@
 """Learning rate schedules, stepped after each optimizer step.
 
 A schedule is a function of the optimizer, `total_steps` and `steps_per_epoch` that returns a torch
-`LRScheduler`. If that has a method `observe(loss)`, it is called with the validation loss after each epoch.
-All but `onecycle` accept `warmup_epochs`: epochs, or a fraction of one, of linear warm-up from 0
-(arXiv:1706.02677).
+`LRScheduler`. If that has a method `observe(value)`, it is called after each epoch with the validation loss,
+or with the metric that its attribute `monitor` names, such as `val/acc`. All but `onecycle` accept
+`warmup_epochs`: epochs, or a fraction of one, of linear warm-up from 0 (arXiv:1706.02677).
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
+
+from cnnbench.settings.recipe import Monitor
+from cnnbench.training.monitor import sign
 
 
 def _scaled(
@@ -112,7 +115,7 @@ def onecycle(
 
 
 class Plateau(LRScheduler):
-    """Schedule that multiplies lr by `factor` if the loss has not improved for more than `patience` epochs.
+    """Schedule that multiplies lr by `factor` if a metric has not improved for more than `patience` epochs.
 
     torch's ReduceLROnPlateau has no warm-up, and Lightning steps it after it has written the checkpoint of
     the epoch, so that a resumed run would miss one step.
@@ -122,19 +125,22 @@ class Plateau(LRScheduler):
         warmup_steps: optimizer steps of linear warm-up.
         factor: of each reduction, in (0, 1).
         patience: epochs without improvement that are tolerated.
-        threshold: least relative decrease of the loss that counts as an improvement.
+        threshold: least relative change of the metric that counts as an improvement.
+        monitor: the metric.
     """
 
     def __init__(
-        self, optimizer: Optimizer, warmup_steps: int, factor: float, patience: int, threshold: float
+        self,
+        optimizer: Optimizer,
+        warmup_steps: int,
+        factor: float,
+        patience: int,
+        threshold: float,
+        monitor: str,
     ) -> None:
-        self.warmup_steps, self.factor, self.patience, self.threshold = (
-            warmup_steps,
-            factor,
-            patience,
-            threshold,
-        )
-        self.best, self.epochs_without, self.reduction = math.inf, 0, 1.0
+        self.warmup_steps, self.factor, self.patience = warmup_steps, factor, patience
+        self.threshold, self.monitor, self.sign = threshold, monitor, sign(monitor)
+        self.best, self.epochs_without, self.reduction = -self.sign * math.inf, 0, 1.0
         super().__init__(optimizer)
 
     def get_lr(self) -> list[float | Tensor]:
@@ -142,10 +148,10 @@ class Plateau(LRScheduler):
         warm = _warm(self.last_epoch, self.warmup_steps)
         return [base * warm * self.reduction for base in self.base_lrs]
 
-    def observe(self, loss: float) -> None:
-        """Update the learning rate, from the next step on, with the validation loss of an epoch."""
-        if loss < self.best * (1 - self.threshold):
-            self.best, self.epochs_without = loss, 0
+    def observe(self, value: float) -> None:
+        """Update the learning rate, from the next step on, with the metric of an epoch."""
+        if self.sign * value > self.sign * self.best * (1 + self.sign * self.threshold):
+            self.best, self.epochs_without = value, 0
             return
         self.epochs_without += 1
         if self.epochs_without > self.patience:
@@ -164,12 +170,13 @@ def plateau(
     factor: float,
     patience: int,
     threshold: float,
+    monitor: Monitor = "val/loss",
 ) -> LRScheduler:
-    """Return a schedule that reduces lr when the validation loss stops improving; see `Plateau`.
+    """Return a schedule that reduces lr when a metric of val stops improving; see `Plateau`.
 
     Raises:
         ValueError: `factor` outside (0, 1).
     """
     if not 0 < factor < 1:
         raise ValueError(f"factor={factor}: allowed: between 0 and 1")
-    return Plateau(optimizer, round(warmup_epochs * steps_per_epoch), factor, patience, threshold)
+    return Plateau(optimizer, round(warmup_epochs * steps_per_epoch), factor, patience, threshold, monitor)

@@ -31,6 +31,9 @@ VARIANTS = {
         "scheduler.patience=0",
         "scheduler.warmup_epochs=1",
         "trainer.accumulate=2",
+        "scheduler.monitor=val/balanced_acc",
+        "trainer.monitor=val/f1_macro",
+        "trainer.early_stopping.patience=4",
     ],
     "policy": [
         "data.augment.policy=trivialaugment",
@@ -109,7 +112,7 @@ def test_an_interruption_waits_for_the_checkpoint(monkeypatch):
     assert main(["train", *RECIPE]) == 128 + signal.SIGTERM
     run = Run(the_run())
     assert run.state == "interrupted"
-    assert len(run.rows()) == len(resumable(run)[1]) == len(written) == 2
+    assert len(run.rows()) == len(resumable(run, "val/acc")[1]) == len(written) == 2
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from cnnbench.run_store.run import Run
 from cnnbench.settings.compose import CONF
 from cnnbench.settings.identity import describe, locate
 from cnnbench.settings.parse import parse, plain
+from cnnbench.settings.run import Settings
 
 TABLE = Path(__file__).parent / "identities.json"
 """Frozen table: command -> name of its run. A changed hash orphans such a run of every user: mark a setting
@@ -51,6 +52,22 @@ def test_the_table_has_many_choices_of_every_group():
 )  # fmt: skip
 def test_settings_of_execution_and_display_do_not_count(change):
     assert located(f"train {change}") == located("train")
+
+
+@pytest.mark.parametrize("group", ["data", "trainer"])
+def test_what_older_runs_lack_has_the_value_that_changes_nothing(group):
+    fields = Settings.model_fields[group].annotation.model_fields
+    for key, value in identity.LATER[group].items():
+        assert fields[key].default == value
+        assert fields[key].exclude_if(value)
+        assert identity.complete(settings("train").choice())[group][key] == value
+
+
+def test_an_argument_that_older_runs_lack_is_that_of_its_component():
+    for name, monitor in (("plateau", "val/loss"), ("cosine", None)):
+        choice = describe(settings("train", f"scheduler={name}"), {})
+        assert "monitor" not in choice["scheduler"]
+        assert identity.complete(choice)["scheduler"].get("monitor") == monitor
 
 
 @pytest.mark.parametrize(

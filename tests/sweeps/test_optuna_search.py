@@ -12,6 +12,8 @@ from running import TINY, command, epochs, kill_when, runs
 
 from cnnbench.errors import InputError
 from cnnbench.run_store.find import find
+from cnnbench.settings.base import options
+from cnnbench.sweeps.optuna_search import OptunaOptions
 from cnnbench.sweeps.search_space import space
 
 SEARCH = ["-m", "hydra/sweeper=optuna", *TINY, "name=o", "device.threads=1"]
@@ -140,6 +142,26 @@ def test_a_killed_study_is_resumed(cli):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("metric", "direction"), [("acc", "maximize"), ("loss", "minimize"), ("ece", "minimize")]
+)
+def test_the_pruner_sees_what_is_optimised(metric, direction):
+    shipped = options(
+        OptunaOptions,
+        {
+            "n_trials": 1,
+            "metric": f"best/val_{metric}",
+            "sampler": "tpe",
+            "pruner": "none",
+            "at_once": None,
+            "seed": 0,
+            "params": {},
+        },
+        "hydra.sweeper",
+    )
+    assert (shipped.column, shipped.direction) == (f"val/{metric}", direction)
+
+
 def test_pruning(cli):
     """Bad trials are pruned; their runs are kept, and can be resumed by themselves."""
     overrides = [

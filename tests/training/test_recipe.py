@@ -3,6 +3,7 @@
 import copy
 
 import lightning.pytorch as pl
+import numpy as np
 import pytest
 import torch
 from running import TINY, runs, the_run
@@ -107,3 +108,39 @@ def test_networks_without_a_norm_have_a_learning_rate_that_trains_them(cli):
     assert run.config()["optimizer"]["lr"] == 0.01
     assert run.summary()["best/val_acc"] > 0.9
     assert cli("train", "arch=vgg11_bn", "--cfg", "job", "--resolve")[1].count("lr: 0.1\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("monitor", "best"), [("val/acc", np.argmax), ("val/loss", np.argmin), ("val/ece", np.argmin)]
+)
+def test_the_best_epoch_is_that_of_the_monitored_metric(monitor, best, cli):
+    """Its weights are kept and tested. Early learning at a high rate has epochs that differ by metric."""
+    words = [
+        *TINY,
+        "trainer.max_epochs=6",
+        "optimizer.lr=0.3",
+        "scheduler=constant",
+        f"trainer.monitor={monitor}",
+    ]
+    code, out, _ = cli("train", *words)
+    assert code == 0
+    run = Run(the_run())
+    values, epoch = [row[monitor] for row in run.rows()], run.summary()["best/epoch"]
+    assert values[epoch] == values[best(values)]
+    assert run.summary()[f"best/{monitor.replace('/', '_')}"] == values[epoch]
+    assert (f"by {monitor}" in out) == (monitor != "val/acc")
+    code, out, _ = cli("evaluate", run.path, "--split", "val")
+    assert (code, "the same (accuracy" in " ".join(out.split())) == (0, True)
+
+
+def test_a_training_stops_by_the_monitored_metric(cli):
+    """Of a model that stays as it is, the loss never improves."""
+    words = [
+        *TINY,
+        "ops.norm=none",
+        "trainer.max_epochs=6",
+        "optimizer.lr=1e-12",
+        "trainer.early_stopping.patience=2",
+    ]
+    assert cli("train", *words, "trainer.monitor=val/loss")[0] == 0
+    assert len(Run(the_run()).rows()) < 6

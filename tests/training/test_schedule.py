@@ -62,6 +62,17 @@ def test_plateau_drops_after_patience_and_not_before():
     assert lrs == pytest.approx([0.4] * 3 + [0.04] * 3 + [0.004] * 2 + [0.0004])
 
 
+def test_plateau_of_a_metric_that_should_rise():
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.4)
+    options = {"warmup_epochs": 0, "factor": 0.1, "patience": 0, "threshold": 0.1}
+    scheduler = schedule.plateau(optimizer, 1000, 10, **options, monitor="val/acc")
+    lrs = []
+    for accuracy in (0.0, 0.5, 0.6, 0.65, 0.67):  # an improvement is more than a tenth of the best
+        scheduler.observe(accuracy)
+        lrs.append(optimizer.param_groups[0]["lr"])
+    assert lrs == pytest.approx([0.4, 0.4, 0.4, 0.04, 0.04])
+
+
 def test_plateau_warms_up_and_survives_a_checkpoint():
     def new():
         optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.4)

@@ -45,7 +45,7 @@ def summary_table(trained: Trained, chosen: Chosen, evaluation: Evaluation, agre
     table.add_column(overflow="fold")
     low, high = evaluation.interval
     epoch = trained.run.summary().get("best/epoch")
-    number = f" (epoch {epoch + 1})" if isinstance(epoch, int) else ""
+    number = f" (epoch {epoch + 1}, by {trained.run.content().monitor})" if isinstance(epoch, int) else ""
     table.add_row("images", Text(f"{len(evaluation.labels):,}: {console.legible(chosen.title, 300)}"))
     table.add_row("weights", f"{CHECKPOINT}, from the best epoch on val{number}")
     interval = f"({100 * low:.2f} to {100 * high:.2f} %)"
