@@ -30,8 +30,14 @@ ADDED: dict[str, Any] = {"arch.shortcut_zeros": "after", "scheduler.monitor": "v
 """Arguments of shipped components (`scheduler.floor`) newer than format 2, with the value "as before"."""
 
 LATER: dict[str, dict[str, Any]] = {
-    "data": {"drop_last": True},
-    "trainer": {"monitor": "val/acc"},
+    "data": {"drop_last": True, "class_weights": None},
+    "trainer": {
+        "monitor": "val/acc",
+        "loss": "cross_entropy",
+        "focal_gamma": 2.0,
+        "bce_threshold": None,
+        "bce_sum": False,
+    },
     "cnnbench:plateau": {"monitor": ADDED["scheduler.monitor"]},
 }
 """Values in a choice that lacks them: of fields marked `added` by section, of `ADDED` by component."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
@@ -74,6 +74,7 @@ class Data(Section):
     in_memory: bool
     num_workers: Annotated[int, Field(ge=0, le=1024), FREE]
     decode_mib: Annotated[int, Field(ge=1, le=2**20), FREE] = DECODE_MIB
+    class_weights: Annotated[list[Rate] | Literal["balanced"] | None, added(None)] = None
     num_classes: Annotated[int, Field(ge=2)] | None = None
     augment: Augment
 
@@ -91,6 +92,16 @@ class Data(Section):
                 f"mean={self.mean}, std={self.std}: allowed: both, for as many channels, or none"
             )
         return self
+
+    @field_validator("class_weights", mode="before")
+    @classmethod
+    def _weights(cls, value: Any) -> Any:
+        positive = isinstance(value, list) and all(
+            type(one) in (int, float) and 0 < one <= 1e38 for one in value
+        )
+        if not ((positive and value) or value in (None, "balanced")):
+            raise ValueError("allowed: null, balanced, or a positive number for each class")
+        return value
 
     def source(self) -> Source:
         """Return which images `ImageData` reads."""

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from cnnbench.settings.base import FREE, Component, Count, FiniteArguments, Fraction, Rate, Section, added
+from cnnbench.settings.base import (
+    FREE,
+    Component,
+    Count,
+    FiniteArguments,
+    Fraction,
+    Rate,
+    Section,
+    added,
+    shown,
+)
 
 
 class Optimizer(Component):
@@ -41,6 +51,10 @@ class Trainer(Section):
 
     max_epochs: Count
     monitor: Annotated[Monitor, added("val/acc")] = "val/acc"
+    loss: Annotated[Literal["cross_entropy", "focal", "bce"], added("cross_entropy")] = "cross_entropy"
+    focal_gamma: Annotated[float, Field(ge=0, le=100), added(2.0)] = 2.0
+    bce_threshold: Annotated[Fraction | None, added(None)] = None
+    bce_sum: Annotated[bool, added(False)] = False
     label_smoothing: Fraction
     mixup: Annotated[float, Field(ge=0)]
     cutmix: Annotated[float, Field(ge=0)]
@@ -51,3 +65,26 @@ class Trainer(Section):
     deterministic: bool
     early_stopping: EarlyStopping
     checkpoint_every_n_steps: Annotated[Count | None, FREE]
+
+    @model_validator(mode="after")
+    def _loss_has_what_is_set(self) -> Trainer:
+        """Refuse what the loss has no meaning for, or would ignore."""
+        given = self.model_dump()
+        for loss, key, off in (
+            ("focal", "focal_gamma", 2.0),
+            ("bce", "bce_threshold", None),
+            ("bce", "bce_sum", False),
+        ):
+            value = given.get(key, off)
+            if value != off and self.loss != loss:
+                raise ValueError(
+                    f"{key}={shown(value)}: only with trainer.loss={loss}; allowed: {shown(off)}"
+                )
+        for key in ("label_smoothing", "mixup", "cutmix"):  # the loss is defined for one class per image
+            if self.loss == "focal" and given[key]:
+                raise ValueError(f"{key}={given[key]}: not with trainer.loss=focal; allowed: 0")
+        if self.bce_threshold is not None and self.label_smoothing:  # which would undo it
+            raise ValueError(
+                f"label_smoothing={self.label_smoothing}: not with trainer.bce_threshold; allowed: 0"
+            )
+        return self

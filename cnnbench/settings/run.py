@@ -69,6 +69,12 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
+    def _loss_takes_weights(self) -> Settings:
+        if self.data.class_weights is not None and self.trainer.loss == "bce":  # an image has no one class
+            raise ValueError("data.class_weights: not with trainer.loss=bce; allowed: null")
+        return self
+
+    @model_validator(mode="after")
     def _batch_can_be_shared(self) -> Settings:
         processes = self.device.devices * self.device.nodes
         least = self.device.least_images * processes

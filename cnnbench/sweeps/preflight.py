@@ -26,6 +26,7 @@ from cnnbench.training.accumulation import Accumulation
 from cnnbench.training.build import make_classifier
 from cnnbench.training.device import DEVICE_TYPES, place, resolve
 from cnnbench.training.images import training_data
+from cnnbench.training.loss import training_loss
 from cnnbench.training.rank import Rank
 
 MEASURED_MACS = 20e9
@@ -127,6 +128,7 @@ def _count_images(settings: Settings) -> tuple[int, int, int]:
     listed = settings.data.model_copy(update={"in_memory": False})  # files are listed, not decoded
     rank = Rank(world=settings.device.devices * settings.device.nodes)
     data = training_data(listed, settings.arch, settings.seed, rank, settings.device.least_images)
+    training_loss(settings, data)
     return len(data.train.labels), len(data.val.labels), data.batches
 
 

@@ -19,6 +19,7 @@ from cnnbench.training.accumulation import Accumulation
 from cnnbench.training.classifier import Classifier
 from cnnbench.training.device import place, resolve
 from cnnbench.training.images import training_data
+from cnnbench.training.loss import training_loss
 from cnnbench.training.rank import ALONE, Rank
 
 
@@ -76,6 +77,7 @@ def build(
         model,
         data.num_classes,
         groups.steps,
+        loss=training_loss(settings, data),
         frozen=frozen,
         rank=rank.rank,
         weight=lambda batch: data.weight(batch) * groups.weight(batch),
@@ -114,7 +116,6 @@ def make_classifier(
             total_steps=steps_per_epoch * recipe.max_epochs,
         ),
         seed=settings.seed,
-        label_smoothing=recipe.label_smoothing,
         mixup=recipe.mixup,
         cutmix=recipe.cutmix,
         decay_norm_and_bias=recipe.decay_norm_and_bias,

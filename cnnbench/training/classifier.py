@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchvision.transforms import v2
 
 from cnnbench.seeds import seed_all
+from cnnbench.training.loss import Loss
 from cnnbench.training.metrics import metrics, restore, running_means, states_of_all, update
 from cnnbench.training.weight_decay import decay_groups
 
@@ -33,7 +34,7 @@ class Classifier(pl.LightningModule):
             is called with a metric after each epoch. See `cnnbench.training.schedule`.
         seed: the global generators are seeded from (seed, epoch, batch) before each batch, so that dropout
             and mixing do not depend on earlier draws.
-        label_smoothing: applies to the training loss only; val and test losses are plain cross-entropy.
+        loss: of the training, see `cnnbench.training.loss`; that of val and test is plain cross-entropy.
         mixup, cutmix: alpha of each (arXiv:1710.09412, 1905.04899); 0: off.
         decay_norm_and_bias: see `cnnbench.training.weight_decay`.
         frozen: modules of `model` that stay in eval mode, so that batch norm keeps its statistics.
@@ -49,7 +50,7 @@ class Classifier(pl.LightningModule):
         schedule: MakeSchedule,
         *,
         seed: int,
-        label_smoothing: float = 0.0,
+        loss: Loss = F.cross_entropy,
         mixup: float = 0.0,
         cutmix: float = 0.0,
         decay_norm_and_bias: bool = True,
@@ -61,13 +62,10 @@ class Classifier(pl.LightningModule):
         self.rank, self.weight = rank, weight
         self.model = model
         self.make_optimizer, self.make_schedule = optimizer, schedule
-        self.seed, self.label_smoothing, self.decay_norm_and_bias = seed, label_smoothing, decay_norm_and_bias
+        self.seed, self.loss, self.decay_norm_and_bias = seed, loss, decay_norm_and_bias
         self._frozen = list(frozen)
-        mixers: list[Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = []
-        if mixup > 0:
-            mixers.append(v2.MixUp(alpha=mixup, num_classes=num_classes))
-        if cutmix > 0:
-            mixers.append(v2.CutMix(alpha=cutmix, num_classes=num_classes))
+        alphas = ((v2.MixUp, mixup), (v2.CutMix, cutmix))
+        mixers = [mixer(alpha=alpha, num_classes=num_classes) for mixer, alpha in alphas if alpha > 0]
         self.mix = v2.RandomChoice(mixers) if mixers else None
         self.train_metrics = running_means("train/")
         self.val_metrics = metrics("val/", num_classes)
@@ -91,17 +89,16 @@ class Classifier(pl.LightningModule):
         seed_all("step", self.seed, self.current_epoch, batch_idx, *rank)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Return the mean cross-entropy of a batch: images (N, C, H, W), labels (N,)."""
+        """Return the mean loss of a batch: images (N, C, H, W), labels (N,)."""
         images, labels = batch
         targets = labels
         if self.mix is not None:
             images, targets = self.mix(images, labels)
         output = self(images)
         logits, *auxiliary = output if isinstance(output, tuple) else (output,)
-        main_loss = loss = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
+        main_loss = loss = self.loss(logits, targets)
         for aux_logits in auxiliary:
-            weight = float(self.model.aux_weight)  # type: ignore[arg-type]
-            loss = loss + weight * F.cross_entropy(aux_logits, targets, label_smoothing=self.label_smoothing)
+            loss = loss + float(self.model.aux_weight) * self.loss(aux_logits, targets)  # type: ignore[arg-type]
         with torch.no_grad():
             # With mixed images a prediction counts by the share of the predicted class.
             predicted = logits.argmax(1)

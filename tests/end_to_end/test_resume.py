@@ -35,6 +35,7 @@ VARIANTS = {
         "trainer.monitor=val/f1_macro",
         "trainer.early_stopping.patience=4",
     ],
+    "weighted": ["trainer.loss=focal", "data.class_weights=balanced", "trainer.ema_decay=0.9"],
     "policy": [
         "data.augment.policy=trivialaugment",
         "data.augment.cutout=2",

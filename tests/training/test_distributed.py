@@ -34,10 +34,11 @@ LONG = [*SMALL, "data.limit=600", "device=ddp_cpu"]
 @pytest.mark.parametrize(
     "recipe",
     [
-        ["data.batch_size=33", *AUGMENTED],  # shards of different sizes
+        ["data.batch_size=33", *AUGMENTED, "trainer.loss=bce"],  # shards of different sizes
         [
             *("trainer.accumulate=2", "trainer.clip_norm=0.5", "optimizer=adamw"),
             *("data.drop_last=false", "data.batch_size=65", *AUGMENTED),  # the last batch is smaller
+            "data.class_weights=[1,2,3,4,5,6,7,8,9,99]",  # the shards' weights differ
         ],
         pytest.param(["device.devices=3", "trainer.ema_decay=0.9", "data.limit=301"], marks=pytest.mark.slow),
     ],
