@@ -15,6 +15,7 @@ from torchvision.transforms.v2 import functional as tvf
 
 from cnnbench.data import augment as aug
 from cnnbench.data import datasets
+from cnnbench.data.balance import class_sizes
 from cnnbench.data.image_file import Memory
 from cnnbench.data.images import Images, Splits
 from cnnbench.data.loader import Batch, FileImages, Item, MemoryImages, Unread, alternating_flips, loader
@@ -69,6 +70,8 @@ class ImageData(pl.LightningDataModule):
         self.mean, self.std = tuple(self.preparation.mean), tuple(self.preparation.std)
         self._check_augmentation()
         *three, self.split = make_splits(source.name, splits, splitting)
+        if batching.sampler == "balanced":
+            class_sizes(three[0], "data.sampler=balanced")
         self._check_sharding(*(len(images.labels) for images in three))
         self.taken: Taken | None = None  # of other data sets it is known
         if source.name == "imagefolder":
@@ -183,15 +186,17 @@ class ImageData(pl.LightningDataModule):
         return self._loader(self.train, order, drawn, flips, cut=self.augmentation.resized_crop is None)
 
     def _train_order(self) -> EpochOrder:
-        return self._order(len(self.train.labels))
+        labels = torch.from_numpy(self.train.labels) if self.batching.sampler == "balanced" else None
+        return self._order(len(self.train.labels), labels)
 
-    def _order(self, count: int) -> EpochOrder:
+    def _order(self, count: int, balanced: Tensor | None = None) -> EpochOrder:
         """Return the order of so many training images."""
         return EpochOrder(
             count,
             self.batching.batch_size,
             seed=self.batching.seed,
             shuffle=True,
+            balanced=balanced,
             drop_last=self.batching.drop_last,
             rank=self.sharding.rank,
             world=self.sharding.world,

@@ -132,9 +132,10 @@ def _alternated(images: Tensor, spec: BatchSpec, flips: Tensor | None) -> Tensor
 def _seeded(seed: int, spec: BatchSpec) -> Iterator[int]:
     """Yield the indices of a batch, with torch's global generator seeded for each; restore it afterwards."""
     with torch.random.fork_rng(devices=[]):
-        for index in spec.indices:
+        for index, earlier in zip(spec.indices, spec.earlier, strict=True):
+            again = [earlier] if earlier else []  # an image that is drawn twice is augmented in two ways
             # torch.manual_seed takes 0.3 ms, since it seeds all devices
-            torch.default_generator.manual_seed(mix("image", seed, spec.epoch, index))
+            torch.default_generator.manual_seed(mix("image", seed, spec.epoch, index, *again))
             yield index
 
 

@@ -61,6 +61,7 @@ class Batching:
         batch_size: images of a training batch, those of all processes together.
         seed: decides the order of each epoch and all draws of augmentation.
         in_memory: decode image files once, instead of for each batch.
+        sampler: `shuffle`: each image once an epoch; `balanced`: as many draws, each class equally likely.
         drop_last: leave out the images of an epoch that do not fill a last batch.
         num_workers: worker processes that decode image files and augment single images; 0: none.
         decode_mib: most MiB that image files take while they are decoded, in all workers together.
@@ -69,6 +70,7 @@ class Batching:
     batch_size: int
     seed: int
     in_memory: bool = True
+    sampler: Literal["shuffle", "balanced"] = "shuffle"
     drop_last: bool = True
     num_workers: int = 0
     decode_mib: int = DECODE_MIB

@@ -30,7 +30,7 @@ ADDED: dict[str, Any] = {"arch.shortcut_zeros": "after", "scheduler.monitor": "v
 """Arguments of shipped components (`scheduler.floor`) newer than format 2, with the value "as before"."""
 
 LATER: dict[str, dict[str, Any]] = {
-    "data": {"drop_last": True, "class_weights": None},
+    "data": {"drop_last": True, "sampler": "shuffle", "class_weights": None},
     "trainer": {
         "monitor": "val/acc",
         "loss": "cross_entropy",

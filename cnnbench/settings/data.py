@@ -70,6 +70,7 @@ class Data(Section):
     val_fraction: Annotated[float, Field(gt=0, lt=1)]
     split_seed: Seed
     batch_size: Count
+    sampler: Annotated[Literal["shuffle", "balanced"], added("shuffle")] = "shuffle"
     drop_last: Annotated[bool, added(True)] = True
     in_memory: bool
     num_workers: Annotated[int, Field(ge=0, le=1024), FREE]
@@ -103,6 +104,12 @@ class Data(Section):
             raise ValueError("allowed: null, balanced, or a positive number for each class")
         return value
 
+    @model_validator(mode="after")
+    def _balanced_once(self) -> Data:
+        if self.sampler == self.class_weights == "balanced":
+            raise ValueError("class_weights=balanced: not with data.sampler=balanced; allowed: one of them")
+        return self
+
     def source(self) -> Source:
         """Return which images `ImageData` reads."""
         return Source(
@@ -129,6 +136,7 @@ class Data(Section):
             batch_size=self.batch_size,
             seed=seed,
             in_memory=self.in_memory,
+            sampler=self.sampler,
             drop_last=self.drop_last,
             num_workers=self.num_workers,
             decode_mib=self.decode_mib,

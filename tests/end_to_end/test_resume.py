@@ -35,7 +35,10 @@ VARIANTS = {
         "trainer.monitor=val/f1_macro",
         "trainer.early_stopping.patience=4",
     ],
-    "weighted": ["trainer.loss=focal", "data.class_weights=balanced", "trainer.ema_decay=0.9"],
+    "balanced": [
+        *("data.sampler=balanced", "data.augment.policy=randaugment", "trainer.ema_decay=0.9"),
+        *("trainer.loss=focal", "data.class_weights=[1,2,3,4,5,6,7,8,9,9]"),
+    ],
     "policy": [
         "data.augment.policy=trivialaugment",
         "data.augment.cutout=2",
@@ -68,7 +71,9 @@ def images(tmp_path):
         *((variant, "null") for variant in VARIANTS),
         *(
             pytest.param(
-                variant, 7, marks=() if variant in ("plain", "float64", "files") else pytest.mark.slow
+                variant,
+                7,
+                marks=() if variant in ("plain", "float64", "files", "balanced") else pytest.mark.slow,
             )
             for variant in VARIANTS
         ),

@@ -34,7 +34,12 @@ LONG = [*SMALL, "data.limit=600", "device=ddp_cpu"]
 @pytest.mark.parametrize(
     "recipe",
     [
-        ["data.batch_size=33", *AUGMENTED, "trainer.loss=bce"],  # shards of different sizes
+        [
+            "data.batch_size=33",
+            *AUGMENTED,
+            "trainer.loss=bce",
+            "data.sampler=balanced",
+        ],  # shards of different sizes
         [
             *("trainer.accumulate=2", "trainer.clip_norm=0.5", "optimizer=adamw"),
             *("data.drop_last=false", "data.batch_size=65", *AUGMENTED),  # the last batch is smaller
