@@ -20,6 +20,7 @@ from cnnbench.run_store.run import Run
 SUMMARY = {
     *("params", "macs", "init", "epochs", "best/epoch", "best/val_acc", "best/val_loss"),
     *("test/acc", "test/loss", "test/top5"),
+    *(f"{part}{key}" for part in ("best/val_", "test/") for key in ("f1_macro", "balanced_acc", "ece")),
     *("data/train", "data/val", "data/test", "data/classes", "data/split", "data/dropped", "data/chance"),
     *("time/wall_s", "time/train_s", "time/images_per_s"),
 }
@@ -268,6 +269,10 @@ def test_a_sweep_ends_with_one_table(cli):
 
 
 SETTINGS = [
+    ["trainer.loss=focal"],
+    ["trainer.loss=bce"],
+    ["data.class_weights=balanced"],
+    ["data.sampler=balanced"],
     ["trainer.label_smoothing=0.1"],
     ["trainer.mixup=0.2"],
     ["trainer.cutmix=1.0"],
