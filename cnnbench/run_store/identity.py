@@ -32,6 +32,7 @@ ADDED: dict[str, Any] = {"arch.shortcut_zeros": "after", "scheduler.monitor": "v
 LATER: dict[str, dict[str, Any]] = {
     "data": {"drop_last": True, "sampler": "shuffle", "class_weights": None},
     "trainer": {
+        "max_time": None,
         "monitor": "val/acc",
         "loss": "cross_entropy",
         "focal_gamma": 2.0,

@@ -87,6 +87,8 @@ def run_table(run: Run, lines: Iterable[tuple[str, str | Text]] = ()) -> Table:
     if "best/epoch" in summary:
         by = "" if content.monitor == "val/acc" else f", by {content.monitor}"
         table.add_row("best epoch", f"{summary['best/epoch'] + 1} of {summary.get('epochs', '-')}{by}")
+        if state == "finished" and "stopped" in summary:
+            table.add_row("stopped", Text(f"by {console.legible(summary['stopped'])}"))
         loss = console.number(summary.get("best/val_loss"), ".4f")
         table.add_row("val accuracy", f"{percent(summary.get('best/val_acc'))}   (loss {loss})")
     if "test/acc" in summary:

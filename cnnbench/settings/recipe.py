@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from cnnbench.settings.base import (
     FREE,
@@ -50,6 +51,7 @@ class Trainer(Section):
     """`trainer`: the training recipe except optimizer and schedule."""
 
     max_epochs: Count
+    max_time: Annotated[Rate | None, added(None)] = None
     monitor: Annotated[Monitor, added("val/acc")] = "val/acc"
     loss: Annotated[Literal["cross_entropy", "focal", "bce"], added("cross_entropy")] = "cross_entropy"
     focal_gamma: Annotated[float, Field(ge=0, le=100), added(2.0)] = 2.0
@@ -65,6 +67,17 @@ class Trainer(Section):
     deterministic: bool
     early_stopping: EarlyStopping
     checkpoint_every_n_steps: Annotated[Count | None, FREE]
+
+    @field_validator("max_time", mode="before")
+    @classmethod
+    def _minutes(cls, value: Any) -> Any:
+        """Return minutes, also for a duration as `H:MM:SS`."""
+        if isinstance(value, str) and (parts := re.fullmatch(r"(\d+):([0-5]\d):([0-5]\d)", value)):
+            hours, minutes, seconds = map(int, parts.groups())
+            value = 60 * hours + minutes + seconds / 60
+        if value is not None and (type(value) not in (int, float) or not 0 < value <= 1e9):
+            raise ValueError("allowed: null, minutes (more than 0), or H:MM:SS")
+        return value
 
     @model_validator(mode="after")
     def _loss_has_what_is_set(self) -> Trainer:

@@ -96,7 +96,8 @@ class Training:
             test, outputs = self.train_and_test(built, recorder, checkpoint)
             earlier_s = sum(row["time/epoch_s"] for row in rows)  # of attempts that were interrupted
             wall_s = earlier_s + time.perf_counter() - self.start
-            figures = summary(built.facts, recorder.rows, recorder.best, test, wall_s)
+            facts = built.facts | recorder.facts
+            figures = summary(facts, recorder.rows, recorder.best, test, wall_s)
             this.check()
             self.run.write_summary(figures)
             tracker.finish(figures, test_result(built.data, outputs))
@@ -109,15 +110,7 @@ class Training:
 
     def recorder(self, rows: list[dict[str, float]], **options: Any) -> Recorder:
         """Return the callback that writes rows and checkpoints."""
-        recipe = self.settings.trainer
-        return Recorder(
-            self.run,
-            rows,
-            monitor=recipe.monitor,
-            patience=recipe.early_stopping.patience,
-            every_n_steps=recipe.checkpoint_every_n_steps,
-            **options,
-        )
+        return Recorder(self.run, rows, self.settings.trainer, **options)
 
     def train_and_test(
         self, built: Built, recorder: Recorder, checkpoint: Path | None

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from cnnbench.errors import Diverged
 from cnnbench.processes.signals import unbroken
 from cnnbench.run_store.run import Run
+from cnnbench.settings.recipe import Trainer
 from cnnbench.training.checkpoints import BEST, LAST, PREVIOUS, PREVIOUS_BEST, RECORD
 from cnnbench.training.decisions import VALUES
 from cnnbench.training.device import synchronise
@@ -35,9 +36,8 @@ class Recorder(Checkpoint):
     Args:
         run: the run's folder.
         rows: the epochs that an earlier attempt completed.
-        monitor: the metric that decides which epoch is the best.
-        patience: see `cnnbench.training.monitor.stops_early`.
-        every_n_steps: optimizer steps between checkpoints within an epoch; None: none.
+        recipe: says which epoch is the best, when the training stops early, and how often a checkpoint is
+            written within an epoch.
         check: called before each write; an exception ends the training.
         on_row: called with each new row.
         writes: False in all processes but the first.
@@ -47,17 +47,15 @@ class Recorder(Checkpoint):
         self,
         run: Run,
         rows: Sequence[Row],
+        recipe: Trainer,
         *,
-        monitor: str,
-        patience: int | None,
-        every_n_steps: int | None,
         check: Callable[[], None] = lambda: None,
         on_row: Callable[[Row], None] = lambda row: None,
         writes: bool = True,
     ) -> None:
         self.run, self.rows, self.check, self.on_row = run, list(rows), check, on_row
         self.writes = writes
-        self.monitor, self.patience, self.every_n_steps = monitor, patience, every_n_steps
+        self.recipe = recipe
         self.saved_step = 0
         self.epoch_start = self.train_s = self.lr = 0.0
         self.images = 0
@@ -65,12 +63,26 @@ class Recorder(Checkpoint):
     @property
     def best(self) -> Row:
         """Row of the best epoch so far."""
-        return best_row(self.rows, self.monitor)
+        return best_row(self.rows, self.recipe.monitor)
 
     @property
     def stops(self) -> bool:
-        """True if the epochs so far do not improve any more."""
-        return stops_early(self.rows, self.monitor, self.patience)
+        """True if the epochs so far do not improve any more, or have taken all the time."""
+        recipe = self.recipe
+        return self._out_of_time or stops_early(self.rows, recipe.monitor, recipe.early_stopping.patience)
+
+    @property
+    def _out_of_time(self) -> bool:
+        """True if the epochs, those of earlier attempts included, have taken `trainer.max_time` minutes."""
+        if self.recipe.max_time is None:
+            return False
+        return sum(row["time/epoch_s"] for row in self.rows) >= 60 * self.recipe.max_time
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """For summary.json: why the training ended before its last epoch, if the reason was no result."""
+        early = len(self.rows) < self.recipe.max_epochs and self._out_of_time
+        return {"stopped": "trainer.max_time"} if early else {}
 
     # --- timing: training time excludes evaluation ----------------------------------------------
 
@@ -103,7 +115,7 @@ class Recorder(Checkpoint):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Check the loss every `CHECK_EVERY` batches, and save a checkpoint every `every_n_steps` steps.
+        """Check the loss every `CHECK_EVERY` batches, and save a checkpoint every so many steps.
 
         Raises:
             Diverged: the loss is not finite.
@@ -115,7 +127,8 @@ class Recorder(Checkpoint):
                 raise Diverged(trainer.current_epoch, "train/loss")
         step = trainer.global_step
         is_last = batch_idx + 1 >= trainer.num_training_batches  # the epoch's own checkpoint follows
-        if self.every_n_steps and step - self.saved_step >= self.every_n_steps and not is_last:
+        every_n_steps = self.recipe.checkpoint_every_n_steps
+        if every_n_steps and step - self.saved_step >= every_n_steps and not is_last:
             self.saved_step = step
             self._save(trainer, best=False)
 
@@ -150,7 +163,7 @@ class Recorder(Checkpoint):
                     raise Diverged(trainer.current_epoch, key)
             self.saved_step = trainer.global_step
             self._save(trainer, best=self.best is row)
-        if self.stops:
+        if trainer.strategy.broadcast(self.stops):  # the clocks of several processes differ
             trainer.should_stop = True
 
     def _save(self, trainer: pl.Trainer, *, best: bool) -> None:

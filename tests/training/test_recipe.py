@@ -13,8 +13,10 @@ from torch.utils.data import DataLoader
 from cnnbench.errors import InputError
 from cnnbench.processes.logs import quiet
 from cnnbench.run_store.run import Run
+from cnnbench.settings.recipe import EarlyStopping, Trainer
 from cnnbench.training.accumulation import Accumulation
 from cnnbench.training.classifier import Classifier
+from cnnbench.training.recorder import Recorder
 
 ONE_BATCH = [*TINY, "data.limit=100", "data.batch_size=90", "data.augment.crop=0"]
 """An epoch of one batch."""
@@ -144,3 +146,38 @@ def test_a_training_stops_by_the_monitored_metric(cli):
     ]
     assert cli("train", *words, "trainer.monitor=val/loss")[0] == 0
     assert len(Run(the_run()).rows()) < 6
+
+
+@pytest.mark.parametrize(("given", "minutes"), [("1:30:00", 90), ("0:00:30", 0.5), ("90", 90), ("0.5", 0.5)])
+def test_a_limit_of_time_is_the_same_however_it_is_written(given, minutes):
+    assert (
+        Trainer._minutes(int(given) if given.isdecimal() else given if ":" in given else float(given))
+        == minutes
+    )
+
+
+def test_a_training_that_runs_out_of_time_ends_with_that_epoch(cli):
+    code, out, err = cli("train", *TINY, "trainer.max_epochs=8", "trainer.max_time=1e-9")
+    assert code == 0, err
+    run = Run(the_run())
+    assert (len(run.rows()), run.summary()["epochs"], run.summary()["stopped"]) == (1, 1, "trainer.max_time")
+    assert "by trainer.max_time" in out
+
+
+def test_the_time_of_earlier_attempts_counts(tmp_path):
+    recipe = Trainer.model_construct(
+        max_epochs=3, max_time=1.0, monitor="val/acc", early_stopping=EarlyStopping(patience=None)
+    )
+    rows = [{"time/epoch_s": seconds} for seconds in (29.0, 30.0, 1.5)]
+    found = [Recorder(Run(tmp_path), rows[:n], recipe) for n in (2, 3)]
+    assert [one.stops for one in found] == [False, True]
+    assert found[1].facts == {}  # it was the last epoch anyway
+
+
+@pytest.mark.parametrize("wrong", ["0", "-1", "1:75:00", "soon", "true"])
+def test_a_limit_that_is_no_time(wrong, cli):
+    code, _, err = cli("train", *TINY, f"trainer.max_time={wrong}")
+    assert (code, "allowed: null, minutes (more than 0), or H:MM:SS" in " ".join(err.split())) == (2, True), (
+        err
+    )
+    assert not runs()
