@@ -13,7 +13,7 @@ from cnnbench.comparison.configurations import Configuration
 from cnnbench.comparison.effects import Effect, effects
 from cnnbench.comparison.measured import joined
 from cnnbench.comparison.metrics import JOINED, Figure, Kind, figure, known
-from cnnbench.comparison.records import Record, completed, once
+from cnnbench.comparison.records import Record, once
 from cnnbench.comparison.rows import Row, ordered, rows_by, rows_of
 from cnnbench.errors import InputError, NotThere, suggest
 from cnnbench.run_store.select import unknown_setting
@@ -97,7 +97,7 @@ def compare(records: Iterable[Record], options: Options | None = None) -> Compar
         InputError: none of the runs has this axis or metric.
     """
     options = options or Options()
-    records, copies = once(completed([*records]))
+    records, copies = once(records)
     records, kind, beside, measurements = joined(records)
     notes = [*copies, *measurements]
     usable = [record for record in records if record.settings]

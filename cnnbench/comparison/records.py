@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,19 +18,6 @@ from cnnbench.run_store.run import Run
 
 RESOLVED = ("accelerator", "precision", "memory_format", "threads", "model")
 """Device settings of a measurement for which the recorded value replaces the requested one (`auto`)."""
-
-LATER = {
-    "arch.weights_key": "null",
-    "ops.init": "native",
-    "data.drop_last": "true",
-    "device.compile": "false",
-    "device.devices": "1",
-    "device.nodes": "1",
-    "device.sync_batch_norm": "false",
-}
-"""Settings that came later (`added` in `cnnbench.settings`), with the values at which they are not recorded.
-
-They are written here because the schema of the settings would be slow to import."""
 
 
 @dataclass(frozen=True)
@@ -111,25 +98,7 @@ def read(paths: Sequence[Path], unread: list[str] | None = None) -> list[Record]
         raise NotThere(f"{', '.join(map(str, paths))}: no run here (a folder with a status.json); {why}")
     if unread is not None:
         unread += problems
-    return completed([record(run) for run in runs])
-
-
-def completed(records: Sequence[Record]) -> list[Record]:
-    """Return runs with the settings of `LATER`, where some of them record such a setting and others do not.
-
-    Otherwise the value at which it is not recorded would be no value of an axis, and have no effects.
-    """
-    recorded = {key for one in records for key in one.settings}
-    later = {key: value for key, value in LATER.items() if key in recorded}
-    return [replace(one, settings=_of_its_sections(one, later) | one.settings) for one in records]
-
-
-def _of_its_sections(one: Record, settings: Mapping[str, str]) -> dict[str, str]:
-    """Return the settings that apply to a run: ops do not to models of other libraries."""
-    sections = {key.partition(".")[0] for key in one.settings}
-    if one.verb == "bench":
-        sections.discard("data")  # of which it records the images alone
-    return {key: value for key, value in settings.items() if key.partition(".")[0] in sections}
+    return [record(run) for run in runs]
 
 
 def record(run: Run) -> Record:

@@ -30,7 +30,16 @@ ADDED: dict[str, Any] = {"arch.shortcut_zeros": "after", "scheduler.monitor": "v
 """Arguments of shipped components (`scheduler.floor`) newer than format 2, with the value "as before"."""
 
 LATER: dict[str, dict[str, Any]] = {
-    "data": {"drop_last": True, "sampler": "shuffle", "class_weights": None},
+    "arch": {"weights_key": None},
+    "ops": {"init": "native"},
+    "data": {
+        "mean": None,
+        "std": None,
+        "drop_last": True,
+        "sampler": "shuffle",
+        "class_weights": None,
+        "augment": {"jitter": 0.0, "erase": 0.0},
+    },
     "trainer": {
         "max_time": None,
         "monitor": "val/acc",
@@ -39,6 +48,8 @@ LATER: dict[str, dict[str, Any]] = {
         "bce_threshold": None,
         "bce_sum": False,
     },
+    "device": {"devices": 1, "nodes": 1, "sync_batch_norm": False, "compile": False},
+    "cnnbench:cifar_resnet": {"shortcut_zeros": ADDED["arch.shortcut_zeros"]},
     "cnnbench:plateau": {"monitor": ADDED["scheduler.monitor"]},
 }
 """Values in a choice that lacks them: of fields marked `added` by section, of `ADDED` by component."""
@@ -144,19 +155,28 @@ def is_ours(target: str) -> bool:
 
 
 def complete(choice: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the choice of a training with the values of `LATER` that it lacks; any other unchanged."""
-    if "trainer" not in choice:
-        return dict(choice)
+    """Return a choice with the values of `LATER` that it lacks, so that axes have them like any other.
+
+    Sections that do not apply stay empty: the ops of other libraries' models, the images of a measurement.
+    """
+    measured = choice.get("verb") == "bench"
     return {
-        key: LATER.get(key, {}) | _later(section) | section if isinstance(section, dict) else section
+        key: _completed(key, section)
+        if isinstance(section, dict) and not (measured and key == "data")
+        else section
         for key, section in choice.items()
     }
 
 
-def _later(section: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of `LATER` for the component that a section describes; empty if it is none."""
+def _completed(key: str, section: dict[str, Any]) -> dict[str, Any]:
     target = section.get("_target_")
-    return LATER.get(component_name(target), {}) if isinstance(target, str) else {}
+    component = LATER.get(component_name(target), {}) if isinstance(target, str) else {}
+    later = (LATER.get(key, {}) if section else {}) | component
+    for name, value in later.items():
+        inner = section.get(name, value)
+        both = isinstance(value, dict) and isinstance(inner, dict)
+        section = section | {name: value | inner if both else inner}
+    return section
 
 
 def choice_of_format_1(config: Mapping[str, Any]) -> dict[str, Any]:
