@@ -131,6 +131,7 @@ def test_scalars_are_added_where_they_belong():
             if parameter.ndim == 0:
                 parameter += 1 + len(name) / 10
         model.layer1[1].conv2.weight.normal_()
+        model.fc.weight.normal_()
     block = model.layer1[1]
     y = F.conv2d(x + block.conv1.shift, block.conv1.weight, block.conv1.bias, padding=1).relu()
     y = F.conv2d(y + block.conv2.shift, block.conv2.weight, block.conv2.bias, padding=1)
