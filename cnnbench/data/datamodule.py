@@ -11,20 +11,20 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision.transforms import v2
-from torchvision.transforms.v2 import functional as tvf
 
 from cnnbench.data import augment as aug
-from cnnbench.data import datasets
+from cnnbench.data import datasets, in_memory
 from cnnbench.data.balance import class_sizes
 from cnnbench.data.image_file import Memory
-from cnnbench.data.images import Images, Splits
+from cnnbench.data.image_folder import contents
+from cnnbench.data.images import Images, Splits, files
 from cnnbench.data.loader import Batch, FileImages, Item, MemoryImages, Unread, alternating_flips, loader
 from cnnbench.data.options import Augmentation, Batching, ModelInput, Sharding, Source, Splitting
 from cnnbench.data.preprocessing import preparation
 from cnnbench.data.sampler import EpochOrder, share
 from cnnbench.data.split import make_splits
 from cnnbench.data.taken import Taken, taken
-from cnnbench.data.transforms import decode_all, eval_transform, train_transforms
+from cnnbench.data.transforms import train_transforms
 from cnnbench.errors import InputError, Unreadable
 
 EVAL_BATCH = 4
@@ -65,7 +65,10 @@ class ImageData(pl.LightningDataModule):
         splits = self._read(source, splitting)
         first = next(iter(splits.values()))
         self.classes, self.num_classes = first.classes, len(first.classes)
-        self.preparation = preparation(source, self.classes, first.pixels, model_input)
+        root = Path(source.root).expanduser()
+        held = contents(root, files(splits)) if source.name == "imagefolder" else None
+        crop = held.eval_crop(source.size) if held and source.eval_crop is None else source.eval_crop
+        self.preparation = preparation(source, self.classes, first.pixels, model_input, crop)
         self.size, self.channels = self.preparation.size, self.preparation.channels
         self.mean, self.std = tuple(self.preparation.mean), tuple(self.preparation.std)
         self._check_augmentation()
@@ -74,10 +77,13 @@ class ImageData(pl.LightningDataModule):
             class_sizes(three[0], "data.sampler=balanced")
         self._check_sharding(*(len(images.labels) for images in three))
         self.taken: Taken | None = None  # of other data sets it is known
-        if source.name == "imagefolder":
+        if held is not None:
             parts = dict(zip(("train", "val", "test"), three, strict=True))
-            self.taken = taken(Path(source.root).expanduser(), splits, parts)
-        self.train, self.val, self.test = (self._sized(images) for images in three)
+            self.taken = taken(root, held.equals, splits, parts)
+        if batching.in_memory and not isinstance(first.pixels, Tensor):
+            folder = root / (datasets.dataset(source.name).images or "")
+            three = in_memory.decoded(folder, files(splits), three, self.preparation, self.memory)
+        self.train, self.val, self.test = (in_memory.resized(images, self.size) for images in three)
 
     def _read(self, source: Source, splitting: Splitting) -> Splits:
         """Read the splits that the data set has; draw those of `synthetic`.
@@ -130,25 +136,6 @@ class ImageData(pl.LightningDataModule):
                     f"allowed: 0 to {most}"
                 )
 
-    def _sized(self, images: Images) -> Images:
-        """Resize the images of a split, or leave files to be decoded later."""
-        pixels = images.pixels
-        if not isinstance(pixels, Tensor):
-            if not self.batching.in_memory:
-                return images
-            try:
-                decoded = decode_all(pixels, self.size, self.memory)
-            except Unreadable as error:  # since it was checked
-                raise InputError(str(error)) from error
-            return Images(decoded, images.labels, images.classes)
-        if pixels.shape[-1] == self.size:
-            return images
-        # In slices: resizing makes them float32, which takes four times the memory.
-        sized = [
-            tvf.resize(chunk, [self.size, self.size], antialias=True) for chunk in torch.split(pixels, 1024)
-        ]
-        return Images(torch.cat(sized), images.labels, images.classes)
-
     @property
     def facts(self) -> dict[str, Any]:
         """Facts that are recorded with a run: sizes, and the digest of the splits."""
@@ -159,6 +146,7 @@ class ImageData(pl.LightningDataModule):
             "data/classes": self.num_classes,
             "data/split": self.split,
             "data/chance": float(np.bincount(self.test.labels).max() / len(self.test.labels)),
+            **({"data/eval_crop": crop} if (crop := self.preparation.centre) else {}),
             "data/dropped": len(self.train.labels) - self._train_order().images,
             **(self.taken.facts() if self.taken else {}),
         }
@@ -256,7 +244,7 @@ class ImageData(pl.LightningDataModule):
             dataset = MemoryImages(images.pixels, labels, v2.Compose(drawn) if drawn else None, seed, flips)
             workers = workers if drawn else 0  # indexing is quicker than passing batches between processes
         else:
-            transform = v2.Compose([eval_transform(self.size), *drawn] if cut else drawn)
+            transform = v2.Compose([self.preparation.sized, *drawn] if cut else drawn)
             dataset = FileImages(images.pixels, labels, self.size, transform, self.memory, seed, flips)
         on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
         return loader(dataset, order, workers=workers, pin=on_gpu)

@@ -17,11 +17,12 @@ import numpy as np
 import torch
 from torchvision import datasets as tv
 
-from cnnbench.data.download import STL10, DownloadError, Imagenette, fetch, sentence
-from cnnbench.data.folder_scan import scan
+from cnnbench.data import image_sets
+from cnnbench.data.download import STL10, DownloadError, fetch, sentence
 from cnnbench.data.image_file import Memory
 from cnnbench.data.image_folder import check_images
-from cnnbench.data.images import Images, Splits, from_arrays, from_files
+from cnnbench.data.images import Images, Splits, files, from_arrays
+from cnnbench.data.png_sets import PUBLISHED, image_folder
 from cnnbench.errors import InputError
 from cnnbench.seeds import mix
 
@@ -116,38 +117,6 @@ def _stl10(root: Path) -> Splits:
     return {split: from_arrays(images.data, images.labels, images.classes) for split, images in read.items()}
 
 
-def _imagenette(root: Path) -> Splits:
-    splits = {}
-    for split, theirs in (("train", "train"), ("test", "val")):
-        images = fetch(Imagenette, root, split=theirs, size="160px")
-        paths, labels = zip(*images._samples, strict=True)
-        splits[split] = from_files([Path(p) for p in paths], labels, [names[0] for names in images.classes])
-    return splits
-
-
-def _flowers102(root: Path) -> Splits:
-    read = {split: fetch(tv.Flowers102, root, split=split) for split in ("train", "val", "test")}
-    paths = {split: [Path(p) for p in images._image_files] for split, images in read.items()}
-    classes = read["train"].classes
-    train = from_files(paths["train"] + paths["val"], read["train"]._labels + read["val"]._labels, classes)
-    return {"train": train, "test": from_files(paths["test"], read["test"]._labels, classes)}
-
-
-def _pets(root: Path) -> Splits:
-    splits = {}
-    for split, theirs in (("train", "trainval"), ("test", "test")):
-        images = fetch(tv.OxfordIIITPet, root, split=theirs)
-        splits[split] = from_files([Path(p) for p in images._images], images._labels, images.classes)
-    return splits
-
-
-def _imagefolder(root: Path) -> Splits:
-    return {
-        split: from_files(files.paths, files.labels, files.classes, files.left_out)
-        for split, files in scan(root).items()
-    }
-
-
 def synthetic(size: int, num_classes: int, count: int, count_test: int, seed: int) -> Splits:
     """Return colour images of `num_classes` fixed random patterns under noise, equally many of each.
 
@@ -203,16 +172,18 @@ DATASETS: dict[str, DataSet] = {
         "stl10_binary/{train_X.bin,train_y.bin,test_X.bin,test_y.bin,class_names.txt}",
     ),
     "imagenette": DataSet(
-        _imagenette, None, 10, *IMAGENET, "imagenette2-160/{train,val}/<class>/*.JPEG", "imagenette2-160"
+        image_sets.imagenette, None, 10, *IMAGENET,
+        "imagenette2-160/{train,val}/<class>/*.JPEG", "imagenette2-160",
     ),
     "flowers102": DataSet(
-        _flowers102, None, 102, *IMAGENET, "flowers-102/{jpg/*.jpg,imagelabels.mat,setid.mat}", "flowers-102",
+        image_sets.flowers102, None, 102, *IMAGENET,
+        "flowers-102/{jpg/*.jpg,imagelabels.mat,setid.mat}", "flowers-102",
     ),
     "pets": DataSet(
-        _pets, None, 37, *IMAGENET, "oxford-iiit-pet/{images/*.jpg,annotations/{trainval,test}.txt}",
-        "oxford-iiit-pet/images",
+        image_sets.pets, None, 37, *IMAGENET,
+        "oxford-iiit-pet/{images/*.jpg,annotations/{trainval,test}.txt}", "oxford-iiit-pet/images",
     ),
-    "imagefolder": DataSet(_imagefolder, None, None, *IMAGENET, images=""),
+    "imagefolder": DataSet(image_sets.imagefolder, None, None, *IMAGENET, images=""),
     "synthetic": DataSet(_not_loaded, None, None, (0.5,) * 3, (0.35,) * 3),
 }  # fmt: skip
 
@@ -261,12 +232,16 @@ def load(name: str, root: Path, size: int | None = None, memory: Memory | None =
             than two classes; labels out of range.
     """
     row = dataset(name)
+    folder = image_folder(name, root)
     expected = f"expected {root}/{row.files}"
+    if name in PUBLISHED:
+        expected += f" or {root}/{name}/{{train,test}}/<class>/*.png"
     try:
+        if name in PUBLISHED and folder is not None:
+            return image_sets.pngs(name, folder, row.size or 0, len(row.mean), memory or Memory())
         splits = row.load(root)
         if row.images is not None:
-            files = [path for images in splits.values() for path in images.pixels]
-            check_images(root / row.images, files, size, memory or Memory())
+            check_images(root / row.images, files(splits), size, memory or Memory())
     except InputError:
         raise
     except DownloadError as error:

@@ -42,6 +42,9 @@ MIB = 2**20
 WORDS = 48 * MIB
 """What Pillow's decoder of values as text takes at a time, whatever the size of the image."""
 
+WHITE_OR_BLACK_IS_0 = 262
+"""TIFF's tag PhotometricInterpretation; 0: of a grey image the value 0 is white."""
+
 LARGE = 32 * MIB
 """Bytes of an image from which on its memory is given back to the system; it takes a millisecond."""
 
@@ -120,6 +123,19 @@ def look(path: Path, size: int, memory: Memory) -> None:
     """
     with _naming(path), _opened(path, size, memory):
         pass
+
+
+def sides(path: Path) -> tuple[int, int] | None:
+    """Return width and height by the header of an image file, as stored; None if it cannot be read."""
+    from PIL import Image
+
+    try:
+        if not path.is_file():  # opening a pipe would wait for a writer
+            return None
+        with Image.open(path, formats=FORMATS) as image:
+            return image.size
+    except Exception:  # Pillow's formats raise many kinds
+        return None
 
 
 def stamp(path: Path) -> list[int]:
@@ -213,7 +229,10 @@ def _rgb(image: Image.Image) -> Image.Image:
         return image
     if image.mode.startswith("I;16") or image.mode == "I":
         # 16 bits: Pillow would clip the values at 255, which leaves a white image
-        eight = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        values = (np.asarray(image) >> 8).astype(np.uint8)
+        if image.format == "TIFF" and image.tag_v2.get(WHITE_OR_BLACK_IS_0) == 0:  # type: ignore[attr-defined]
+            values = 255 - values  # as Pillow does with 8 bits
+        eight = Image.fromarray(values)
         image.close()  # its pixels are not needed any more
         image = eight
     image.info.pop("transparency", None)  # ignored here, and Pillow would warn of some kinds

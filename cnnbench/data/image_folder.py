@@ -14,17 +14,24 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from cnnbench.data.folder_scan import scan, some
-from cnnbench.data.image_file import Memory, look, open_rgb
+from cnnbench.data.image_file import Memory, look, open_rgb, sides
+from cnnbench.data.options import EVAL_CROP
 from cnnbench.errors import InputError, Unreadable
 from cnnbench.run_store.files import write_atomic
 from cnnbench.run_store.reading import Unfit, checksum, parse_json, read
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+def cache_folder() -> Path:
+    """Return the folder in the user's cache that is cnnbench's."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cnnbench"
 
 
 def in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
@@ -34,33 +41,48 @@ def in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> Ite
             yield from pool.map(function, items[start : start + 1024])
 
 
-def fingerprint(root: Path) -> str:
-    """Return a digest of the names and contents of all images below `root`, independent of its path.
+@dataclass(frozen=True)
+class Contents:
+    """The contents of all images of a folder.
+
+    Attributes:
+        digest: of their names and contents, independent of the folder's path.
+        equals: groups of images with equal files, byte by byte.
+        side: width and height of all of them in pixels; None if one is not square, or another size.
+    """
+
+    digest: str
+    equals: list[list[Path]]
+    side: int | None
+
+    def eval_crop(self, size: int | None) -> float:
+        """Return the share of the shorter side that evaluation keeps by default.
+
+        Images that need no resizing are kept whole: enlarging them in order to cut them would lose pixels.
+
+        Args:
+            size: side in pixels of the model's input.
+        """
+        return 1.0 if self.side is not None and self.side == size else EVAL_CROP
+
+
+def contents(root: Path, paths: list[Path] | None = None) -> Contents:
+    """Return the contents of the images of a folder.
 
     Reading all files takes about a second per gigabyte. The result is cached with a digest of names, sizes
     and times of change: files are read again only if one of these has changed.
 
+    Args:
+        root: the folder.
+        paths: the files in it, as `scan` found them; None: it is called.
+
     Raises:
         InputError: see `scan`; a file that cannot be read.
     """
-    return _contents(root)["content"]
-
-
-def equals(root: Path) -> list[list[Path]]:
-    """Return the groups of images below `root` with equal files, byte by byte; cached like `fingerprint`.
-
-    Raises:
-        InputError: see `fingerprint`.
-    """
-    groups: list[list[str]] = json.loads(_contents(root)["equals"])
-    return [[root / os.fsdecode(bytes.fromhex(name)) for name in group] for group in groups]
-
-
-def _contents(root: Path) -> dict[str, str]:
-    """Return what the contents of all images below `root` give, with the keys `content` and `equals`."""
-    paths = [path for files in scan(root).values() for path in files.paths]
+    if paths is None:
+        paths = [path for files in scan(root).values() for path in files.paths]
     cache = _Cache(root, paths)
-    if not {"content", "equals"} <= cache.facts.keys():
+    if not {"content", "equals", "side"} <= cache.facts.keys():
         digest, groups = hashlib.blake2b(digest_size=16), defaultdict(list)
         try:
             for path, content in zip(paths, in_threads(_digest, paths), strict=True):
@@ -72,8 +94,19 @@ def _contents(root: Path) -> dict[str, str]:
                 f"data.root={root}: {error.filename} cannot be read ({error.strerror})"
             ) from error
         several = [group for group in groups.values() if len(group) > 1]
-        cache.store(content=digest.hexdigest(), equals=json.dumps(several))
-    return cache.facts
+        side = json.dumps(_side(paths))
+        cache.store(content=digest.hexdigest(), equals=json.dumps(several), side=side)
+    groups_of_names: list[list[str]] = json.loads(cache.facts["equals"])
+    equals = [[root / os.fsdecode(bytes.fromhex(name)) for name in group] for group in groups_of_names]
+    return Contents(cache.facts["content"], equals, json.loads(cache.facts["side"]))
+
+
+def _side(paths: list[Path]) -> int | None:
+    """Return the side of images that are all square and equally large; else None, once one is not."""
+    first = sides(paths[0])
+    if first is None or first[0] != first[1]:
+        return None
+    return first[0] if all(size == first for size in in_threads(sides, paths)) else None
 
 
 def _digest(path: Path) -> bytes:
@@ -138,8 +171,8 @@ class _Cache:
     """Cached facts about the files of a folder, valid while their names, sizes and times are the same."""
 
     def __init__(self, root: Path, paths: list[Path]) -> None:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cnnbench" / "folders"
-        self.file = folder / (hashlib.blake2b(bytes(root.resolve()), digest_size=12).hexdigest() + ".json")
+        name = hashlib.blake2b(bytes(root.resolve()), digest_size=12).hexdigest()
+        self.file = cache_folder() / "folders" / f"{name}.json"
         stamp = _stamp(root, paths)
         try:
             facts = parse_json(read(self.file))

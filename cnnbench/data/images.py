@@ -56,3 +56,8 @@ def from_files(
 
 Splits = Mapping[str, Images]
 """Splits that a data set has: `train`, `test` and possibly `val`; or `all`, where it has no test set."""
+
+
+def files(splits: Splits) -> list[Path]:
+    """Return the image files of all splits; none of images in memory."""
+    return [path for images in splits.values() if isinstance(images.pixels, list) for path in images.pixels]

@@ -9,6 +9,9 @@ from typing import Literal
 DECODE_MIB = 2048
 """Default of `data.decode_mib` and `--decode-mib`."""
 
+EVAL_CROP = 0.875
+"""Share of the shorter side that evaluation keeps around the centre of image files that it resizes."""
+
 Policy = Literal["none", "randaugment", "trivialaugment"]
 """Augmentation policies of torchvision: arXiv:1909.13719, arXiv:2103.10158."""
 
@@ -23,6 +26,8 @@ class Source:
         name: a key of `cnnbench.data.datasets.DATASETS`.
         root: folder of the data sets, where missing ones are downloaded to.
         size: side in pixels that images are resized to; None: the data set's own.
+        eval_crop: share of the shorter side that evaluation keeps of image files; None: see
+            `cnnbench.data.image_folder.eval_crop`.
         num_classes: number of classes; only `synthetic` has it as a setting.
         mean, std: by which images are normalised, for each channel or one for all, of pixels in [0, 1]; None:
             the data set's own, or ImageNet's with its published weights.
@@ -31,6 +36,7 @@ class Source:
     name: str
     root: str | Path
     size: int | None = None
+    eval_crop: float | None = None
     num_classes: int | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None

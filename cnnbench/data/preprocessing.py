@@ -16,8 +16,8 @@ from cnnbench.data import datasets
 from cnnbench.data.augment import normalise
 from cnnbench.data.datasets import DATASETS
 from cnnbench.data.image_file import Memory
-from cnnbench.data.options import ModelInput, Source
-from cnnbench.data.transforms import EVAL_CROP, LONGEST, decode, eval_transform
+from cnnbench.data.options import EVAL_CROP, ModelInput, Source
+from cnnbench.data.transforms import LONGEST, decode, eval_transform
 from cnnbench.errors import InputError
 
 Positive = Annotated[float, Field(gt=0)]
@@ -60,13 +60,13 @@ class Preparation(BaseModel):
         Raises:
             Unreadable: see `cnnbench.data.image_file.open_rgb`.
         """
-        return decode(path, self.size, self._sized, memory, "RGB" if self.colours == 3 else "L")
+        return decode(path, self.size, self.sized, memory, "RGB" if self.colours == 3 else "L")
 
     def fit(self, pixels: Tensor) -> Tensor:
         """Resize images in memory and convert colours: uint8 (N, c, H, W) -> (N, colours, size, size)."""
         if self.colours == 1 and pixels.shape[1] == 3:
             pixels = grey(pixels)
-        return self._sized(pixels.expand(-1, self.colours, -1, -1))  # as if they were files
+        return self.sized(pixels.expand(-1, self.colours, -1, -1))  # as if they were files
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """Normalise on the device of the pixels: uint8 (N, colours, H, W) -> float32 (N, channels, H, W)."""
@@ -93,7 +93,8 @@ class Preparation(BaseModel):
             f"resized to {shorter}, bilinear with antialiasing, then the centre {self.size}x{self.size}"
         )
 
-    def _sized(self, pixels: Tensor) -> Tensor:
+    def sized(self, pixels: Tensor) -> Tensor:
+        """Cut and resize images as evaluation does: uint8 (…, H, W) -> (…, size, size)."""
         sized: Tensor = (
             tvf.resize(pixels, [self.size, self.size], antialias=True)
             if self.centre is None
@@ -109,7 +110,11 @@ def grey(pixels: Tensor) -> Tensor:
 
 
 def preparation(
-    source: Source, classes: list[str], pixels: Tensor | list[Path], model_input: ModelInput
+    source: Source,
+    classes: list[str],
+    pixels: Tensor | list[Path],
+    model_input: ModelInput,
+    eval_crop: float | None = None,
 ) -> Preparation:
     """Return the preprocessing of a data set's images for evaluation.
 
@@ -118,12 +123,16 @@ def preparation(
         classes: their names.
         pixels: uint8 (N, C, H, W), or N files.
         model_input: channels and normalisation.
+        eval_crop: share of the shorter side that is kept of files; None: `EVAL_CROP`.
 
     Raises:
-        InputError: images that differ in size without a size, or channels that they cannot have.
+        InputError: images that differ in size without a size, or channels that they cannot have;
+            a share to keep of images that are no files.
     """
     name, size = source.name, source.size
     row, files = DATASETS[name], not isinstance(pixels, Tensor)
+    if eval_crop is not None and not files:
+        raise InputError(f"data.eval_crop={eval_crop}: only image files are cut; allowed for {name}: null")
     if size is None:
         if not isinstance(pixels, Tensor):
             raise InputError(
@@ -145,5 +154,5 @@ def preparation(
         channels=channels,
         mean=list(mean),
         std=list(std),
-        centre=EVAL_CROP if files else None,
+        centre=(eval_crop or EVAL_CROP) if files else None,
     )

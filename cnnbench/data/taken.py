@@ -1,4 +1,4 @@
-"""What a run takes of an image folder: images by class and part, what is left out, and equal images."""
+"""The images of a folder that a run uses, by class and part; files that are left out, and equal images."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cnnbench.data.folder_scan import some
-from cnnbench.data.image_folder import equals
 from cnnbench.data.images import Images, Splits
 from cnnbench.safe_text import clean
 
@@ -18,7 +17,7 @@ EXAMPLES = 3
 
 @dataclass(frozen=True)
 class Taken:
-    """What a run takes of an image folder, as lines of text.
+    """Lines of text that say which images of a folder a run uses.
 
     Attributes:
         counts: for each class, the number of its images in each part.
@@ -39,16 +38,17 @@ class Taken:
         }
 
 
-def taken(root: Path, splits: Splits, parts: Splits) -> Taken:
+def taken(root: Path, equal: list[list[Path]], splits: Splits, parts: Splits) -> Taken:
     """Return what a run takes of an image folder.
 
     Args:
         root: the folder.
+        equal: groups of equal images in it.
         splits: as it was scanned.
         parts: train, val and test, as they are used; files.
     """
     left_out = [f"{what}: {count}" for images in splits.values() for what, count in images.left_out.items()]
-    return Taken(list(_counts(parts)), left_out, list(_doubled(root, parts)))
+    return Taken(list(_counts(parts)), left_out, list(_doubled(root, equal, parts)))
 
 
 def _counts(parts: Mapping[str, Images]) -> Iterator[str]:
@@ -58,7 +58,7 @@ def _counts(parts: Mapping[str, Images]) -> Iterator[str]:
         yield f"{name} " + " + ".join(f"{counts[label]} {part}" for part, counts in found.items())
 
 
-def _doubled(root: Path, parts: Mapping[str, Images]) -> Iterator[str]:
+def _doubled(root: Path, equal: list[list[Path]], parts: Mapping[str, Images]) -> Iterator[str]:
     """Yield a line for equal images in several classes, and for those of train in val and in test."""
     where = {
         path: (part, label)
@@ -66,7 +66,7 @@ def _doubled(root: Path, parts: Mapping[str, Images]) -> Iterator[str]:
         if isinstance(images.pixels, list)
         for path, label in zip(images.pixels, images.labels.tolist(), strict=True)
     }
-    groups = [[path for path in group if path in where] for group in equals(root)]
+    groups = [[path for path in group if path in where] for group in equal]
     mixed = [group for group in groups if len({where[path][1] for path in group}) > 1]
     if mixed:
         yield f"equal images in several classes: {len(mixed)}, such as {_named(root, mixed)}"

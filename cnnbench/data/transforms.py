@@ -6,21 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tvf
 
 from cnnbench.data.image_file import PIXEL, Memory, give_back, open_rgb
-from cnnbench.data.image_folder import in_threads
 from cnnbench.data.options import Augmentation
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-EVAL_CROP = 0.875
-"""Share of the shorter side that is kept around the centre when image files are evaluated."""
-
 
 Transform = Callable[[Tensor], Tensor]
 """Transform of one uint8 (C, H, W) image; random ones draw from torch's global generator."""
@@ -47,7 +41,7 @@ def train_transforms(size: int, augmentation: Augmentation) -> list[v2.Transform
     return transforms
 
 
-def eval_transform(size: int, share: float = EVAL_CROP) -> v2.Transform:
+def eval_transform(size: int, share: float) -> v2.Transform:
     """Return the transform for evaluation: the centre, as large as `share` of the shorter side, resized."""
     return v2.Compose([_middle, v2.Resize(round(size / share), antialias=True), v2.CenterCrop(size)])
 
@@ -90,24 +84,3 @@ def _pixels(image: Image, transform: Transform | None, mode: str) -> Tensor:
     image.close()
     give_back(PIXEL * image.width * image.height)
     return transform(pixels) if transform is not None else pixels
-
-
-def decode_all(paths: list[Path], size: int, memory: Memory) -> Tensor:
-    """Decode the centres of all files to one uint8 tensor (N, 3, size, size), with a progress bar.
-
-    Raises:
-        Unreadable: see `open_rgb`.
-    """
-    from cnnbench.console import progress
-
-    cut = eval_transform(size)
-    pixels = torch.empty((len(paths), 3, size, size), dtype=torch.uint8)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # files are decoded in parallel already: more threads are slower by far
-    try:
-        decoded = in_threads(lambda path: decode(path, size, cut, memory), paths)
-        for i, image in enumerate(progress(decoded, "decoding images", len(paths))):
-            pixels[i] = image
-    finally:
-        torch.set_num_threads(threads)
-    return pixels

@@ -33,6 +33,7 @@ LATER: dict[str, dict[str, Any]] = {
     "arch": {"weights_key": None},
     "ops": {"init": "native"},
     "data": {
+        "eval_crop": None,
         "mean": None,
         "std": None,
         "drop_last": True,

@@ -91,7 +91,7 @@ SUMMARY = Table(
         "data/classes": CLASSES,
         "data/(?:split|images|left_out|doubled)": TEXT,
         "init|weights/left|stopped|tune/layout|roofline/bound": TEXT,
-        f"data/chance|{ACCURACY}": SHARE,
+        f"data/(?:chance|eval_crop)|{ACCURACY}": SHARE,
         "best/val_loss": FINITE,
         LOSS: NUMBER,  # of the test set, on which a model may fail that was good on val
         CALIBRATION: MEASURED_SHARE,

@@ -65,6 +65,7 @@ class Data(Section):
     size: Annotated[int, Field(ge=4, le=4096)] | None
     mean: Annotated[PerChannel[Annotated[float, Field(ge=0, le=1)]] | None, added(None)] = None
     std: Annotated[PerChannel[Rate] | None, added(None)] = None
+    eval_crop: Annotated[Annotated[float, Field(gt=0, le=1)] | None, added(None)] = None
     limit: Count | None
     limit_test: Count | None
     val_fraction: Annotated[float, Field(gt=0, lt=1)]
@@ -116,6 +117,7 @@ class Data(Section):
             name=self.name,
             root=self.root,
             size=self.size,
+            eval_crop=self.eval_crop,
             num_classes=self.num_classes,
             mean=None if self.mean is None else tuple(self.mean),
             std=None if self.std is None else tuple(self.std),

@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from cnnbench.data.options import EVAL_CROP
+from cnnbench.data.png_sets import image_folder
 from cnnbench.errors import InputError
 from cnnbench.run_store.identity import CODE, deciding, identity, named_components
 from cnnbench.run_store.run import Run
@@ -19,7 +21,7 @@ COMPONENTS = ("arch", "optimizer", "scheduler")
 """Sections whose `_target_` is called to compute a result."""
 
 
-def locate(settings: Settings, known: dict[str, Any] | None = None) -> Run:
+def locate(settings: Settings, known: dict[Any, Any] | None = None) -> Run:
     """Return the run that settings describe, whether its folder exists or not.
 
     Args:
@@ -37,7 +39,7 @@ def locate(settings: Settings, known: dict[str, Any] | None = None) -> Run:
     return Run(Path(settings.output_dir).expanduser() / settings.name / name, choice)
 
 
-def describe(settings: Settings, known: dict[str, Any]) -> dict[str, Any]:
+def describe(settings: Settings, known: dict[Any, Any]) -> dict[str, Any]:
     """Return the settings that decide the result of a run, as written to identity.json.
 
     Components count by name; a user's own code, image folders and weight files count by their content.
@@ -53,13 +55,17 @@ def describe(settings: Settings, known: dict[str, Any]) -> dict[str, Any]:
                 choice[group][CODE] = known[target]
     if isinstance(settings, Bench):
         return choice  # images and weights count through the run that `of` names, or not at all
-    if settings.data.name == "imagefolder":
-        from cnnbench.data.image_folder import fingerprint
+    folder = image_folder(settings.data.name, Path(settings.data.root).expanduser())
+    if folder is not None:
+        from cnnbench.data.image_folder import contents
 
-        root = settings.data.root
-        if root not in known:
-            known[root] = fingerprint(Path(root).expanduser())
-        choice["data"]["content"] = known[root]
+        if folder not in known:
+            known[folder] = contents(folder)
+        choice["data"]["content"] = known[folder].digest
+        crop = known[folder].eval_crop(settings.data.size)
+        decided = settings.data.name == "imagefolder" and settings.data.eval_crop is None
+        if decided and crop != EVAL_CROP:  # which runs had before there was that setting
+            choice["data"]["eval_crop"] = crop
     weights = settings.arch.weights
     if weights is not None and weights != "imagenet":
         if weights not in known:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from cnnbench.console import console
 from cnnbench.data.datamodule import ImageData
 from cnnbench.data.folder_scan import some
 from cnnbench.data.options import Sharding
+from cnnbench.data.png_sets import origin
 from cnnbench.data.taken import Taken
 from cnnbench.settings.data import Data
 from cnnbench.settings.model import Arch
@@ -36,17 +39,19 @@ def make_data(data: Data, arch: Arch, seed: int, rank: Rank = ALONE, least_image
 
 
 def training_data(data: Data, arch: Arch, seed: int, rank: Rank = ALONE, least_images: int = 2) -> ImageData:
-    """Do as `make_data`, and print what is taken of an image folder."""
+    """Do as `make_data`, and print which files are taken where that can be in question."""
     images = make_data(data, arch, seed, rank, least_images)
     if images.taken and rank.rank == 0:
-        _announce(images.taken)
+        _announce(images.taken, images.preparation.centre)
+    elif rank.rank == 0 and (files := origin(data.name, Path(data.root).expanduser())):
+        console.print(f"images: {files}", style="dim", highlight=False, markup=False, soft_wrap=True)
     return images
 
 
-def _announce(taken: Taken) -> None:
+def _announce(taken: Taken, kept: float | None) -> None:
     """Print what is taken of an image folder, and warn of what should not be in it."""
     left_out = f"; left out: {', '.join(taken.left_out)}" if taken.left_out else ""
-    line = f"images: {some(taken.counts)}{left_out}"
+    line = f"images: {some(taken.counts)}{left_out}; evaluation keeps {kept:.4g} of the side (data.eval_crop)"
     console.print(line, style="dim", highlight=False, markup=False, soft_wrap=True)
     for doubles in taken.doubled:
         console.print(f"images: {doubles}", style="yellow", highlight=False, markup=False, soft_wrap=True)

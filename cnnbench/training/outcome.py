@@ -10,8 +10,6 @@ import numpy as np
 import torch
 
 from cnnbench.data.datamodule import ImageData
-from cnnbench.data.images import Images
-from cnnbench.data.transforms import decode, eval_transform
 from cnnbench.tracking.base import TestResult
 from cnnbench.training.decisions import VALUES
 from cnnbench.training.monitor import Row
@@ -50,11 +48,11 @@ def summary(
 def test_result(data: ImageData, outputs: Outputs) -> TestResult:
     """Return the outputs on the test set, with access to its images."""
     probabilities, labels = (torch.cat(column).numpy() for column in zip(*outputs, strict=True))
-    return TestResult(probabilities, labels, data.classes, lambda i: _picture(data.test, i, data.size))
+    return TestResult(probabilities, labels, data.classes, lambda i: _picture(data, i))
 
 
-def _picture(images: Images, index: int, size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Return one image as (H, W, C), cropped as in evaluation."""
-    pixels = images.pixels[index]
-    image = eval_transform(size)(decode(pixels, size)) if isinstance(pixels, Path) else pixels
+def _picture(data: ImageData, index: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Return one image of the test set as (H, W, C), cropped as in evaluation."""
+    pixels = data.test.pixels[index]
+    image = data.preparation.open(pixels) if isinstance(pixels, Path) else pixels
     return image.permute(1, 2, 0).numpy()

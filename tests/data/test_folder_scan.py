@@ -4,48 +4,15 @@ from __future__ import annotations
 
 import shutil
 
-import make_files
 import numpy as np
 import pytest
+from folder_support import GREY, checked, equals, make, names, refusal, rgb
 from make_files import write, write_image
 from PIL import Image
 from running import the_run
 
-from cnnbench.data import image_file
 from cnnbench.data.folder_scan import scan
-from cnnbench.data.image_file import Memory
-from cnnbench.data.image_folder import check_images, equals
-from cnnbench.errors import InputError
 from cnnbench.run_store.run import Run
-
-GREY = (90, 90, 90)
-
-
-def make(root, classes=("cat", "dog"), count=3):
-    make_files.folder(root, classes=classes, count=count)
-    return root
-
-
-def names(root, files):
-    return [path.relative_to(root).as_posix() for path in files.paths]
-
-
-def checked(root, paths):
-    check_images(root, paths, 224, Memory())
-
-
-def rgb(path, size):
-    with image_file.open_rgb(path, size, Memory()) as image:
-        return image.copy()
-
-
-def refusal(function, *arguments) -> str:
-    with pytest.raises(InputError) as caught:
-        function(*arguments)
-    assert "\n" not in str(caught.value)
-    assert str(caught.value).startswith("data.root=")
-    return str(caught.value)
-
 
 # --- the files of a folder ----------------------------------------------------------------------
 

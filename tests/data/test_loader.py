@@ -10,11 +10,12 @@ import torch
 from make_files import noise, write_image
 from torchvision.transforms import v2
 
+from cnnbench.data.decoded import Decoder, decode_all
 from cnnbench.data.image_file import Memory
 from cnnbench.data.loader import FileImages, MemoryImages, alternating_flips, loader
 from cnnbench.data.options import Augmentation
 from cnnbench.data.sampler import BatchSpec, EpochOrder
-from cnnbench.data.transforms import decode, decode_all, eval_transform, train_transforms
+from cnnbench.data.transforms import decode, eval_transform, train_transforms
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")  # Python 3.12's fork
 POLICIES = ["randaugment", "trivialaugment"]
@@ -178,7 +179,7 @@ def test_alternating_flips_show_each_image_both_ways_in_any_two_epochs():
     dataset = MemoryImages(pixels, torch.arange(400), flips=alternating_flips("alternating", 400, seed=3))
 
     def epoch(number):
-        return dataset[BatchSpec(number, 0, 400, list(range(400)))][0]
+        return dataset[BatchSpec(number, 0, 400, list(range(400)), [0] * 400)][0]
 
     first, second = epoch(0), epoch(1)
     mirrored = (first == pixels.flip(3)).flatten(1).all(1)
@@ -281,19 +282,19 @@ def test_evaluation_takes_the_centre(tmp_path):
     """It keeps 7/8 of the shorter side: of 64 x 96 pixels, the central 56 x 56."""
     image = torch.zeros(3, 64, 96, dtype=torch.uint8)
     image[:, 4:60, 20:76] = 200
-    cut = eval_transform(28)(image)
+    cut = eval_transform(28, 0.875)(image)
     assert cut.shape == (3, 28, 28)
     assert cut[:, 1:-1, 1:-1].eq(200).all()
-    assert eval_transform(28)(image[:, :, 16:80].transpose(1, 2)).float().mean() > 180
-    assert eval_transform(56)(image).eq(200).all(), "nothing to resize, only to cut"
+    assert eval_transform(28, 0.875)(image[:, :, 16:80].transpose(1, 2)).float().mean() > 180
+    assert eval_transform(56, 0.875)(image).eq(200).all(), "nothing to resize, only to cut"
 
 
 def test_decode_all_is_decode_of_each(paths, capfd):
     threads = torch.get_num_threads()
-    pixels = decode_all(paths, 24, Memory())
+    cut = eval_transform(24, 0.875)
+    pixels = decode_all(paths, Decoder(lambda path: decode(path, 24, cut), (3, 24, 24), ""))
     assert torch.get_num_threads() == threads
     assert pixels.dtype == torch.uint8
-    cut = eval_transform(24)
     for path, image in zip(paths, pixels, strict=True):
         assert torch.equal(image, cut(decode(path, 24)))
 

@@ -78,7 +78,9 @@ def test_the_model_computes_what_the_test_of_its_training_did(name, request):
     images = data.test.pixels
     if name == "photos":
         sample = torch.stack([model.preparation.open(path) for path in images])
-        assert torch.equal(sample, torch.stack([eval_transform(16)(decode(path, 16)) for path in images]))
+        assert torch.equal(
+            sample, torch.stack([eval_transform(16, 0.875)(decode(path, 16)) for path in images])
+        )
         assert model.shape == (3, 16, 16)
 
 
@@ -180,7 +182,7 @@ def test_a_strip_is_cut_before_it_is_resized():
     """Resized as a whole it would be 224 x 4,480,000 pixels: 3 GB."""
     strip = torch.zeros(3, 1, 20_000, dtype=torch.uint8)
     strip[:, :, 9_990:10_010] = 200
-    cut = eval_transform(224)(strip)
+    cut = eval_transform(224, 0.875)(strip)
     assert cut.shape == (3, 224, 224)
     assert cut.eq(200).all()
 

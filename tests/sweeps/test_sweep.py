@@ -74,8 +74,8 @@ def test_images_are_fingerprinted_once_for_a_sweep(cli, monkeypatch):
         for i in range(20):
             Image.new("L", (8, 8), 10 * i).save(folder / label / f"{i}.png")
     read = []
-    original = folders.fingerprint
-    monkeypatch.setattr(folders, "fingerprint", lambda path: read.append(path) or original(path))
+    original = folders.contents
+    monkeypatch.setattr(folders, "contents", lambda path: read.append(path) or original(path))
     overrides = [
         "data=imagefolder",
         "data.root=images",
