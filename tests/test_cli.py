@@ -87,7 +87,7 @@ LINES = {
     "cnnbench train -m scheduler=": [
         f"scheduler={s}" for s in ("constant", "cosine", "onecycle", "plateau", "step")
     ],
-    "cnnbench train arch=mlp trainer.max": ["trainer.max_epochs="],
+    "cnnbench train arch=mlp trainer.max_e": ["trainer.max_epochs="],
     "cnnbench completion z": ["zsh"],
     "cnnbench inspect arch=ml": ["arch=mlp"],
     "cnnbench evaluate RUN data=fash": ["data=fashion_mnist"],
