@@ -216,6 +216,8 @@ def main() -> None:
     parser.add_argument("--patience", type=float, default=7200.0, help="seconds at most (default: 7200)")
     args = parser.parse_args()
     draw = random.Random(args.seed)
+    # A shell that starts this in the background has it and all its commands ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with tempfile.TemporaryDirectory() as temporary, Path(temporary, "log").open("w") as log:
         start = time.perf_counter()
         with closing(Soak(Path(temporary, "calm"), args.runs, args.lease, draw, log)) as calm:
