@@ -105,6 +105,15 @@ def notes_on(records: Sequence[Record], metric: Figure | None = None, *, pooled:
     if pooled and (unknown := sorted(arch for arch in archs if not is_known(arch))):
         named = ", ".join(f"{arch} as {family(arch)}" for arch in unknown)
         notes.append(f"architectures of families that are not known count as their own: {named}")
+    if (
+        metric
+        and metric.key.endswith(("loss", "ece"))
+        and "bce" in {r.settings.get("trainer.loss") for r in done}
+    ):
+        notes.append(
+            f"{metric.label} is that of softmax probabilities, which trainer.loss=bce does not train: "
+            "compare such runs by accuracy or macro-F1"
+        )
     if said := _finite(done, metric or figure(DEFAULT), "families and seeds" if pooled else "seeds"):
         notes.append(said)
     return notes

@@ -32,7 +32,8 @@ def class_weights(asked: str | Sequence[float] | None, images: Images) -> Tensor
     if len(asked) != classes:
         order = ", ".join(images.classes[:5]) + ", …" * (classes > 5)
         raise InputError(
-            f"data.class_weights: {len(asked)} numbers for {classes} classes; allowed: one for each ({order})"
+            f"data.class_weights={list(asked)}: {len(asked)} numbers for {classes} classes; "
+            f"allowed: one for each ({order})"
         )
     return torch.tensor(asked, dtype=torch.float32)
 

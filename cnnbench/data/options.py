@@ -15,7 +15,7 @@ EVAL_CROP = 0.875
 Policy = Literal["none", "randaugment", "trivialaugment"]
 """Augmentation policies of torchvision: arXiv:1909.13719, arXiv:2103.10158."""
 
-Flip = bool | Literal["alternating"]
+Flip = Literal[False, True, "alternating"]
 
 
 @dataclass(frozen=True, kw_only=True)

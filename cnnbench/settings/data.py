@@ -18,6 +18,7 @@ from cnnbench.settings.base import (
     Section,
     Seed,
     added,
+    shown,
 )
 
 Value = TypeVar("Value")
@@ -65,7 +66,7 @@ class Data(Section):
     size: Annotated[int, Field(ge=4, le=4096)] | None
     mean: Annotated[PerChannel[Annotated[float, Field(ge=0, le=1)]] | None, added(None)] = None
     std: Annotated[PerChannel[Rate] | None, added(None)] = None
-    eval_crop: Annotated[Annotated[float, Field(gt=0, le=1)] | None, added(None)] = None
+    eval_crop: Annotated[Annotated[float, Field(ge=0.25, le=1)] | None, added(None)] = None
     limit: Count | None
     limit_test: Count | None
     val_fraction: Annotated[float, Field(gt=0, lt=1)]
@@ -90,9 +91,8 @@ class Data(Section):
     @model_validator(mode="after")
     def _mean_and_std(self) -> Data:
         if (None if self.mean is None else len(self.mean)) != (None if self.std is None else len(self.std)):
-            raise ValueError(
-                f"mean={self.mean}, std={self.std}: allowed: both, for as many channels, or none"
-            )
+            values = f"mean={shown(self.mean)}, data.std={shown(self.std)}"
+            raise ValueError(f"{values}: allowed: both, for as many channels, or null for both")
         return self
 
     @field_validator("class_weights", mode="before")

@@ -62,10 +62,10 @@ def describe(settings: Settings, known: dict[Any, Any]) -> dict[str, Any]:
         if folder not in known:
             known[folder] = contents(folder)
         choice["data"]["content"] = known[folder].digest
-        crop = known[folder].eval_crop(settings.data.size)
-        decided = settings.data.name == "imagefolder" and settings.data.eval_crop is None
-        if decided and crop != EVAL_CROP:  # which runs had before there was that setting
-            choice["data"]["eval_crop"] = crop
+        if settings.data.name == "imagefolder" and settings.data.eval_crop is None:
+            choice["data"]["eval_crop"] = known[folder].eval_crop(settings.data.size)
+    if choice["data"].get("eval_crop") == EVAL_CROP:  # which runs had before there was that setting
+        del choice["data"]["eval_crop"]
     weights = settings.arch.weights
     if weights is not None and weights != "imagenet":
         if weights not in known:

@@ -96,6 +96,11 @@ class Trainer(Section):
         for key in ("label_smoothing", "mixup", "cutmix"):  # the loss is defined for one class per image
             if self.loss == "focal" and given[key]:
                 raise ValueError(f"{key}={given[key]}: not with trainer.loss=focal; allowed: 0")
+        if self.bce_threshold is not None and not (self.mixup or self.cutmix):
+            raise ValueError(
+                f"bce_threshold={self.bce_threshold}: only with trainer.mixup or trainer.cutmix, "
+                "without which no target is between 0 and 1; allowed: null"
+            )
         if self.bce_threshold is not None and self.label_smoothing:  # which would undo it
             raise ValueError(
                 f"label_smoothing={self.label_smoothing}: not with trainer.bce_threshold; allowed: 0"

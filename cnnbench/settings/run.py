@@ -18,6 +18,7 @@ from cnnbench.settings.base import (
     Section,
     Seed,
     free_settings,
+    shown,
 )
 from cnnbench.settings.data import Data
 from cnnbench.settings.device import Device
@@ -71,7 +72,10 @@ class Settings(Section):
     @model_validator(mode="after")
     def _loss_takes_weights(self) -> Settings:
         if self.data.class_weights is not None and self.trainer.loss == "bce":  # an image has no one class
-            raise ValueError("data.class_weights: not with trainer.loss=bce; allowed: null")
+            raise ValueError(
+                f"data.class_weights={shown(self.data.class_weights)}: not with trainer.loss=bce; "
+                "allowed: null"
+            )
         return self
 
     @model_validator(mode="after")

@@ -7,7 +7,8 @@ copies of it. Anything less simple is left to Hydra.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+import re
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -15,11 +16,17 @@ from typing import Any, TypeVar
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from cnnbench.settings.parse import plain
 
 T = TypeVar("T")
 MISSING = "???"
+REFERENCE = re.compile(r"\$\{(?:oc\.select:)?(\w[\w.]*)(?:,[^${}]*)?\}")
+"""`${arch.name}`, or `${oc.select:arch.rates.sgd,0.1}`."""
+
+UNKNOWN = "?"
+"""A reference of another form."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +63,13 @@ class Composer:
             for text, override in zip(overrides, parsed, strict=True)
             if not isinstance(override, Setting)
         )
-        base = self._once(others, partial(self._base, others))
+        base, references = self._once(others, partial(self._base, others))
         keys = {setting.key for setting in settings}
-        changed_by_hydra = [key for key in parsed if isinstance(key, str)]
+        others_change_or_read = [key for key in parsed if isinstance(key, str)] + references
         if (
             base is None
             or not all(_is_value(base, key) for key in keys)
-            or any(_overlap(key, other) for key in keys for other in changed_by_hydra)
+            or any(_overlap(key, other) for key in keys for other in others_change_or_read)
         ):
             return self._hydra(overrides)
         for setting in settings:
@@ -94,12 +101,19 @@ class Composer:
                 return Setting(key, value)  # type: ignore[arg-type]
         return key
 
-    def _base(self, overrides: Sequence[str]) -> dict[str, Any] | None:
-        """Return Hydra's config as plain values; None if any of them depends on another one."""
+    def _base(self, overrides: Sequence[str]) -> tuple[dict[str, Any] | None, list[str]]:
+        """Return Hydra's config as plain values, and the keys that other values depend on.
+
+        The config is None if that is less simple than a reference to a key.
+        """
         config = self._composed(overrides)
-        if _has_references(OmegaConf.to_container(config, resolve=False)):
-            return None
-        return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
+        references = [*_references(OmegaConf.to_container(config, resolve=False))]
+        if UNKNOWN in references:
+            return None, []
+        try:
+            return OmegaConf.to_container(config, resolve=True), references  # type: ignore[return-value]
+        except OmegaConfBaseException:  # a setting of the run may be what it refers to
+            return None, []
 
     def _composed(self, overrides: Sequence[str]) -> DictConfig:
         config = self.loader.load_sweep_config(self.master, list(overrides))
@@ -113,13 +127,15 @@ def _is_plain(value: Any) -> bool:
     return isinstance(value, str) and "${" not in value and value != MISSING
 
 
-def _has_references(node: Any) -> bool:
-    """Return whether any value refers to another one; references to the environment do not count."""
-    if isinstance(node, dict):
-        return any(map(_has_references, node.values()))
-    if isinstance(node, list):
-        return any(map(_has_references, node))
-    return isinstance(node, str) and "${" in node.replace("${oc.env:", "")
+def _references(node: Any) -> Iterator[str]:
+    """Yield the keys to which values refer, or UNKNOWN; references to the environment do not count."""
+    if isinstance(node, dict | list):
+        for value in node.values() if isinstance(node, dict) else node:
+            yield from _references(value)
+    elif isinstance(node, str):
+        yield from REFERENCE.findall(node)
+        if "${" in REFERENCE.sub("", node.replace("${oc.env:", "")):
+            yield UNKNOWN
 
 
 def _has_missing(node: Any) -> bool:

@@ -130,16 +130,17 @@ WRONG = {
         "trainer.label_smoothing=0.1",
         "trainer.loss=focal",
     ],
+    "trainer.bce_threshold=0.2: only with trainer.mixup": ["trainer.bce_threshold=0.2", "trainer.loss=bce"],
     "trainer.label_smoothing=0.1: not with trainer.bce_threshold": [
-        *("trainer.label_smoothing=0.1", "trainer.loss=bce", "trainer.bce_threshold=0.2")
+        *("trainer.label_smoothing=0.1", "trainer.loss=bce", "trainer.bce_threshold=0.2", "trainer.mixup=1.0")
     ],
-    "data.class_weights: not with trainer.loss=bce; allowed: null": [
+    "data.class_weights=balanced: not with trainer.loss=bce; allowed: null": [
         "data.class_weights=balanced",
         "trainer.loss=bce",
     ],
     "data.class_weights=even: allowed: null, balanced, or": ["data.class_weights=even"],
     "data.class_weights=[1, 0]: allowed: null, balanced, or a positive number": ["data.class_weights=[1,0]"],
-    "data.class_weights: 2 numbers for 10 classes; allowed: one for each (0, 1, 2, 3, 4, …)": [
+    "data.class_weights=[1.0, 2.0]: 2 numbers for 10 classes; allowed: one for each (0, 1, 2, 3, 4, …)": [
         "data.class_weights=[1,2]"
     ],
 }
