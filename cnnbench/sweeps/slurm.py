@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -33,6 +34,8 @@ ARRAY = 1000
 
 LEFT_S = 30
 """Seconds after which SLURM ends the other tasks of a run when one of them has ended."""
+
+ACCOUNTING_S = 15.0  # in which SLURM's accounting, which lags behind, may yet come to know a job
 
 LIVING = ("PENDING", "RUNNING", "REQUEUED", "COMPLETING", "PREEMPTED", "CONFIGURING", "SUSPENDED", "RESIZING")
 
@@ -106,6 +109,7 @@ class SlurmPool:
         self.started: list[Cell] = []  # but not submitted yet
         self.jobs: dict[Cell, Any] = {}
         self.job_ids = self._read_job_ids()
+        self.patient_until = time.monotonic() + ACCOUNTING_S
         # The devices and the data of the cluster need not be those of this machine.
         self.report = run_preflight(self.pending, cores=1, here=False)
 
@@ -171,8 +175,11 @@ class SlurmPool:
         if job_id is None:
             return None
         job = self.job_class(folder=self.folder / "%j", job_id=job_id)
-        living = job.watcher.get_state(job_id, mode="force").split()[0] in LIVING
-        return job if living or (cell.run.state in DONE and not cell.settings.force) else None
+        state = job.watcher.get_state(job_id, mode="force").split()[0]
+        while state == "UNKNOWN" and time.monotonic() < self.patient_until:
+            time.sleep(0.5)
+            state = job.watcher.get_state(job_id, mode="force").split()[0]
+        return job if state in LIVING or (cell.run.state in DONE and not cell.settings.force) else None
 
     def submit(self) -> None:
         """Submit the started runs, those with equal parameters as one array.
@@ -217,11 +224,8 @@ class SlurmPool:
         """Leave the jobs to the cluster and report how to cancel them; the same command adopts them."""
         if self.jobs:
             numbers = sorted({job.job_id.partition("_")[0] for job in self.jobs.values()})
-            console.console.print(
-                f"{len(self.jobs)} runs stay with SLURM (`scancel {' '.join(numbers)}` cancels them)",
-                style="yellow",
-                highlight=False,
-            )
+            left = f"{len(self.jobs)} runs stay with SLURM (`scancel {' '.join(numbers)}` cancels them)"
+            console.console.print(left, style="yellow", highlight=False)
 
 
 def _outcome(job: Any) -> Outcome:
