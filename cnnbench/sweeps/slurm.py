@@ -36,7 +36,6 @@ LEFT_S = 30
 """Seconds after which SLURM ends the other tasks of a run when one of them has ended."""
 
 ACCOUNTING_S = 15.0  # in which SLURM's accounting, which lags behind, may yet come to know a job
-
 LIVING = ("PENDING", "RUNNING", "REQUEUED", "COMPLETING", "PREEMPTED", "CONFIGURING", "SUSPENDED", "RESIZING")
 
 
