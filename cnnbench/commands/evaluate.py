@@ -1,8 +1,9 @@
-"""Command line of `cnnbench evaluate RUN`."""
+"""Command line of `cnnbench evaluate RUN` and of `cnnbench evaluate arch.weights=FILE …`."""
 
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from rich.text import Text
 
 from cnnbench import console
 from cnnbench.commands.parser import Parser
+from cnnbench.errors import InputError
 from cnnbench.processes import signals
 from cnnbench.processes.logs import quiet
 from cnnbench.run_store.finished import finished, own_files
@@ -19,32 +21,66 @@ from cnnbench.run_store.targets import check_spared, check_targets, writing
 from cnnbench.safe_text import print_error
 
 if TYPE_CHECKING:
+    from cnnbench.inference.evaluate.images import Chosen
     from cnnbench.inference.evaluate.metrics import Evaluation
+    from cnnbench.inference.network import Network
     from cnnbench.inference.trained_model import Trained
+    from cnnbench.settings.run import Settings
 
 SAME, OTHER = 1e-4, 1e-2
 """Largest relative difference from the recorded loss: in the same arithmetic, and in another."""
 
 
 def main(arguments: list[str]) -> int:
-    """Evaluate a run, and return the exit code: 1 if its own images give other metrics than recorded."""
+    """Evaluate a run, or a weight file, and return the exit code.
+
+    1: a run's own images give other metrics than recorded.
+    """
     args = _parser().parse_intermixed_args(arguments)
-    run = finished(Path(args.run))
+    settings: Settings | None = None
+    if "=" in args.run and not os.path.lexists(args.run):  # a setting: there is no RUN
+        settings = _described([args.run, *args.overrides])
+        files = [Path(str(settings.arch.weights)).expanduser()]
+    else:
+        run = finished(Path(args.run))
+        files = own_files(run)
     check_targets(json=args.json, csv=args.csv)
-    check_spared([("--json", args.json), ("--csv", args.csv)], own_files(run))
+    check_spared([("--json", args.json), ("--csv", args.csv)], files)
     with quiet():
-        return signals.until_interrupted(lambda: _evaluate(run, args))
+        if settings is not None:
+            return signals.until_interrupted(lambda: _evaluate_weights(settings, args))
+        return signals.until_interrupted(lambda: _evaluate_run(run, args))
+
+
+def _described(words: list[str]) -> Settings:
+    """Return the settings of an evaluation without a run.
+
+    Raises:
+        InputError: they are wrong, or name no weights.
+    """
+    from cnnbench.settings.described import described  # needs Hydra
+
+    settings = described(words)
+    if settings is None or settings.arch.weights is None:
+        raise InputError(
+            "arch.weights=null: there are no weights to evaluate; allowed: RUN, the folder of a finished "
+            "run, or arch.weights=FILE"
+        )
+    return settings
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         "cnnbench evaluate",
-        usage="cnnbench evaluate RUN [--split test|val] [data=… data.SETTING=… device.SETTING=…] [OPTION …]",
+        usage="cnnbench evaluate RUN [--split test|val] [data=… data.SETTING=… device.SETTING=…] [OPTION …]\n"
+        "       cnnbench evaluate arch=NAME arch.weights=FILE data=… [SETTING=VALUE …] [OPTION …]",
         description="Evaluate a finished run: accuracy with a confidence interval, loss, metrics of each "
         "class, confusions and calibration, on its own test split or on another data set with the same "
-        "classes.",
+        "classes. Without RUN: the weights of a file, in the network and on the images that the settings "
+        "describe, as `cnnbench train` takes them.",
         epilog="example: cnnbench evaluate outputs/default/basic-digits-s0-… --json - ; "
-        "cnnbench evaluate RUN data=imagefolder data.root=photos",
+        "cnnbench evaluate RUN data=imagefolder data.root=photos ; "
+        "cnnbench evaluate arch=resnet20 arch.weights=FILE data=cifar10",
     )
     parser.add_argument("run", metavar="RUN", help="folder of a finished run, or its best.ckpt")
     parser.add_argument(
@@ -66,36 +102,66 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _evaluate(run: Run, args: argparse.Namespace) -> int:
+def _evaluate_run(run: Run, args: argparse.Namespace) -> int:
     with console.console.status("starting"):  # torch and Lightning take seconds to import
-        from cnnbench.data.prefetch import labelled
         from cnnbench.inference import trained_model
-        from cnnbench.inference.evaluate import files, images, terminal
-        from cnnbench.inference.evaluate.metrics import evaluate
+        from cnnbench.inference.evaluate import images
     changes = images.settings(args.overrides)
     requested = images.device(trained_model.settings(run).device, changes["device"])
     device = trained_model.device_for(run, requested)
     trained = trained_model.load(run, device, trust_code=args.trust_code)
     chosen = images.choose(trained, args.split, changes["data"])
+    evaluation = _evaluated(trained, chosen)
+    agreement = compare(trained, evaluation, chosen.recorded) if chosen.recorded else None
+    _present(trained, chosen, evaluation, agreement, args)
+    if agreement is not None and not agreement["same"]:
+        return print_error(f"{run.path}: {agreement['said']}", 1)
+    return 0
+
+
+def _evaluate_weights(settings: Settings, args: argparse.Namespace) -> int:
+    with console.console.status("starting"):
+        from cnnbench.inference import weight_file
+        from cnnbench.inference.evaluate import images
+        from cnnbench.training.images import training_data
+    data = training_data(settings.data, settings.arch, settings.seed)
+    loaded = weight_file.load(settings, data)
+    chosen = images.described(data, settings.data.name, args.split)
+    _present(loaded, chosen, _evaluated(loaded, chosen), None, args)
+    return 0
+
+
+def _evaluated(network: Network, chosen: Chosen) -> Evaluation:
+    from cnnbench.data.prefetch import labelled
+    from cnnbench.inference.evaluate.metrics import evaluate
+
     count = -(-len(chosen.images.labels) // chosen.batch_size)
-    batches: Iterator[Any] = labelled(trained.preparation, chosen.images, chosen.batch_size, chosen.memory)
-    evaluation = evaluate(trained, console.progress(batches, "evaluating", count))
+    batches: Iterator[Any] = labelled(network.preparation, chosen.images, chosen.batch_size, chosen.memory)
+    return evaluate(network, console.progress(batches, "evaluating", count))
+
+
+def _present(
+    network: Network,
+    chosen: Chosen,
+    evaluation: Evaluation,
+    agreement: dict[str, Any] | None,
+    args: argparse.Namespace,
+) -> None:
+    """Write the files that the command line names, and show the result."""
+    from cnnbench.inference.evaluate import files, terminal
+
     for note in chosen.notes:
         console.console.print(note, style="yellow", highlight=False, markup=False, soft_wrap=True)
-    agreement = compare(trained, evaluation, chosen.recorded) if chosen.recorded else None
     with writing(args.json) as file:
         if file is not None:
-            report = files.to_json(trained, chosen, evaluation, agreement)
+            report = files.to_json(network, chosen, evaluation, agreement)
             file.write(report.encode("utf-8", "surrogateescape"))
     with writing(args.csv) as file:
         if file is not None:
             file.write(files.image_table(chosen, evaluation).encode("utf-8", "surrogateescape"))
     if "-" not in (args.json, args.csv):
         text = None if agreement is None else Text(agreement["said"], "green" if agreement["same"] else "red")
-        console.out.print(terminal.picture(trained, chosen, evaluation, text), highlight=False)
-    if agreement is not None and not agreement["same"]:
-        return print_error(f"{run.path}: {agreement['said']}", 1)
-    return 0
+        console.out.print(terminal.picture(network, chosen, evaluation, text), highlight=False)
 
 
 def compare(trained: Trained, evaluation: Evaluation, keys: tuple[str, ...]) -> dict[str, Any] | None:

@@ -7,14 +7,13 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from omegaconf import DictConfig
 from rich import box
 from rich.table import Table
 
 from cnnbench import console
 from cnnbench.errors import InputError
 from cnnbench.settings import compose
-from cnnbench.settings.parse import parse, plain
+from cnnbench.settings.described import described
 from cnnbench.settings.run import Settings
 
 HELP = """\
@@ -38,24 +37,16 @@ def main(arguments: list[str]) -> int:
     rest = [word for word in arguments if word != "--json"]
     if any(word in (*compose.MULTIRUN, "hydra.mode=MULTIRUN") for word in rest):
         raise InputError("inspect shows one model; sweeps with -m belong to `cnnbench train`")
-    errors: list[InputError] = []
-
-    def task(config: DictConfig) -> None:
-        try:
-            with console.console.status("building the model"):
-                model = describe(parse(plain(config)))
-        except InputError as error:
-            errors.append(error)
-            return
-        if as_json:
-            json.dump(model, sys.stdout, indent=1)
-            print()
-        else:
-            console.out.print(model_table(model))
-
-    compose.run(task, "train", rest)
-    if errors:
-        raise errors[0]
+    settings = described(rest)
+    if settings is None:
+        return 0
+    with console.console.status("building the model"):
+        model = describe(settings)
+    if as_json:
+        json.dump(model, sys.stdout, indent=1)
+        print()
+    else:
+        console.out.print(model_table(model))
     return 0
 
 

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
-from torch import Tensor, nn
+from torch import Tensor
 
 from cnnbench.console import console
 from cnnbench.data import datasets, download
@@ -23,6 +22,7 @@ from cnnbench.data.datamodule import ImageData
 from cnnbench.data.folder_scan import scan
 from cnnbench.data.preprocessing import Preparation, preparation
 from cnnbench.errors import InputError, reason
+from cnnbench.inference.network import Network
 from cnnbench.ops.factory import Ops
 from cnnbench.processes.cores import cpu_cores
 from cnnbench.run_store.content import CONFIG
@@ -37,7 +37,7 @@ from cnnbench.settings.device import Device
 from cnnbench.settings.instantiate import check_trusted
 from cnnbench.settings.model import Arch, Native, UntrustedArch
 from cnnbench.training.checkpoints import read_checkpoint
-from cnnbench.training.device import DEVICE_TYPES, PRECISIONS, autocast, available, place, resolve
+from cnnbench.training.device import DEVICE_TYPES, PRECISIONS, available, place, resolve
 from cnnbench.training.model import assemble
 
 CHECKPOINT = "best.ckpt"
@@ -69,42 +69,39 @@ class UntrustedRunSettings(RunSettings):
     arch: UntrustedArch
 
 
-@dataclass(frozen=True)
-class Trained:
-    """A trained model, ready to be used.
+@dataclass(frozen=True, kw_only=True)
+class Trained(Network):
+    """The model of a finished run.
 
     Attributes:
         run: its run.
         settings: those that it was trained with.
-        model: in eval mode, on its device: normalised (N, C, H, W) -> (N, K) logits.
-        preparation: class names, image size, normalisation, and the preprocessing of image files.
-        device: accelerator, precision, memory_format and threads that it computes with.
     """
 
     run: Run
     settings: RunSettings
-    model: nn.Module
-    preparation: Preparation
-    device: Mapping[str, Any]
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of the model's input."""
-        return self.preparation.channels, self.preparation.size, self.preparation.size
+    def name(self) -> str:
+        """Name of the run."""
+        return self.run.path.name
 
-    def logits(self, pixels: Tensor) -> Tensor:
-        """Compute logits, float32 (N, K) on the CPU, of uint8 (N, colours, size, size) on any device.
+    @property
+    def weights(self) -> str:
+        """Which weights it has."""
+        epoch = self.run.summary().get("best/epoch")
+        number = f" (epoch {epoch + 1}, by {self.run.content().monitor})" if isinstance(epoch, int) else ""
+        return f"{CHECKPOINT}, from the best epoch on val{number}"
 
-        Raises:
-            InputError: the logits are not finite, as with weights that are finite but huge.
-        """
-        device, dtype = DEVICE_TYPES[self.device["accelerator"]], next(self.model.parameters()).dtype
-        with torch.inference_mode(), autocast(self.device):
-            images = self.preparation.normalise(pixels.to(device)).to(dtype)
-            logits: Tensor = self.model(images).float().cpu()
-        if not logits.isfinite().all():
-            raise InputError(f"{self.run.path}: its model's outputs are not finite; allowed: another run")
-        return logits
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The run and its checkpoint, for files of results."""
+        return {"run": self.name, "checkpoint": CHECKPOINT}
+
+    @property
+    def origin(self) -> Path:
+        """Folder of the run."""
+        return self.run.path
 
 
 def load(run: Run, device: Mapping[str, Any] | None = None, *, trust_code: bool = False) -> Trained:
@@ -147,7 +144,8 @@ def load(run: Run, device: Mapping[str, Any] | None = None, *, trust_code: bool 
     for name, value in model.state_dict().items():
         if not value.isfinite().all():
             raise InputError(f"{run.checkpoints / CHECKPOINT}: {name} contains values that are not finite")
-    return Trained(run, run_settings, model.eval().requires_grad_(False), prepared, device)
+    ready = model.eval().requires_grad_(False)
+    return Trained(run=run, settings=run_settings, model=ready, preparation=prepared, device=device)
 
 
 @contextmanager

@@ -241,7 +241,8 @@ def made(arch, ops=None, size=32, colours=3):
         std=[0.3] * colours, centre=None,
     )  # fmt: skip
     device = trained_model.CPU | {"threads": torch.get_num_threads()}
-    return trained_model.Trained(None, None, model.eval().requires_grad_(False), seen, device)
+    ready = model.eval().requires_grad_(False)
+    return trained_model.Trained(run=None, settings=None, model=ready, preparation=seen, device=device)
 
 
 def far(model, make_file):

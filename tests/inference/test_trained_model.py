@@ -316,7 +316,7 @@ def test_weights_that_are_finite_but_huge(digits, copied, cli, verb):
     run = changed(copied(digits), lambda c: [t.mul_(1e30) for t in c["state_dict"].values() if t.dim() > 1])
     code, out, err = cli(verb, run.path, *["x.png"] * (verb == "predict"), "--json", "x.json")
     assert (code, out) == (2, "")
-    assert err == f"error: {run.path}: its model's outputs are not finite; allowed: another run\n"
+    assert err == f"error: {run.path}: its model's outputs are not finite; allowed: other weights\n"
     assert not Path("x.json").exists()
 
 

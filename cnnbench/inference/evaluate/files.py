@@ -10,7 +10,7 @@ from typing import Any
 from cnnbench import __version__
 from cnnbench.inference.evaluate.images import Chosen
 from cnnbench.inference.evaluate.metrics import METHODS, Evaluation
-from cnnbench.inference.trained_model import CHECKPOINT, Trained
+from cnnbench.inference.network import Network
 from cnnbench.safe_text import to_csv
 
 ALL = 100
@@ -18,21 +18,20 @@ ALL = 100
 
 
 def to_json(
-    trained: Trained, chosen: Chosen, evaluation: Evaluation, agreement: dict[str, Any] | None
+    network: Network, chosen: Chosen, evaluation: Evaluation, agreement: dict[str, Any] | None
 ) -> str:
     """Format metrics, classes and confusions as JSON; shares are between 0 and 1, null if undefined.
 
     Args:
-        trained: the model.
+        network: the model.
         chosen: the images that it was evaluated on.
         evaluation: the result.
         agreement: comparison with the training, as `cnnbench.commands.evaluate.compare` returns it.
     """
     report = {
-        "run": trained.run.path.name,
-        "checkpoint": CHECKPOINT,
+        **network.facts,
         "cnnbench": __version__,
-        "device": dict(trained.device),
+        "device": dict(network.device),
         "data": chosen.title,
         "notes": list(chosen.notes),
         "images": len(evaluation.labels),

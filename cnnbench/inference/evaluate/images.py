@@ -12,6 +12,7 @@ import numpy as np
 import yaml
 
 from cnnbench.data import datasets, download
+from cnnbench.data.datamodule import ImageData
 from cnnbench.data.image_file import Memory
 from cnnbench.data.images import Images
 from cnnbench.data.options import DECODE_MIB
@@ -19,7 +20,7 @@ from cnnbench.data.split import subset
 from cnnbench.errors import InputError, suggest
 from cnnbench.inference.trained_model import Trained, on_accelerator
 from cnnbench.settings import compose
-from cnnbench.settings.base import is_path, options
+from cnnbench.settings.base import is_path, options, shown
 from cnnbench.settings.data import Data
 from cnnbench.settings.device import Device
 from cnnbench.training.device import PRECISIONS
@@ -124,6 +125,21 @@ def choose(trained: Trained, split: str, changes: Mapping[str, Any]) -> Chosen:
     return _own(trained, split, changes)
 
 
+def described(data: ImageData, name: str, split: str) -> Chosen:
+    """Return a split of the images that settings describe, for weights of unknown training.
+
+    Args:
+        data: the images.
+        name: of the data set.
+        split: `test` or `val`.
+    """
+    images: Images = getattr(data, split)
+    unknown = "cnnbench cannot tell whether the weights were trained on some of these images"
+    notes = (unknown,) if split == "val" else ()
+    size = 4 * data.batching.batch_size
+    return Chosen(images, f"the {split} split of {name}", (), notes, size, data.memory)
+
+
 def _resolved(root: str) -> Path:
     return Path(root).expanduser().resolve()
 
@@ -140,13 +156,14 @@ def _own(trained: Trained, split: str, changes: Mapping[str, Any]) -> Chosen:
     images, notes = _matched(images, trained.preparation.classes)
     if split == "val" and "limit_test" in given:
         raise InputError(
-            f"data.limit_test={given['limit_test']}: has no effect on --split val; allowed: --split test"
+            f"data.limit_test={shown(given['limit_test'])}: has no effect on --split val; "
+            "allowed: --split test"
         )
     same = given.get("limit_test", trained_on.limit_test) == trained_on.limit_test
     recorded = {"test": ("test/acc", "test/loss"), "val": ("best/val_acc", "best/val_loss")}[split]
     title = "the run's own " * same + f"{split} split of {trained_on.name}"
     if not same:
-        title += f", data.limit_test={given['limit_test']}"
+        title += f", data.limit_test={shown(given['limit_test'])}"
     if split == "val":
         title += " (the best epoch was selected on these images, so their accuracy is optimistic)"
     return Chosen(images, title, recorded if same else (), notes, 4 * data.batching.batch_size, data.memory)

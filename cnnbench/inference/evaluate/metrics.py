@@ -13,7 +13,7 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from torch import Tensor
 
 from cnnbench.data.images import Indices
-from cnnbench.inference.trained_model import Trained
+from cnnbench.inference.network import Network
 from cnnbench.training.decisions import BINS
 from cnnbench.training.metrics import metrics, update
 
@@ -67,17 +67,17 @@ class Evaluation:
     labels: Indices
 
 
-def evaluate(trained: Trained, batches: Iterable[tuple[Tensor, Tensor]]) -> Evaluation:
+def evaluate(network: Network, batches: Iterable[tuple[Tensor, Tensor]]) -> Evaluation:
     """Evaluate a model on batches of uint8 pixels (N, colours, size, size) with labels (N,).
 
     All but classes and confusions is computed as at the end of a training.
     """
-    names = trained.preparation.classes
+    names = network.preparation.classes
     counts = metrics("", len(names))
     outputs: list[Tensor] = []
     targets: list[Tensor] = []
     for pixels, labels in batches:
-        logits = trained.logits(pixels)
+        logits = network.logits(pixels)
         update(counts, logits, labels)
         outputs.append(logits.softmax(1))
         targets.append(labels)

@@ -12,7 +12,7 @@ from rich.text import Text
 from cnnbench import console
 from cnnbench.inference.evaluate.images import Chosen
 from cnnbench.inference.evaluate.metrics import METHODS, Evaluation, confused
-from cnnbench.inference.trained_model import CHECKPOINT, Trained
+from cnnbench.inference.network import Network
 
 HEAT = 20
 """Most classes for which the full confusion matrix is shown; with more, its largest entries are listed."""
@@ -22,21 +22,21 @@ PAIRS = 15
 
 
 def picture(
-    trained: Trained, chosen: Chosen, evaluation: Evaluation, agreement: Text | None
+    network: Network, chosen: Chosen, evaluation: Evaluation, agreement: Text | None
 ) -> RenderableType:
     """Build all that is shown: summary, classes, confusions and methods."""
     few = len(evaluation.classes) <= HEAT
     heat = heat_table(evaluation) if few else None
     if heat is None or not console.fits(heat):
         heat = pairs_table(evaluation)
-    tables = [summary_table(trained, chosen, evaluation, agreement), class_table(evaluation), heat]
+    tables = [summary_table(network, chosen, evaluation, agreement), class_table(evaluation), heat]
     return Group(*tables, *(Text(text, "dim") for text in METHODS))
 
 
-def summary_table(trained: Trained, chosen: Chosen, evaluation: Evaluation, agreement: Text | None) -> Table:
+def summary_table(network: Network, chosen: Chosen, evaluation: Evaluation, agreement: Text | None) -> Table:
     """Build the table of accuracy, loss and calibration, with images and weights."""
     table = Table(
-        title=Text(console.legible(trained.run.path.name, 200)),
+        title=Text(console.legible(network.name, 200)),
         show_header=False,
         title_justify="left",
         min_width=60,
@@ -44,10 +44,8 @@ def summary_table(trained: Trained, chosen: Chosen, evaluation: Evaluation, agre
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     low, high = evaluation.interval
-    epoch = trained.run.summary().get("best/epoch")
-    number = f" (epoch {epoch + 1}, by {trained.run.content().monitor})" if isinstance(epoch, int) else ""
     table.add_row("images", Text(f"{len(evaluation.labels):,}: {console.legible(chosen.title, 300)}"))
-    table.add_row("weights", f"{CHECKPOINT}, from the best epoch on val{number}")
+    table.add_row("weights", Text(console.legible(network.weights, 300)))
     interval = f"({100 * low:.2f} to {100 * high:.2f} %)"
     table.add_row("accuracy", f"{console.percent(evaluation.accuracy)}   {interval}")
     if len(evaluation.classes) > 5:
