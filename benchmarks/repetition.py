@@ -1,4 +1,4 @@
-"""What is not repeated bit for bit: a training with other threads, another layout, or in two processes.
+"""Trainings that are not repeated bit for bit: with other threads, another layout, or in two processes.
 
     python benchmarks/repetition.py [--epochs 20]
 

@@ -36,7 +36,7 @@ SMALL = [
     *("trainer.checkpoint_every_n_steps=2", "device.threads=1", "sweep.jobs=2", "name=soak"),
 ]
 SIGNALS = {"KILL": 4, "TERM": 3, "INT": 2, "STOP, short": 2, "STOP, long": 3}
-"""How often each is drawn. A long stop lasts longer than a lease."""
+"""Weights with which each is drawn. A long stop lasts longer than a lease."""
 
 VICTIMS = {"worker": 18, "driver": 1, "server": 1}
 

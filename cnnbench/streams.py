@@ -46,7 +46,7 @@ class Lasting:
 
     @property
     def rich_proxied_file(self) -> Self:
-        """What rich writes to during a live display."""
+        """The stream that rich writes to during a live display."""
         return self
 
     def __getattr__(self, name: str) -> Any:

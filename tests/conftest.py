@@ -1,4 +1,4 @@
-"""What every test starts from: an empty working folder, no accounts, no settings from outside."""
+"""The start of every test: an empty working folder, no accounts, no settings from outside."""
 
 import os
 import signal

@@ -46,7 +46,7 @@ def test_the_lock_is_within_the_ranges(requirement):
 
 
 def needed(requirement: Requirement, seen: set[tuple[str, str]]) -> Iterator[Requirement]:
-    """What a requirement needs in turn, as far as the locked version is installed here."""
+    """Return what a requirement needs in turn, as far as the locked version is installed here."""
     name = canonicalize_name(requirement.name)
     try:
         if name != "cnnbench" and Version(metadata.version(name)) != LOCKED[name]:

@@ -51,6 +51,6 @@ def test_one_training_is_read_in_six_files():
 
 
 def test_package_inits_hold_no_code():
-    """What importing a room costs is what its modules cost, not its `__init__`."""
+    """Importing a room costs what its modules cost, not its `__init__`."""
     for path in PACKAGE.rglob("__init__.py"):
         assert lines(path) <= 60, path

@@ -40,7 +40,7 @@ processors without AVX2. tests/data/test_image_file.py measures all kinds of fil
 MIB = 2**20
 
 WORDS = 48 * MIB
-"""What Pillow's decoder of values as text takes at a time, whatever the size of the image."""
+"""Bytes that Pillow's decoder of values as text takes at a time, whatever the size of the image."""
 
 WHITE_OR_BLACK_IS_0 = 262
 """TIFF's tag PhotometricInterpretation; 0: of a grey image the value 0 is white."""
@@ -49,7 +49,7 @@ LARGE = 32 * MIB
 """Bytes of an image from which on its memory is given back to the system; it takes a millisecond."""
 
 M_ARENA_MAX = -8
-"""Of malloc.h."""
+"""Constant of malloc.h."""
 
 _PAUSE_S = 0.005
 

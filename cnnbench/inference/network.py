@@ -38,7 +38,7 @@ class Network(ABC):
     @property
     @abstractmethod
     def weights(self) -> str:
-        """Which weights it has, for the user."""
+        """Description of its weights for the user."""
 
     @property
     @abstractmethod

@@ -88,7 +88,7 @@ class Trained(Network):
 
     @property
     def weights(self) -> str:
-        """Which weights it has."""
+        """Description of its weights for the user."""
         epoch = self.run.summary().get("best/epoch")
         number = f" (epoch {epoch + 1}, by {self.run.content().monitor})" if isinstance(epoch, int) else ""
         return f"{CHECKPOINT}, from the best epoch on val{number}"

@@ -35,7 +35,7 @@ class Loaded(Network):
 
     @property
     def weights(self) -> str:
-        """The file, or `imagenet`."""
+        """Description of its weights for the user: the file, or `imagenet`."""
         return str(self.arch.weights)
 
     @property

@@ -229,7 +229,7 @@ class Ops:
 
     @property
     def _init(self) -> Init:
-        """How residual branches start and end."""
+        """Start and end of residual branches."""
         native = Init("as the model has them")
         return native if self.values["init"] == "native" else INITS[self.values["init"]]
 

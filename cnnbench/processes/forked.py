@@ -57,7 +57,7 @@ class Died(Exception):  # noqa: N818 - not an error of this code
 KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows has no SIGKILL
 
 SERVER_LOST = 255
-"""What Python reports as the exit code of a process whose server was killed, whether or not it lives on."""
+"""Exit code that Python reports of a process whose server was killed, whether or not it lives on."""
 
 
 class Child:
@@ -112,7 +112,7 @@ class Child:
 
     @property
     def _is_gone(self) -> bool:
-        """Whether the process has ended; if its server was killed, nobody reports that."""
+        """True if the process has ended; if its server was killed, nobody reports that."""
         if self.process.is_alive():
             return False
         return self.process.exitcode != SERVER_LOST or not _exists(self.process.pid)

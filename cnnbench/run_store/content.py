@@ -37,7 +37,7 @@ UNPARSED = (METRICS, CONFIG)
 """Files of which the digest is enough to know whether the run is damaged: it takes longer to parse them."""
 
 AGAIN = 3
-"""How often a run is read that another process changes meanwhile."""
+"""Number of times that a run is read that another process changes meanwhile."""
 
 
 WEIGHTS = ("best.ckpt", "last.ckpt")
@@ -90,7 +90,7 @@ def content(folder: Path) -> Content:
 
 
 class Content:
-    """What the files of a run hold; nothing is read before it is asked for.
+    """Content of the files of a run; nothing is read before it is asked for.
 
     Args:
         folder: of the run.

@@ -1,4 +1,4 @@
-"""What the small files of a run may hold: tables of keys, each with the values that it may have.
+"""Schema of the small files of a run: tables of keys, each with the values that it may have.
 
 A key that no table knows, as of a later version of cnnbench, may have any plain value.
 """

@@ -14,7 +14,7 @@ from cnnbench.errors import InputError
 
 class TestEffects:
     def test_pairs_share_architecture_and_seed(self, run):
-        """What the seeds have in common cancels: +2 in each pair, though seeds differ by 30 points."""
+        """A shift that seeds have in common cancels: +2 in each pair, though seeds differ by 30 points."""
         runs = [run(seed=s, test=base) for s, base in enumerate((0.5, 0.6, 0.8))]
         runs += [run(norm="group", seed=s, test=base + 0.02) for s, base in enumerate((0.5, 0.6, 0.8))]
         effect = effects(runs)["ops.norm", "group", "vgg"]
@@ -100,7 +100,7 @@ class TestEffects:
         assert effects(runs)["arch.name", "a", ""].baseline == "b"
 
     def test_who_is_compared_with_the_best_pays_for_all_who_might_have_been_it(self, run):
-        """Of four architectures 3 differences are shown and 6 counted, or 3 with a chosen baseline."""
+        """With four architectures, 3 differences are shown and 6 counted, or 3 with a chosen baseline."""
         draw = random.Random(1)
         runs = [run(arch=a, seed=s, val=0.5, test=draw.uniform(0.7, 0.8)) for a in "abcd" for s in range(3)]
         found = effects(runs)

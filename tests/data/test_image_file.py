@@ -267,7 +267,7 @@ def test_other_formats_are_not_tried(tmp_path):
 
 
 def test_pixels_are_those_of_pillow(tmp_path):
-    """What saves memory changes no pixel: no copy of RGB, transparency that is ignored, luma by Pillow."""
+    """Saving memory changes no pixel: no copy of RGB, transparency that is ignored, luma by Pillow."""
     rgb = Image.fromarray(noise(40, 50, 3))
     palette, grey = rgb.quantize(200), rgb.convert("L")
     cases = {

@@ -133,7 +133,7 @@ def images():
 
 
 class Interruption:
-    """What ends a training after so many batches, and keeps its outputs for the test images."""
+    """Callback that ends a training after so many batches, and keeps its outputs for the test images."""
 
     def __init__(self, monkeypatch):
         self.left, self.batches = None, 0

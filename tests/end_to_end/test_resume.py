@@ -241,7 +241,7 @@ def test_early_stopped_run_that_lacks_only_its_test(monkeypatch):
 
 
 def test_device_of_the_first_attempt_is_kept(monkeypatch):
-    """What `auto` resolved to is recorded at the first start; another number of cores changes nothing."""
+    """The value of `auto` is recorded at the first start; another number of cores changes nothing."""
     interrupted_after(2, monkeypatch, ["output_dir=broken", *RECIPE])
     run = Run(the_run("broken"))
     seal(run, device=run.status()["device"] | {"threads": 1})

@@ -270,7 +270,7 @@ def test_libraries_find_nothing_in_the_working_folder(words, digits, tmp_path):
 
 
 def test_the_working_folder_is_searched_for_nothing_but_code_of_the_user(digits, cli):
-    """Which is why the libraries in the test above find nothing."""
+    """So the libraries in the test above find nothing."""
     assert cli("evaluate", digits.path)[0] == 0
     assert cli("inspect", "arch=basic")[0] == 0
     assert own_code("torch.optim.SGD") is None

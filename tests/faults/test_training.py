@@ -12,7 +12,7 @@ from faults import faults_at
 from search import sample
 
 SHARES = {"sweep": 0.015}
-"""Of the faults of a case that are tried; 0.07 by default."""
+"""Share of the faults of a case that are tried; 0.07 by default."""
 
 
 @pytest.mark.slow

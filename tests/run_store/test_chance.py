@@ -1,4 +1,4 @@
-"""Which results are said to be near chance, in the box of a run and in comparisons."""
+"""Results that are said to be near chance, in the box of a run and in comparisons."""
 
 from pathlib import Path
 

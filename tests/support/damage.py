@@ -1,4 +1,4 @@
-"""What can happen to the small files of a run: by a disk, by a user, or by somebody who means harm."""
+"""Damage to the small files of a run: by a disk, by a user, or by somebody who means harm."""
 
 import json
 import os

@@ -18,7 +18,7 @@ ACTIONS = ["nothing", "fail once", "fail on", "kill before", "kill after", "tear
 KINDS = {"w": "write", "s": "sync", "r": "rename", "l": "link", "u": "unlink", "o": "open", "m": "mkdir",
          "d": "rmdir", "t": "truncate"}  # fmt: skip
 FAILING = {"ENOSPC": "wolmts", "EIO": "wsrluomdt", "EACCES": "rluomd"}
-"""Which calls fail for which reason: a full disk still deletes and renames, and a read-only folder still lets
+"""Calls that fail, by reason: a full disk still deletes and renames, and a read-only folder still lets
 open files be written."""
 
 
@@ -47,7 +47,7 @@ NO_FAULT = Fault(0, "nothing")
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended: exit code (None: it hung), what it printed, and the calls that were counted."""
+    """The end of a command: exit code (None: it hung), what it printed, and the calls that were counted."""
 
     code: int | None
     out: str

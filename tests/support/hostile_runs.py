@@ -65,7 +65,7 @@ TARGETS = {
     "..": {},
     ":": {},
 }
-"""What `arch._target_` may name, with the arguments that would leave a trace."""
+"""Values of `arch._target_`, with the arguments that would leave a trace."""
 
 SECTIONS = {
     "no target": {"_target_": None},

@@ -13,7 +13,7 @@ from cnnbench.training.recorder import Recorder
 
 
 def final(run: Path):
-    """What must not differ: metrics and summary outside time/, and the weights."""
+    """Return what must not differ: metrics and summary outside time/, and the weights."""
     rows = [{k: v for k, v in row.items() if not k.startswith("time/")} for row in Run(run).rows()]
     summary = {k: v for k, v in Run(run).summary().items() if not k.startswith("time/")}
     weights = {

@@ -33,7 +33,7 @@ def the_run(folder="outputs") -> Path:
 
 
 def epochs(run: Path) -> int:
-    """How many epochs metrics.csv holds."""
+    """Return the number of epochs in metrics.csv."""
     try:
         return max(0, len((run / "metrics.csv").read_text().splitlines()) - 1)
     except OSError:

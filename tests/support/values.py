@@ -1,4 +1,4 @@
-"""What differs between attempts of one run."""
+"""Values that differ between attempts of one run."""
 
 import numpy as np
 

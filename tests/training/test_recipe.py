@@ -1,4 +1,4 @@
-"""What a recipe says is what is trained: rates, groups of batches, and the images of an epoch."""
+"""The training does what the recipe says: rates, groups of batches, and the images of an epoch."""
 
 import copy
 
@@ -136,7 +136,7 @@ def test_the_best_epoch_is_that_of_the_monitored_metric(monitor, best, cli):
 
 
 def test_a_training_stops_by_the_monitored_metric(cli):
-    """Of a model that stays as it is, the loss never improves."""
+    """The loss of a model that does not change never improves."""
     words = [
         *TINY,
         "ops.norm=none",

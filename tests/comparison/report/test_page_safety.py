@@ -45,7 +45,7 @@ def test_it_prints_without_its_controls(show, runs):
 
 
 def test_on_paper_it_says_what_is_seen(show, runs):
-    """What the controls say on a screen: the filters, and which two configurations."""
+    """Return what the controls say on a screen: the filters, and which two configurations."""
     tab = show(runs)
     tab.emulate_media(media="print")
     assert not tab.is_visible("#filtered")
