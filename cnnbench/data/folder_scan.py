@@ -73,14 +73,14 @@ def _parts(root: Path) -> dict[str, Path]:
     Raises:
         InputError: they may be either, or a part is missing or there twice.
     """
-    names = _folders(root)
+    names = folders(root)
     spelled = [name for name in names if name.casefold() in PARTS]
     if not spelled:
         return {}
     divided = [
-        name for name in spelled if any(_holds_images(root / name / sub) for sub in _folders(root / name))
+        name for name in spelled if any(holds_images(root / name / sub) for sub in folders(root / name))
     ]
-    others = [name for name in names if name not in spelled and _holds_images(root / name)]
+    others = [name for name in names if name not in spelled and holds_images(root / name)]
     if others and not divided:
         return {}  # boat, car, train
     if others:
@@ -115,9 +115,9 @@ def _class_folders(root: Path, classes: list[str] | None) -> Files:
         raise InputError(f"data.root={root}: {error.filename} cannot be read ({error.strerror})")
 
     left_out: Counter[str] = Counter()
-    folders = _folders(root)
-    files = {name: sorted(images_below(root / name, refuse, left_out)) for name in folders}
-    names = [name for name in folders if files[name]]
+    all_names = folders(root)
+    files = {name: sorted(images_below(root / name, refuse, left_out)) for name in all_names}
+    names = [name for name in all_names if files[name]]
     if not names:
         raise InputError(
             f"data.root={root}: no images; expected {root}/<class>/<image>, "
@@ -131,7 +131,7 @@ def _class_folders(root: Path, classes: list[str] | None) -> Files:
         classes = names
     elif unknown := [name for name in names if name not in classes]:
         raise InputError(f"data.root={root}: classes that the training folder does not have: {some(unknown)}")
-    if empty := [name for name in folders if not files[name]]:
+    if empty := [name for name in all_names if not files[name]]:
         left_out[f"folders without images ({some(empty)})"] = len(empty)
     if loose := sum(is_image(path) for path in root.iterdir() if path.is_file()):
         left_out["images beside the class folders"] = loose
@@ -178,7 +178,7 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and path.name[0] != "."
 
 
-def _folders(root: Path) -> list[str]:
+def folders(root: Path) -> list[str]:
     """Return the names of the visible folders in a folder, sorted.
 
     Raises:
@@ -190,7 +190,8 @@ def _folders(root: Path) -> list[str]:
         raise InputError(f"data.root={root}: {error.filename} cannot be read ({error.strerror})") from error
 
 
-def _holds_images(folder: Path) -> bool:
+def holds_images(folder: Path) -> bool:
+    """Return whether there is an image in a folder or below it."""
     return next(images_below(folder, lambda error: None), None) is not None
 
 

@@ -18,6 +18,9 @@ from cnnbench.data.png_sets import png_files
 from cnnbench.data.transforms import decode
 from cnnbench.errors import InputError, Unreadable
 
+PNG = b"\x89PNG\r\n\x1a\n"
+"""First bytes of every PNG file (ISO/IEC 15948)."""
+
 
 def imagenette(root: Path) -> Splits:
     """Return train, and as test the val of Imagenette."""
@@ -66,7 +69,7 @@ def pngs(name: str, folder: Path, size: int, channels: int, memory: Memory) -> S
         memory: of the images that are decoded at the same time.
 
     Raises:
-        InputError: see `png_files`; an image that cannot be read, or has another size.
+        InputError: see `png_files`; an image that cannot be read, is no PNG, or has another size.
     """
 
     def pixels(path: Path) -> Tensor:
@@ -74,10 +77,15 @@ def pngs(name: str, folder: Path, size: int, channels: int, memory: Memory) -> S
         if image.shape[1:] != (size, size):
             height, width = image.shape[1:]
             raise Unreadable(path, f"{width} x {height} pixels; allowed: {size} x {size}")
+        with path.open("rb") as file:
+            if file.read(len(PNG)) != PNG:
+                raise Unreadable(
+                    path, "no PNG, whatever its name; allowed: PNG, which keeps pixels as they are"
+                )
         return image
 
     mode = "RGB" if channels == 3 else "L"
-    decoder = Decoder(pixels, (channels, size, size), f"as they are, {mode}")
+    decoder = Decoder(pixels, (channels, size, size), f"PNG as they are, {mode}")
     parts = png_files(name, folder)
     paths = [files.paths for files in parts.values()]
     try:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cnnbench.data.folder_scan import PARTS, Files, scan, some
+from cnnbench.data.folder_scan import PARTS, Files, folders, holds_images, scan, some
 from cnnbench.errors import InputError
 
 
@@ -136,10 +136,14 @@ def png_files(name: str, folder: Path) -> dict[str, Files]:
         InputError: see `scan`; other parts, classes or numbers of images than the published ones, or files of
             another kind, which may not have their pixels.
     """
-    published, splits = PUBLISHED[name], scan(folder)
-    where = f"data={name}: {folder}"
-    if set(splits) != {"train", "test"}:
-        raise InputError(f"{where}: has {', '.join(splits)}; allowed: train and test")
+    published, where = PUBLISHED[name], f"data={name}: {folder}"
+    parts = [part for part in folders(folder) if holds_images(folder / part)]
+    if sorted(PARTS.get(part.casefold(), part) for part in parts) != ["test", "train"]:
+        raise InputError(f"{where}: has {some(parts) or 'no images'}; allowed: train and test")
+    for part in parts:
+        seen = [name for name in folders(folder / part) if holds_images(folder / part / name)]
+        _labels(f"{where}/{part}", seen, published.classes)
+    splits = scan(folder)
     labels = _labels(where, splits["train"].classes, published.classes)
     for part, files in splits.items():
         if others := [path for path in files.paths if path.suffix.lower() != ".png"]:

@@ -150,12 +150,17 @@ def test_a_run_says_what_it_takes_and_is_another_run(cifar, cli):
     assert f"images: the PNG files of {cifar / 'png/cifar10'}\n" in err
     run = Run(the_run())
     content = run.choice()["data"]["content"]
-    assert cli("evaluate", run.path)[0] == 0
+    code, _, err = cli("evaluate", run.path)
+    assert code == 0, err
+    assert f"images: the PNG files of {cifar / 'png/cifar10'}\n" in err
     (cifar / "png/cifar-10-batches-py").symlink_to(cifar / "tv/cifar-10-batches-py")
     code, _, err = cli("train", *small, f"data.root={cifar / 'png'}", "output_dir=other")
     assert code == 0, err
     assert f"torchvision's {cifar / 'png/cifar-10-batches-py'}; not read: {cifar / 'png/cifar10'}\n" in err
     assert len(content) == 32
+    code, _, err = cli("evaluate", run.path)
+    assert code == 0, "the test images are the same"
+    assert f"torchvision's {cifar / 'png/cifar-10-batches-py'}; not read: {cifar / 'png/cifar10'}\n" in err
     assert "content" not in Run(the_run("other")).choice()["data"]
 
 
@@ -166,19 +171,33 @@ def test_other_classes(cifar):
     (cifar / "png/cifar10/train/bird").rename(cifar / "png/cifar10/train/birds")
     (cifar / "png/cifar10/test/bird").rename(cifar / "png/cifar10/test/birds")
     message = refusal("cifar10", cifar / "png")
-    seen = f"data=cifar10: {cifar / 'png/cifar10'}: class folders airplane, automobile, birds, cat, "
+    seen = f"data=cifar10: {cifar / 'png/cifar10'}/test: class folders airplane, automobile, birds, cat, "
     assert message.startswith(seen)
     assert message.endswith(f"allowed: {', '.join(PUBLISHED['cifar10'].classes)}, or 0 to 9")
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_a_class_of_another_name_in_one_part(part, cifar):
+    (cifar / f"png/cifar10/{part}/bird").rename(cifar / f"png/cifar10/{part}/brid")
+    message = refusal("cifar10", cifar / "png")
+    assert message.startswith(
+        f"data=cifar10: {cifar / 'png/cifar10'}/{part}: class folders airplane, automobile, brid"
+    )
+    assert "allowed: airplane, automobile, bird, " in message
+
+
+@pytest.mark.parametrize(
+    ("renamed", "seen"), [("test_", "test_, train"), ("val", "train, val"), ("../elsewhere", "train")]
+)
+def test_other_parts(renamed, seen, cifar):
+    (cifar / "png/cifar10/test").rename(cifar / "png/cifar10" / renamed)
+    expected = f"data=cifar10: {cifar / 'png/cifar10'}: has {seen}; allowed: train and test"
+    assert refusal("cifar10", cifar / "png") == expected
 
 
 def test_other_numbers_of_images(cifar):
     next((cifar / "png/cifar10/test").rglob("*.png")).unlink()
     assert "19 test images; allowed: the published 20 (data=imagefolder" in refusal("cifar10", cifar / "png")
-
-
-def test_no_test_images(cifar):
-    (cifar / "png/cifar10/test").rename(cifar / "png/elsewhere")
-    assert "has all; allowed: train and test" in refusal("cifar10", cifar / "png")
 
 
 def test_another_size(cifar):
@@ -191,5 +210,7 @@ def test_lossy_files_and_broken_ones(cifar):
     path = next((cifar / "png/cifar10/train/cat").iterdir())
     path.write_bytes(b"no image")
     assert refusal("cifar10", cifar / "png") == f"data=cifar10: {path}: not an image"
+    Image.new("RGB", (32, 32)).save(path, format="JPEG")
+    assert f"{path}: no PNG, whatever its name; allowed: PNG" in refusal("cifar10", cifar / "png")
     path.rename(path.with_suffix(".jpg"))
     assert f"train/cat/{path.stem}.jpg: no PNG; allowed: PNG" in refusal("cifar10", cifar / "png")

@@ -16,6 +16,7 @@ from cnnbench.data.datamodule import ImageData
 from cnnbench.data.image_file import Memory
 from cnnbench.data.images import Images
 from cnnbench.data.options import DECODE_MIB
+from cnnbench.data.png_sets import origin
 from cnnbench.data.split import subset
 from cnnbench.errors import InputError, suggest
 from cnnbench.inference.trained_model import Trained, on_accelerator
@@ -154,6 +155,8 @@ def _own(trained: Trained, split: str, changes: Mapping[str, Any]) -> Chosen:
         data = make_data(options(Data, section, "data"), trained.settings.arch, trained.settings.seed)
     images: Images = getattr(data, split)
     images, notes = _matched(images, trained.preparation.classes)
+    if files := origin(trained_on.name, Path(given.get("root", trained_on.root)).expanduser()):
+        notes += (f"images: {files}",)
     if split == "val" and "limit_test" in given:
         raise InputError(
             f"data.limit_test={shown(given['limit_test'])}: has no effect on --split val; "
