@@ -13,6 +13,9 @@ from cnnbench.comparison.records import Record
 from cnnbench.models.family import family, is_known
 from cnnbench.run_store.chance import near_chance
 
+RATE = "optimizer.lr"
+"""Setting whose default may follow from the architecture."""
+
 NAMED = 3
 """Runs that a note names."""
 
@@ -63,17 +66,36 @@ def _at_the_edge(value: str, tried: set[str]) -> bool:
         return False
 
 
-def unpaired(effects: Sequence[Effect]) -> list[str]:
-    """Return a note for each axis with values that could not be compared with its baseline."""
+def unpaired(
+    effects: Sequence[Effect], configurations: Sequence[Configuration], varied: Sequence[str]
+) -> list[str]:
+    """Return a note for each axis with values that could not be compared with its baseline.
+
+    Args:
+        effects: of all axes.
+        configurations: those that were to be paired.
+        varied: the settings that differ and are not tuned.
+    """
+
     unpaired_values: dict[tuple[str, str], list[str]] = {}
     for effect in effects:
         if not effect.pairs and not effect.lost:
-            axis = effect.axis.removesuffix(".name")
-            unpaired_values.setdefault((axis, effect.baseline), []).append(effect.value)
-    return [
-        f"{axis}: {', '.join(values)} not compared with {baseline}: no two such runs differ in {axis} alone"
-        for (axis, baseline), values in unpaired_values.items()
-    ]
+            unpaired_values.setdefault((effect.axis, effect.baseline), []).append(effect.value)
+    notes = []
+    for (axis, baseline), values in unpaired_values.items():
+        name = axis.removesuffix(".name")
+        reason = f"no two such runs differ in {name} alone"
+        note = f"{name}: {', '.join(values)} not compared with {baseline}: {reason}"
+        base = [one for one in configurations if one.settings.get(axis) == baseline]
+        others = [one for one in configurations if one.settings.get(axis) in values]
+        if any(_differing(a, b, varied) == {axis, RATE} for a in base for b in others):
+            note += f", but in {RATE}, too; --select {RATE} compares each at its best"
+        notes.append(note)
+    return notes
+
+
+def _differing(one: Configuration, other: Configuration, axes: Sequence[str]) -> set[str]:
+    return {axis for axis in axes if one.settings.get(axis, "-") != other.settings.get(axis, "-")}
 
 
 def notes_on(records: Sequence[Record], metric: Figure | None = None, *, pooled: bool = False) -> list[str]:

@@ -139,7 +139,7 @@ def compare(records: Iterable[Record], options: Options | None = None) -> Compar
         rows = rows_of(chosen, columns, metric, rounding, kind.order)
     measured = effects(chosen, axes, select, metric, rounding, baselines, only=by, order=kind.order)
     paired = [effect for effect in measured if effect.pairs or effect.lost]
-    notes += unpaired(measured)
+    notes += unpaired(measured, chosen, [axis for axis in axes if axis not in select])
     return Comparison(
         options=options,
         kind=kind,

@@ -21,6 +21,8 @@ from cnnbench.comparison.configurations import Configuration
 from cnnbench.comparison.metrics import VAL, Figure
 from cnnbench.comparison.metrics import figure as figure_of
 from cnnbench.comparison.statistics import CONFIDENCE, Estimate, estimate, holm
+from cnnbench.run_store.find import flat
+from cnnbench.run_store.identity import ADDED, LATER
 from cnnbench.run_store.select import natural_order
 
 BASELINES = {
@@ -29,8 +31,11 @@ BASELINES = {
     "ops.act": "relu",
     "ops.pool": "max",
     "ops.padding": "zeros",
+    "data.augment.flip": "false",
+    "trainer.decay_norm_and_bias": "true",
+    **flat({section: values for section, values in LATER.items() if ":" not in section} | ADDED),
 }
-"""The values that most published networks use."""
+"""The values that most published networks use, and defaults of which natural order would not be the first."""
 
 FAR = 700.0
 """Logarithm of the largest ratio: the interval of only two repeats may exceed the range of floats."""
@@ -145,8 +150,8 @@ def _by_value(configurations: Sequence[Configuration], axis: str, others: Sequen
 def usual_baseline(axis: str, values: Collection[str]) -> str | None:
     """Return the default baseline of an axis.
 
-    It is `native`, or what most networks use (`BASELINES`), else the first value in natural order: off, or
-    the smallest number. None for architectures, optimizers and schedules, which have no usual choice; see
+    It is `native`, or a value of `BASELINES`, else the first value in natural order: off, or the smallest
+    number. None for architectures, optimizers and schedules, which have no usual choice; see
     `best_value`.
     """
     for usual in ("native", BASELINES.get(axis)):

@@ -228,6 +228,20 @@ class TestAxes:
         assert note in compare(runs, Options(by=("ops.norm",))).notes
         assert note not in compare(runs[2:], Options(by=("ops.norm",))).notes
 
+    @pytest.mark.parametrize(("key", "said"), [("test/loss", True), ("test/ece", True), ("test/acc", False)])
+    def test_probabilities_of_binary_cross_entropy_are_no_softmax(self, run, key, said):
+        made = [run(norm=norm, figures={key: 0.2}) for norm in ("batch", "group")]
+        notes = compare(map(record, made), Options(metric=key)).notes
+        assert not any("trainer.loss=bce" in note for note in notes)
+        made.append(run(norm="none", figures={key: 0.2}))
+        config = made[-1].config() | {"trainer": {"loss": "bce"}}
+        (made[-1].path / "config.yaml").write_text(yaml.safe_dump(config))
+        notes = compare(map(record, made), Options(metric=key)).notes
+        assert (
+            any("softmax probabilities, which trainer.loss=bce does not train" in one for one in notes)
+            == said
+        )
+
 
 class TestMeasured:
     @pytest.fixture

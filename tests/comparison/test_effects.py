@@ -6,6 +6,7 @@ import pytest
 from comparison_support import effects, table
 
 from cnnbench.comparison.comparison import Options, compare
+from cnnbench.comparison.effects import usual_baseline
 from cnnbench.comparison.metrics import figure
 from cnnbench.comparison.records import record
 from cnnbench.comparison.report import wording
@@ -135,6 +136,35 @@ class TestEffects:
         found = compare([record(one) for one in runs])
         assert {e.baseline for e in found.effects if e.axis == "arch.name"} == {"b"}
         assert "arch: mlp not compared with b: no two such runs differ in arch alone" in found.notes
+
+    def test_architectures_at_rates_of_their_own_are_compared_with_the_rate_selected(self, run):
+        runs = [record(run(arch=a, lr=lr, seed=s)) for a, lr in (("a", 0.1), ("b", 0.01)) for s in range(2)]
+        runs.append(record(run(arch="c", lr=0.01, act="elu")))
+        notes = compare(runs).notes
+        reason = (
+            "no two such runs differ in arch alone, but in optimizer.lr, too; --select optimizer.lr compares"
+        )
+        assert any(reason in note for note in notes if note.startswith("arch: ")), notes
+        selected = compare(runs[:4], Options(select=("optimizer.lr",)))
+        assert [effect.pairs for effect in selected.effects if effect.axis == "arch.name"] == [2]
+
+    @pytest.mark.parametrize(
+        ("axis", "values", "default"),
+        [
+            ("trainer.loss", ["bce", "cross_entropy", "focal"], "cross_entropy"),
+            ("data.sampler", ["balanced", "shuffle"], "shuffle"),
+            ("data.class_weights", ["balanced", "null"], "null"),
+            ("data.drop_last", ["false", "true"], "true"),
+            ("data.augment.flip", ["alternating", "false", "true"], "false"),
+            ("trainer.decay_norm_and_bias", ["false", "true"], "true"),
+            ("trainer.monitor", ["val/acc", "val/balanced_acc"], "val/acc"),
+            ("trainer.focal_gamma", ["1.0", "2.0"], "2.0"),
+            ("arch.shortcut_zeros", ["after", "around"], "after"),
+            ("trainer.focal_gamma", ["1.0", "3.0"], "1.0"),
+        ],
+    )
+    def test_the_default_is_the_baseline_where_it_is_among_the_values(self, axis, values, default):
+        assert usual_baseline(axis, values) == default
 
     def test_accuracies_on_different_images_are_not_subtracted(self, run):
         assert not effects([run(data=data, seed=s) for data in ("digits", "mnist") for s in range(2)])
