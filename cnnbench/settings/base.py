@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -126,6 +126,12 @@ def options(kind: type[SomeSection], given: Mapping[str, Any], where: str) -> So
         item = error.errors()[0]
         key = ".".join(map(str, item["loc"]))
         raise InputError(f"{where}.{key}={shown(item['input'])}: {reason(item)}") from None
+
+
+def causes(errors: Sequence[Any]) -> list[Any]:
+    """Return pydantic's errors without that of `optimizer.lr` if its value is a wrong one of `arch.rates`."""
+    rates = [error["input"] for error in errors if error["loc"][:2] == ("arch", "rates")]
+    return [one for one in errors if one["loc"] != ("optimizer", "lr") or one["input"] not in rates]
 
 
 def shown(value: Any) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import inspect
 import pkgutil
+import re
 import traceback
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -67,11 +68,22 @@ def factory(component: Component, group: str, **given: Any) -> Callable[..., Any
             raise
         except (ValueError, TypeError, ArithmeticError, AssertionError, RuntimeError, MemoryError) as error:
             message = str(error).splitlines()[0] if str(error) else type(error).__name__
-            separator = "." if message.split("=")[0] in parameters else f"={component.name}: "
             location = _location(error, str(component.target))
-            raise InputError(f"{group}{separator}{message}{location}") from error
+            if message.split("=")[0] in parameters:
+                raise InputError(f"{group}.{message}{location}") from error
+            given = component.arguments()  # as written, before `_typed`
+            if named := _named(message, given):
+                raise InputError(f"{group}.{named}={shown(given[named])}: {message}{location}") from error
+            raise InputError(f"{group}={component.name}: {message}{location}") from error
 
     return call
+
+
+def _named(message: str, arguments: Mapping[str, Any]) -> str | None:
+    """Return the argument that a message is about, if it names only one, as in `Invalid momentum: 1.5`."""
+    words = re.findall(r"\w+", message.lower())
+    named = [key for key in arguments if key in words or key.removesuffix("s") in words]
+    return named[0] if len(named) == 1 else None
 
 
 def check_trusted(component: Component, group: str) -> None:

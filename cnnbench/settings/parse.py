@@ -9,7 +9,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
 from cnnbench.errors import InputError, OpsError, reason, suggest
-from cnnbench.settings.base import shown
+from cnnbench.settings.base import causes, shown
 from cnnbench.settings.measured_model import kind, with_model
 from cnnbench.settings.run import Settings
 
@@ -41,7 +41,7 @@ def parse(plain: Any) -> Settings:
             plain = with_model(plain)
         settings = (kind(plain) if is_measurement else Settings).model_validate(plain)
     except ValidationError as error:
-        raise InputError("; ".join(_sentence(item, plain) for item in error.errors())) from None
+        raise InputError("; ".join(_sentence(item, plain) for item in causes(error.errors()))) from None
     for axis, value in settings.ops.model_dump().items():
         if value != "native" and axis not in settings.resolved_ops():
             without = "foreign" if settings.arch.native is None else "absent"

@@ -31,6 +31,22 @@ CASES = {
     "negative rate": (["optimizer.lr=-0.1"], ["optimizer.lr=-0.1", "greater than 0"]),
     "word for a rate": (["optimizer.lr=high"], ["optimizer.lr=high", "valid number"]),
     "infinite rate": (["optimizer.lr=inf"], ["optimizer.lr=inf", "finite"]),
+    "rate of an architecture": (
+        ["arch=vgg11", "arch.rates.sgd=-1"],
+        ["error: arch.rates.sgd=-1: should be greater than 0"],
+    ),
+    "argument that torch refuses": (
+        ["optimizer=rmsprop", "optimizer.alpha=-3"],
+        ["optimizer.alpha=-3: Invalid alpha value"],
+    ),
+    "argument with several values that torch refuses": (
+        ["optimizer=adam", "optimizer.betas=[1.5,0.9]"],
+        ["optimizer.betas=[1.5, 0.9]: Invalid beta parameter at index 0: 1.5"],
+    ),
+    "momentum of Muon": (
+        ["optimizer=muon", "optimizer.momentum=1.5"],
+        ["optimizer.momentum=1.5: Invalid momentum: 1.5"],
+    ),
     "null": (["trainer.max_epochs=null"], ["trainer.max_epochs=null", "valid integer"]),
     "negative seed": (["seed=-1"], ["seed=-1", "greater than or equal to 0"]),
     "not one of": (["data.augment.policy=autoaugment"], ["data.augment.policy=autoaugment", "'randaugment'"]),
