@@ -22,6 +22,9 @@ from cnnbench.settings.base import (
 )
 
 Value = TypeVar("Value")
+WEIGHTS = 1e-4, 10_000
+"""Least and greatest weight of a class: float16, in which mixed precision has them, holds 6.1e-5 to 65504."""
+
 PerChannel = Annotated[list[Value], Field(min_length=1, max_length=3)]
 
 
@@ -99,10 +102,12 @@ class Data(Section):
     @classmethod
     def _weights(cls, value: Any) -> Any:
         positive = isinstance(value, list) and all(
-            type(one) in (int, float) and 0 < one <= 1e38 for one in value
+            type(one) in (int, float) and WEIGHTS[0] <= one <= WEIGHTS[1] for one in value
         )
         if not ((positive and value) or value in (None, "balanced")):
-            raise ValueError("allowed: null, balanced, or a positive number for each class")
+            raise ValueError(
+                f"allowed: null, balanced, or a number from {WEIGHTS[0]} to {WEIGHTS[1]} for each class"
+            )
         return value
 
     @model_validator(mode="after")

@@ -139,7 +139,10 @@ WRONG = {
         "trainer.loss=bce",
     ],
     "data.class_weights=even: allowed: null, balanced, or": ["data.class_weights=even"],
-    "data.class_weights=[1, 0]: allowed: null, balanced, or a positive number": ["data.class_weights=[1,0]"],
+    "data.class_weights=[1, 0]: allowed: null, balanced, or a number from 0.0001 to 10000 for": [
+        "data.class_weights=[1,0]"
+    ],
+    "data.class_weights=[1, 1e+38]: allowed: null": ["data.class_weights=[1,1e38]"],
     "data.class_weights=[1.0, 2.0]: 2 numbers for 10 classes; allowed: one for each (0, 1, 2, 3, 4, …)": [
         "data.class_weights=[1,2]"
     ],
