@@ -148,10 +148,10 @@ def test_jobs_outlive_the_driver_and_are_adopted(cli, slurm, signum):
     assert before, "the jobs remain"
     code, _, err = cli("train", *overrides)
     assert code == 0, err
-    assert states() == ["finished"] * 6
-    assert all(len(run.status()["attempts"]) == 1 for run in find(Path("outputs")))
+    assert states() == ["finished"] * 6, err
+    assert all(len(run.status()["attempts"]) == 1 for run in find(Path("outputs"))), err
     arrays = {job.partition("_")[0] for job in slurm.run("sacct", "-n", "-X", "-o", "JobID%20").split()}
-    assert max(map(int, arrays)) == int(before[0].partition("_")[0]), "nothing was submitted again"
+    assert max(map(int, arrays)) == int(before[0].partition("_")[0]), f"something was submitted again: {err}"
 
 
 def test_a_run_at_the_time_limit_is_resumed(slurm):

@@ -16,13 +16,14 @@ from sweeping import gone, logged_epochs, states, trained
 
 from cnnbench.data import image_folder as folders
 from cnnbench.run_store.find import find
+from cnnbench.run_store.run import Run
 
 LONG = [*TINY, "data.limit=600", "trainer.max_epochs=12", "device.threads=1", "name=s"]
 
 
-def pids(folder="outputs"):
-    """Return the ids of the processes that train a run, according to its status."""
-    statuses = [run.status() for run in find(Path(folder))]
+def pids(folder="outputs", least=0):
+    """Return the ids of the processes that train a run, by its status, with at least so many epochs."""
+    statuses = [Run(path).status() for path in runs(folder) if epochs(path) >= least]
     return [status["pid"] for status in statuses if status.get("state") == "running"]
 
 
@@ -269,9 +270,9 @@ def test_workers_end_with_their_driver(signum):
 
 def test_a_killed_worker_affects_only_its_run():
     driver = start(*LONG, "trainer.max_epochs=20", "seed=0,1,2", "sweep.jobs=2", "sweep.retries=0")
-    while not any(epochs(run) >= 1 for run in runs()):
+    while not (training := pids(least=1)):  # another run may have begun, but have no log yet
         time.sleep(0.02)
-    os.kill(pids()[0], signal.SIGKILL)
+    os.kill(training[0], signal.SIGKILL)
     output = driver.communicate(timeout=120)[0]
     assert driver.returncode == 1, output
     assert states() == ["finished", "finished", "interrupted"]
@@ -282,9 +283,9 @@ def test_a_killed_worker_affects_only_its_run():
 @pytest.mark.slow
 def test_a_killed_worker_is_retried():
     driver = start(*LONG, "seed=0,1", "sweep.jobs=2")
-    while not any(epochs(run) >= 2 for run in runs()):
+    while not (training := pids(least=2)):
         time.sleep(0.02)
-    os.kill(pids()[0], signal.SIGKILL)
+    os.kill(training[0], signal.SIGKILL)
     output = driver.communicate(timeout=120)[0]
     assert driver.returncode == 0, output
     assert "will be retried  its process was killed by SIGKILL" in output
