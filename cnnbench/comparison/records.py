@@ -113,7 +113,7 @@ def record(run: Run) -> Record:
         )
     summary = content.summary if state != "damaged" else {}
     figures, left_out = _figures(run, summary)
-    settings = flat(choice)
+    settings = _by_newer_names(flat(choice))
     settings.pop("verb", None)
     if content.verb == "bench":
         # A latency belongs to the device that `auto` stood for on that machine.
@@ -136,6 +136,16 @@ def record(run: Run) -> Record:
         problems=(*problems, *content.unusable, *left_out),
         config=flat(config) if choice else {},
     )
+
+
+def _by_newer_names(settings: dict[str, str]) -> dict[str, str]:
+    """Return settings in which `arch.zero_init` of the ResNets is `ops.init=zero`: the same network.
+
+    Identities keep the older name, so that finished runs stay what they are.
+    """
+    if settings.get("arch.zero_init") == "true" and settings.get("ops.init") == "native":
+        return settings | {"arch.zero_init": "false", "ops.init": "zero"}
+    return settings
 
 
 def _figures(run: Run, summary: Mapping[str, Any]) -> tuple[dict[str, float], list[str]]:

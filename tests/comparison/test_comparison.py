@@ -33,6 +33,17 @@ class TestRows:
         (foreign,) = [one for one in read([tmp_path]) if one.settings["arch.name"].startswith("torchvision")]
         assert "ops.init" not in foreign.settings, "ops do not apply to it"
 
+    def test_the_older_name_of_a_setting_is_no_other_configuration(self, run):
+        """`arch.zero_init=true` is the network of `ops.init=zero`."""
+        ways = [{"zero_init": True}, {"zero_init": False, "init": "zero"}, {"zero_init": False}]
+        runs = [run(arch="resnet18", seed=s, test=0.5, **way) for s, way in enumerate(ways)]
+        runs.append(run(arch="resnet18", seed=0, test=0.4, zero_init=False))
+        found = compare(map(record, runs), Options(by=("ops.init",)))
+        assert found.axes == ["ops.init"]
+        (effect,) = found.effects
+        assert (effect.baseline, effect.value, effect.pairs) == ("native", "zero", 1)
+        assert sorted(row[:2] for row in table(runs)[1:]) == [["native", "2"], ["zero", "2"]]
+
     def test_seeds_are_pooled_and_the_best_val_comes_first(self, run):
         runs = [run(norm="batch", seed=s, val=0.8, test=t) for s, t in enumerate((0.7, 0.72, 0.74))]
         runs += [run(norm="group", seed=s, val=0.9, test=0.6 + s / 100) for s in range(2)]
