@@ -63,10 +63,16 @@ def check_writable(run: Path) -> None:
     """Check that a run's folder, if there is one, can be written to: otherwise its lease cannot be acquired.
 
     Raises:
-        InputError: it cannot.
+        InputError: it cannot, or the lease of a process that is gone cannot be removed.
     """
     if (error := _refusal(run)) is not None:
         raise InputError(f"output_dir: {of_system(error, run)}")
+    marker = run / NAME
+    if os.path.lexists(marker) and _is_abandoned(marker):
+        raise InputError(
+            f"output_dir: {marker}: cannot be removed, though its process is gone; allowed: a folder from "
+            "which files can be removed"
+        )
 
 
 def _remove_empty(marker: Path) -> None:
@@ -84,13 +90,15 @@ def _remove_empty(marker: Path) -> None:
 def _is_abandoned(marker: Path) -> bool:
     """Return whether a lease that could not be acquired has no holder.
 
-    On a disk that is full or read-only, nobody can take over the lease of a process that is gone. It is
-    gone if a copy of its lease can be taken over.
+    On a disk that is full or read-only, or refuses to remove files, nobody can take over the lease of a
+    process that is gone. It is gone if a copy of its lease can be taken over. A lease that was renewed a
+    moment ago in a folder that can be written is not asked about: its holder lives, or is followed at once.
     """
     try:
         if not os.path.lexists(marker):
             return True
-        if _refusal(marker.parent) is None:
+        recent = abs(time.time() - marker.stat().st_mtime) < LEASE_S
+        if recent and _refusal(marker.parent) is None:
             return False
         for folder in COPIES:
             with suppress(OSError), tempfile.TemporaryDirectory(dir=folder) as copy:

@@ -1,5 +1,6 @@
 """Leases of runs: a dead holder is detected at once on this machine, by its heartbeat on another one."""
 
+import errno
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from running import TINY, the_run
 
 from cnnbench.errors import Superseded
 from cnnbench.run_store import lease
@@ -107,6 +109,38 @@ def test_a_lease_without_content_blocks_nobody(tmp_path):
     with attempt(run, "a: 1\n", {"threads": 1}, afresh=False) as this:
         this.run.write_summary({"test/acc": 1.0})
     assert run.status()["state"] == "finished"
+
+
+def test_a_lease_that_cannot_be_removed_is_named(cli, monkeypatch):
+    """The folder takes new files but gives none back, as by `chattr +a`: nobody waits for ever."""
+    assert cli("train", *TINY, "trainer.max_epochs=1")[0] == 0
+    run = Run(the_run())
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    with lease.of(run.path):
+        held = (run.path / "lease").read_text().replace(str(os.getpid()), str(dead.pid))
+    (run.path / "lease").write_text(held)
+    run.write_status(
+        {key: value for key, value in run.status().items() if key != "files"} | {"state": "running"}
+    )
+    long_ago = time.time() - 2 * lease.LEASE_S
+    os.utime(run.path / "lease", (long_ago, long_ago))
+    unlink = os.unlink
+
+    def kept(path, *args, **options):
+        if Path(path).name.startswith("lease") and Path(path).parent.name == run.path.name:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        unlink(path, *args, **options)
+
+    with monkeypatch.context() as refusing:
+        refusing.setattr(os, "unlink", kept)
+        code, _, err = cli("train", *TINY, "trainer.max_epochs=1")
+    assert (code, "lease: cannot be removed, though its process is gone" in " ".join(err.split())) == (
+        2,
+        True,
+    ), err
+    assert cli("train", *TINY, "trainer.max_epochs=1")[0] == 0
+    assert run.state == "finished"
 
 
 def test_a_suspended_holder_finds_its_lease_lost(tmp_path, monkeypatch):
