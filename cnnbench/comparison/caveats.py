@@ -12,6 +12,7 @@ from cnnbench.comparison.metrics import DEFAULT, VAL, Figure, figure
 from cnnbench.comparison.records import Record
 from cnnbench.models.family import family, is_known
 from cnnbench.run_store.chance import near_chance
+from cnnbench.run_store.schema import LAST_EPOCH
 
 RATE = "optimizer.lr"
 """Setting whose default may follow from the architecture."""
@@ -117,6 +118,12 @@ def notes_on(records: Sequence[Record], metric: Figure | None = None, *, pooled:
         runs = f"{len(guessed)} run{'s' * (len(guessed) != 1)}"
         names = ", ".join(guessed[:NAMED])
         notes.append(f"{runs} ended near chance, so that their row says little: {names}{more}")
+    if tested := [record for record in done if LAST_EPOCH in record.figures]:
+        runs = f"{len(tested)} of {len(done)} runs" if len(tested) < len(done) else "all runs"
+        notes.append(
+            f"{runs} trained on the val images, too (data.val_fraction=0), and tested the last epoch: as "
+            "published figures do, but not comparable with runs that choose an epoch on val"
+        )
     splits: dict[tuple[str, ...], set[str]] = {}
     for record in done:
         data = tuple(value for key, value in sorted(record.settings.items()) if key.startswith("data."))

@@ -11,6 +11,7 @@ from statistics import fmean
 
 from cnnbench.comparison.metrics import VAL, figure
 from cnnbench.comparison.records import Record
+from cnnbench.errors import InputError
 from cnnbench.models.family import family
 from cnnbench.run_store.identity import CODE
 
@@ -78,6 +79,9 @@ def tuned(
         configurations: all of them.
         select: the tuned settings.
         order: the key of the metric that decides.
+
+    Raises:
+        InputError: there is a choice, and no run has this metric.
     """
     cells: dict[tuple[tuple[str, str], ...], list[Configuration]] = {}
     for configuration in configurations:
@@ -90,6 +94,13 @@ def tuned(
         mean = configuration.mean(order)
         return len(configuration.finished), -inf if mean is None else sign * mean
 
+    for cell in cells.values():
+        done = [one for one in cell if one.finished]
+        if len(done) > 1 and all(one.mean(order) is None for one in done):
+            raise InputError(
+                f"select={','.join(select)}: chosen on {figure(order).label}, which runs without val images "
+                "(data.val_fraction=0) do not have; allowed: --select '' to show every value"
+            )
     return [max(cell, key=quality) for cell in cells.values()]
 
 

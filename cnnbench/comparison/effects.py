@@ -32,6 +32,7 @@ BASELINES = {
     "ops.pool": "max",
     "ops.padding": "zeros",
     "data.augment.flip": "false",
+    "data.val_fraction": "0.1",
     "trainer.decay_norm_and_bias": "true",
     **flat({section: values for section, values in LATER.items() if ":" not in section} | ADDED),
 }

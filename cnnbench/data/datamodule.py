@@ -117,7 +117,7 @@ class ImageData(pl.LightningDataModule):
                 f"(data.drop_last={str(self.batching.drop_last).lower()}); "
                 f"allowed: {images // least} processes at most"
             )
-        if (fewest := min(val, test)) < world:
+        if (fewest := min(val or test, test)) < world:
             raise InputError(
                 f"device: {world} processes share {fewest} images for val or test; "
                 f"allowed: {fewest} processes at most"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,14 @@ def from_files(
 
 Splits = Mapping[str, Images]
 """Splits that a data set has: `train`, `test` and possibly `val`; or `all`, where it has no test set."""
+
+
+def joined(parts: Sequence[Images]) -> Images:
+    """Return the images of several parts as one; all are in memory, or all in files."""
+    labels, classes = np.concatenate([part.labels for part in parts]), parts[0].classes
+    tensors = [part.pixels for part in parts if isinstance(part.pixels, Tensor)]
+    pixels = torch.cat(tensors) if tensors else files({str(i): part for i, part in enumerate(parts)})
+    return Images(pixels, labels, classes)
 
 
 def files(splits: Splits) -> list[Path]:

@@ -47,7 +47,8 @@ class Splitting:
     """Division of a data set into train, val and test; see `cnnbench.data.split`.
 
     Attributes:
-        val_fraction: share of the training images that is set aside for val.
+        val_fraction: share of the training images that is set aside for val; 0: those of the set are trained
+            on, too.
         split_seed: draws val, and what `limit` keeps.
         limit: most images for train and val together; None: all.
         limit_test: most images for test; None: all.

@@ -12,7 +12,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from cnnbench.data.images import Images, Indices, Splits
+from cnnbench.data.images import Images, Indices, Splits, joined
 from cnnbench.data.options import Splitting
 from cnnbench.errors import InputError
 
@@ -111,7 +111,7 @@ def make_splits(name: str, splits: Splits, splitting: Splitting) -> tuple[Images
     Args:
         name: of the data set, for errors.
         splits: those that the data set has.
-        splitting: sizes of those to return, and the seed; test does not depend on the seed.
+        splitting: sizes of those to return, and the seed; test does not depend on the seed. val may be empty.
 
     Raises:
         InputError: too few images of a class.
@@ -124,8 +124,13 @@ def make_splits(name: str, splits: Splits, splitting: Splitting) -> tuple[Images
         rest, aside = divide(images.labels, count, 0, f"data={name}, its test set")
         splits = {"train": images[rest], "test": images[aside]}
     pool, test = splits["train"], splits["test"]
+    none = splitting.val_fraction == 0
+    if none and "val" in splits:
+        pool = joined([pool, splits["val"]])
     kept = subset(pool.labels, limit, seed, "data.limit")
     for_test = subset(test.labels, splitting.limit_test, 0, "data.limit_test")
+    if none:
+        return pool[kept], pool[kept[:0]], test[for_test], digest(kept, kept[:0], for_test)
     if "val" in splits:
         return pool[kept], splits["val"], test[for_test], digest(kept, for_test)
     check_enough(name, pool, 2, "train and val")

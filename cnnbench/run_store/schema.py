@@ -38,8 +38,11 @@ from cnnbench.run_store.kinds import (
 STATES = ("running", "finished", "failed", "diverged", "interrupted", "pruned")
 """States that status.json may record."""
 
+LAST_EPOCH = "last/epoch"
+"""Summary key of the epoch that was tested, if there were no val images to choose one by."""
+
 RESULTS = {
-    "train": ({"test/acc", "best/val_acc"},),
+    "train": ({"test/acc", "best/val_acc"}, {"test/acc", LAST_EPOCH}),
     "bench": ({"time/load_s"}, {"parity/worst"}, {"tune/layout"}),
 }
 """Sets of summary keys by verb, of which a finished run has one."""
@@ -86,7 +89,7 @@ CALIBRATION = r"(?:.*[/_])?ece"
 
 SUMMARY = Table(
     {
-        "params|macs|best/epoch|data/(?:train|val|test|dropped)|weights/loaded": COUNT,
+        "params|macs|(?:best|last)/epoch|data/(?:train|val|test|dropped)|weights/loaded": COUNT,
         r"epochs|(?:.*[/_])?batch": FROM_1,
         "data/classes": CLASSES,
         "data/(?:split|images|left_out|doubled)": TEXT,
@@ -113,9 +116,10 @@ def summary_problem(summary: Mapping[str, Any], verb: str, *, finished: bool) ->
     """
     if problem := SUMMARY.problem(summary):
         return problem
-    best, epochs = summary.get("best/epoch"), summary.get("epochs")
-    if best is not None and epochs is not None and best >= epochs:
-        return f"best/epoch is {best}; allowed: 0 to {epochs - 1}, as it has {epochs} epochs"
+    for key in ("best/epoch", LAST_EPOCH):
+        epoch, epochs = summary.get(key), summary.get("epochs")
+        if epoch is not None and epochs is not None and epoch >= epochs:
+            return f"{key} is {epoch}; allowed: 0 to {epochs - 1}, as it has {epochs} epochs"
     if finished and not any(keys <= summary.keys() for keys in RESULTS[verb]):
         missing = sorted(RESULTS[verb][0] - summary.keys())
         return f"has no {' and no '.join(missing)}"

@@ -12,6 +12,7 @@ from rich.text import Text
 from cnnbench import console
 from cnnbench.console import count, duration, fitting, milliseconds, percent
 from cnnbench.run_store.chance import near_chance
+from cnnbench.run_store.schema import LAST_EPOCH
 
 if TYPE_CHECKING:
     from cnnbench.run_store.content import Content
@@ -38,7 +39,8 @@ def outcome(run: Run) -> str:
             return f"errors up to {100 * summary['parity/worst']:.0f} % of the tolerance"
         latency = f"latency {milliseconds(summary.get('time/latency_p50_ms'))}"
         return str(summary.get("tune/layout", latency))
-    return f"val {percent(summary.get('best/val_acc'))}"
+    part = ("test", "test/acc") if LAST_EPOCH in summary else ("val", "best/val_acc")
+    return f"{part[0]} {percent(summary.get(part[1]))}"
 
 
 def _plain(value: Any) -> str:
@@ -87,10 +89,13 @@ def run_table(run: Run, lines: Iterable[tuple[str, str | Text]] = ()) -> Table:
     if "best/epoch" in summary:
         by = "" if content.monitor == "val/acc" else f", by {content.monitor}"
         table.add_row("best epoch", f"{summary['best/epoch'] + 1} of {summary.get('epochs', '-')}{by}")
-        if state == "finished" and "stopped" in summary:
-            table.add_row("stopped", Text(f"by {console.legible(summary['stopped'])}"))
         loss = console.number(summary.get("best/val_loss"), ".4f")
         table.add_row("val accuracy", f"{percent(summary.get('best/val_acc'))}   (loss {loss})")
+    if LAST_EPOCH in summary:
+        epoch = f"{summary[LAST_EPOCH] + 1} of {summary.get('epochs', '-')}"
+        table.add_row("tested epoch", f"{epoch}, the last: no val images to choose by (data.val_fraction=0)")
+    if state == "finished" and "stopped" in summary:
+        table.add_row("stopped", Text(f"by {console.legible(summary['stopped'])}"))
     if "test/acc" in summary:
         more = f"loss {console.number(summary['test/loss'], '.4f')}" if "test/loss" in summary else "no loss"
         if summary.get("data/classes", 0) > 5:

@@ -72,7 +72,7 @@ class Data(Section):
     eval_crop: Annotated[Annotated[float, Field(ge=0.25, le=1)] | None, added(None)] = None
     limit: Count | None
     limit_test: Count | None
-    val_fraction: Annotated[float, Field(gt=0, lt=1)]
+    val_fraction: Annotated[float, Field(ge=0, lt=1)]
     split_seed: Seed
     batch_size: Count
     sampler: Annotated[Literal["shuffle", "balanced"], added("shuffle")] = "shuffle"

@@ -70,6 +70,23 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
+    def _nothing_is_chosen_without_val(self) -> Settings:
+        if self.data.val_fraction > 0:
+            return self
+        patience, monitor, usual = self.trainer.early_stopping.patience, self.trainer.monitor, "val/acc"
+        for setting, value, allowed in (
+            ("trainer.early_stopping.patience", patience, None),
+            ("trainer.monitor", monitor, usual),
+            ("select", self.select, []),
+        ):
+            if value != allowed:
+                raise ValueError(
+                    f"{setting}={shown(value)}: chooses by val, of which data.val_fraction=0 leaves nothing; "
+                    f"allowed: {shown(allowed)}, or another data.val_fraction"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _loss_takes_weights(self) -> Settings:
         if self.data.class_weights is not None and self.trainer.loss == "bce":  # an image has no one class
             raise ValueError(

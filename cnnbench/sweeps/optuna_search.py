@@ -68,7 +68,7 @@ class Search:
         jobs: `sweep.jobs`.
 
     Raises:
-        InputError: the folder cannot be written, or contains a study with other settings.
+        InputError: the folder cannot be written, or contains a study with other settings; no val images.
     """
 
     def __init__(
@@ -81,6 +81,11 @@ class Search:
         jobs: int | None,
     ) -> None:
         optuna = _optuna()
+        if float(base.get("data.val_fraction", 1)) == 0:
+            raise InputError(
+                f"hydra.sweeper.metric={options.metric}: is of val images, of which "
+                "data.val_fraction=0 leaves none; allowed: another data.val_fraction"
+            )
         self.options, self.searched, self.fixed = options, dict(searched), list(fixed)
         self.at_once = options.at_once or jobs or cpu_cores()
         self.states = optuna.trial.TrialState

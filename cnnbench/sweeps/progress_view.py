@@ -144,9 +144,10 @@ class ProgressView:
 
 
 def _progress(cell: Cell) -> tuple[RenderableType, str, str]:
-    """Return a run's progress bar, epoch and last val accuracy; a measurement has no epochs."""
+    """Return a run's progress bar, epoch and last accuracy; a measurement has no epochs."""
     if cell.settings.verb == "bench":
         return "", "measuring", ""
     rows, epochs = cell.run.rows(), cell.settings.trainer.max_epochs
-    accuracy = f"val {console.percent(rows[-1].get('val/acc'))}" if rows else ""
+    part = "val" if rows and "val/acc" in rows[-1] else "train"
+    accuracy = f"{part} {console.percent(rows[-1].get(f'{part}/acc'))}" if rows else ""
     return ProgressBar(total=epochs, completed=len(rows), width=20), f"epoch {len(rows)}/{epochs}", accuracy

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from cnnbench.data.datamodule import ImageData
+from cnnbench.errors import InputError
 from cnnbench.seeds import seed_all
 from cnnbench.settings.instantiate import factory
 from cnnbench.settings.run import Settings
@@ -123,5 +124,6 @@ def make_classifier(
     )
     # Lightning builds both again; built here, wrong values are found before anything is written.
     optimizer = classifier.make_optimizer([torch.nn.Parameter(torch.zeros(1))])
-    classifier.make_schedule(optimizer)
+    if hasattr(classifier.make_schedule(optimizer), "observe") and settings.data.val_fraction == 0:
+        raise InputError(f"scheduler={settings.scheduler.name}: observes val; not with data.val_fraction=0")
     return classifier

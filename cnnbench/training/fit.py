@@ -134,6 +134,7 @@ class Training:
             callbacks=callbacks,
             logger=False,
             num_sanity_val_steps=0,
+            limit_val_batches=1.0 if len(built.data.val.labels) else 0,
             use_distributed_sampler=False,
             enable_progress_bar=False,
             enable_model_summary=False,

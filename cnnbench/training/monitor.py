@@ -17,8 +17,18 @@ def sign(monitor: str) -> int:
 
 
 def best_row(rows: Sequence[Row], monitor: str) -> Row:
-    """Return the row of the best epoch: best monitored metric, then lowest val/loss, then the earliest."""
+    """Return the row of the best epoch: best monitored metric, then lowest val/loss, then the earliest.
+
+    Without val images nothing is chosen, and the last epoch counts as the best.
+    """
+    if not is_validated(rows[-1]):
+        return rows[-1]
     return max(rows, key=lambda row: (sign(monitor) * row[monitor], -row["val/loss"], -row["epoch"]))
+
+
+def is_validated(row: Row) -> bool:
+    """Return whether an epoch has metrics of val; with `data.val_fraction=0` none has."""
+    return "val/loss" in row
 
 
 def stops_early(rows: Sequence[Row], monitor: str, patience: int | None) -> bool:

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 
 from cnnbench.data.datamodule import ImageData
+from cnnbench.run_store.schema import LAST_EPOCH
 from cnnbench.tracking.base import TestResult
 from cnnbench.training.decisions import VALUES
-from cnnbench.training.monitor import Row
+from cnnbench.training.monitor import Row, is_validated
 
 Outputs = list[tuple[torch.Tensor, torch.Tensor]]
 """Probabilities (N, K) and labels (N,) of each batch."""
@@ -34,15 +35,22 @@ def summary(
     return {
         **facts,
         "epochs": len(rows),
-        "best/epoch": int(best["epoch"]),
-        "best/val_acc": best["val/acc"],
-        "best/val_loss": best["val/loss"],
-        **{f"best/val_{key}": best[f"val/{key}"] for key in VALUES if f"val/{key}" in best},
+        **_tested(best),
         **test,
         "time/wall_s": wall_s,
         "time/train_s": train_s,
         "time/images_per_s": sum(row["time/images"] for row in rows) / train_s,
     }
+
+
+def _tested(best: Row) -> dict[str, Any]:
+    """Return which epoch was tested, and its metrics of val if it was chosen by them."""
+    if not is_validated(best):
+        return {LAST_EPOCH: int(best["epoch"])}
+    values = {
+        f"best/val_{key}": best[f"val/{key}"] for key in ("acc", "loss", *VALUES) if f"val/{key}" in best
+    }
+    return {"best/epoch": int(best["epoch"]), **values}
 
 
 def test_result(data: ImageData, outputs: Outputs) -> TestResult:

@@ -63,13 +63,14 @@ class ProgressBar(pl.Callback):
         if not trainer.is_global_zero:
             return
         values = {key: float(value) for key, value in trainer.callback_metrics.items()}
-        figures = f"val acc {100 * values.get('val/acc', 0):.2f} %"
+        figures = f"val acc {100 * values['val/acc']:.2f} %" if "val/acc" in values else ""
         done = trainer.current_epoch + 1
         if self.bar is not None:
             self.bar.update(self.bar.task_ids[0], completed=done, figures=figures)
         elif time.monotonic() - self.last_line > LINE_S or done == trainer.max_epochs:
             self.last_line = time.monotonic()
-            console.print(f"{self.name}: epoch {done}/{trainer.max_epochs} · {figures}", highlight=False)
+            line = f"{self.name}: epoch {done}/{trainer.max_epochs}{figures and ' · '}{figures}"
+            console.print(line, highlight=False)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Remove the bar."""

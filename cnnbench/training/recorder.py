@@ -18,13 +18,14 @@ from cnnbench.settings.recipe import Trainer
 from cnnbench.training.checkpoints import BEST, LAST, PREVIOUS, PREVIOUS_BEST, RECORD
 from cnnbench.training.decisions import VALUES
 from cnnbench.training.device import synchronise
-from cnnbench.training.monitor import Row, best_row, stops_early
+from cnnbench.training.monitor import Row, best_row, is_validated, stops_early
 
 CHECK_EVERY = 50
 """Batches between two checks of the loss; each check makes a GPU wait."""
 
-LOGGED = ("train/loss", "train/acc", *(f"val/{key}" for key in ("loss", "acc", "top5", *VALUES)))
-"""Metrics in each row."""
+TRAIN = ("train/loss", "train/acc")
+VAL = tuple(f"val/{key}" for key in ("loss", "acc", "top5", *VALUES))
+"""Metrics in each row; those of val unless there are no val images."""
 
 
 class Recorder(Checkpoint):
@@ -101,8 +102,11 @@ class Recorder(Checkpoint):
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop the clock: what follows is evaluation."""
         if trainer.state.fn == "fit":
-            synchronise(pl_module.device)
-            self.train_s = time.perf_counter() - self.epoch_start
+            self._stop_clock(pl_module)
+
+    def _stop_clock(self, pl_module: pl.LightningModule) -> None:
+        synchronise(pl_module.device)
+        self.train_s = time.perf_counter() - self.epoch_start
 
     # --- within an epoch ------------------------------------------------------------------------
 
@@ -140,11 +144,14 @@ class Recorder(Checkpoint):
         Raises:
             Diverged: a loss of the epoch is not finite.
         """
+        validated = bool(trainer.num_val_batches and sum(trainer.num_val_batches))
+        if not validated:
+            self._stop_clock(pl_module)
         values = {key: float(value) for key, value in trainer.callback_metrics.items()}
         row = {
             "epoch": trainer.current_epoch,
             "step": trainer.global_step,
-            **{key: values[key] for key in LOGGED},
+            **{key: values[key] for key in (*TRAIN, *(VAL if validated else ()))},
             "lr": self.lr,
             "time/epoch_s": time.perf_counter() - self.epoch_start,
             "time/train_s": self.train_s,
@@ -158,7 +165,7 @@ class Recorder(Checkpoint):
             if self.writes:
                 self.run.write_rows(self.rows)
                 self.on_row(row)
-            for key in ("train/loss", "val/loss"):
+            for key in ("train/loss", "val/loss") if is_validated(row) else ("train/loss",):
                 if not math.isfinite(row[key]):
                     raise Diverged(trainer.current_epoch, key)
             self.saved_step = trainer.global_step

@@ -154,6 +154,8 @@ def _own(trained: Trained, split: str, changes: Mapping[str, Any]) -> Chosen:
     with nullcontext() if "root" in given else _no_download(trained_on):
         data = make_data(options(Data, section, "data"), trained.settings.arch, trained.settings.seed)
     images: Images = getattr(data, split)
+    if not len(images.labels):
+        raise InputError("--split val: there are no val images (data.val_fraction=0); allowed: --split test")
     images, notes = _matched(images, trained.preparation.classes)
     if files := origin(trained_on.name, Path(given.get("root", trained_on.root)).expanduser()):
         notes += (f"images: {files}",)

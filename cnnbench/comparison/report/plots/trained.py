@@ -31,7 +31,7 @@ def pictures(comparison: Comparison) -> Iterator[Picture]:
         if len(rows) > 1:
             name = f"{slug(comparison.metric.label)}-{slug(figure(key).label)}"
             yield name, (5.5, 3.6), _scatter(comparison.metric, rows, figure(key))
-    if scored:
+    if any("val/acc" in epoch for row in scored for record in row.records for epoch in record.rows()[:1]):
         yield "learning-curves", (5.5, 3.6), _curves(scored[:BEST])
 
 
