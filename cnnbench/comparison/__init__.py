@@ -8,6 +8,7 @@
     rows            the rows of the table
     statistics      confidence intervals, p-values and their correction
     effects         the effect of each value of a setting, from pairs of runs that differ in it alone
+    responses       a metric over the values of a numeric setting
     caveats         notes on what would make the comparison unfair
     comparison      all of these combined into one `Comparison`
 

@@ -14,6 +14,7 @@ from cnnbench.comparison.effects import Effect, effects
 from cnnbench.comparison.measured import joined
 from cnnbench.comparison.metrics import JOINED, Figure, Kind, figure, known
 from cnnbench.comparison.records import Record, once
+from cnnbench.comparison.responses import Response, findings, responses
 from cnnbench.comparison.rows import Row, ordered, rows_by, rows_of
 from cnnbench.errors import InputError, NotThere, suggest
 from cnnbench.run_store.select import unknown_setting
@@ -52,6 +53,8 @@ class Comparison:
         rows: the rows of the table, sorted.
         configurations: those with the tuned settings chosen.
         effects: the effects that have pairs.
+        responses: the curves over numeric settings.
+        findings: what the curves over tuned settings say, in words.
         constant: the settings that are the same everywhere.
         records: all runs that are compared.
         beside: measurements that are not rows: trained runs have their metrics, or they were left out.
@@ -68,6 +71,8 @@ class Comparison:
     rows: Sequence[Row]
     configurations: Sequence[Configuration]
     effects: Sequence[Effect]
+    responses: Sequence[Response]
+    findings: Sequence[str]
     constant: Mapping[str, str]
     records: Sequence[Record]
     beside: Sequence[Record]
@@ -140,6 +145,9 @@ def compare(records: Iterable[Record], options: Options | None = None) -> Compar
     measured = effects(chosen, axes, select, metric, rounding, baselines, only=by, order=kind.order)
     paired = [effect for effect in measured if effect.pairs or effect.lost]
     notes += unpaired(measured, chosen, [axis for axis in axes if axis not in select])
+    drawn = figure((options.metric and metric.key) or kind.order)
+    curves = responses(every, drawn, _rounding(usable, drawn), select)
+    decided = [one for one in curves if one.axis in select and drawn.key == kind.order]
     return Comparison(
         options=options,
         kind=kind,
@@ -150,6 +158,8 @@ def compare(records: Iterable[Record], options: Options | None = None) -> Compar
         rows=ordered(rows, options.sort, figures, columns, kind.order),
         configurations=chosen,
         effects=paired,
+        responses=curves,
+        findings=[text for one in decided for text in findings(one)],
         constant=configs.constant(chosen),
         records=records,
         beside=beside,

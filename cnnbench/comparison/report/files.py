@@ -70,7 +70,7 @@ def _tex(text: str) -> str:
 
 
 def _sentences(comparison: Comparison) -> list[str]:
-    """Return the effects in words, and the notes."""
+    """Return the effects in words, the findings and the notes."""
     metric = comparison.metric
     label = f", {metric.label}" * (metric.key != DEFAULT)
     effects = [
@@ -78,7 +78,7 @@ def _sentences(comparison: Comparison) -> list[str]:
         f"{f' in {effect.family}' * bool(effect.family)}{label}: {wording.sentence(effect, metric)}"
         for effect in comparison.effects
     ]
-    return [*effects, *comparison.notes]
+    return [*effects, *comparison.findings, *comparison.notes]
 
 
 def _machine(comparison: Comparison) -> str:

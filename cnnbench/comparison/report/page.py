@@ -19,6 +19,7 @@ SCRIPTS = (
     "comparison/filters.js",
     "comparison/tables.js",
     "comparison/chart_tradeoff.js",
+    "comparison/chart_response.js",
     "comparison/chart_effects.js",
     "comparison/chart_map.js",
     "comparison/curves.js",

@@ -12,6 +12,7 @@ from cnnbench.comparison.effects import Effect
 from cnnbench.comparison.metrics import Figure, figure
 from cnnbench.comparison.records import Record
 from cnnbench.comparison.report.wording import sentence
+from cnnbench.comparison.responses import Curve, Response
 from cnnbench.comparison.rows import Row
 from cnnbench.comparison.statistics import Estimate
 from cnnbench.run_store.reading import LONGEST_URL, Unfit, decoded, read
@@ -66,11 +67,13 @@ def plain(comparison: Comparison) -> dict[str, Any]:
         "select": list(comparison.select),
         "constant": dict(comparison.constant),
         "states": dict(comparison.states),
+        "findings": list(comparison.findings),
         "notes": list(comparison.notes),
         "problems": list(comparison.problems),
         "methods": [*methods_of(comparison), f"Sources: {SOURCES}."],
         "rows": [_row(row, keys) for row in comparison.rows],
         "effects": [_effect(effect, comparison.metric) for effect in comparison.effects],
+        "responses": [_response(response) for response in comparison.responses],
         "runs": [_run(comparison, record) for record in comparison.records],
         "measurements": [_run(comparison, record) for record in comparison.beside],
     }
@@ -125,12 +128,34 @@ def _effect(effect: Effect, metric: Figure) -> dict[str, Any]:
     }
 
 
+def _response(response: Response) -> dict[str, Any]:
+    return {
+        "axis": response.axis,
+        "metric": response.metric.key,
+        "logarithmic": response.logarithmic,
+        "joined": response.joined,
+        "left": list(response.left),
+        "curves": [_curve(curve) for curve in response.curves],
+    }
+
+
+def _curve(curve: Curve) -> dict[str, Any]:
+    points = [
+        {"value": point.value, "runs": [str(record.run.path) for record in point.records]}
+        for point in curve.points
+    ]
+    noise = None if curve.noise is None else [curve.points[i].value for i in curve.noise]
+    best = None if curve.best is None else curve.points[curve.best].value
+    return {"name": curve.name, "best": best, "within_noise": noise, "points": points}
+
+
 def _run(comparison: Comparison, record: Record) -> dict[str, Any]:
     return {
         "name": record.run.path.name,
         "path": str(record.run.path),
         "experiment": record.experiment,
         "state": record.state,
+        "counts": record.counts,
         "seed": record.seed,
         "settings": {axis: record.settings.get(axis, "-") for axis in comparison.columns},
         "figures": record.figures,

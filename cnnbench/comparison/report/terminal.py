@@ -48,6 +48,7 @@ def picture(comparison: Comparison, title: str = "", *, methods: bool = True) ->
     blocks.append(rows_table(comparison))
     for axis, effects in groupby(comparison.effects, lambda effect: (effect.axis, effect.baseline)):
         blocks.append(effects_table(comparison.metric, *axis, list(effects)))
+    blocks += [Text(console.legible(f"· {text}", 600), "bold") for text in comparison.findings]
     blocks += [Text(console.legible(f"· {note}", 600), "dim") for note in comparison.notes]
     if methods and any(row.score is not None for row in comparison.rows):
         blocks += [Text(f"· {method}", "dim") for method in methods_of(comparison)]

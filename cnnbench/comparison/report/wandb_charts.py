@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import log10
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from cnnbench.comparison.comparison import Comparison
 from cnnbench.comparison.records import Record
 from cnnbench.comparison.report.plain import plain, table
+from cnnbench.comparison.responses import Response
 from cnnbench.comparison.rows import Row
 
 LINES = 20
@@ -80,6 +82,8 @@ def charts(comparison: Comparison) -> dict[str, Any]:
             "value",
             title=f"{shown} against parameters",
         )
+    for response in comparison.responses:
+        drawn |= _response(response)
     kind, curves = _curves(comparison)
     if curves:
         drawn["charts/learning_curves"] = wandb.plot.line_series(
@@ -90,6 +94,31 @@ def charts(comparison: Comparison) -> dict[str, Any]:
             xname="epoch",
         )
     return drawn
+
+
+def _response(response: Response) -> dict[str, Any]:
+    """Return the chart of the means over a setting; W&B's own has a linear axis, so a wide range is log10."""
+    import wandb
+
+    metric, log = response.metric, response.logarithmic
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for curve in response.curves[:LINES] if response.joined else ():
+        found = [(point.value, values) for point in curve.points if (values := point.values(metric.key))]
+        if found:
+            name = curve.name or metric.label
+            lines[name] = [(log10(x) if log else x, metric.scale * fmean(values)) for x, values in found]
+    if not lines:
+        return {}
+    lost = sum(point.diverged for curve in response.curves for point in curve.points)
+    shown = " ".join(filter(None, (metric.label, metric.unit, "over", response.axis)))
+    chart = wandb.plot.line_series(
+        [[x for x, _ in line] for line in lines.values()],
+        [[y for _, y in line] for line in lines.values()],
+        keys=list(lines),
+        title=shown + f" ({lost} diverged run{'s' * (lost != 1)} without a point)" * bool(lost),
+        xname=f"log10 {response.axis}" if log else response.axis,
+    )
+    return {f"charts/over_{response.axis}": chart}
 
 
 def _curves(comparison: Comparison) -> tuple[str, dict[str, list[float]]]:

@@ -8,6 +8,8 @@ const DEFAULTS = {
   x: "",
   logx: true,
   axis: "",
+  over: "",
+  response: "",
   map: "",
   curve: "val/acc",
   logy: false,
@@ -18,6 +20,7 @@ const DEFAULTS = {
   a: "",
   b: "",
   tradeoffTable: false,
+  responseTable: false,
   effectsTable: false,
   mapTable: false,
   curvesTable: false,
@@ -34,6 +37,7 @@ function drawHead() {
       el("span", { className: "state-" + state }, `${n} ${state}`),
     ]),
   );
+  byId("findings").replaceChildren(...listOf(data.findings).children);
   byId("notes").replaceChildren(...listOf(data.notes).children);
 }
 
@@ -51,6 +55,7 @@ function draw() {
     drawMatches(rows, runs);
     drawRows(rows);
     drawTradeoff(rows);
+    drawResponse(runs);
     drawEffects();
     drawMap(rows);
     drawCurves(rows);

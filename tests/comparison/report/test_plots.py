@@ -7,7 +7,7 @@ from made_runs import make_measurement, make_run
 
 from cnnbench.comparison.comparison import Options, compare
 from cnnbench.comparison.records import record
-from cnnbench.comparison.report.plots import measured, trained
+from cnnbench.comparison.report.plots import measured, responses, trained
 from cnnbench.comparison.report.plots.draw import write
 from cnnbench.comparison.report.plots.style import logarithmic
 
@@ -124,3 +124,24 @@ def test_labels_of_a_logarithmic_axis_have_room(most):
     boxes = [label.get_window_extent() for label in labels]
     assert len(boxes) >= 3
     assert all(one.x1 < other.x0 for one, other in itertools.pairwise(boxes))
+
+
+def test_curves_over_a_setting(tmp_path):
+    """A marker for each mean, the best named, and a cross at the bottom where runs diverged."""
+    rates = (0.001, 0.01, 0.1, 1.0)
+    runs = [
+        make_run(tmp_path, arch=arch, lr=lr, seed=seed, val=0.9 - (lr - best) ** 2 + seed / 100,
+                 state="diverged" if lr == 1 else "finished")
+        for arch, best in (("vgg11", 0.01), ("resnet18", 0.1)) for lr in rates for seed in (0, 1)
+    ]  # fmt: skip
+    comparison = compare([record(run) for run in runs], Options(select=("optimizer.lr",)))
+    axes = drawn(responses.pictures(comparison))["over-optimizer-lr"]
+    assert axes.get_xscale() == "log"
+    lines = {line.get_label(): line for line in axes.lines}
+    assert list(lines["vgg11"].get_xdata()) == [0.001, 0.01, 0.1]
+    assert list(lines["vgg11"].get_ydata())[1] == pytest.approx(90.5)
+    assert {text.get_text() for text in axes.texts} == {"best: 0.01", "best: 0.1"}
+    crosses = [line for line in axes.lines if line.get_marker() == "x" and len(line.get_xdata())]
+    assert [float(line.get_xdata()[0]) for line in crosses] == [1.0, 1.0]
+    heights = sorted(float(line.get_ydata()[0]) for line in crosses)
+    assert heights[0] < heights[1] < 0.15, "of two curves above each other, at the bottom"

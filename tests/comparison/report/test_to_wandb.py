@@ -10,13 +10,14 @@ from statistics import fmean
 import pytest
 import wandb
 import wandb_file
-from made_runs import edit
+from made_runs import edit, make_run
 from wandb_logged import folder_of, runs, table
 from wandb_server import KEY
 
 from cnnbench.comparison.comparison import Options, compare
-from cnnbench.comparison.records import read
+from cnnbench.comparison.records import read, record
 from cnnbench.comparison.report import to_wandb
+from cnnbench.comparison.report.wandb_charts import charts
 from cnnbench.run_store.run import Run
 
 pytest_plugins = ["wandb_fixtures"]
@@ -291,3 +292,11 @@ def test_a_folder_that_cannot_be_written(outputs, cli):
     code, _, err = cli("compare", "--wandb")
     assert code == 2
     assert err.splitlines()[-1] == f"error: --wandb: {HOME / 'wandb'}: cannot be written (File exists)"
+
+
+def test_the_curve_over_a_setting_is_logarithmic_where_it_is_wide(tmp_path):
+    runs = [make_run(tmp_path, lr=lr, val=0.5 + lr / 10) for lr in (0.001, 0.01, 0.1, 1.0)]
+    found = charts(compare([record(run) for run in runs]))["charts/over_optimizer.lr"]
+    assert [row[0] for row in found.table.data] == pytest.approx([-3, -2, -1, 0])
+    assert [row[2] for row in found.table.data] == pytest.approx([50.01, 50.1, 51, 60])
+    assert found.spec.string_fields["xname"] == "log10 optimizer.lr"

@@ -10,7 +10,7 @@ from typing import Any
 
 from cnnbench.comparison.comparison import Comparison
 from cnnbench.comparison.metrics import MEASURED
-from cnnbench.comparison.report.plots import effects, measured, trained
+from cnnbench.comparison.report.plots import effects, measured, responses, trained
 from cnnbench.comparison.report.plots.style import Picture
 from cnnbench.errors import InputError
 from cnnbench.run_store import targets
@@ -75,4 +75,5 @@ def write(comparison: Comparison, folder: Path) -> list[Path]:
 
 def _pictures(comparison: Comparison) -> Iterator[Picture]:
     yield from (measured if comparison.kind is MEASURED else trained).pictures(comparison)
+    yield from responses.pictures(comparison)
     yield from effects.pictures(comparison)
