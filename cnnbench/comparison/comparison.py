@@ -145,7 +145,7 @@ def compare(records: Iterable[Record], options: Options | None = None) -> Compar
     measured = effects(chosen, axes, select, metric, rounding, baselines, only=by, order=kind.order)
     paired = [effect for effect in measured if effect.pairs or effect.lost]
     notes += unpaired(measured, chosen, [axis for axis in axes if axis not in select])
-    drawn = figure((options.metric and metric.key) or kind.order)
+    drawn = figure(metric.key if options.metric else kind.order)
     curves = responses(every, drawn, _rounding(usable, drawn), select)
     decided = [one for one in curves if one.axis in select and drawn.key == kind.order]
     return Comparison(
