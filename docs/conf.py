@@ -45,6 +45,7 @@ CONTENTS = {
         "how-to/ablations",
         "how-to/sweeps",
         "how-to/slurm-and-ray",
+        "how-to/learning-rate",
         "how-to/search",
         "how-to/several-processes",
         "how-to/compare",

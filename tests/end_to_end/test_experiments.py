@@ -9,6 +9,8 @@ import pytest
 import torch
 import yaml
 from cells import composed
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 
 from cnnbench.errors import OpsError
 from cnnbench.settings.compose import CONF
@@ -16,7 +18,9 @@ from cnnbench.settings.parse import parse
 from cnnbench.training import model
 
 FILES = sorted(Path(CONF, "experiment").glob("*.yaml"))
-ABLATIONS = [path for path in FILES if path.stem not in ("quickstart", "seeds", "tune", "devices")]
+ABLATIONS = [
+    path for path in FILES if path.stem not in ("quickstart", "seeds", "tune", "lr_range", "devices")
+]
 VERBS = {"devices": "bench"}
 names = pytest.mark.parametrize("path", ABLATIONS, ids=lambda path: path.stem)
 
@@ -38,7 +42,9 @@ def cost(path):
 
 
 def values(text):
-    """Return the values of `a,b` or `range(3)`."""
+    """Return the values of `a,b` or `range(3)`, and the factors of `${multiples:${optimizer.lr},a,b}`."""
+    if match := re.fullmatch(r"\$\{multiples:\$\{[\w.]+\},(.*)\}", text):
+        text = match[1]
     if match := re.fullmatch(r"range\((\d+)\)", text):
         return [str(i) for i in range(int(match[1]))]
     return text.split(",")
@@ -125,3 +131,32 @@ def test_the_search_runs(cli):
     assert "best of 2 finished trials" in out
     for key in ("optimizer.lr", "optimizer.weight_decay", "arch.width", "trainer.label_smoothing"):
         assert f"{key}=" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "rates"),
+    [
+        ([], "0.001,0.003,0.01,0.03,0.1,0.3,1"),
+        (["optimizer=adamw"], "2e-05,6e-05,0.0002,0.0006,0.002,0.006,0.02"),
+        (["arch=vgg16"], "5e-05,0.00015,0.0005,0.0015,0.005,0.015,0.05"),
+    ],
+)
+def test_the_grid_of_rates_is_around_the_default_of_the_optimizer(words, rates):
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(CONF, version_base="1.3"):
+        config = compose("train", ["experiment=lr_range", *words], return_hydra_config=True)
+    assert config.hydra.sweeper.params["optimizer.lr"] == rates
+
+
+def test_a_rate_is_found_although_one_diverges(cli):
+    """Real trainings of four rates: the picture has all of them, and the last line says which to use."""
+    tiny = ["arch=basic", "seed=0", "trainer.max_epochs=1", "data.limit=400", "data.limit_test=50"]
+    rates = "optimizer.lr=0.0001,0.03,0.1,1e30"
+    code, out, err = cli("train", "-m", "experiment=lr_range", *tiny, rates, "logger=none")
+    assert code == 0, err
+    assert "4 runs in outputs/lr_range: 3 finished, 1 diverged" in out
+    said = " ".join(out.split())
+    assert re.search(r"optimizer.lr: best at (0.03|0.1) \(val acc [\d.]+ %\)", said)
+    assert "diverged: runs at 1e+30; to use it: optimizer.lr=0." in said
+    page = Path("outputs/lr_range/compare.html").read_text()
+    assert '"axis":"optimizer.lr","metric":"best/val_acc","logarithmic":true,"joined":true' in page
