@@ -103,7 +103,14 @@ function drawResponse(runs) {
     response.joined
       ? Plot.line(means, { x: "value", y, z: "curve", stroke: "curve", strokeWidth: 1.8 })
       : null,
-    Plot.dot(single, { x: "value", y: "y", stroke: "curve", symbol: "curve", r: 3, strokeOpacity: 0.6 }),
+    Plot.dot(single, {
+      x: "value",
+      y: "y",
+      stroke: "curve",
+      symbol: "curve",
+      r: response.joined ? 3 : 4.5,
+      strokeOpacity: response.joined ? 0.6 : 1,
+    }),
     response.joined ? Plot.dot(means, { x: "value", y, fill: "curve", symbol: "curve", r: 4.5 }) : null,
     Plot.text(response.joined ? best : [], {
       x: "value",
@@ -129,10 +136,10 @@ function drawResponse(runs) {
       ),
     Plot.text(lost.length ? ["diverged"] : [], {
       frameAnchor: "bottom-left",
-      dx: 4,
+      textAnchor: "end", // in the margin, where no cross can be
+      dx: -6,
       dy: -3,
       fill: "var(--faint)",
-      stroke: "var(--paper)",
       text: (text) => text,
     }),
     Plot.tip(means, Plot.pointer({ x: "value", y, title: summary })),

@@ -71,3 +71,13 @@ def test_it_fits_a_phone(show, rates):
     tab = show(rates, viewport={"width": 390, "height": 800})
     assert tab.evaluate("document.documentElement.scrollWidth") <= 390
     assert "★ 0" not in tab.text_content("#response svg[role=img]"), "labels would cover each other"
+
+
+def test_runs_that_differ_in_more_are_points_without_lines(show, tmp_path):
+    for i, lr in enumerate(RATES):
+        make_run(tmp_path / "search", lr=lr, val=0.8, width=1 + i / 7)
+    tab = show(tmp_path / "search")
+    assert tab.locator("#response svg[role=img] circle, #response svg[role=img] g > path").count() >= 4
+    assert "runs differ in other settings, too" in tab.inner_text("#response figcaption")
+    assert "★" not in tab.text_content("#response svg[role=img]")
+    assert tab.locator("#choose-over option").all_inner_texts() == ["arch.width", "optimizer.lr"]
