@@ -92,12 +92,14 @@ def training(spec: Spec) -> Loaded:
 
     from cnnbench.settings.instantiate import factory
     from cnnbench.training.device import autocast, synchronise
+    from cnnbench.training.evaluation_weights import train_mode
 
     model = module(spec).train()
     # A learning rate so small that the weights, and with them the arithmetic, do not change.
     optimizer = factory(spec.settings.optimizer.model_copy(update={"lr": 1e-12}), "optimizer")(
         model.parameters()
     )
+    train_mode(optimizer)
     scaler = torch.amp.GradScaler("cuda", enabled=spec.device["precision"] == "16-mixed")
 
     def prepare(batch: int) -> Call:

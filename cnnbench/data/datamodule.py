@@ -147,14 +147,14 @@ class ImageData(pl.LightningDataModule):
             "data/split": self.split,
             "data/chance": float(np.bincount(self.test.labels).max() / len(self.test.labels)),
             **({"data/eval_crop": crop} if (crop := self.preparation.centre) else {}),
-            "data/dropped": len(self.train.labels) - self._train_order().images,
+            "data/dropped": len(self.train.labels) - self.train_order().images,
             **(self.taken.facts() if self.taken else {}),
         }
 
     @property
     def batches(self) -> int:
         """Number of training batches in an epoch."""
-        return len(self._train_order())
+        return len(self.train_order())
 
     # --- Lightning's hooks ----------------------------------------------------------------------
 
@@ -164,16 +164,21 @@ class ImageData(pl.LightningDataModule):
         Lightning starts the iterator before it tells the sampler which epoch is resumed, so that prefetching
         workers would see epoch 0: epoch and batch are set here.
         """
-        order = self._train_order()
+        order = self.train_order()
         if self.trainer is not None:
             loop: Any = self.trainer.fit_loop
             order.epoch = loop.epoch_progress.current.processed
             order.start = loop.epoch_loop.batch_progress.current.ready if loop.restarting else 0
+        return self.train_batches(order)
+
+    def train_batches(self, order: EpochOrder) -> DataLoader[Item]:
+        """Return the training batches of an order, to be augmented by `transform`."""
         drawn = train_transforms(self.size, self.augmentation)
         flips = alternating_flips(self.augmentation.flip, len(self.train.labels), self.batching.seed)
         return self._loader(self.train, order, drawn, flips, cut=self.augmentation.resized_crop is None)
 
-    def _train_order(self) -> EpochOrder:
+    def train_order(self) -> EpochOrder:
+        """Return the order of the training images in epoch 0."""
         labels = torch.from_numpy(self.train.labels) if self.batching.sampler == "balanced" else None
         return self._order(len(self.train.labels), labels)
 
@@ -192,12 +197,12 @@ class ImageData(pl.LightningDataModule):
 
     def total(self, batch: int) -> int:
         """Return the number of images of a training batch, over all processes."""
-        return self._train_order().total(batch)
+        return self.train_order().total(batch)
 
     @property
     def smallest(self) -> aug.BatchShard:
         """This process's shard of the smallest training batch of an epoch."""
-        return self._shard(self._train_order().smallest)
+        return self._shard(self.train_order().smallest)
 
     def weight(self, batch: int) -> float:
         """Return the weight of this shard's mean loss, for a mean over processes that is one over images."""

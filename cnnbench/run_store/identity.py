@@ -26,7 +26,11 @@ from typing import Any
 FORMAT = 2
 """Format of run folders. Those of format 1 (cnnbench 0.1.0) can be read, but are not reused for training."""
 
-ADDED: dict[str, Any] = {"arch.shortcut_zeros": "after", "scheduler.monitor": "val/loss"}
+ADDED: dict[str, Any] = {
+    "arch.shortcut_zeros": "after",
+    "scheduler.monitor": "val/loss",
+    "scheduler.until": 1.0,
+}
 """Arguments of shipped components (`scheduler.floor`) newer than format 2, with the value "as before"."""
 
 LATER: dict[str, dict[str, Any]] = {
@@ -48,9 +52,11 @@ LATER: dict[str, dict[str, Any]] = {
         "focal_gamma": 2.0,
         "bce_threshold": None,
         "bce_sum": False,
+        "swa": None,
     },
     "device": {"devices": 1, "nodes": 1, "sync_batch_norm": False, "compile": False},
     "cnnbench:cifar_resnet": {"shortcut_zeros": ADDED["arch.shortcut_zeros"]},
+    "cnnbench:cosine": {"until": ADDED["scheduler.until"]},
     "cnnbench:plateau": {"monitor": ADDED["scheduler.monitor"]},
 }
 """Values in a choice that lacks them: of fields marked `added` by section, of `ADDED` by component."""

@@ -25,7 +25,7 @@ PACKAGE = Path(cnnbench.__file__).parent
 SHIPPED = {"train": ("ops", "data", "training"), "bench": ("ops", "bench")}
 """Subpackages of cnnbench whose code a run uses besides its model, by verb."""
 
-LIBRARIES = ("cnnbench", "torch", "torchvision", "timm", "lightning")
+LIBRARIES = ("cnnbench", "torch", "torchvision", "timm", "schedulefree", "lightning")
 """Packages of components that are not a user's own: they are not looked for in the working folder."""
 
 INSTALLED = {"site-packages", "dist-packages"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any, Literal
 
@@ -61,6 +62,7 @@ class Trainer(Section):
     mixup: Annotated[float, Field(ge=0)]
     cutmix: Annotated[float, Field(ge=0)]
     ema_decay: Fraction
+    swa: Annotated[float | None, Field(gt=0, lt=1), added(None)] = None
     clip_norm: Rate | None
     accumulate: Count
     decay_norm_and_bias: bool
@@ -78,6 +80,26 @@ class Trainer(Section):
         if value is not None and (type(value) not in (int, float) or not 0 < value <= 1e9):
             raise ValueError("allowed: null, minutes (more than 0), or H:MM:SS")
         return value
+
+    @property
+    def swa_start(self) -> int | None:
+        """First epoch, from 0, whose weights are averaged by `swa`: the first that begins after its share."""
+        return None if self.swa is None else math.ceil(self.swa * self.max_epochs - 1e-9)
+
+    @model_validator(mode="after")
+    def _swa_averages(self) -> Trainer:
+        """Refuse two averages of the weights, and one over fewer than two epochs."""
+        if self.swa is None:
+            return self
+        if self.ema_decay:
+            raise ValueError(f"swa={self.swa}: not with trainer.ema_decay={self.ema_decay}; allowed: null")
+        if self.swa_start is not None and self.swa_start > self.max_epochs - 2:
+            most = (self.max_epochs - 2) / self.max_epochs
+            raise ValueError(
+                f"swa={self.swa}: fewer than two of trainer.max_epochs={self.max_epochs} epochs follow; "
+                + (f"allowed: {math.floor(1000 * most) / 1000:g} at most" if most > 0 else "allowed: null")
+            )
+        return self
 
     @model_validator(mode="after")
     def _loss_has_what_is_set(self) -> Trainer:

@@ -19,6 +19,7 @@ from cnnbench.training import pretrained
 from cnnbench.training.accumulation import Accumulation
 from cnnbench.training.classifier import Classifier
 from cnnbench.training.device import place, resolve
+from cnnbench.training.evaluation_weights import check_modes
 from cnnbench.training.images import training_data
 from cnnbench.training.loss import training_loss
 from cnnbench.training.rank import ALONE, Rank
@@ -124,6 +125,7 @@ def make_classifier(
     )
     # Lightning builds both again; built here, wrong values are found before anything is written.
     optimizer = classifier.make_optimizer([torch.nn.Parameter(torch.zeros(1))])
+    check_modes(settings, optimizer)
     if hasattr(classifier.make_schedule(optimizer), "observe") and settings.data.val_fraction == 0:
         raise InputError(f"scheduler={settings.scheduler.name}: observes val; not with data.val_fraction=0")
     return classifier

@@ -63,7 +63,7 @@ class Classifier(pl.LightningModule):
         self.model = model
         self.make_optimizer, self.make_schedule = optimizer, schedule
         self.seed, self.loss, self.decay_norm_and_bias = seed, loss, decay_norm_and_bias
-        self._frozen = list(frozen)
+        self.frozen = list(frozen)
         alphas = ((v2.MixUp, mixup), (v2.CutMix, cutmix))
         mixers = [mixer(alpha=alpha, num_classes=num_classes) for mixer, alpha in alphas if alpha > 0]
         self.mix = v2.RandomChoice(mixers) if mixers else None
@@ -80,7 +80,7 @@ class Classifier(pl.LightningModule):
 
     def on_train_start(self) -> None:
         """Put frozen modules into eval mode; Lightning keeps the mode of each module from here on."""
-        for module in self._frozen:
+        for module in self.frozen:
             module.eval()
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:

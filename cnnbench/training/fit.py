@@ -19,10 +19,10 @@ from cnnbench.run_store.run import Run
 from cnnbench.settings.identity import check_own_code, code_used
 from cnnbench.settings.run import Settings
 from cnnbench.tracking.track import track
-from cnnbench.training.averaging import MovingAverage
 from cnnbench.training.build import Built, build
 from cnnbench.training.checkpoints import BEST, SealedCheckpoints, read_checkpoint, resumable, strip
 from cnnbench.training.device import lightning_precision
+from cnnbench.training.evaluation_weights import evaluation_weights
 from cnnbench.training.monitor import Row
 from cnnbench.training.outcome import Outputs, summary, test_result
 from cnnbench.training.progress_bar import ProgressBar
@@ -121,9 +121,9 @@ class Training:
             `test/…` over all test images, and the model's outputs for them.
         """
         recipe = self.settings.trainer
-        average = [MovingAverage(recipe.ema_decay)] if recipe.ema_decay else []
-        options = self.process_options()
-        callbacks = [*average, *options.pop("callbacks", []), ProgressBar(self.run.path.name), recorder]
+        options, bar = self.process_options(), ProgressBar(self.run.path.name)
+        average = evaluation_weights(self.settings, built.classifier, bar.note)
+        callbacks = [*average, *options.pop("callbacks", []), bar, recorder]
         trainer = pl.Trainer(
             max_epochs=recipe.max_epochs,
             accelerator=built.device["accelerator"],

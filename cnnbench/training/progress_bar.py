@@ -58,6 +58,11 @@ class ProgressBar(pl.Callback):
             share = trainer.fit_loop.batch_idx / max(1, int(trainer.num_training_batches))
             self.bar.update(self.bar.task_ids[0], completed=round(trainer.current_epoch + share, 2))
 
+    def note(self, text: str) -> None:
+        """Show what is done between training and validation, in place of the metrics."""
+        if self.bar is not None:
+            self.bar.update(self.bar.task_ids[0], figures=text)
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Show the epoch's metrics."""
         if not trainer.is_global_zero:

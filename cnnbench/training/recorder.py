@@ -144,7 +144,7 @@ class Recorder(Checkpoint):
         Raises:
             Diverged: a loss of the epoch is not finite.
         """
-        validated = bool(trainer.num_val_batches and sum(trainer.num_val_batches))
+        validated = bool(sum(trainer.num_val_batches))
         if not validated:
             self._stop_clock(pl_module)
         values = {key: float(value) for key, value in trainer.callback_metrics.items()}

@@ -50,14 +50,28 @@ def constant(
 
 
 def cosine(
-    optimizer: Optimizer, total_steps: int, steps_per_epoch: int, warmup_epochs: float, floor: float
+    optimizer: Optimizer,
+    total_steps: int,
+    steps_per_epoch: int,
+    warmup_epochs: float,
+    floor: float,
+    until: float = 1.0,
 ) -> LRScheduler:
-    """Return half a cosine from lr to lr x `floor` (arXiv:1608.03983, without restarts)."""
+    """Return half a cosine from lr to lr x `floor` (arXiv:1608.03983, without restarts), constant after it.
+
+    It ends after the share `until` of the training, which includes the warm-up.
+
+    Raises:
+        ValueError: `until` outside (0, 1], or not after the warm-up.
+    """
+    steps = round(until * total_steps)
+    if not 0 < until <= 1 or steps <= round(warmup_epochs * steps_per_epoch):
+        raise ValueError(f"until={until}: allowed: a share of the training after the warm-up, at most 1")
 
     def factor(done: float) -> float:
         return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * done))
 
-    return _scaled(optimizer, factor, total_steps, steps_per_epoch, warmup_epochs)
+    return _scaled(optimizer, factor, steps, steps_per_epoch, warmup_epochs)
 
 
 def step(

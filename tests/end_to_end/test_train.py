@@ -277,6 +277,7 @@ SETTINGS = [
     ["trainer.mixup=0.2"],
     ["trainer.cutmix=1.0"],
     ["trainer.ema_decay=0.9"],
+    ["trainer.swa=0.3", "trainer.max_epochs=3"],
     ["trainer.clip_norm=0.5"],
     ["trainer.accumulate=3"],
     ["trainer.decay_norm_and_bias=false"],
@@ -316,7 +317,8 @@ DEEPER = [
 @pytest.mark.parametrize("choice", [*CHOICES, *(pytest.param(c, marks=pytest.mark.slow) for c in DEEPER)])
 def test_every_choice_trains(choice, cli):
     small = ["data.limit=200", "trainer.max_epochs=2", "arch.width=0.125", "logger=none"]
-    assert cli("train", *small, choice)[0] == 0
+    constant = ["scheduler=constant"] if choice.endswith("_schedulefree") else []
+    assert cli("train", *small, choice, *constant)[0] == 0
     assert Run(the_run()).state == "finished"
     assert Run(the_run()).rows()[1]["train/loss"] > 0
 

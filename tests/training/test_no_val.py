@@ -33,6 +33,27 @@ def test_all_images_are_trained_on_and_the_last_epoch_is_tested(cli):
     assert (code, "data.val_fraction=0" in err) == (2, True), err
 
 
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        ["trainer.ema_decay=0.9"],
+        ["trainer.swa=0.4"],
+        ["optimizer=sgd_schedulefree", "scheduler=constant"],
+    ],
+)
+def test_an_average_of_the_weights_is_what_is_tested(recipe, cli):
+    """It has batch statistics of its own, although no validation asks for them."""
+    code, _, err = cli("train", *NO_VAL, "trainer.max_epochs=4", "ops.norm=batch", *recipe)
+    assert code == 0, err
+    best = read_checkpoint(Run(the_run()).checkpoints / "best.ckpt")
+    averaged, trained = best["state_dict"], best["current_model_state"]
+    weights = [name for name in averaged if name.endswith("weight")]
+    assert all(not torch.equal(averaged[name], trained[name]) for name in weights)
+    statistics = [name for name in averaged if name.endswith("running_mean")]
+    assert statistics
+    assert all(not torch.equal(averaged[name], trained[name]) for name in statistics)
+
+
 def test_the_images_of_an_official_val_split_are_trained_on(tmp_path):
     from PIL import Image
 

@@ -45,10 +45,10 @@ def test_matching_parameters_are_loaded_and_the_rest_listed(cli, published):
     assert summary["weights/left"] == "classifier.1.weight classifier.1.bias"
 
 
-def test_frozen_weights_and_statistics_stay(cli, published):
-    assert (
-        cli("train", *MOBILE, f"arch.weights={published}", "arch.freeze=true", "trainer.max_epochs=2")[0] == 0
-    )
+@pytest.mark.parametrize("average", [[], ["trainer.max_epochs=3", "trainer.swa=0.3"]], ids=["none", "swa"])
+def test_frozen_weights_and_statistics_stay(cli, published, average):
+    overrides = [f"arch.weights={published}", "arch.freeze=true", "trainer.max_epochs=2", *average]
+    assert cli("train", *MOBILE, *overrides)[0] == 0
     before, after = torch.load(published, weights_only=True), trained(the_run())
     for key, value in before.items():
         assert torch.equal(after[key], value) != key.startswith("classifier"), key

@@ -37,6 +37,14 @@ def test_cosine():
     assert warm[10:] == pytest.approx(lrs)
 
 
+def test_a_cosine_may_end_before_the_training():
+    """At a share of the training, warm-up included, after which the rate is constant."""
+    whole = rates(schedule.cosine, 30, warmup_epochs=1, floor=0.1)
+    lrs = rates(schedule.cosine, 40, warmup_epochs=1, floor=0.1, until=0.75)
+    assert lrs == pytest.approx([*whole, *[0.04] * 10])
+    assert rates(schedule.cosine, 30, warmup_epochs=1, floor=0.1, until=1) == whole
+
+
 def test_step():
     lrs = rates(schedule.step, 40, warmup_epochs=0, milestones=[0.5, 0.75], gamma=0.1)
     assert lrs == pytest.approx([0.4] * 20 + [0.04] * 10 + [0.004] * 10)

@@ -47,6 +47,10 @@ def distance(one, other):
         [*BASIC, "data.augment.flip=true", "trainer.accumulate=2", "trainer.clip_norm=0.5"],
         ["arch=resnet20", "arch.width=0.25", "trainer.ema_decay=0.9", "data.batch_size=32"],
         pytest.param(
+            [*BASIC, "trainer.swa=0.3", "trainer.max_epochs=3", "data.augment.crop=1"], marks=pytest.mark.slow
+        ),
+        pytest.param([*BASIC, "optimizer=sgd_schedulefree", "scheduler=constant"], marks=pytest.mark.slow),
+        pytest.param(
             ["arch=timm", "arch.name=test_efficientnet", "data=synthetic", "data.size=32"],
             marks=pytest.mark.slow,
         ),
