@@ -21,6 +21,9 @@ from cnnbench.settings.base import Component, shown
 from cnnbench.settings.code import LIBRARIES, forget_stale
 from cnnbench.settings.model import UntrustedArch
 
+EXTRAS = ("timm", "schedulefree")
+"""Packages of shipped components that an extra of the same name installs."""
+
 
 def factory(component: Component, group: str, **given: Any) -> Callable[..., Any]:
     """Return the `_target_` of a component, with its arguments bound.
@@ -46,7 +49,11 @@ def factory(component: Component, group: str, **given: Any) -> Callable[..., Any
         parameters = inspect.signature(target).parameters
     except Exception as error:  # a user's module may raise anything
         cause = f"{error or type(error).__name__}{_location(error, str(component.target))}"
-        raise InputError(f"{group}._target_={component.target}: cannot be imported ({cause})") from error
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        hint = f"; run `pip install 'cnnbench[{missing}]'`" if missing in EXTRAS else ""
+        raise InputError(
+            f"{group}._target_={component.target}: cannot be imported ({cause}){hint}"
+        ) from error
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     hints = _hints(target)
     arguments = {key: value for key, value in given.items() if key in parameters}

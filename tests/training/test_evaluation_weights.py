@@ -1,6 +1,7 @@
 """Weights that are evaluated instead of the trained ones: SWA and optimizers with modes."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -256,3 +257,10 @@ def test_and_before_a_sweep_starts(cli):
     assert code == 2
     assert "scheduler=cosine: not with optimizer=sgd_schedulefree" in " ".join(err.split())
     assert not list(Path().rglob("metrics.csv"))
+
+
+def test_without_the_package_the_error_names_the_extra(cli, monkeypatch):
+    monkeypatch.setitem(sys.modules, "schedulefree", None)  # as if it were not installed
+    code, _, err = cli("train", *RECIPE, *FREE)
+    assert code == 2
+    assert "run `pip install 'cnnbench[schedulefree]'`" in " ".join(err.split())
