@@ -50,7 +50,7 @@ VARIANTS = {
     ],
     "no_val": ["data.val_fraction=0", "trainer.ema_decay=0.9", "scheduler=cosine"],
     "swa": ["trainer.swa=0.3", "scheduler=cosine", "scheduler.floor=0.2", "scheduler.until=0.5"],
-    "swa_no_val": ["data.val_fraction=0", "trainer.swa=0.3", "arch=resnet20", "data.limit=200"],
+    "swa_no_val": ["data.val_fraction=0", "trainer.swa=0.3", "ops.norm=batch"],
     "schedulefree": ["optimizer=adamw_schedulefree", "scheduler=constant", "scheduler.warmup_epochs=1"],
     "float64": ["device.precision=fp64", "optimizer=adamw"],
     "float64_ema": ["device.precision=fp64", "optimizer=adamw", "trainer.ema_decay=0.9"],
