@@ -43,12 +43,12 @@ class Network(ABC):
     @property
     @abstractmethod
     def facts(self) -> dict[str, Any]:
-        """Where it comes from, for files of results: `run`, None without one, and `checkpoint`."""
+        """Its origin for files of results: `run`, None without one, and `checkpoint`."""
 
     @property
     @abstractmethod
     def origin(self) -> str | Path:
-        """Where it comes from, for error messages."""
+        """Its origin for error messages."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
