@@ -39,7 +39,7 @@ class EvaluationWeights(pl.Callback):
         self._trained: dict[str, Tensor] | None = None
 
     def enter(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> bool:
-        """Give the module the weights to evaluate; return False to evaluate its own. Each subclass has its own."""
+        """Give the module the weights to evaluate; return False to evaluate its own; for subclasses."""
         raise NotImplementedError
 
     def leave(self, trainer: pl.Trainer) -> None:
