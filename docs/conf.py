@@ -9,6 +9,7 @@ fail on broken links and anchors (-W), and need nothing from a network.
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -37,54 +38,20 @@ html_static_path: list[str] = []
 html_show_sphinx = False
 html_copy_source = False
 
-CONTENTS = {
-    "Tutorial": ["tutorial/first-hour"],
-    "How to": [
-        "how-to/own-data",
-        "how-to/own-architecture",
-        "how-to/ablations",
-        "how-to/sweeps",
-        "how-to/slurm-and-ray",
-        "how-to/learning-rate",
-        "how-to/search",
-        "how-to/several-processes",
-        "how-to/compare",
-        "how-to/use-a-run",
-        "how-to/deploy",
-        "how-to/measure-devices",
-        "how-to/wandb",
-    ],
-    "Reference": [f"reference/{Path(name).stem}" for name in generate.PAGES] + ["reference/files"],
-    "Explanation": [
-        "explanation/runs",
-        "explanation/resume",
-        "explanation/splits",
-        "explanation/statistics",
-        "explanation/ops",
-        "explanation/measurements",
-        "explanation/data-parallel",
-    ],
-    "Appendices": [
-        "appendix/results",
-        "appendix/coverage",
-        "appendix/ops-table",
-        "appendix/device-table",
-        "appendix/parity",
-        "appendix/sync-batch-norm",
-        "appendix/evidence",
-        "appendix/sweeps-measured",
-        "appendix/deploy-measured",
-        "appendix/speed",
-    ],
-}
-"""The order of the pages. It is added to index.md here, so that the file stays plain Markdown for GitHub."""
+SECTION = re.compile(r"^\*\*(.+?)(?:: .*)?\*\*$", re.MULTILINE)
+PAGE = re.compile(r"\]\(([\w/-]+)\.md\)")
 
 
 def contents(app: Any, page: str, source: list[str]) -> None:
-    """Append the table of contents to the first page."""
+    """Append the table of contents to the first page: what its lists link to, in their order.
+
+    It is added here, so that the file stays plain Markdown for GitHub.
+    """
     if page == "index":
-        for title, pages in CONTENTS.items():
-            source[0] += f"\n\n```{{toctree}}\n:hidden:\n:caption: {title}\n\n" + "\n".join(pages) + "\n```\n"
+        _, *sections = SECTION.split(source[0])
+        for title, text in zip(sections[::2], sections[1::2], strict=True):
+            pages = "\n".join(dict.fromkeys(PAGE.findall(text)))
+            source[0] += f"\n\n```{{toctree}}\n:hidden:\n:caption: {title}\n\n{pages}\n```\n"
 
 
 def setup(app: Any) -> None:

@@ -103,7 +103,7 @@ def attempt(
     except (Timeout, LeaseSettingsMismatch):
         raise Busy(run.path, run.status()) from None
     except OSError as error:
-        held.release()
+        lease.release(held)
         raise InputError(f"output_dir: {run.path} cannot be written ({error.strerror})") from None
     try:
         with _fenced(run, fence):
@@ -117,7 +117,7 @@ def attempt(
             with closing(this.log), _recorded(this):
                 yield this
     finally:
-        held.release()
+        lease.release(held)
 
 
 @contextmanager

@@ -53,24 +53,43 @@ def frees(lease: SoftFileLease) -> bool:
     """Return whether no process holds a lease; repeated calls with one object also detect expired leases."""
     _remove_empty(Path(lease.lock_file))
     try:
-        with lease:
-            return True
+        lease.acquire()
     except (Timeout, LeaseSettingsMismatch, OSError):
         return _is_abandoned(Path(lease.lock_file))
+    with suppress(OSError):
+        release(lease)
+    return True
+
+
+def release(held: SoftFileLease) -> None:
+    """Release a lease. One that cannot be removed is emptied: it must not name a process that lives on.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    marker, token = Path(held.lock_file), held.token
+    try:
+        held.release()
+    except OSError:
+        with suppress(OSError):
+            if token and token in marker.read_text(encoding="utf-8", errors="replace"):
+                os.truncate(marker, 0)
+                os.utime(marker, (0, 0))
+        raise
 
 
 def check_writable(run: Path) -> None:
     """Check that a run's folder, if there is one, can be written to: otherwise its lease cannot be acquired.
 
     Raises:
-        InputError: it cannot, or the lease of a process that is gone cannot be removed.
+        InputError: it cannot, or a lease that no process holds cannot be removed.
     """
     if (error := _refusal(run)) is not None:
         raise InputError(f"output_dir: {of_system(error, run)}")
     marker = run / NAME
     if os.path.lexists(marker) and _is_abandoned(marker):
         raise InputError(
-            f"output_dir: {marker}: cannot be removed, though its process is gone; allowed: a folder from "
+            f"output_dir: {marker}: cannot be removed, though no process holds it; allowed: a folder from "
             "which files can be removed"
         )
 
@@ -82,9 +101,13 @@ def _remove_empty(marker: Path) -> None:
     be alive after all, the run is fenced (`cnnbench.run_store.fence`).
     """
     with suppress(OSError):
-        stat = marker.stat()
-        if stat.st_size == 0 and abs(time.time() - stat.st_mtime) > EMPTY_S:
+        if _is_of_nobody(marker):
             marker.unlink()
+
+
+def _is_of_nobody(marker: Path) -> bool:
+    stat = marker.stat()
+    return stat.st_size == 0 and abs(time.time() - stat.st_mtime) > EMPTY_S
 
 
 def _is_abandoned(marker: Path) -> bool:
@@ -95,7 +118,7 @@ def _is_abandoned(marker: Path) -> bool:
     moment ago in a folder that can be written is not asked about: its holder lives, or is followed at once.
     """
     try:
-        if not os.path.lexists(marker):
+        if not os.path.lexists(marker) or _is_of_nobody(marker):
             return True
         recent = abs(time.time() - marker.stat().st_mtime) < LEASE_S
         if recent and _refusal(marker.parent) is None:
