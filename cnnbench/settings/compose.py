@@ -196,6 +196,9 @@ def _explain_key(key: str, config_name: str, arguments: list[str]) -> str:
     config = _default(config_name, groups)
     section, _, name = key.rpartition(".")
     known: Any = OmegaConf.select(config, section) if section else config
+    if isinstance(known, DictConfig) and isinstance(inner := known.get(name), DictConfig):  # given as {…}
+        allowed = ", ".join(map(str, inner)) or "SETTING=VALUE,VALUE with -m"  # hydra.sweeper.params is empty
+        return f"{key}: was given a setting that it does not have; allowed: {allowed}"
     if isinstance(known, DictConfig):
         return (
             f"{key}: no such setting{f' in {section}' if section else ''}; {suggest(name, map(str, known))}"

@@ -18,6 +18,10 @@ CASES = {
         ["arch.width", "no such setting", "~arch.width removes it"],
     ),
     "unknown section": (["training.epochs=3"], ["training.epochs", "did you mean trainer?"]),
+    "mapping with an unknown setting": (
+        ["data.augment={flop: true}"],
+        ["data.augment: was given a setting that it does not have", "flip"],
+    ),
     "added setting": (["+trainer.epochs=3"], ["trainer.epochs", "no such setting", "max_epochs"]),
     "added argument": (["+optimizer.momentun=0.9"], ["optimizer.momentun", "did you mean momentum?"]),
     "no value": (["seed"], ["seed"]),
