@@ -71,6 +71,6 @@ def _sentence(item: Any, plain: Any) -> str:
         message = f"is a section; allowed: {key}.SETTING=VALUE"
     if not key:
         return message
-    if isinstance(item["input"], dict):
+    if isinstance(item["input"], dict) and "=" in message.partition(":")[0]:  # names a setting of the section
         return f"{key}.{message}"
     return f"{key}={shown(item['input'])}: {message}"

@@ -18,6 +18,8 @@ CASES = {
         ["arch.width", "no such setting", "~arch.width removes it"],
     ),
     "unknown section": (["training.epochs=3"], ["training.epochs", "did you mean trainer?"]),
+    "mapping for a number": (["trainer.max_epochs={a: 1}"], ["trainer.max_epochs={'a': 1}: should be"]),
+    "mapping for weights": (["data.class_weights={a: {b: 1}}"], ["class_weights={'a': {'b': 1}}: allowed"]),
     "mapping with an unknown setting": (
         ["data.augment={flop: true}"],
         ["data.augment: was given a setting that it does not have", "flip"],
