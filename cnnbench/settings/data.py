@@ -25,6 +25,8 @@ Value = TypeVar("Value")
 WEIGHTS = 1e-4, 10_000
 """Least and greatest weight of a class: float16, in which mixed precision has them, holds 6.1e-5 to 65504."""
 
+Weight = Annotated[float, Field(ge=WEIGHTS[0], le=WEIGHTS[1])]
+
 PerChannel = Annotated[list[Value], Field(min_length=1, max_length=3)]
 
 
@@ -80,7 +82,7 @@ class Data(Section):
     in_memory: bool
     num_workers: Annotated[int, Field(ge=0, le=1024), FREE]
     decode_mib: Annotated[int, Field(ge=1, le=2**20), FREE] = DECODE_MIB
-    class_weights: Annotated[list[Rate] | Literal["balanced"] | None, added(None)] = None
+    class_weights: Annotated[list[Weight] | Literal["balanced"] | None, added(None)] = None
     num_classes: Annotated[int, Field(ge=2)] | None = None
     augment: Augment
 
