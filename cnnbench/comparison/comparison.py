@@ -80,6 +80,13 @@ class Comparison:
     problems: Sequence[str]
 
     @property
+    def sorted_by(self) -> str:
+        """The axis or metric that rows are sorted by; empty if no row has the metric."""
+        key = self.options.sort or self.kind.order
+        of_settings = key in self.columns or f"{key}.name" in self.columns
+        return key if of_settings or any(row.mean(key) is not None for row in self.rows) else ""
+
+    @property
     def columns_of_figures(self) -> list[str]:
         """The keys of the table's further metrics: those of its kind, and those of measurements beside it."""
         keys = sorted({key for record in self.records for key in record.figures})

@@ -81,7 +81,7 @@ def tuned(
         order: the key of the metric that decides.
 
     Raises:
-        InputError: there is a choice, and no run has this metric.
+        InputError: there is a choice, and one of the values has no run with this metric.
     """
     cells: dict[tuple[tuple[str, str], ...], list[Configuration]] = {}
     for configuration in configurations:
@@ -96,10 +96,11 @@ def tuned(
 
     for cell in cells.values():
         done = [one for one in cell if one.finished]
-        if len(done) > 1 and all(one.mean(order) is None for one in done):
+        if len(done) > 1 and any(one.mean(order) is None for one in done):
             raise InputError(
-                f"select={','.join(select)}: chosen on {figure(order).label}, which runs without val images "
-                "(data.val_fraction=0) do not have; allowed: --select '' to show every value"
+                f"select={','.join(select)}: chosen on {figure(order).label}, which not every value "
+                "has: runs without val images (data.val_fraction=0) have none; "
+                "allowed: --select '' to show every value"
             )
     return [max(cell, key=quality) for cell in cells.values()]
 

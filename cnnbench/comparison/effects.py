@@ -125,7 +125,9 @@ def effects(
         values = _by_value(configurations, axis, others)
         baseline = baselines.get(axis) or usual_baseline(axis, values)
         rivals: list[tuple[str, str]] = []
-        if baseline is None:
+        if baseline is None and _without(values, order):
+            baseline = natural_order(values)[0]
+        elif baseline is None:
             baseline = best_value(values, order)
             rivals = list(combinations(natural_order(values.keys() - {baseline}), 2))
         for value in natural_order(values.keys() - {baseline}):
@@ -159,6 +161,11 @@ def usual_baseline(axis: str, values: Collection[str]) -> str | None:
         if usual in values:
             return usual
     return None if axis.endswith(".name") else natural_order(values)[0]
+
+
+def _without(values: Values, order: str) -> bool:
+    """Return whether no run has a metric, so that no value is the best, as none is without val images."""
+    return all(one.mean(order) is None for strata in values.values() for one in strata.values())
 
 
 def best_value(values: Values, order: str = VAL) -> str:

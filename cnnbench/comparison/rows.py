@@ -180,7 +180,7 @@ def _values(configuration: Configuration, axes: Sequence[str]) -> tuple[str, ...
 def ordered(
     rows: list[Row], sort: str, figures: set[str], axes: Sequence[str], order: str = VAL
 ) -> list[Row]:
-    """Sort rows by an axis or by a metric, best first.
+    """Sort rows by an axis or by a metric, best first, and rows that are equal in it or lack it by settings.
 
     Args:
         rows: the rows.
@@ -201,7 +201,8 @@ def ordered(
         value = row.mean(by.key)
         return value is None, (-value if by.higher else value) if value is not None else 0.0
 
-    return sorted(rows, key=key)
+    natural = sorted(rows, key=lambda row: [_natural(row.settings.get(axis, "-")) for axis in axes])
+    return sorted(natural, key=key)
 
 
 def _natural(value: str) -> tuple[bool, float, str]:

@@ -28,6 +28,7 @@ from cnnbench.processes.cores import cpu_cores
 from cnnbench.run_store.content import CONFIG
 from cnnbench.run_store.identity import CODE, is_ours
 from cnnbench.run_store.run import Run
+from cnnbench.run_store.schema import LAST_EPOCH
 from cnnbench.run_store.seal import Damaged
 from cnnbench.run_store.verify import foreign
 from cnnbench.settings.base import Seed
@@ -89,7 +90,10 @@ class Trained(Network):
     @property
     def weights(self) -> str:
         """Description of its weights for the user."""
-        epoch = self.run.summary().get("best/epoch")
+        summary = self.run.summary()
+        if isinstance(last := summary.get(LAST_EPOCH), int):
+            return f"{CHECKPOINT}, from the last epoch ({last + 1}; data.val_fraction=0)"
+        epoch = summary.get("best/epoch")
         number = f" (epoch {epoch + 1}, by {self.run.content().monitor})" if isinstance(epoch, int) else ""
         return f"{CHECKPOINT}, from the best epoch on val{number}"
 

@@ -105,6 +105,13 @@ class TestRows:
             (one.path / "summary.json").write_text(json.dumps({"params": 1000}))
         assert table(runs)[1][1:3] == ["0 of 2 (2 diverged)", "-"]
 
+    def test_rows_without_val_are_in_the_order_of_their_settings(self, run):
+        runs = [run(lr=lr, val=None, test=lr) for lr in (0.3, 0.02, 0.1)]
+        found = compare([record(one) for one in runs])
+        assert [row.settings["optimizer.lr"] for row in found.rows] == ["0.02", "0.1", "0.3"]
+        titles = [part.title.plain for part in picture(found).renderables if hasattr(part, "title")]
+        assert titles[0] == "3 configurations", "sorted by nothing that a row has"
+
     def test_n_counts_the_runs_that_have_the_metric(self, run):
         runs = [run(seed=0, figures={"test/loss": 0.5}), run(seed=1), run(seed=2, state="failed")]
         runs += [run(norm="none", seed=s, figures={"test/loss": 0.4}) for s in range(2)]

@@ -25,6 +25,17 @@ class TestEffects:
         assert effect.pairs == 3
         assert (effect.baseline, effect.families) == ("batch", 1)
 
+    def test_without_val_no_baseline_is_the_best(self, run):
+        """So that no choice has to be corrected for: two comparisons with the first by name, not three."""
+        scores = {"vgg11": 0.6, "alexnet": 0.5, "resnet18": 0.7}
+        runs = [
+            run(arch=arch, seed=s, val=None, test=score + s * score**2 / 10)
+            for arch, score in scores.items()
+            for s in (0, 1)
+        ]
+        found = effects(runs).values()
+        assert {(effect.baseline, effect.comparisons) for effect in found} == {("alexnet", 2)}
+
     def test_no_difference_of_shares_is_beyond_100_points(self, run):
         """With two families, Student's t has one degree of freedom and would reach far beyond."""
         left = {"vgg11": 0.1, "resnet18": 0.8}

@@ -29,9 +29,13 @@ def make_run(
     select=(),
     figures=None,
     status=None,
+    trainer=None,
     **more,
 ):
-    """A run; `more` are settings of the architecture, `figures` and `status` replace what is there."""
+    """A run; `more` are settings of the architecture, `figures` and `status` replace what is there.
+
+    Without val (None) it has tested its last epoch.
+    """
     about = "-".join(f"{key}={value}" for key, value in more.items())
     path = folder / f"{arch}-{norm}-{act}{init or ''}-{lr}-{data}-{about[:60]}-s{seed}".replace("/", "_")
     path.mkdir(parents=True)
@@ -41,6 +45,7 @@ def make_run(
         "ops": {"norm": norm, "act": act} | ({"init": init} if init else {}),
         "data": {"name": data, "root": "anywhere", "num_workers": 0},
         "optimizer": {"name": "sgd", "lr": lr},
+        **({"trainer": trainer} if trainer else {}),
         "name": name,
         "select": list(select),
         "command": [f"arch={arch}", f"ops.norm={norm}", f"optimizer.lr={lr}", f"data={data}", f"seed={seed}"],
@@ -58,7 +63,8 @@ def make_run(
     } | ({"error": said} if error else {})
     (path / "status.json").write_text(json.dumps(about_it | (status or {})), encoding="utf-8")
     if state == "finished":
-        found = {"best/val_acc": val, "test/acc": test, "params": 1000, "macs": 5000, "data/test": 10_000}
+        chosen = {"last/epoch": 0} if val is None else {"best/val_acc": val}
+        found = chosen | {"test/acc": test, "params": 1000, "macs": 5000, "data/test": 10_000}
         found |= {"time/wall_s": 12.0, "time/images_per_s": 800.0, "data/split": "abc"}
         (path / "summary.json").write_text(json.dumps(found | (figures or {})), encoding="utf-8")
     rows = [f"{epoch},{acc},{1 - float(acc)}" for epoch, acc in enumerate(curve)]

@@ -29,6 +29,8 @@ def test_all_images_are_trained_on_and_the_last_epoch_is_tested(cli):
     code, out, err = cli("evaluate", str(run.path), "--json", "-")
     assert code == 0, err
     assert json.loads(out)["accuracy"] == pytest.approx(summary["test/acc"], abs=1e-6)
+    _, out, _ = cli("evaluate", str(run.path))
+    assert ("from the last epoch (3; data.val_fraction=0)" in out, "best epoch" in out) == (True, False), out
     code, _, err = cli("evaluate", str(run.path), "--split", "val")
     assert (code, "data.val_fraction=0" in err) == (2, True), err
 
@@ -96,5 +98,6 @@ def test_a_comparison_tells_them_apart_and_chooses_nothing_by_test(cli):
     assert code == 0, err
     said = " ".join(out.split())
     assert "2 of 4 runs trained on the val images, too (data.val_fraction=0)" in said
-    code, _, err = cli("compare", "outputs", "--select", "optimizer.lr")
-    assert (code, "runs without val images" in err, "data.val_fraction=0" in err) == (2, True, True), err
+    for tuned in ("optimizer.lr", "data.val_fraction"):
+        code, _, err = cli("compare", "outputs", "--select", tuned)
+        assert (code, "runs without val images" in err, "data.val_fraction=0" in err) == (2, True, True), err

@@ -76,11 +76,11 @@ def _data(comparison: Comparison, where: Path) -> dict[str, Any]:
 
 def _order(comparison: Comparison) -> dict[str, Any] | None:
     """Return the column that rows are sorted by and its direction; None if no row has a value."""
-    key = comparison.options.sort or comparison.kind.order
+    key = comparison.sorted_by
     for axis in (key, f"{key}.name"):
         if comparison.options.sort and axis in comparison.columns:
             return {"key": axis, "label": axis.removesuffix(".name"), "down": False}
-    if all(row.mean(key) is None for row in comparison.rows):
+    if not key:
         return None
     by = figure(key)
     return {"key": key, "label": by.label, "down": by.higher}

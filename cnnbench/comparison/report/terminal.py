@@ -91,9 +91,10 @@ def rows_table(comparison: Comparison) -> Table:
         len(comparison.columns),
         2 + (comparison.metric.key != comparison.kind.order),
     )  # n, the metric, val
-    order = figure(comparison.options.sort or comparison.kind.order).label
     unit = "value" if comparison.options.by else "configuration"
-    title = f"{len(rows)} {unit}{'s' * (len(rows) != 1)}, sorted by {order}"
+    title = f"{len(rows)} {unit}{'s' * (len(rows) != 1)}"
+    if comparison.sorted_by:
+        title += f", sorted by {figure(comparison.sorted_by).label}"
     table = console.fitting(headers, _marked(rows, n), n, title, least=least)
     if n == 1 or (n <= AXES and console.fits(table)):
         return table
