@@ -13,6 +13,7 @@ from cnnbench.comparison.records import Record
 from cnnbench.models.family import family, is_known
 from cnnbench.run_store.chance import near_chance
 from cnnbench.run_store.schema import LAST_EPOCH
+from cnnbench.run_store.swa import missed
 
 RATE = "optimizer.lr"
 """Setting whose default may follow from the architecture."""
@@ -124,6 +125,7 @@ def notes_on(records: Sequence[Record], metric: Figure | None = None, *, pooled:
             f"{runs} trained on the val images, too (data.val_fraction=0), and tested the last epoch: as "
             "published figures do, but not comparable with runs that choose an epoch on val"
         )
+    notes += _cut_short(done)
     splits: dict[tuple[str, ...], set[str]] = {}
     for record in done:
         data = tuple(value for key, value in sorted(record.settings.items()) if key.startswith("data."))
@@ -145,6 +147,30 @@ def notes_on(records: Sequence[Record], metric: Figure | None = None, *, pooled:
         )
     if said := _finite(done, metric or figure(DEFAULT), "families and seeds" if pooled else "seeds"):
         notes.append(said)
+    return notes
+
+
+def _cut_short(done: Sequence[Record]) -> list[str]:
+    """Return notes on runs whose recipe was not carried out to its end, by its own rules."""
+    notes = []
+    averaged = [record for record in done if record.settings.get("trainer.swa", "null") != "null"]
+    starts = [
+        missed(one.settings["trainer.swa"], one.settings.get("trainer.max_epochs"), one.figures)
+        for one in averaged
+    ]
+    if plain := sum(start is not None for start in starts):
+        notes.append(
+            f"{plain} of {len(averaged)} runs with trainer.swa tested an epoch before its average began, so "
+            "that their weights are no average"
+        )
+    limited = [record for record in done if record.settings.get("trainer.max_time", "null") != "null"]
+    if ended := [record for record in limited if record.run.summary().get("stopped") == "trainer.max_time"]:
+        counts = sorted({int(record.figures["epochs"]) for record in ended if "epochs" in record.figures})
+        epochs = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1])))) if counts else "some"
+        notes.append(
+            f"{len(ended)} of {len(limited)} runs with trainer.max_time were ended by it, after {epochs} "
+            "epochs: how many depends on the machine and its load"
+        )
     return notes
 
 

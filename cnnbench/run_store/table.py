@@ -13,6 +13,7 @@ from cnnbench import console
 from cnnbench.console import count, duration, fitting, milliseconds, percent
 from cnnbench.run_store.chance import near_chance
 from cnnbench.run_store.schema import LAST_EPOCH
+from cnnbench.run_store.swa import missed
 
 if TYPE_CHECKING:
     from cnnbench.run_store.content import Content
@@ -94,6 +95,10 @@ def run_table(run: Run, lines: Iterable[tuple[str, str | Text]] = ()) -> Table:
     if LAST_EPOCH in summary:
         epoch = f"{summary[LAST_EPOCH] + 1} of {summary.get('epochs', '-')}"
         table.add_row("tested epoch", f"{epoch}, the last: no val images to choose by (data.val_fraction=0)")
+    recipe = content.config.get("trainer") or {}
+    if (start := missed(recipe.get("swa"), recipe.get("max_epochs"), summary)) is not None:
+        said = f"the tested epoch is before the first that trainer.swa averages, {start + 1}"
+        table.add_row("no average", Text(said, "yellow"))
     if state == "finished" and "stopped" in summary:
         table.add_row("stopped", Text(f"by {console.legible(summary['stopped'])}"))
     if "test/acc" in summary:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from cnnbench.run_store.swa import first_averaged
 from cnnbench.settings.base import (
     FREE,
     Component,
@@ -84,7 +85,7 @@ class Trainer(Section):
     @property
     def swa_start(self) -> int | None:
         """First epoch, from 0, whose weights are averaged by `swa`: the first that begins after its share."""
-        return None if self.swa is None else math.ceil(self.swa * self.max_epochs - 1e-9)
+        return None if self.swa is None else first_averaged(self.swa, self.max_epochs)
 
     @model_validator(mode="after")
     def _swa_averages(self) -> Trainer:

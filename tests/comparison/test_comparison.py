@@ -112,6 +112,20 @@ class TestRows:
         titles = [part.title.plain for part in picture(found).renderables if hasattr(part, "title")]
         assert titles[0] == "3 configurations", "sorted by nothing that a row has"
 
+    def test_runs_that_ended_before_their_average_or_by_time_are_noticed(self, tmp_path):
+        recipe, ended = {"swa": 0.5, "max_epochs": 4, "max_time": 1.0}, {"stopped": "trainer.max_time"}
+        runs = [
+            make_run(tmp_path, seed=n, trainer=recipe, val=val, curve=[0.9] * n, figures={"epochs": n} | more)
+            for n, val, more in (
+                (4, 0.9, {"best/epoch": 2}),
+                (3, 0.9, {"best/epoch": 1} | ended),
+                (1, None, ended),
+            )
+        ]
+        said = " ".join(compare([record(one) for one in runs]).notes)
+        assert "2 of 3 runs with trainer.swa tested an epoch before its average began" in said
+        assert "2 of 3 runs with trainer.max_time were ended by it, after 1 to 3 epochs" in said
+
     def test_n_counts_the_runs_that_have_the_metric(self, run):
         runs = [run(seed=0, figures={"test/loss": 0.5}), run(seed=1), run(seed=2, state="failed")]
         runs += [run(norm="none", seed=s, figures={"test/loss": 0.4}) for s in range(2)]
