@@ -126,7 +126,7 @@ def _evaluate_weights(settings: Settings, args: argparse.Namespace) -> int:
         from cnnbench.training.images import training_data
     data = training_data(settings.data, settings.arch, settings.seed)
     loaded = weight_file.load(settings, data)
-    chosen = images.described(data, settings.data.name, args.split)
+    chosen = images.described(data, settings.data.name, args.split, loaded.notes)
     _present(loaded, chosen, _evaluated(loaded, chosen), None, args)
     return 0
 

@@ -23,10 +23,12 @@ class Loaded(Network):
     Attributes:
         arch: settings of the architecture.
         digest: of the file's content, by which it counts in the identity of a training; None: `imagenet`.
+        notes: remarks and warnings for the user.
     """
 
     arch: Arch
     digest: str | None
+    notes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -69,11 +71,22 @@ def load(settings: Settings, data: ImageData) -> Loaded:
     device = resolve(single, layout=arch.layout)
     shape = (data.channels, data.size, data.size)
     model, _ = training_model.make(settings, shape, data.num_classes, batch=data.batching.batch_size)
-    if left := pretrained.load(model, arch)["weights/left"].split():
+    found = pretrained.fit(model, arch)
+    if lacks := [name for name in found.left if name not in found.other]:
         raise InputError(
-            f"arch.weights={arch.weights}: has no {', '.join(left[:3])}{', …' * (len(left) > 3)} of "
+            f"arch.weights={path}: has no {', '.join(lacks[:3])}{', …' * (len(lacks) > 3)} of "
             f"arch={arch.name} for {data.num_classes} classes; allowed: a file with all weights, or "
             "`cnnbench train`, which trains what is missing"
         )
+    if found.other:
+        name, sizes = next(iter(found.other.items()))
+        raise InputError(
+            f"arch.weights={path}: {name} is {sizes} in arch={arch.name} for {data.num_classes} classes and "
+            f"images of {'x'.join(map(str, shape))}; allowed: a file of this network"
+        )
+    pretrained.load(model, arch, found)
+    notes = (f"warning: {pretrained.not_used(found.unused, arch)}",) if found.unused else ()
     model = place(model.to(DEVICE_TYPES[device["accelerator"]]), device).eval().requires_grad_(False)
-    return Loaded(model=model, preparation=data.preparation, device=device, arch=arch, digest=digest)
+    return Loaded(
+        model=model, preparation=data.preparation, device=device, arch=arch, digest=digest, notes=notes
+    )

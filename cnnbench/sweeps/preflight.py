@@ -22,6 +22,7 @@ from cnnbench.settings.bench import Bench
 from cnnbench.settings.run import Settings
 from cnnbench.sweeps.pool import PreflightReport
 from cnnbench.training import model as training_model
+from cnnbench.training import pretrained
 from cnnbench.training.accumulation import Accumulation
 from cnnbench.training.build import make_classifier
 from cnnbench.training.device import DEVICE_TYPES, place, resolve
@@ -134,6 +135,8 @@ def _count_images(settings: Settings) -> tuple[int, int, int]:
 
 def _training_step(settings: Settings) -> _Step:
     model, shape, _, facts = training_model.sketch(settings)
+    if settings.arch.weights is not None:
+        pretrained.fit(model, settings.arch)
     return _Step(model, shape, min(settings.data.batch_size, 64), facts["macs"])
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,27 @@ STATISTICS = ("running_mean", "running_var")
 """Buffers by which batch norm normalises in eval mode; they are not parameters."""
 
 
-def load(model: nn.Module, arch: Arch) -> dict[str, Any]:
+class Fit(NamedTuple):
+    """Weights of a file in a model.
+
+    Attributes:
+        found: the file's.
+        matching: those that are loaded, by the model's names.
+        left: names of parameters and batch statistics that keep their initial values.
+        other: sizes in the file and in the model of those of them that are there in another size.
+        unused: names of weights that the model does not have.
+        renamed: a note on a layer of another name.
+    """
+
+    found: weight_files.Found
+    matching: dict[str, Tensor]
+    left: list[str]
+    other: dict[str, str]
+    unused: list[str]
+    renamed: str
+
+
+def load(model: nn.Module, arch: Arch, fitting: Fit | None = None) -> dict[str, Any]:
     """Load the pretrained weights that `arch.weights` names into a model.
 
     Parameters that match in name and shape are loaded; the rest are listed and keep their initial values,
@@ -31,10 +51,37 @@ def load(model: nn.Module, arch: Arch) -> dict[str, Any]:
     Args:
         model: the model, which is changed.
         arch: settings of the architecture.
+        fitting: what `fit` returns for them; None: read it.
 
     Returns:
-        `weights/loaded`, the number of loaded parameters, and `weights/left`, the names of parameters and of
-        batch statistics that keep their initial values.
+        `weights/loaded`, the number of loaded parameters; `weights/left`, the names of parameters and of
+        batch statistics that keep their initial values; `weights/unused`, the number of tensors beside the
+        loaded ones that the model does not have.
+
+    Raises:
+        InputError: see `fit`.
+    """
+    found, matching, left, other, unused, renamed = fitting or fit(model, arch)
+    model.load_state_dict(matching, strict=False)
+    residual.open_loaded(model, matching)
+    if arch.freeze:
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name not in matching)
+    loaded = sum(1 for name, _ in model.named_parameters() if name in matching)
+    total = sum(1 for _ in model.parameters())
+    sized = [name + (f" ({other[name]})" if name in other else "") for name in left]
+    console.console.print(
+        f"weights: {loaded} of {total} tensors from {arch.weights}{_among(found)}{renamed}"
+        + (f"; not loaded: {', '.join(sized[:6])}" + ", …" * (len(left) > 6) if left else "")
+        + (f"; {not_used(unused, arch)}" if unused else ""),
+        style="dim",
+        highlight=False,
+    )
+    return {"weights/loaded": loaded, "weights/left": " ".join(left), "weights/unused": len(unused)}
+
+
+def fit(model: nn.Module, arch: Arch) -> Fit:
+    """Return which weights `load` would load, without changing the model, which may be on meta tensors.
 
     Raises:
         InputError: there are no such weights, the file holds none, none match, nothing is left to train, or
@@ -43,26 +90,27 @@ def load(model: nn.Module, arch: Arch) -> dict[str, Any]:
     assert arch.weights is not None
     initial = model.state_dict()
     if arch.weights == "imagenet":
-        found = weight_files.Found(dict(_imagenet(arch)), "", [])
+        found = weight_files.Found(own := dict(_imagenet(arch)), "", [], [k for k in own if k not in initial])
     else:
         found = weight_files.read(arch.weights, initial.keys(), arch.weights_key)
     weights, renamed = _with_last_layer(model, found.tensors)
     matching = {k: v for k, v in weights.items() if k in initial and initial[k].shape == v.shape}
     for name, tensor in matching.items():
         _check(f"arch.weights={arch.weights}: {name}", tensor, initial[name])
-    model.load_state_dict(matching, strict=False)
-    residual.open_loaded(model, matching)
+    other = {
+        name: f"{_size(weights[name])}, here {_size(initial[name])}"
+        for name in initial
+        if name in weights and name not in matching
+    }
     left = [name for name, _ in model.named_parameters() if name not in matching]
     if not any(name in matching for name, _ in model.named_parameters()):
-        shared = next((k for k in initial if k in weights), None)
         reason = f"it holds {', '.join(list(weights)[:3])}, …; expected {', '.join(list(initial)[:3])}, …"
-        if shared:
-            reason = f"{shared} is {_size(weights[shared])}, here {_size(initial[shared])}"
+        if other:
+            name, sizes = next(iter(other.items()))
+            reason = f"{name} is {sizes}"
         raise InputError(f"arch.weights={arch.weights}: nothing in it fits {arch.name} ({reason})")
     without = [name for name in initial if name.endswith(STATISTICS) and name not in matching]
     if arch.freeze:
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(name not in matching)
         if not left:
             raise InputError("arch.freeze=true: all weights were loaded, nothing is left to train")
         if bare := [name for name in without if f"{name.rpartition('.')[0]}.weight" in matching]:
@@ -70,16 +118,13 @@ def load(model: nn.Module, arch: Arch) -> dict[str, Any]:
                 f"arch.freeze=true: {arch.weights} has no {bare[0]}, without which a frozen batch norm does "
                 "nothing; allowed: the ops.norm that the weights were trained with, or arch.freeze=false"
             )
-    left += without
-    loaded = sum(1 for name, _ in model.named_parameters() if name in matching)
-    total = sum(1 for _ in model.parameters())
-    console.console.print(
-        f"weights: {loaded} of {total} tensors from {arch.weights}{_among(found)}{renamed}"
-        + (f"; not loaded: {', '.join(left[:6])}" + ", …" * (len(left) > 6) if left else ""),
-        style="dim",
-        highlight=False,
-    )
-    return {"weights/loaded": loaded, "weights/left": " ".join(left)}
+    unused = [name for name in found.unused if name in weights]
+    return Fit(found, matching, left + without, other, unused, renamed)
+
+
+def not_used(unused: Sequence[str], arch: Arch) -> str:
+    """Return a sentence about weights of the file that the model does not have."""
+    return f"the file also holds {len(unused)} tensors that {arch.name} does not have, such as {unused[0]}"
 
 
 def _with_last_layer(model: nn.Module, weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:

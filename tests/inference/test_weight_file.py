@@ -51,6 +51,21 @@ def test_the_settings_decide_images_and_normalisation(theirs, cli):
     assert str(theirs) in "".join(out.split()).replace("│", "")
 
 
+def test_what_the_network_does_not_have_is_a_warning(theirs, cli):
+    """The weights of a deeper network fit a shallower one of its family by name and size."""
+    state = torch.load(theirs, weights_only=True)["net"]
+    deeper = state | {name.replace("block1", "block9"): value for name, value in state.items()}
+    torch.save({"net": deeper, "optimizer": {"exp_avg": torch.ones(2)}}, "deeper.pth")
+    code, found, err = evaluated(cli, *SMALL, "arch.weights=deeper.pth")
+    assert code == 2, "which layer is the last one is not known"
+    own = {name.replace("linear", "head.5"): value for name, value in deeper.items()}
+    torch.save({"net": own, "optimizer": {"exp_avg": torch.ones(2)}}, "deeper.pth")
+    code, found, err = evaluated(cli, *SMALL, "arch.weights=deeper.pth")
+    extra = len(deeper) - len(state)
+    said = f"the file also holds {extra} tensors that basic does not have, such as features.block9.0.weight"
+    assert (code, found["notes"], said in err) == (0, [f"warning: {said}"], True), err
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -60,7 +75,11 @@ def test_the_settings_decide_images_and_normalisation(theirs, cli):
         (["arch.weights=part.pth", "arch.freeze=true"], ["has no head.5.weight"]),
         (
             ["arch.weights=theirs.pth", "arch.width=0.5"],
-            ["arch.weights=theirs.pth: has no features.block1", "…", "allowed: a file"],
+            ["features.block1.0.weight is 8x1x3x3, here 16x1x3x3", "arch=basic", "allowed: a file"],
+        ),
+        (
+            ["arch.weights=theirs.pth", "data.val_fraction=0", "--split", "val"],
+            ["--split val: there are no val"],
         ),
         (["arch.weights=theirs.pth", "data.sise=3"], ["data.sise", "no such setting"]),
         (["arch.weights=theirs.pth", "device.threads=0"], ["device.threads=0"]),

@@ -39,7 +39,9 @@ def test_matching_parameters_are_loaded_and_the_rest_listed(cli, published):
     code, _, err = cli("train", *MOBILE, f"arch.weights={published}")
     assert code == 0, err
     assert "156 of 158 tensors" in err
-    assert "classifier.1.weight, classifier.1.bias" in err
+    assert "classifier.1.weight (1000x1280, here 10x1280), classifier.1.bias (1000, here 10)" in " ".join(
+        err.split()
+    )
     summary = Run(the_run()).summary()
     assert summary["weights/loaded"] == 156
     assert summary["weights/left"] == "classifier.1.weight classifier.1.bias"
@@ -119,6 +121,8 @@ def wrapped(model):
     yield "kuangliu", {"net": torch.nn.DataParallel(model).state_dict(), "acc": 95.0, "epoch": 3}
     yield "averaged", torch.optim.swa_utils.AveragedModel(model).state_dict()
     yield "timm", {"arch": "x", "state_dict": other, "state_dict_ema": state, "optimizer": {"state": {}}}
+    floats = {k: v for k, v in state.items() if v.is_floating_point()}
+    yield "average of floats", {"model": other, "ema": floats}
     criterion = {"criterion.weight": torch.ones(10)}
     yield "Lightning", {"state_dict": {f"net.backbone.{k}": v for k, v in state.items()} | criterion}
     yield "twice wrapped", {f"module._orig_mod.{k}": v for k, v in state.items()}
@@ -137,13 +141,37 @@ def test_files_of_others_are_read(cli, tmp_path):
         module.register_buffer(name, value)
     for name, content in wrapped(model):
         torch.save(content, tmp_path / f"{name}.pth")
-    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, tmp_path / "safe.safetensors")
+    for name in ("safe.safetensors", "a cache's.0f1e"):
+        save_file({k: v.contiguous() for k, v in model.state_dict().items()}, tmp_path / name)
     for path in sorted(tmp_path.glob("*.*")):
         found = weight_files.read(str(path), model.state_dict().keys())
         for key, value in model.state_dict().items():
-            assert torch.equal(found.tensors[key], value), (path, key)
-        expected = ("state_dict_ema", ["state_dict"]) if path.stem == "timm" else (found.taken, [])
-        assert found[1:] == expected
+            if value.is_floating_point():
+                assert torch.equal(found.tensors[key], value), (path, key)
+        several = {"timm": ("state_dict_ema", ["state_dict"]), "average of floats": ("ema", ["model"])}
+        assert found[1:] == (*several.get(path.stem, (found.taken, [])), [])
+
+
+def test_an_average_without_statistics_is_mentioned(tmp_path):
+    names = ["conv.weight", "bn.weight", "bn.bias", "bn.running_mean", "bn.running_var"]
+    state = {name: torch.ones(1) for name in names}
+    torch.save({"model": state, "ema": {name: state[name] for name in names[:3]}}, tmp_path / "both.pth")
+    found = weight_files.read(str(tmp_path / "both.pth"), names)
+    assert (found.taken, found.others) == ("model", ["ema"])
+    torch.save(state | {"bn.more": torch.ones(1), "other": {"x": torch.ones(1)}}, tmp_path / "more.pth")
+    assert weight_files.read(str(tmp_path / "more.pth"), names).unused == ["bn.more"]
+
+
+def test_a_sweep_reads_weights_before_it_starts(cli):
+    Path("noise.pth").write_bytes(b"noise")
+    torch.save({"other.weight": torch.ones(3)}, "other.pth")
+    code, _, err = cli("train", "-m", *TINY, "arch.weights=null,noise.pth,other.pth")
+    err = " ".join(err.split())
+    assert code == 2, err
+    assert "2 of 3 runs cannot be built" in err
+    assert "arch.weights=noise.pth: is not a weight file" in err
+    assert "arch.weights=other.pth: nothing in it fits basic" in err
+    assert not list(Path("outputs").rglob("status.json"))
 
 
 @pytest.mark.parametrize(

@@ -126,19 +126,30 @@ def choose(trained: Trained, split: str, changes: Mapping[str, Any]) -> Chosen:
     return _own(trained, split, changes)
 
 
-def described(data: ImageData, name: str, split: str) -> Chosen:
+def described(data: ImageData, name: str, split: str, notes: tuple[str, ...] = ()) -> Chosen:
     """Return a split of the images that settings describe, for weights of unknown training.
 
     Args:
         data: the images.
         name: of the data set.
         split: `test` or `val`.
+        notes: on the weights.
+
+    Raises:
+        InputError: there are no such images.
     """
-    images: Images = getattr(data, split)
-    unknown = "cnnbench cannot tell whether the weights were trained on some of these images"
-    notes = (unknown,) if split == "val" else ()
+    images = _held(data, split)
+    if split == "val":
+        notes += ("cnnbench cannot tell whether the weights were trained on some of these images",)
     size = 4 * data.batching.batch_size
     return Chosen(images, f"the {split} split of {name}", (), notes, size, data.memory)
+
+
+def _held(data: ImageData, split: str) -> Images:
+    images: Images = getattr(data, split)
+    if not len(images.labels):
+        raise InputError("--split val: there are no val images (data.val_fraction=0); allowed: --split test")
+    return images
 
 
 def _resolved(root: str) -> Path:
@@ -153,9 +164,7 @@ def _own(trained: Trained, split: str, changes: Mapping[str, Any]) -> Chosen:
     section = trained_on.model_dump(exclude_unset=True) | free | given
     with nullcontext() if "root" in given else _no_download(trained_on):
         data = make_data(options(Data, section, "data"), trained.settings.arch, trained.settings.seed)
-    images: Images = getattr(data, split)
-    if not len(images.labels):
-        raise InputError("--split val: there are no val images (data.val_fraction=0); allowed: --split test")
+    images = _held(data, split)
     images, notes = _matched(images, trained.preparation.classes)
     if files := origin(trained_on.name, Path(given.get("root", trained_on.root)).expanduser()):
         notes += (f"images: {files}",)
