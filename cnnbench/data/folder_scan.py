@@ -58,8 +58,11 @@ def scan(root: Path) -> dict[str, Files]:
         raise InputError(f"data.root={root}: no such folder; expected {root}/<class>/<image>")
     parts = _parts(root)
     if not parts:
+        _check_undivided(root)
         return {"all": _class_folders(root, None)}
     train = _class_folders(parts.pop("train"), None)
+    if loose := _images_in(root):
+        train.left_out["images beside the parts"] = loose
     if not parts:
         return {"all": train}
     if "test" not in parts:
@@ -103,6 +106,27 @@ def _parts(root: Path) -> dict[str, Path]:
     return parts
 
 
+def _check_undivided(root: Path) -> None:
+    """Check that class folders are not divided into parts, which would be mixed.
+
+    Raises:
+        InputError: one of them is.
+    """
+    for name in folders(root):
+        inside = [part for part in folders(root / name) if part.casefold() in PARTS]
+        divided = [f"{name}/{part}" for part in inside if holds_images(root / name / part)]
+        if "train" in {PARTS[part.rpartition("/")[2].casefold()] for part in divided} and len(divided) > 1:
+            raise InputError(
+                f"data.root={root}: parts inside of a class ({some(divided)}) would be mixed; "
+                f"allowed: parts with class folders in them, such as train/{name}"
+            )
+
+
+def _images_in(root: Path) -> int:
+    """Return the number of images in a folder itself."""
+    return sum(is_image(path) for path in root.iterdir() if path.is_file())
+
+
 def _class_folders(root: Path, classes: list[str] | None) -> Files:
     """Return all images below `root/<class>/`, in the order of their names.
 
@@ -133,7 +157,7 @@ def _class_folders(root: Path, classes: list[str] | None) -> Files:
         raise InputError(f"data.root={root}: classes that the training folder does not have: {some(unknown)}")
     if empty := [name for name in all_names if not files[name]]:
         left_out[f"folders without images ({some(empty)})"] = len(empty)
-    if loose := sum(is_image(path) for path in root.iterdir() if path.is_file()):
+    if loose := _images_in(root):
         left_out["images beside the class folders"] = loose
     labels = [label for label, name in enumerate(classes) for _ in files.get(name, ())]
     return Files([path for name in names for path in files[name]], labels, classes, left_out)

@@ -177,9 +177,17 @@ def _labels(where: str, seen: Sequence[str], classes: Sequence[str]) -> list[int
         numbers = [int(name) for name in seen]
         if sorted(numbers) == list(range(len(classes))):
             return numbers
+    plain = {_plain(name) for name in classes}
+    unknown = sorted(name for name in seen if _plain(name) not in plain)
+    missing = [name for name in classes if _plain(name) not in {_plain(name) for name in seen}]
+    wrong = f"no class is called {some(unknown)}" * bool(unknown)
+    if unknown and len(unknown) == len(seen):
+        wrong = f"class folders {some(unknown)}"
+    elif missing:
+        wrong += "; " * bool(wrong) + f"no folder of {some(missing)}"
     raise InputError(
-        f"{where}: class folders {some(sorted(seen))}; allowed: {some(list(classes), len(classes))}, "
-        f"or 0 to {len(classes) - 1}"
+        f"{where}: {wrong or f'class folders {some(sorted(seen))}'}; "
+        f"allowed: {some(list(classes), len(classes))}, or 0 to {len(classes) - 1}"
     )
 
 

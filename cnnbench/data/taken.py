@@ -47,7 +47,8 @@ def taken(root: Path, equal: list[list[Path]], splits: Splits, parts: Splits) ->
         splits: as it was scanned.
         parts: train, val and test, as they are used; files.
     """
-    left_out = [f"{what}: {count}" for images in splits.values() for what, count in images.left_out.items()]
+    total: Counter[str] = sum((Counter(images.left_out) for images in splits.values()), Counter())
+    left_out = [f"{what}: {count}" for what, count in total.items()]
     return Taken(list(_counts(parts)), left_out, list(_doubled(root, equal, parts)))
 
 

@@ -146,12 +146,34 @@ def test_a_class_may_be_named_like_a_part(tmp_path):
         (["test/cat", "test/dog"], "has test, but no train; allowed: train, or class folders"),
         (["test", "val"], "has test, val, but no train"),
         (["train", "test"], "train: no images; expected"),
+        (
+            ["cat/train", "cat/test", "dog/train"],
+            "parts inside of a class (cat/test, cat/train) would be mixed",
+        ),
     ],
 )
 def test_what_may_be_meant_in_two_ways_is_refused(folders, expected, tmp_path):
     for name in folders:
         write_image(tmp_path / name / "x.png", GREY)
     assert expected in refusal(scan, tmp_path)
+
+
+def test_a_subfolder_of_a_class_may_be_named_like_a_part(tmp_path):
+    for name in ("cat/train", "dog/testing", "dog/valid"):
+        write_image(tmp_path / name / "x.png", GREY)
+    assert scan(tmp_path)["all"].labels == [0, 1, 1]
+
+
+def test_images_beside_the_parts_are_counted(tmp_path):
+    make(tmp_path / "train")
+    make(tmp_path / "test")
+    for name in ("a.png", "train/b.png", "test/c.png"):
+        write_image(tmp_path / name, GREY)
+    left_out = {part: dict(files.left_out) for part, files in scan(tmp_path).items()}
+    assert left_out == {
+        "train": {"images beside the class folders": 1, "images beside the parts": 1},
+        "test": {"images beside the class folders": 1},
+    }
 
 
 def test_what_is_left_out_is_counted(tmp_path):
