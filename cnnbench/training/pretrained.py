@@ -76,6 +76,7 @@ def load(model: nn.Module, arch: Arch, fitting: Fit | None = None) -> dict[str, 
         + (f"; {not_used(unused, arch)}" if unused else ""),
         style="dim",
         highlight=False,
+        soft_wrap=True,
     )
     return {"weights/loaded": loaded, "weights/left": " ".join(left), "weights/unused": len(unused)}
 

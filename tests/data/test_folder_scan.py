@@ -219,6 +219,8 @@ def test_equal_images(tmp_path, cli):
     make(tmp_path / "Test", count=4)
     for name in ("Train/dog/copy.png", "Test/cat/copy.png", "Test/cat/copy2.png"):
         shutil.copy(tmp_path / "Train/cat/000.png", tmp_path / name)
+    for name in ("Train/cat/a.txt", "Test/dog/b.txt"):
+        write(tmp_path / name, b"")
     (group,) = equals(tmp_path)
     expected = {"Train/cat/000.png", "Train/dog/copy.png", "Test/cat/copy.png", "Test/cat/copy2.png"}
     assert {path.relative_to(tmp_path).as_posix() for path in group} == expected
@@ -231,7 +233,7 @@ def test_equal_images(tmp_path, cli):
     assert "equal images in several classes: 1, such as Train/cat/000.png = Train/dog/copy.png" in err
     facts = Run(the_run()).summary()
     assert facts["data/images"].count(" train + ") == 2
-    assert facts["data/left_out"] == ""
+    assert facts["data/left_out"] == "files ending in .txt: 2"
     doubled = facts["data/doubled"]
     if "cat/000.png" not in doubled.partition("too: ")[2]:  # the one in train was drawn for val
         assert "Train/dog/copy.png" in doubled
