@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
@@ -113,7 +114,9 @@ def _check_undivided(root: Path) -> None:
         InputError: one of them is.
     """
     for name in folders(root):
-        inside = [part for part in folders(root / name) if part.casefold() in PARTS]
+        inside: list[str] = []
+        with suppress(InputError):  # a folder that cannot be read is named by the scan
+            inside = [part for part in folders(root / name) if part.casefold() in PARTS]
         divided = [f"{name}/{part}" for part in inside if holds_images(root / name / part)]
         if "train" in {PARTS[part.rpartition("/")[2].casefold()] for part in divided} and len(divided) > 1:
             raise InputError(

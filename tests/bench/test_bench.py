@@ -147,6 +147,7 @@ def test_wrong_settings_end_before_anything_is_measured(cli, monkeypatch, overri
     assert not runs()
 
 
+@pytest.mark.slow
 def test_a_batch_that_does_not_fit_is_named_and_no_smaller_one_takes_its_place(cli):
     code, _, err = cli("bench", *BASIC, "batch_sizes=[1,2000000]", "memory_limit_gb=0.5")
     assert code == 1

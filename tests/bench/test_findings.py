@@ -95,6 +95,7 @@ def measured():
     return Run(path).summary()
 
 
+@pytest.mark.slow
 def test_durations_are_those_of_the_model(cli, own):
     """A model that sleeps 20 ms, whatever the batch: no time is in another unit, halved or counted twice."""
     code, _, err = cli("bench", *own(SLEEPER, "sleeper"), *ONE, "batch_sizes=[1,4]")
@@ -106,6 +107,7 @@ def test_durations_are_those_of_the_model(cli, own):
     assert summary["time/inference_batch"] == summary["time/training_batch"] == 4
 
 
+@pytest.mark.slow
 def test_weights_stay_float32_in_mixed_precision(cli):
     code, _, err = cli("bench", "arch=mlp", *ONE, "batch_sizes=[2]", "device.precision=bf16")
     assert code == 0, err

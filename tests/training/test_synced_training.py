@@ -166,6 +166,7 @@ def test_identity(cli):
     assert Device(**device | {"devices": 1, "nodes": 2}, sync_batch_norm=True).sync_batch_norm
 
 
+@pytest.mark.slow
 def test_in_a_sweep(cli):
     """Each run has one folder for any number of processes; with one process both values are the same run."""
     overrides = ["-m", *TINY, "device.threads=1", "device=ddp_cpu", "device.devices=1,2"]
