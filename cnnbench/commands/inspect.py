@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
-from rich import box
 from rich.table import Table
 
 from cnnbench import console
@@ -16,12 +17,17 @@ from cnnbench.settings import compose
 from cnnbench.settings.described import described
 from cnnbench.settings.run import Settings
 
+if TYPE_CHECKING:
+    from cnnbench.models.receptive_field import Field
+
 HELP = """\
 usage: cnnbench inspect [--json] [GROUP=CHOICE …] [SETTING=VALUE …]
 
-Show the model that `cnnbench train` would train with the same groups and settings: the output shape, the
-parameters and the multiply-accumulates (MACs) per image of each layer, and the totals. Nothing is trained,
-read or downloaded, not even arch.weights.
+Show the model that `cnnbench train` would train with the same groups and settings, layer by layer: output
+shape, receptive field, parameters, multiply-accumulates (MACs) per image, window (kernel/stride, padding),
+share of the image that the unit in the middle sees, memory of the output per image; and the totals. The
+field is the side in pixels of what a unit depends on: by the largest path, in brackets by the smallest where
+they differ; `all`: it grows with the image. Nothing is trained, read or downloaded, not even arch.weights.
 
   --json    print one JSON object on standard output: params, macs, layers, …
 
@@ -47,6 +53,8 @@ def main(arguments: list[str]) -> int:
         print()
     else:
         console.out.print(model_table(model))
+        for remark in remarks(model):
+            console.out.print(remark, style="dim", highlight=False, markup=False)
     return 0
 
 
@@ -57,9 +65,11 @@ def describe(settings: Settings) -> dict[str, Any]:
         InputError: wrong settings.
     """
     from cnnbench.models import complexity
+    from cnnbench.models.receptive_field import receptive_fields
     from cnnbench.training import model as training_model
 
     model, shape, classes, facts = training_model.sketch(settings)
+    fields = receptive_fields(model, shape)
     return {
         "arch": settings.arch.name,
         "data": settings.data.name,
@@ -71,35 +81,117 @@ def describe(settings: Settings) -> dict[str, Any]:
             {
                 "name": layer.name,
                 "kind": layer.kind,
+                "window": None if layer.window is None else asdict(layer.window),
                 "output": list(layer.output),
                 "params": layer.params,
                 "macs": layer.macs,
+                "activation_bytes": layer.activation_bytes,
+                "receptive_field": _plain(fields.layers.get(layer.name)),
             }
             for layer in complexity.layers(model, shape)
         ],
+        "untraceable": fields.untraceable,
     }
+
+
+def _plain(field: Field | None) -> dict[str, Any] | None:
+    """Return a field as plain values by rows and columns; null stands for a size without bound."""
+    if field is None or math.isnan(field.rows.size + field.columns.size):
+        return None
+    lines = [asdict(field.rows), asdict(field.columns)]
+    plain = {
+        key: [None if line[key] in (None, math.inf) else line[key] for line in lines] for key in lines[0]
+    }
+    return {**plain, "share": field.share}
 
 
 def model_table(model: Mapping[str, Any]) -> Table:
     """Return a table with one row per layer, and the totals, of what `describe` returns."""
-    shape, ops = "x".join(map(str, model["input"])), model["ops"]
-    title = f"{model['arch']} on {model['data']}: {shape}, {model['classes']} classes"
-    caption = [" ".join(f"{axis}={value}" for axis, value in ops.items()), model.get("init", "")]
-    table = Table(
-        title=title,
-        caption="\n".join(filter(None, caption)) or None,
-        box=box.SIMPLE_HEAD,
-        show_footer=True,
-        title_justify="left",
-        caption_justify="left",
-    )
     layers = model["layers"]
-    table.add_column("layer", f"{len(layers)} layers")
-    table.add_column("kind")
-    table.add_column("output", justify="right")
-    table.add_column("params", f"{model['params']:,}", justify="right")
-    table.add_column("MACs", f"{model['macs']:,}", justify="right")
-    for layer in layers:
-        cells = [f"{layer[key]:,}" if layer[key] else "" for key in ("params", "macs")]
-        table.add_row(layer["name"], layer["kind"], "x".join(map(str, layer["output"])) or "-", *cells)
-    return table
+    rows = [
+        (
+            layer["name"],
+            layer["kind"],
+            "x".join(map(str, layer["output"])) or "-",
+            "" if (field := layer["receptive_field"]) is None else _field(field),
+            *(f"{layer[key]:,}" if layer[key] else "" for key in ("params", "macs")),
+            _window(layer["window"]),
+            "" if field is None else f"{100 * field['share']:.3g} %",
+            _memory(layer["activation_bytes"]) if layer["output"] else "",
+        )
+        for layer in layers
+    ]
+    memory = _memory(sum(layer["activation_bytes"] for layer in layers))
+    totals = (
+        f"{len(layers)} layers",
+        "",
+        "",
+        "",
+        f"{model['params']:,}",
+        f"{model['macs']:,}",
+        "",
+        "",
+        memory,
+    )
+    shape = "x".join(map(str, model["input"]))
+    return console.fitting(
+        ("layer", "kind", "output", "field", "params", "MACs", "window", "sees", "memory"),
+        [*rows, totals],
+        labels=2,
+        title=f"{model['arch']} on {model['data']}: {shape}, {model['classes']} classes",
+        least=4,
+    )
+
+
+def remarks(model: Mapping[str, Any]) -> list[str]:
+    """Return lines on ops and initialisation, where the field exceeds the image, and what downsamples."""
+    lines = [" ".join(f"{axis}={value}" for axis, value in model["ops"].items()), model.get("init", "")]
+    exceeding = [
+        layer["name"]
+        for layer in model["layers"]
+        if (field := layer["receptive_field"])
+        and field["share"] == 1
+        and any(
+            size is None or size > side for size, side in zip(field["size"], model["input"][1:], strict=True)
+        )
+    ]
+    if exceeding:
+        lines.append(f"the field exceeds the image from {exceeding[0]} on")
+    strided = [
+        f"{layer['name']} ({_sides(layer['window']['stride'])})"
+        for layer in model["layers"]
+        if layer["window"] and max(layer["window"]["stride"]) > 1
+    ]
+    if strided:
+        lines.append(f"downsampling: {', '.join(strided)}")
+    if model["untraceable"]:
+        lines.append(f"fields are not known behind {model['untraceable']}")
+    return [line for line in lines if line]
+
+
+def _window(window: Mapping[str, Any] | None) -> str:
+    """Return a window as `3x3/2 p1`."""
+    if window is None:
+        return ""
+    kernel, padding, dilation = "x".join(map(str, window["kernel"])), window["padding"], window["dilation"]
+    parts = [kernel + (f"/{_sides(window['stride'])}" if max(window["stride"]) > 1 else "")]
+    if padding == "same" or max(padding):
+        parts.append("same" if padding == "same" else f"p{_sides(padding)}")
+    if max(dilation) > 1:
+        parts.append(f"d{_sides(dilation)}")
+    return " ".join(parts)
+
+
+def _field(field: Mapping[str, Any]) -> str:
+    largest, narrowest = _sides(field["size"]), _sides(field["narrowest"])
+    return largest if largest == narrowest else f"{largest} ({narrowest})"
+
+
+def _sides(pair: Sequence[float | None]) -> str:
+    """Return rows and columns as `3`, or `3x1` where they differ; null: all of them."""
+    rows, columns = ("all" if value is None else f"{value:g}" for value in pair)
+    return rows if rows == columns else f"{rows}x{columns}"
+
+
+def _memory(number: float) -> str:
+    return f"{number / 2**20:.3g} MiB" if number >= 2**20 / 10 else f"{number / 2**10:.3g} KiB"

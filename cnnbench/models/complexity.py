@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,7 @@ class Layer:
         kind: its class.
         output: (C, H, W), or (K,) after flattening; () if it is not called.
         params, macs: its own; those of all layers add up to the model's.
+        window: that slides over the map; None: there is none.
     """
 
     name: str
@@ -36,6 +38,49 @@ class Layer:
     output: tuple[int, ...]
     params: int
     macs: int
+    window: Window | None = None
+
+    @property
+    def activation_bytes(self) -> int:
+        """Memory of its output for one image, as float32."""
+        return 4 * math.prod(self.output) if self.output else 0
+
+
+@dataclass(frozen=True)
+class Window:
+    """What slides over the map.
+
+    Attributes:
+        kernel, stride, dilation: rows and columns, in pixels of the map.
+        padding: pixels at each side, rows and columns; `same` if it depends on the map (TensorFlow's rule).
+        groups: of channels.
+    """
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int] | str
+    dilation: tuple[int, int]
+    groups: int
+
+
+def window(module: nn.Module) -> Window | None:
+    """Return the window of a convolution or a pooling layer; None: the module has none."""
+    kernel = getattr(module, "kernel_size", getattr(module, "kernel", None))
+    if not isinstance(kernel, int | tuple):
+        return None
+    padding = getattr(module, "padding", 0)
+    same = getattr(module, "same", False) or padding == "same"
+    return Window(
+        _pair(kernel),
+        _pair(getattr(module, "stride", 1)),
+        "same" if same else (0, 0) if padding == "valid" else _pair(padding),
+        _pair(getattr(module, "dilation", 1)),
+        getattr(module, "groups", 1),
+    )
+
+
+def _pair(value: int | tuple[int, ...]) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (value[0], value[-1])
 
 
 def params(model: nn.Module) -> int:
@@ -92,22 +137,11 @@ def layers(model: nn.Module, shape: Shape) -> list[Layer]:
         and (not list(module.children()) or list(module.parameters(recurse=False)))
     }
     outputs: dict[str, tuple[int, ...]] = {}
-
-    def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
-        name = names[module]
-        parent = name.removesuffix(".down")
-        if parent != name and isinstance(model.get_submodule(parent), Conv2d):
-            outputs[parent] = tuple(inputs[0].shape[1:])  # pooling within a convolution is its last step
-        while isinstance(output, tuple | list):
-            output = output[0]
-        outputs.setdefault(name, tuple(output.shape[1:]))
-
-    hooks = [module.register_forward_hook(record) for module in names]
     device = next((p.device.type for p in model.parameters()), "cpu")
-    with FlopCounterMode(display=False) as counter:
+    watching = watched(model, lambda name, output: outputs.setdefault(name, tuple(output.shape[1:])))
+    with watching, FlopCounterMode(display=False) as counter:
         forward(model, shape, 1, device)
-    for hook in hooks:
-        hook.remove()
+    outputs = {name: output for name, output in outputs.items() if name in set(names.values())}
     flops = {name: sum(count.values()) for name, count in counter.get_flop_counts().items()}
     root = type(model).__name__
     total = {name: flops.get(f"{root}.{name}", 0) // 2 for name in names.values()}
@@ -119,6 +153,7 @@ def layers(model: nn.Module, shape: Shape) -> list[Layer]:
             outputs.get(name, ()),
             sum(p.numel() for p in model.get_submodule(name).parameters(recurse=False)),
             total[name] - sum(total[inner] for inner in total if inner.startswith(f"{name}.")),
+            window(model.get_submodule(name)),
         )
         for name in order
         if name in outputs or list(model.get_submodule(name).parameters(recurse=False))
@@ -142,13 +177,40 @@ def forward(model: nn.Module, shape: Shape, batch: int, device: str, *, training
     state = {}
     if device == "meta":  # without copying the weights
         state = {k: v.to("meta") for k, v in (*model.named_parameters(), *model.named_buffers())}
-    with torch.no_grad(), _mode(model, training):
+    with torch.no_grad(), in_mode(model, training):
         return functional_call(model, state, (images,))  # type: ignore[no-any-return]
 
 
 @contextmanager
-def _mode(model: nn.Module, training: bool) -> Iterator[None]:
-    """Switch to train or eval mode; restore the mode of each module afterwards."""
+def watched(model: nn.Module, see: Callable[[str, Tensor], object]) -> Iterator[None]:
+    """Call `see` with each module's name and what it returns, whenever it is called.
+
+    Pooling within a convolution is its last step, but a layer of its own here: before it, `see` is called for
+    the convolution alone, and after it for both. The first call counts.
+    """
+    names = {module: name for name, module in model.named_modules()}
+
+    def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
+        name = names[module]
+        parent = name.removesuffix(".down")
+        if parent != name and isinstance(model.get_submodule(parent), Conv2d):
+            see(parent, inputs[0])
+        while isinstance(output, tuple | list) and output:
+            output = output[0]
+        if isinstance(output, Tensor):
+            see(name, output)
+
+    hooks = [module.register_forward_hook(record) for module in names]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@contextmanager
+def in_mode(model: nn.Module, training: bool) -> Iterator[None]:
+    """Switch a model to train or eval mode; restore the mode of each module afterwards."""
     before = {module: module.training for module in model.modules()}
     model.train(training)
     try:

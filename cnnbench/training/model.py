@@ -18,7 +18,6 @@ from cnnbench.settings.bench import Bench
 from cnnbench.settings.instantiate import factory
 from cnnbench.settings.model import Arch
 from cnnbench.settings.run import Settings
-from cnnbench.training import sync_batch_norm
 
 
 def make(
@@ -56,6 +55,8 @@ def make(
                 raise OpsError("small", f"{where} ({message})") from error
             raise InputError(f"{where}: {message}") from error
     if settings.device.sync_batch_norm:
+        from cnnbench.training import sync_batch_norm  # imports Lightning, for which `inspect` must not wait
+
         sync_batch_norm.check(model, arch.name)
     facts = {"params": complexity.params(model), "macs": complexity.macs(model, shape, num_classes)}
     return model, facts | ({"init": ops.initialisation} if resolved else {})

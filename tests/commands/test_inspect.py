@@ -19,7 +19,13 @@ def test_json_adds_up(cli):
     assert model["macs"] == sum(layer["macs"] for layer in model["layers"]) == 555_422_720
     first, last = model["layers"][0], model["layers"][-1]
     assert first == {
-        "name": "conv1", "kind": "Conv2d", "output": [64, 32, 32], "params": 1728, "macs": 1728 * 32 * 32
+        "name": "conv1", "kind": "Conv2d", "output": [64, 32, 32], "params": 1728, "macs": 1728 * 32 * 32,
+        "window": {"kernel": [3, 3], "stride": [1, 1], "padding": [1, 1], "dilation": [1, 1], "groups": 1},
+        "activation_bytes": 4 * 64 * 32 * 32,
+        "receptive_field": {
+            "size": [3, 3], "narrowest": [3, 3], "jump": [1, 1], "centre": [0, 0], "seen": [3, 3],
+            "share": 9 / 1024,
+        },
     }  # fmt: skip
     assert last["name"] == "fc"
     assert last["output"] == [10]
@@ -42,6 +48,19 @@ def test_the_table_has_every_layer_and_the_totals(cli):
         assert text in out
     for total in ("241,770", "7,599,872", "norm=batch act=relu pool=max padding=zeros", "gain 1.414"):
         assert total in out
+
+
+def test_the_table_says_what_units_see(cli):
+    """A residual sum has a narrower path, and after global pooling a unit sees all."""
+    lines = cli("inspect", "arch=resnet20", "data=cifar10")[1].splitlines()
+    cells = {line.split()[0]: " ".join(line.split()[2:]) for line in lines if len(line.split()) > 2}
+    assert cells["conv1"].startswith("16x32x32 3 ")
+    assert cells["layer1.0.act2"].startswith("16x32x32 7 (3)")
+    assert cells["fc"].startswith("10 all ")
+    assert "the field exceeds the image from layer2.2.conv1 on" in "\n".join(lines)
+    assert "downsampling: layer2.0.conv1 (2), layer2.0.downsample.down (2), layer3.0.conv1 (2)" in " ".join(
+        " ".join(lines).split()
+    )
 
 
 def test_pooling_that_replaces_a_stride_is_shown(cli):
