@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> int:
     else:
         console.out.print(model_table(model))
         for remark in remarks(model):
-            console.out.print(remark, style="dim", highlight=False, markup=False)
+            console.out.print(remark, style="dim", highlight=False, markup=False, soft_wrap=True)
     return 0
 
 
@@ -106,7 +106,7 @@ def _plain(field: Field | None) -> dict[str, Any] | None:
 
 
 def model_table(model: Mapping[str, Any]) -> Table:
-    """Return a table with one row per layer, and the totals, of what `describe` returns."""
+    """Return a table with one row per layer of what `describe` returns."""
     layers = model["layers"]
     rows = [
         (
@@ -121,31 +121,24 @@ def model_table(model: Mapping[str, Any]) -> Table:
         )
         for layer in layers
     ]
-    memory = _memory(sum(layer["activation_bytes"] for layer in layers))
-    totals = (
-        f"{len(layers)} layers",
-        "",
-        "",
-        "",
-        f"{model['params']:,}",
-        f"{model['macs']:,}",
-        "",
-        "",
-        memory,
-    )
     shape = "x".join(map(str, model["input"]))
     return console.fitting(
         ("layer", "kind", "output", "field", "params", "MACs", "window", "sees", "memory"),
-        [*rows, totals],
+        rows,
         labels=2,
         title=f"{model['arch']} on {model['data']}: {shape}, {model['classes']} classes",
-        least=4,
+        least=2,
     )
 
 
 def remarks(model: Mapping[str, Any]) -> list[str]:
-    """Return lines on ops and initialisation, where the field exceeds the image, and what downsamples."""
-    lines = [" ".join(f"{axis}={value}" for axis, value in model["ops"].items()), model.get("init", "")]
+    """Return lines on totals, ops, initialisation, where the field exceeds the image, what downsamples."""
+    memory = _memory(sum(layer["activation_bytes"] for layer in model["layers"]))
+    lines = [
+        f"{len(model['layers'])} layers, {model['params']:,} params, {model['macs']:,} MACs, outputs {memory}",
+        " ".join(f"{axis}={value}" for axis, value in model["ops"].items()),
+        model.get("init", ""),
+    ]
     exceeding = [
         layer["name"]
         for layer in model["layers"]
