@@ -134,8 +134,9 @@ def model_table(model: Mapping[str, Any]) -> Table:
 def remarks(model: Mapping[str, Any]) -> list[str]:
     """Return lines on totals, ops, initialisation, where the field exceeds the image, what downsamples."""
     memory = _memory(sum(layer["activation_bytes"] for layer in model["layers"]))
+    sizes = f"{model['params']:,} params, {model['macs']:,} MACs, outputs of {memory}"
     lines = [
-        f"{len(model['layers'])} layers, {model['params']:,} params, {model['macs']:,} MACs, outputs {memory}",
+        f"{len(model['layers'])} layers, {sizes}",
         " ".join(f"{axis}={value}" for axis, value in model["ops"].items()),
         model.get("init", ""),
     ]
