@@ -48,7 +48,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Window:
-    """What slides over the map.
+    """Geometry of what slides over the map.
 
     Attributes:
         kernel, stride, dilation: rows and columns, in pixels of the map.
@@ -141,7 +141,8 @@ def layers(model: nn.Module, shape: Shape) -> list[Layer]:
     watching = watched(model, lambda name, output: outputs.setdefault(name, tuple(output.shape[1:])))
     with watching, FlopCounterMode(display=False) as counter:
         forward(model, shape, 1, device)
-    outputs = {name: output for name, output in outputs.items() if name in set(names.values())}
+    listed_names = set(names.values())
+    outputs = {name: output for name, output in outputs.items() if name in listed_names}
     flops = {name: sum(count.values()) for name, count in counter.get_flop_counts().items()}
     root = type(model).__name__
     total = {name: flops.get(f"{root}.{name}", 0) // 2 for name in names.values()}

@@ -1,4 +1,4 @@
-"""What each value of a tensor depends on along one axis of the image: its rows, or its columns.
+"""Reaches: what each value of a tensor depends on along one axis of the image, its rows or its columns.
 
 A reach is a tensor (4, *shape) beside a tensor of `shape`. It holds for each value the first and the last row
 (or column) of the image that the value depends on, by any path (as -first, last) and by the narrowest one

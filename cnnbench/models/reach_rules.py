@@ -1,4 +1,4 @@
-"""What each operation of torch does to reaches: one rule for each kind of operation.
+"""Rules for what operations of torch do to reaches, one for each kind of operation.
 
 What acts on single values unites reaches, what moves values moves reaches, windows and reductions widen them.
 """
@@ -56,6 +56,7 @@ class Call:
 
 
 Rule = Callable[[Call], Any]
+"""Returns the reach of the result, a list of them for several tensors, or None: it is not known."""
 
 
 def of(func: Any) -> Rule | None:
@@ -69,8 +70,8 @@ def _pointwise(call: Call) -> Tensor:
     return reach.union(*reaches).expand(4, *call.output.shape)
 
 
-def _same(call: Call) -> Tensor:
-    return call.x
+def _same(call: Call) -> Tensor | None:
+    return call.x if call.output.shape == call.x.shape[1:] else None
 
 
 def _constant(call: Call) -> list[Tensor]:
@@ -184,7 +185,7 @@ def _adaptive(call: Call) -> Tensor:
             continue
         if call.boundless or count == 1:
             whole = call.over(x, [dim])
-            if call.boundless and len(reach.varied(x)) and dim in reach.varied(x):
+            if call.boundless and dim in reach.varied(x):
                 whole = torch.full_like(whole, reach.EVERYTHING)
             x = whole.expand(*x.shape[: dim + 1], count, *x.shape[dim + 2 :])
         else:
@@ -196,16 +197,15 @@ def _adaptive(call: Call) -> Tensor:
     return x
 
 
-def _reduced(call: Call) -> Tensor:
-    dims = call.argument(1, "dim")
-    dims = range(call.x.ndim - 1) if dims is None or dims == [] else [dims] if isinstance(dims, int) else dims
-    return reach.reshaped(call.over(call.x, dims), call.output.shape)
+def _reduced(place: int) -> Rule:
+    """Reductions over the dimensions that the argument at a place names; over all if it names none."""
 
+    def rule(call: Call) -> Tensor:
+        dims = call.argument(place, "dim")
+        dims = [dims] if isinstance(dims, int) else dims or range(call.x.ndim - 1)
+        return reach.reshaped(call.over(call.x, dims), call.output.shape)
 
-def _vector_norm(call: Call) -> Tensor:
-    dims = call.argument(2, "dim")
-    dims = range(call.x.ndim - 1) if dims is None else [dims] if isinstance(dims, int) else dims
-    return reach.reshaped(call.over(call.x, dims), call.output.shape)
+    return rule
 
 
 def _along_one(call: Call) -> Tensor:
@@ -225,14 +225,11 @@ def _group_norm(call: Call) -> Tensor:
     return reach.reshaped(reach.union(x, whole), shape)
 
 
-def _batch_norm(training: int | None) -> Rule:
-    def rule(call: Call) -> Tensor:
-        if training is not None and not call.args[training]:
-            return call.x
-        dims = [dim for dim in range(call.output.ndim) if dim != 1]
-        return reach.union(call.x, call.over(call.x, dims).expand_as(call.x))
-
-    return rule
+def _batch_norm(call: Call) -> Tensor:
+    if not call.args[5]:  # in eval mode it acts on single values
+        return call.x
+    dims = [dim for dim in range(call.output.ndim) if dim != 1]
+    return reach.union(call.x, call.over(call.x, dims).expand_as(call.x))
 
 
 def _product(first: int) -> Rule:
@@ -283,12 +280,12 @@ RULES = _table(
     (_pooled(dilated=True), "max_pool2d_with_indices max_pool2d"),
     (_pooled(dilated=False), "avg_pool1d avg_pool2d"),
     (_adaptive, "_adaptive_avg_pool2d adaptive_avg_pool2d adaptive_max_pool2d"),
-    (_reduced, "mean sum amax amin var var_mean std prod logsumexp max min"),
-    (_vector_norm, "linalg_vector_norm norm"),
+    (_reduced(1), "mean sum amax amin var var_mean std prod logsumexp max min"),
+    (_reduced(2), "linalg_vector_norm norm"),
     (_along_one, "_softmax _log_softmax _safe_softmax cumsum"),
     (_layer_norm, "native_layer_norm"),
     (_group_norm, "native_group_norm"),
-    (_batch_norm(5), "native_batch_norm _native_batch_norm_legit cudnn_batch_norm"),
+    (_batch_norm, "native_batch_norm _native_batch_norm_legit cudnn_batch_norm"),
     (_product(0), "mm bmm"),
     (_product(1), "addmm baddbmm"),
     (_attention, "_scaled_dot_product_flash_attention_for_cpu _scaled_dot_product_efficient_attention"),

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from cnnbench.models import reach, reach_rules
 
 Reach = tuple[Tensor, Tensor]
-"""Of a tensor: along the rows and along the columns of the image."""
+"""Reach of a tensor along the rows and along the columns of the image."""
 
 MARK = "_cnnbench_reach"
 
@@ -72,6 +72,8 @@ class ReachTracing(TorchDispatchMode):  # type: ignore[no-untyped-call]
         result = func(*args, **kwargs)
         if rule is not None:
             found = [rule(reach_rules.Call(func, a, k, result, self.boundless)) for a, k in before]
+            if any(reaches is None for reaches in found):
+                raise Untraceable(str(func.overloadpacket))
             for tensor, *axes in zip(_outputs(result), *map(_outputs, found), strict=False):
                 setattr(tensor, MARK, tuple(axes))
         return result

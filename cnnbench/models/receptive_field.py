@@ -118,7 +118,7 @@ def _trace(model: nn.Module, shape: Shape, *, boundless: bool) -> tuple[dict[str
             functional_call(model, state, (images,))
     except Untraceable as error:
         return found, error.operation
-    except Exception:
+    except Exception:  # of any model's code: a head that needs images of the actual size
         if not boundless:
             raise
     return found, ""
