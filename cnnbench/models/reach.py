@@ -116,9 +116,7 @@ def windows(
     beyond = max(0, (count - 1) * stride + extent - padding - side)
     taps = F.pad(line, (padding, beyond), value=NOTHING).unfold(-1, extent, stride)[..., :count, ::dilation]
     found = taps.amax(-1).movedim(-1, dim + 1)
-    first = found.narrow(dim + 1, 0, 1)
-    # Where the edge alone differed, as after padding with zeros, windows see the same everywhere.
-    return _resized(first if bool((found == first).all()) else found, reach, dim, count)
+    return _resized(_simplified(found, dim), reach, dim, count)
 
 
 def selected(reach: Tensor, dim: int, index: Tensor) -> Tensor:
@@ -162,7 +160,16 @@ def reshaped(reach: Tensor, shape: Sequence[int]) -> Tensor:
         uniform = all(small.shape[d + 1] == 1 for d in old)
         kept += [1 if uniform else reach.shape[d + 1] for d in old]
         result += [1] * len(new) if uniform else new
-    return small.expand(4, *kept).reshape(4, *result).expand(4, *shape)
+    found = small.expand(4, *kept).reshape(4, *result)
+    for dim in range(len(result)):
+        found = _simplified(found, dim)
+    return found.expand(4, *shape)
+
+
+def _simplified(reach: Tensor, dim: int) -> Tensor:
+    """Return a reach with size 1 along a dimension in which it has become the same everywhere."""
+    first = reach.narrow(dim + 1, 0, min(1, reach.shape[dim + 1]))
+    return first if bool((reach == first).all()) else reach
 
 
 def _groups(old: Sequence[int], new: Sequence[int]) -> Iterator[tuple[range, list[int]]]:
