@@ -168,7 +168,7 @@ def test_a_batch_that_does_not_fit_is_named_and_no_smaller_one_takes_its_place(c
 
 @pytest.mark.slow
 def test_auto_goes_on_until_memory_or_patience_ends(cli):
-    code, _, err = cli("bench", *BASIC, "batch_sizes=auto", "data.size=96", "memory_limit_gb=0.1")
+    code, _, err = cli("bench", *BASIC, "batch_sizes=auto", "data.size=96", "memory_limit_gb=0.4")
     assert code == 0, err
     (path,) = runs()
     sizes = [row["batch"] for row in Run(path).rows()]
