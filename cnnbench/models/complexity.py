@@ -16,6 +16,7 @@ from torchvision.ops import StochasticDepth
 
 from cnnbench.errors import InputError
 from cnnbench.ops.layers import Conv2d
+from cnnbench.ops.local import LocallyConnected2d
 
 Shape = tuple[int, int, int]
 """(C, H, W) of an image."""
@@ -194,7 +195,7 @@ def watched(model: nn.Module, see: Callable[[str, Tensor], object]) -> Iterator[
     def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
         name = names[module]
         parent = name.removesuffix(".down")
-        if parent != name and isinstance(model.get_submodule(parent), Conv2d):
+        if parent != name and isinstance(model.get_submodule(parent), Conv2d | LocallyConnected2d):
             see(parent, inputs[0])
         while isinstance(output, tuple | list) and output:
             output = output[0]

@@ -30,9 +30,10 @@ from torch import nn
 from cnnbench.errors import InputError, OpsError
 from cnnbench.ops import residual
 from cnnbench.ops.layers import Conv2d, Linear, Pair
+from cnnbench.ops.local import LocallyConnected2d
 from cnnbench.ops.values import ACTS, INITS, NORMS, PADDINGS, POOLS, Init, Padding
 
-Layer = TypeVar("Layer", Conv2d, Linear)
+Layer = TypeVar("Layer", Conv2d, LocallyConnected2d, Linear)
 
 
 class Ops:
@@ -77,22 +78,36 @@ class Ops:
             groups: groups of channels; `c_in` for a depthwise convolution.
             bias: add a bias although a norm follows; without a norm there is always one.
         """
-        size = (kernel, kernel) if isinstance(kernel, int) else kernel
-        down: nn.Module = nn.Identity()
-        if stride > 1:
-            down, stride = self._strided(stride)
-        if size != (1, 1):
-            self._asked.add("padding")
-        rule = self._padding or PADDINGS["zeros"]
-        sides = self._sides(size, (padding, padding) if isinstance(padding, int) else padding)
+        size, stride, sides, rule, down = self._geometry(kernel, stride, padding)
         bias = bias or self.values["norm"] == "none"
         layer = rule.make(c_in, c_out, size, stride, sides, rule.fill, groups, bias, down)
         assert isinstance(layer, Conv2d)
-        return self._initialised(layer, size[0] * size[1], hidden=True)
+        taps = size[0] * size[1]
+        return self._initialised(layer, c_in // groups * taps, c_out // groups * taps, hidden=True)
+
+    def local(
+        self, c_in: int, c_out: int, kernel: int | Pair, stride: int = 1, *, side: int
+    ) -> LocallyConnected2d:
+        """Return `conv` without shared weights, which start with the variance of the convolution's.
+
+        Args:
+            c_in, c_out, kernel, stride: as of `conv`.
+            side: H = W of the map.
+
+        Raises:
+            TooSmall: the map has no window.
+        """
+        size, stride, sides, rule, down = self._geometry(kernel, stride, None)
+        bias = self.values["norm"] == "none"
+        layer = LocallyConnected2d(
+            c_in, c_out, size, (stride, stride), sides, rule.fill, bias, down, (side, side)
+        )
+        taps = size[0] * size[1]
+        return self._initialised(layer, c_in * taps, c_out * taps, hidden=True)
 
     def linear(self, c_in: int, c_out: int, *, logits: bool = False) -> Linear:
         """Return a fully connected layer, hidden or that of the logits: (N, c_in) -> (N, c_out)."""
-        layer = self._initialised(Linear(c_in, c_out), 1, hidden=not logits)
+        layer = self._initialised(Linear(c_in, c_out), c_in, c_out, hidden=not logits)
         if logits and self._init.replaces_norm:
             nn.init.zeros_(layer.weight)
         return layer
@@ -233,6 +248,19 @@ class Ops:
         native = Init("as the model has them")
         return native if self.values["init"] == "native" else INITS[self.values["init"]]
 
+    def _geometry(
+        self, kernel: int | Pair, stride: int, padding: int | Pair | None
+    ) -> tuple[Pair, int, Pair | None, Padding, nn.Module]:
+        """Return a convolution's kernel, stride, sides of padding, their rule, and what takes its stride."""
+        size = (kernel, kernel) if isinstance(kernel, int) else kernel
+        down: nn.Module = nn.Identity()
+        if stride > 1:
+            down, stride = self._strided(stride)
+        if size != (1, 1):
+            self._asked.add("padding")
+        sides = self._sides(size, (padding, padding) if isinstance(padding, int) else padding)
+        return size, stride, sides, self._padding or PADDINGS["zeros"], down
+
     def _strided(self, stride: int) -> tuple[nn.Module, int]:
         """Return what follows a convolution of that stride, and the stride that it is left with."""
         self._asked.add("pool")
@@ -247,12 +275,9 @@ class Ops:
             return own or half
         return {"half": half, "none": (0, 0), "same": None}[self._padding.sides]
 
-    def _initialised(self, layer: Layer, window: int, *, hidden: bool) -> Layer:
+    def _initialised(self, layer: Layer, fan_in: int, fan_out: int, *, hidden: bool) -> Layer:
         """Draw the weights. Fans are those of one group, so that depthwise layers need no special case."""
         act = ACTS[self.values["act"] if hidden else "identity"]
-        fan_in, fan_out = layer.weight[0].numel(), layer.weight.shape[0] * window
-        if isinstance(layer, nn.Conv2d):
-            fan_out //= layer.groups
         fan = (fan_in + fan_out) / 2 if act.init == "xavier" else fan_in
         nn.init.normal_(layer.weight, std=act.gain / math.sqrt(fan))
         if layer.bias is not None:

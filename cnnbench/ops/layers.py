@@ -1,6 +1,6 @@
 """Convolutions and linear layers whose weights `Ops` initialises, and an activation that torch lacks.
 
-Both layers have a `shift` if `ops.init=fixup`: a learned scalar that is added to their input.
+Convolutions and linear layers have a `shift` if `ops.init=fixup`: a learned scalar, added to their input.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cnnbench.ops.padding import same_padding
 from cnnbench.ops.values import Fill
 
 Pair = tuple[int, int]
@@ -56,14 +57,8 @@ class Conv2d(nn.Conv2d):
         if self.shift is not None:
             x = x + self.shift
         if self.same:
-            rows, columns = (self._total(x.shape[2 + i], i) for i in (0, 1))
-            x = F.pad(x, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2))
+            x = F.pad(x, same_padding(x.shape[2:], self.kernel_size, self.stride))
         return self.down(super().forward(x))  # type: ignore[no-any-return]
-
-    def _total(self, side: int, axis: int) -> int:
-        """Return the pixels that TensorFlow's rule adds to `side`, for ceil(side / stride) outputs."""
-        stride = self.stride[axis]
-        return max((-(-side // stride) - 1) * stride + self.kernel_size[axis] - side, 0)
 
 
 class Linear(nn.Linear):

@@ -17,6 +17,8 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 
 from cnnbench.errors import TooSmall
 from cnnbench.ops.layers import Conv2d
+from cnnbench.ops.local import LocallyConnected2d
+from cnnbench.ops.padding import check_convolution
 from cnnbench.ops.pooling import Window, windows
 
 
@@ -38,7 +40,9 @@ def _check(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
     forward = type(layer).forward  # a subclass with one of its own may pad the map first
     match layer:
         case nn.Conv2d() if len(sides) == 2 and forward in (nn.Conv2d.forward, Conv2d.forward):
-            _check_convolution(layer, sides)
+            check_convolution(layer, sides)
+        case LocallyConnected2d():
+            check_convolution(layer, sides)
         case Window() if len(sides) == 2:
             for side in sides:
                 layer.outputs(side)
@@ -55,18 +59,6 @@ def _check(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
         case nn.GroupNorm():
             if batch * (channels // layer.num_groups) * prod(sides) == 1:
                 raise TooSmall("group norm of a single value per group")
-
-
-def _check_convolution(layer: nn.Conv2d, sides: list[int]) -> None:
-    if layer.padding == "same" or (isinstance(layer, Conv2d) and layer.same):
-        return  # as many pixels as the kernel needs
-    padding = (0, 0) if isinstance(layer.padding, str) else layer.padding
-    for side, kernel, dilation, pixels in zip(sides, layer.kernel_size, layer.dilation, padding, strict=True):
-        lent = {"reflect": side - 1, "circular": side}.get(layer.padding_mode, pixels)  # by the map itself
-        if pixels > lent:
-            raise TooSmall(f"{layer.padding_mode} padding of {pixels} pixels on a map of {side}")
-        if (extent := dilation * (kernel - 1) + 1) > side + 2 * pixels:
-            raise TooSmall(f"a kernel of {extent} pixels on a map of {side}")
 
 
 def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
