@@ -41,7 +41,7 @@ PATTERNS = {
 """Families whose models have several names, with a pattern each; the first that matches counts."""
 
 NAMES = (
-    *("alexnet", "basic", "mlp", "vgg"),
+    *("alexnet", "basic", "locally_connected", "mlp", "vgg"),
     *(
         "byobnet",
         "cait",

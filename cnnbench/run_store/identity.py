@@ -9,7 +9,7 @@ counts by its dotted name and its content (`cnnbench.settings.code`).
 Identities are permanent. A setting that is added later must leave the identity of earlier choices unchanged:
 
     a field of the schema     Annotated[bool, added(False)]        (`cnnbench.settings.base`)
-    an argument in conf/      a line in `ADDED`
+    an argument in conf/      a line in `LATER`, below its component
 
 where the value is the one that means "as before". `tests/settings/test_identity.py` holds a frozen table of
 identities.
@@ -31,7 +31,7 @@ ADDED: dict[str, Any] = {
     "scheduler.monitor": "val/loss",
     "scheduler.until": 1.0,
 }
-"""Arguments of shipped components (`scheduler.floor`) newer than format 2, with the value "as before"."""
+"""Arguments newer than format 2 that any component of a group may have, with the value "as before"."""
 
 LATER: dict[str, dict[str, Any]] = {
     "arch": {"weights_key": None},
@@ -55,6 +55,7 @@ LATER: dict[str, dict[str, Any]] = {
         "swa": None,
     },
     "device": {"devices": 1, "nodes": 1, "sync_batch_norm": False, "compile": False},
+    "cnnbench:basic": {"stride": 1, "pool_kernel": 2, "equal": None},
     "cnnbench:cifar_resnet": {"shortcut_zeros": ADDED["arch.shortcut_zeros"]},
     "cnnbench:cosine": {"until": ADDED["scheduler.until"]},
     "cnnbench:plateau": {"monitor": ADDED["scheduler.monitor"]},
@@ -139,14 +140,13 @@ def named_components(choice: Mapping[str, Any]) -> dict[str, Any]:
 def _named(group: str, section: Any) -> Any:
     if not isinstance(section, Mapping):
         return section
-    kept = {
-        key: value
-        for key, value in section.items()
-        if not (f"{group}.{key}" in ADDED and ADDED[f"{group}.{key}"] == value)
+    target = section.get("_target_")
+    component = component_name(target) if isinstance(target, str) else ""
+    added = LATER.get(component, {}) | {
+        key: ADDED[f"{group}.{key}"] for key in section if f"{group}.{key}" in ADDED
     }
-    if isinstance(target := kept.get("_target_"), str):
-        kept["_target_"] = component_name(target)
-    return kept
+    kept = {key: value for key, value in section.items() if not (key in added and added[key] == value)}
+    return kept | ({"_target_": component} if component else {})
 
 
 def component_name(target: str) -> str:

@@ -77,18 +77,19 @@ def test_ablations_tune_the_learning_rate_and_repeat_seeds(path):
 def test_every_cell_can_be_trained(path, channels, size):
     """With the image sizes of digits, Fashion-MNIST and CIFAR-10, at the width of the small budget.
 
-    Those that are to be skipped are not in the cost.
+    Those that are to be skipped are not in the cost; on larger images fewer are.
     """
     swept = {key: values for key, values in axes(path).items() if key not in ("optimizer.lr", "seed")}
-    fixed = yaml.safe_load(path.read_text()).get("ops", {})
+    fixed = {key: yaml.safe_load(path.read_text()).get(key, {}) for key in ("ops", "arch")}
     trained = 0
     for values in product(*swept.values()):
         cell = dict(zip(swept, values, strict=True))
         plain = composed(cell.pop("arch"))
-        sections = {"ops": plain["ops"] | fixed, "arch": plain["arch"] | {"width": 0.25}}
+        sections = {key: plain[key] | fixed[key] for key in fixed}
+        sections["arch"] |= {"width": 0.25}
         for key, value in cell.items():
             section, name = key.split(".")
-            sections[section] = sections[section] | {name: value}
+            sections[section] = sections[section] | {name: yaml.safe_load(value)}
         with torch.device("meta"):
             settings = parse(plain | sections)
             try:
@@ -96,7 +97,8 @@ def test_every_cell_can_be_trained(path, channels, size):
                 trained += 1
             except OpsError:
                 assert skips(path), cell
-    assert trained * len(axes(path)["optimizer.lr"]) * len(axes(path)["seed"]) == cost(path)
+    runs = trained * len(axes(path)["optimizer.lr"]) * len(axes(path)["seed"])
+    assert runs == cost(path) or (skips(path) and size > 8 and runs > cost(path))
 
 
 @names
