@@ -21,6 +21,7 @@ from cnnbench.run_store.targets import check_spared, check_targets, writing
 from cnnbench.safe_text import print_error
 
 if TYPE_CHECKING:
+    from cnnbench.inference.evaluate.collapsed import Collapsed
     from cnnbench.inference.evaluate.images import Chosen
     from cnnbench.inference.evaluate.metrics import Evaluation
     from cnnbench.inference.network import Network
@@ -97,6 +98,11 @@ def _parser() -> argparse.ArgumentParser:
         "--csv", metavar="FILE", help="write one row per image, with probabilities; - for standard output"
     )
     parser.add_argument(
+        "--collapse",
+        action="store_true",
+        help="evaluate a network without non-linearity also as the one matrix that it is",
+    )
+    parser.add_argument(
         "--trust-code", action="store_true", help="run the code of an architecture that is not cnnbench's own"
     )
     return parser
@@ -113,7 +119,8 @@ def _evaluate_run(run: Run, args: argparse.Namespace) -> int:
     chosen = images.choose(trained, args.split, changes["data"])
     evaluation = _evaluated(trained, chosen)
     agreement = compare(trained, evaluation, chosen.recorded) if chosen.recorded else None
-    _present(trained, chosen, evaluation, agreement, args)
+    matrix = _collapsed(trained, chosen, evaluation) if args.collapse else None
+    _present(trained, chosen, evaluation, agreement, matrix, args)
     if agreement is not None and not agreement["same"]:
         return print_error(f"{run.path}: {agreement['said']}", 1)
     return 0
@@ -127,7 +134,9 @@ def _evaluate_weights(settings: Settings, args: argparse.Namespace) -> int:
     data = training_data(settings.data, settings.arch, settings.seed)
     loaded = weight_file.load(settings, data)
     chosen = images.described(data, settings.data.name, args.split, loaded.notes)
-    _present(loaded, chosen, _evaluated(loaded, chosen), None, args)
+    evaluation = _evaluated(loaded, chosen)
+    matrix = _collapsed(loaded, chosen, evaluation) if args.collapse else None
+    _present(loaded, chosen, evaluation, None, matrix, args)
     return 0
 
 
@@ -140,11 +149,18 @@ def _evaluated(network: Network, chosen: Chosen) -> Evaluation:
     return evaluate(network, console.progress(batches, "evaluating", count))
 
 
+def _collapsed(network: Network, chosen: Chosen, evaluation: Evaluation) -> Collapsed:
+    from cnnbench.inference.evaluate.collapsed import collapsed
+
+    return collapsed(network, evaluation, lambda matrix: _evaluated(matrix, chosen))
+
+
 def _present(
     network: Network,
     chosen: Chosen,
     evaluation: Evaluation,
     agreement: dict[str, Any] | None,
+    matrix: Collapsed | None,
     args: argparse.Namespace,
 ) -> None:
     """Write the files that the command line names, and show the result."""
@@ -154,14 +170,14 @@ def _present(
         console.console.print(note, style="yellow", highlight=False, markup=False, soft_wrap=True)
     with writing(args.json) as file:
         if file is not None:
-            report = files.to_json(network, chosen, evaluation, agreement)
+            report = files.to_json(network, chosen, evaluation, agreement, matrix)
             file.write(report.encode("utf-8", "surrogateescape"))
     with writing(args.csv) as file:
         if file is not None:
             file.write(files.image_table(chosen, evaluation).encode("utf-8", "surrogateescape"))
     if "-" not in (args.json, args.csv):
         text = None if agreement is None else Text(agreement["said"], "green" if agreement["same"] else "red")
-        console.out.print(terminal.picture(network, chosen, evaluation, text), highlight=False)
+        console.out.print(terminal.picture(network, chosen, evaluation, text, matrix), highlight=False)
 
 
 def compare(trained: Trained, evaluation: Evaluation, keys: tuple[str, ...]) -> dict[str, Any] | None:

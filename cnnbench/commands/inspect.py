@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from cnnbench import console
+from cnnbench.commands import linear
 from cnnbench.errors import InputError
 from cnnbench.settings import compose
 from cnnbench.settings.described import described
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from cnnbench.models.receptive_field import Field
 
 HELP = """\
-usage: cnnbench inspect [--json] [GROUP=CHOICE …] [SETTING=VALUE …]
+usage: cnnbench inspect [--json] [--linear LAYER [--plot FILE]] [GROUP=CHOICE …] [SETTING=VALUE …]
 
 Show the model that `cnnbench train` would train with the same groups and settings, layer by layer: output
 shape, receptive field, parameters, multiply-accumulates (MACs) per image, window (kernel/stride, padding),
@@ -29,7 +30,11 @@ share of the image that the unit in the middle sees, memory of the output per im
 field is the side in pixels of what a unit depends on: by the largest path, in brackets by the smallest where
 they differ; `all`: it grows with the image. Nothing is trained, read or downloaded, not even arch.weights.
 
-  --json    print one JSON object on standard output: params, macs, layers, …
+  --json          print one JSON object on standard output: params, macs, layers, …
+  --linear LAYER  show a convolution, fully connected layer or linear pooling as the matrix that it is: how
+                  many weights a fully connected layer would have, how many are not fixed at zero, how many
+                  are free; and a block of the matrix, if it is small
+  --plot FILE     draw that matrix, a colour for each weight; FILE ends in .png, .svg or .pdf
 
 cnnbench train --help lists groups, choices and settings."""
 
@@ -41,11 +46,16 @@ def main(arguments: list[str]) -> int:
         return 0
     as_json = "--json" in arguments
     rest = [word for word in arguments if word != "--json"]
+    layer, plot = option(rest, "--linear"), option(rest, "--plot")
     if any(word in (*compose.MULTIRUN, "hydra.mode=MULTIRUN") for word in rest):
         raise InputError("inspect shows one model; sweeps with -m belong to `cnnbench train`")
     settings = described(rest)
     if settings is None:
         return 0
+    if layer is not None:
+        return linear.show(settings, layer, as_json=as_json, plot=plot)
+    if plot is not None:
+        raise InputError(f"--plot {plot}: allowed with --linear LAYER alone")
     with console.console.status("building the model"):
         model = describe(settings)
     if as_json:
@@ -56,6 +66,22 @@ def main(arguments: list[str]) -> int:
         for remark in remarks(model):
             console.out.print(remark, style="dim", highlight=False, markup=False, soft_wrap=True)
     return 0
+
+
+def option(words: list[str], name: str) -> str | None:
+    """Take an option and its value, `NAME VALUE` or `NAME=VALUE`, out of the words; None: it is not there.
+
+    Raises:
+        InputError: it has no value.
+    """
+    for i, word in enumerate(words):
+        if word == name and i + 1 < len(words):
+            return [words.pop(i), words.pop(i)][1]
+        if word.startswith(f"{name}="):
+            return words.pop(i).partition("=")[2]
+        if word == name:
+            raise InputError(f"{name}: a value must follow; see cnnbench inspect --help")
+    return None
 
 
 def describe(settings: Settings) -> dict[str, Any]:

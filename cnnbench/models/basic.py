@@ -199,7 +199,7 @@ def native_side(image_size: int, blocks: int, convs: int, kernel: int, stride: i
             side = (side - pool_kernel) // 2 + 1
         if side < 1:
             raise ValueError(
-                f"blocks={blocks}, stride={stride}, pool_kernel={pool_kernel}: nothing is left of an image of "
+                f"blocks={blocks}, stride={stride}, pool_kernel={pool_kernel}: nothing is left of images of "
                 f"{image_size} pixels; allowed: {block} blocks at most, smaller values or larger images"
             )
     return side

@@ -55,11 +55,13 @@ class Counts:
         unconstrained: of the fully connected layer between the same maps.
         nonzero: entries of the matrix that the layer does not fix at zero.
         free: learned weights that occur in it; each may stand in many entries.
+        output: shape before flattening, of one image.
     """
 
     unconstrained: int
     nonzero: int
     free: int
+    output: tuple[int, ...]
 
 
 def is_linear(layer: nn.Module) -> bool:
@@ -114,18 +116,20 @@ def counts(layer: nn.Module, shape: tuple[int, ...]) -> Counts:
     """
     check(layer, shape)
     if isinstance(layer, nn.Conv2d | LocallyConnected2d):
-        taps, _ = windows(layer, shape)
+        taps, places = windows(layer, shape)
         pairs = layer.out_channels * layer.in_channels // layer.groups
         inside = taps >= 0
         entries = torch.arange(taps.shape[1]) * math.prod(shape[1:]) + taps
         nonzero = len(torch.unique(entries[inside]))
         used = inside if isinstance(layer, LocallyConnected2d) else inside.any(1)
         unconstrained = layer.out_channels * taps.shape[1] * math.prod(shape)
-        return Counts(unconstrained, pairs * nonzero, pairs * int(used.sum()))
+        free = pairs * int(used.sum())
+        return Counts(unconstrained, pairs * nonzero, free, (layer.out_channels, *places))
     if isinstance(layer, nn.Linear):
-        return Counts(*[layer.in_features * layer.out_features] * 3)
+        dense = layer.in_features * layer.out_features
+        return Counts(dense, dense, dense, (layer.out_features,))
     block, output = channel_block(layer, shape)
-    return Counts(math.prod(output) * math.prod(shape), shape[0] * block.values().numel(), 0)
+    return Counts(math.prod(output) * math.prod(shape), shape[0] * block.values().numel(), 0, output)
 
 
 def check(layer: nn.Module, shape: tuple[int, ...]) -> None:

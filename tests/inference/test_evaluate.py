@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from finished_runs import write_photos
+from finished_runs import SMALL, train, write_photos
 from PIL import Image
 from sealing import configure, of_before
 from sklearn.metrics import balanced_accuracy_score, f1_score
@@ -301,3 +301,22 @@ def test_names_of_files_that_are_no_text(photos, cli, tmp_path):
 def test_device_settings(digits, cli):
     _, found, _ = evaluated(cli, digits.path, "device.threads=1", "device.memory_format=contiguous")
     assert (found["device"]["threads"], found["device"]["memory_format"]) == (1, "contiguous")
+
+
+def test_a_network_without_non_linearity_is_as_accurate_as_its_matrix(digits, cli, tmp_path_factory):
+    """Many layers, one matrix of 10 x 64: the same classes for the same images."""
+    folder = tmp_path_factory.mktemp("linear")
+    linear = ["arch.convs=2", "ops.act=identity", "ops.pool=avg", "trainer.max_epochs=2", *SMALL]
+    run = train(folder, *linear)
+    code, found, err = evaluated(cli, run.path, "--collapse")
+    assert code == 0, err
+    matrix = found["collapsed"]
+    assert (matrix["rows"], matrix["columns"], matrix["differing"]) == (10, 64, 0)
+    assert matrix["accuracy"] == found["accuracy"] > 0.3
+    assert 0 < matrix["largest_difference"] < 1e-4
+    code, out, _ = cli("evaluate", run.path, "--collapse")
+    assert "as one matrix" in out
+    assert f"10 x 64 and a bias: accuracy {100 * found['accuracy']:.2f} %" in " ".join(out.split())
+    code, out, err = cli("evaluate", digits.path, "--collapse", "--json", "-")
+    assert (code, out) == (2, "")
+    assert "features.block1.2 (ReLU): not affine" in err

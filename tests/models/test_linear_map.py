@@ -28,6 +28,7 @@ def agrees(layer, shape, expected=None):
     torch.testing.assert_close(found.matrix.to_dense(), dense)
     number = counts(layer, shape)
     assert number.unconstrained == dense.numel()
+    assert number.output == found.output
     assert number.nonzero == found.matrix.values().numel()
     assert number.nonzero == (dense.abs() > 1e-12).sum(), "weights are random, so none cancels"
     return found, number

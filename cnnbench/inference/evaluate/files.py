@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnbench import __version__
+from cnnbench.inference.evaluate.collapsed import Collapsed
 from cnnbench.inference.evaluate.images import Chosen
 from cnnbench.inference.evaluate.metrics import METHODS, Evaluation
 from cnnbench.inference.network import Network
@@ -18,7 +19,11 @@ ALL = 100
 
 
 def to_json(
-    network: Network, chosen: Chosen, evaluation: Evaluation, agreement: dict[str, Any] | None
+    network: Network,
+    chosen: Chosen,
+    evaluation: Evaluation,
+    agreement: dict[str, Any] | None,
+    matrix: Collapsed | None,
 ) -> str:
     """Format metrics, classes and confusions as JSON; shares are between 0 and 1, null if undefined.
 
@@ -27,6 +32,7 @@ def to_json(
         chosen: the images that it was evaluated on.
         evaluation: the result.
         agreement: comparison with the training, as `cnnbench.commands.evaluate.compare` returns it.
+        matrix: the result of the matrix that the network is, if it was asked for.
     """
     report = {
         **network.facts,
@@ -43,6 +49,7 @@ def to_json(
         "balanced_accuracy": evaluation.balanced_acc,
         "ece": evaluation.ece,
         "training": agreement,
+        "collapsed": None if matrix is None else asdict(matrix),
         "classes": [asdict(row) for row in evaluation.classes],
         "confusion": evaluation.confusion.tolist(),
         "methods": list(METHODS),

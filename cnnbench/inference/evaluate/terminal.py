@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cnnbench import console
+from cnnbench.inference.evaluate.collapsed import Collapsed
 from cnnbench.inference.evaluate.images import Chosen
 from cnnbench.inference.evaluate.metrics import METHODS, Evaluation, confused
 from cnnbench.inference.network import Network
@@ -22,18 +23,28 @@ PAIRS = 15
 
 
 def picture(
-    network: Network, chosen: Chosen, evaluation: Evaluation, agreement: Text | None
+    network: Network,
+    chosen: Chosen,
+    evaluation: Evaluation,
+    agreement: Text | None,
+    matrix: Collapsed | None,
 ) -> RenderableType:
     """Build all that is shown: summary, classes, confusions and methods."""
     few = len(evaluation.classes) <= HEAT
     heat = heat_table(evaluation) if few else None
     if heat is None or not console.fits(heat):
         heat = pairs_table(evaluation)
-    tables = [summary_table(network, chosen, evaluation, agreement), class_table(evaluation), heat]
+    tables = [summary_table(network, chosen, evaluation, agreement, matrix), class_table(evaluation), heat]
     return Group(*tables, *(Text(text, "dim") for text in METHODS))
 
 
-def summary_table(network: Network, chosen: Chosen, evaluation: Evaluation, agreement: Text | None) -> Table:
+def summary_table(
+    network: Network,
+    chosen: Chosen,
+    evaluation: Evaluation,
+    agreement: Text | None,
+    matrix: Collapsed | None,
+) -> Table:
     """Build the table of accuracy, loss and calibration, with images and weights."""
     table = Table(
         title=Text(console.legible(network.name, 200)),
@@ -56,6 +67,8 @@ def summary_table(network: Network, chosen: Chosen, evaluation: Evaluation, agre
     table.add_row("ECE", console.percent(evaluation.ece))
     if agreement is not None:
         table.add_row("training recorded", agreement)
+    if matrix is not None:
+        table.add_row("as one matrix", str(matrix))
     return table
 
 
