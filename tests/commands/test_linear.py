@@ -68,7 +68,7 @@ def test_the_picture_has_the_diagonals(cli):
 
 @pytest.mark.parametrize(
     ("words", "expected"),
-    [(["--linear", "features.blok1.0"], ["--linear features.blok1.0: no such layer", "mean features.block1.0?"]),
+    [(["--linear", "features.blok1.0"], ["features.blok1.0: no such layer", "mean features.block1.0?"]),
      (["--linear", "features.block1.2"], ["features.block1.2: ReLU is no linear map", "features.block2.0"]),
      (["--linear", "features"], ["Sequential is no linear map"]),
      (["--linear"], ["--linear: a value must follow"]),
