@@ -12,12 +12,12 @@ from cnnbench.comparison.caveats import notes_on, tuning, unpaired
 from cnnbench.comparison.configurations import Configuration
 from cnnbench.comparison.effects import Effect, effects
 from cnnbench.comparison.measured import joined
-from cnnbench.comparison.metrics import JOINED, Figure, Kind, figure, known
+from cnnbench.comparison.metrics import JOINED, PROBED, Figure, Kind, figure, known
 from cnnbench.comparison.records import Record, once
 from cnnbench.comparison.responses import Response, findings, responses
 from cnnbench.comparison.rows import Row, ordered, rows_by, rows_of
 from cnnbench.errors import InputError, NotThere, suggest
-from cnnbench.run_store.select import unknown_setting
+from cnnbench.run_store.select import natural_order, unknown_setting
 
 
 @dataclass(frozen=True)
@@ -88,12 +88,13 @@ class Comparison:
 
     @property
     def columns_of_figures(self) -> list[str]:
-        """The keys of the table's further metrics: those of its kind, and those of measurements beside it."""
+        """The keys of the table's further metrics: of its kind, of measurements beside it, and of probes."""
         keys = sorted({key for record in self.records for key in record.figures})
         batches = {record.figures.get("memory/batch") for record in self.records if record.counts}
         own = [key for key in self.kind.columns if key != "memory/batch" or len(batches) > 1]
         measured = [key for name in JOINED.values() for key in keys if key.partition(" (")[0] == name]
-        return [*own, *measured]
+        probed = [key for prefix in PROBED for key in natural_order(keys) if key.startswith(prefix)]
+        return [*own, *measured, *probed]
 
     @property
     def states(self) -> Counter[str]:

@@ -118,6 +118,8 @@ LABELS = {
     "memory/batch": "memory batch size",
     "memory/process_mb": "process MB",
     "memory/training_activations_mb": "training MB",
+    "field/start": "initial field px",
+    "field/end": "field px",
     # Metrics of a measurement that a trained run of the same model gets, see `measured`.
     "latency_p50_ms": "latency p50 ms",
     "inference_images_per_s": "inference images/s",
@@ -133,6 +135,9 @@ JOINED = {
 
 SIZES = ("params", "macs", *JOINED.values())
 """Keys outside `time/` and `memory/` that are compared by their ratio."""
+
+PROBED = ("translation/consistency_", "translation/acc_", "field/end", "field/start")
+"""Prefixes of the metrics of probes of the finished network, in the order of their columns."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +180,7 @@ def figure(key: str) -> Figure:
     """
     base, bracket, way = key.partition(" (")
     name = base.rpartition("/")[2]
-    share = any(word in name for word in ("acc", "top5", "top1", "f1", "ece"))
+    share = any(word in name for word in ("acc", "top5", "top1", "f1", "ece", "consistency"))
     higher = (share and "ece" not in name) or name.endswith(("per_s", "flops")) or name.startswith("share_of")
     if name.endswith("_s") and not name.endswith("per_s"):
         shown: Callable[[Any], str] = console.duration
@@ -187,7 +192,13 @@ def figure(key: str) -> Figure:
         shown = console.count
     else:
         shown = console.number
-    return Figure(key, LABELS.get(base, base) + bracket + way, higher, share, shown)
+    return Figure(key, _label(base) + bracket + way, higher, share, shown)
+
+
+def _label(key: str) -> str:
+    """Return the name of a metric: also of those on images that were shifted by so many pixels."""
+    shifted = re.fullmatch(r"translation/(acc|consistency)_(\d+)", key)
+    return f"{shifted[1]} {shifted[2]} px off" if shifted else LABELS.get(key, key)
 
 
 def known(option: str, key: str, figures: Collection[str], axes: Iterable[str] = ()) -> Figure:

@@ -214,13 +214,14 @@ class ImageData(pl.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Item]:
         """Return the val images in a fixed order."""
-        return self._eval_loader(self.val)
+        return self.evaluation_batches(self.val)
 
     def test_dataloader(self) -> DataLoader[Item]:
         """Return the test images in a fixed order."""
-        return self._eval_loader(self.test)
+        return self.evaluation_batches(self.test)
 
-    def _eval_loader(self, images: Images) -> DataLoader[Item]:
+    def evaluation_batches(self, images: Images) -> DataLoader[Item]:
+        """Return images in their order, as evaluation takes them."""
         batch_size = EVAL_BATCH * self.batching.batch_size
         order = EpochOrder(len(images.labels), batch_size, rank=self.sharding.rank, world=self.sharding.world)
         return self._loader(images, order, [], cut=True)

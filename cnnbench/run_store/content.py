@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cnnbench.errors import InputError
-from cnnbench.run_store import lease, schema
+from cnnbench.run_store import lease, probes, schema
 from cnnbench.run_store.identity import FORMAT, choice_of_format_1, complete, is_of
 from cnnbench.run_store.reading import LARGEST, LARGEST_TABLE, Unfit, checksum, parse_json, parse_rows, read
 from cnnbench.run_store.seal import seal_of
@@ -39,7 +39,6 @@ UNPARSED = (METRICS, CONFIG)
 AGAIN = 3
 """Number of times that a run is read that another process changes meanwhile."""
 
-
 WEIGHTS = ("best.ckpt", "last.ckpt")
 """Checkpoints that a finished training has; status.json holds the digests in their seals."""
 
@@ -53,7 +52,7 @@ def sealed(folder: Path, status: Mapping[str, Any]) -> dict[str, Any]:
     """
     complete = {key: value for key, value in status.items() if key not in ("files", "checkpoints")}
     if status["state"] != "running":
-        complete["files"] = {name: _digest(folder / name) for name in SEALED}
+        complete["files"] = {name: _digest(folder / name) for name in (*SEALED, *probes.names(folder))}
         seals = {name: seal_of(folder / "checkpoints" / name) for name in WEIGHTS}
         complete["checkpoints"] = {name: seal for name, seal in seals.items() if seal}
     # As it reads back: JSON knows no tuples, and keys are texts.
@@ -170,6 +169,16 @@ class Content:
             return choice
 
         return self._read(IDENTITY, parsed) or {}
+
+    @cached_property
+    def measured_probes(self) -> dict[str, probes.Table]:
+        """What probes measured, by their names; without files that are damaged, which `problem` explains."""
+        found = {}
+        for name in self._sealed:
+            is_probe = name.startswith(f"{probes.FOLDER}/")
+            if is_probe and (table := self._read(name, probes.parse, LARGEST_TABLE)):
+                found[Path(name).stem] = table
+        return found
 
     @property
     def choice(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from cnnbench.errors import InputError
+from cnnbench.run_store import probes
 from cnnbench.run_store.content import SEALED, STATUS
 from cnnbench.run_store.find import find
 from cnnbench.run_store.run import Run
@@ -77,5 +78,5 @@ def _run(path: Path) -> Run:
 
 def own_files(run: Run) -> list[Path]:
     """Return the paths of the files that a run consists of."""
-    names = (STATUS, *SEALED, "train.log")
+    names = (STATUS, *SEALED, *probes.names(run.path), "train.log")
     return [*(run.path / name for name in names), *run.checkpoints.glob("*")]

@@ -8,6 +8,7 @@ The folder of a run is `<output_dir>/<experiment>/<prefix>-<hash of its choice>/
     metrics.csv      one row per epoch
     summary.json     final metrics, flat keys
     train.log        log of the training
+    probes/          what probes measured, one CSV file each
     checkpoints/     last and best; previous and previous_best until the run is finished
     lease            the process that trains the run, while it is being trained
     .attempt-<token>/  what that process has not completed yet (`cnnbench.run_store.fence`)
@@ -27,8 +28,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cnnbench.run_store import probes
 from cnnbench.run_store.content import IDENTITY, METRICS, STATUS, SUMMARY, Content, content, sealed
-from cnnbench.run_store.files import FILES, Files
+from cnnbench.run_store.files import FILES, Files, make_folder
 from cnnbench.run_store.identity import FORMAT
 
 DONE = ("finished", "diverged")
@@ -126,6 +128,12 @@ class Run:
             writer.writeheader()
             writer.writerows(rows)
         self.files.write(self.path / METRICS, text.getvalue())
+
+    def write_probe(self, name: str, table: probes.Table) -> None:
+        """Replace the file of a probe."""
+        path = probes.place(self.path, name)
+        make_folder(path.parent)
+        self.files.write(path, probes.text(table))
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Replace summary.json."""

@@ -98,6 +98,9 @@ SUMMARY = Table(
         "best/val_loss": FINITE,
         LOSS: NUMBER,  # of the test set, on which a model may fail that was good on val
         CALIBRATION: MEASURED_SHARE,
+        r"translation/(?:acc|consistency)_\d+": SHARE,
+        "field/(?:start|end)": SIZE,
+        "field/layer": TEXT,
         "parity/.*": DISTANCE,  # infinite if a value is not finite
         MEASUREMENT: SIZE,
     },

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cnnbench.run_store.content import WEIGHTS
 from cnnbench.run_store.fence import link_in
+from cnnbench.run_store.probes import FOLDER
 from cnnbench.run_store.run import Run
 from cnnbench.run_store.seal import Damaged, seal_of, verify
 
@@ -50,6 +51,11 @@ def verification(run: Run) -> Verification:
     if status.get("state") == "finished" and run.verb == "train":
         expected += [run.checkpoints / name for name in WEIGHTS]
     named = {problem.partition(":")[0] for problem in result.problems}
+    content = run.content()
+    for name in status.get("files", {}):
+        if name.startswith(f"{FOLDER}/") and Path(name).stem not in content.measured_probes:
+            result.problems.append(content.problem(name))
+            named.add(str(run.path / name))
     result.problems += [
         f"{path}: is missing" for path in expected if not path.exists() and str(path) not in named
     ]

@@ -162,6 +162,10 @@ def explain(error: Exception, config_name: str, arguments: list[str]) -> str:
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
         return f"{group}={choice}: no such choice; {suggest(choice, error.options)}"
+    if missing := re.match(r"In '.*': Could not load '(?P<group>[\w/]+)/(?P<choice>[^/']+)'", str(error)):
+        group, choice = missing["group"], missing["choice"]  # one of several in a list
+        known = sorted(path.stem for path in Path(CONF, group).glob("*.yaml"))
+        return f"{group}={choice}: no such choice; {suggest(choice, known)}"
     if _is_too_long(error):
         return f"{Path(str(error.filename)).stem[:50]}…: no such choice; its name is too long for a file"
     refused = re.match(
@@ -191,11 +195,14 @@ def _explain_key(key: str, config_name: str, arguments: list[str]) -> str:
     groups = [
         word
         for word in arguments
-        if re.fullmatch(r"[a-z_/]+=[\w-]+", word) and not word.startswith(f"{key}=")
+        if re.fullmatch(r"[a-z_/]+=(?:[\w-]+|\[[\w,-]+\])", word) and not word.startswith(f"{key}=")
     ]
     config = _default(config_name, groups)
     section, _, name = key.rpartition(".")
     known: Any = OmegaConf.select(config, section) if section else config
+    group, choice = key.split(".")[0], ".".join(key.split(".")[1:2])
+    if known is None and Path(CONF, group, f"{choice}.yaml").is_file() and config.get(group) == {}:
+        return f"{key}: {choice} is not chosen; allowed with {group}={choice}"
     if isinstance(known, DictConfig) and isinstance(inner := known.get(name), DictConfig):  # given as {…}
         allowed = ", ".join(map(str, inner)) or "SETTING=VALUE,VALUE with -m"  # hydra.sweeper.params is empty
         return f"{key}: was given a setting that it does not have; allowed: {allowed}"

@@ -17,6 +17,7 @@ from cnnbench.settings.base import (
     PathText,
     Section,
     Seed,
+    added,
     free_settings,
     shown,
 )
@@ -24,6 +25,7 @@ from cnnbench.settings.data import Data
 from cnnbench.settings.device import Device
 from cnnbench.settings.logger import AnyLogger
 from cnnbench.settings.model import Arch, Ops
+from cnnbench.settings.probes import Probes
 from cnnbench.settings.recipe import Optimizer, Scheduler, Trainer
 
 
@@ -58,6 +60,7 @@ class Settings(Section):
     trainer: Trainer
     device: Device
     logger: Annotated[AnyLogger, FREE]
+    probes: Annotated[Probes, FREE, added(Probes())] = Probes()
     sweep: Annotated[Sweep, UNRECORDED]
 
     @model_validator(mode="after")
@@ -113,6 +116,20 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
+    def _probed_alone(self) -> Settings:
+        for key, value, usual in (
+            ("device.devices", self.device.devices, 1),
+            ("device.nodes", self.device.nodes, 1),
+            ("device.compile", self.device.compile, False),  # probes look inside the model
+        ):
+            if self.probes.names and value != usual:
+                raise ValueError(
+                    f"{key}={shown(value)}: not with probes ({', '.join(self.probes.names)}); "
+                    f"allowed: {shown(usual)}, or probes=[]"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _selected_exists(self) -> Settings:
         for key in self.select:
             value: Any = self.choice()
@@ -127,6 +144,16 @@ class Settings(Section):
     def made_otherwise(self, run: Run) -> str:
         """Return how an earlier run of the same choice was made, where that may matter: `with rounds=2`."""
         return ""
+
+    def lacking(self, run: Run) -> list[str]:
+        """Return the probes that a finished run was not measured with, or differently."""
+        if not self.probes.names or run.state != "finished":
+            return []
+        content = run.content()
+        recorded, asked = content.config.get("probes", {}), self.probes.model_dump()
+        return [
+            name for name in asked if recorded.get(name) != asked[name] or name not in content.measured_probes
+        ]
 
     @property
     def label(self) -> str:
@@ -157,7 +184,7 @@ class Settings(Section):
         config, marks = self.choice(), free_settings(type(self))
         free = self.model_dump(by_alias=True, include=marks)
         for key, mark in marks.items():
-            if mark is True:
+            if mark is True and key in free:  # without probes there is no section of them
                 config[key] = free[key]
             elif key in config:  # some settings of a section
                 config[key] = config[key] | free[key]

@@ -25,6 +25,7 @@ from cnnbench.training.device import lightning_precision
 from cnnbench.training.evaluation_weights import evaluation_weights
 from cnnbench.training.monitor import Row
 from cnnbench.training.outcome import Outputs, summary, test_result
+from cnnbench.training.probes.probing import Probing
 from cnnbench.training.progress_bar import ProgressBar
 from cnnbench.training.rank import Rank
 from cnnbench.training.recorder import Recorder
@@ -59,12 +60,13 @@ class Training:
     """One run, trained by this process; `DistributedTraining` is one of several."""
 
     def __init__(self, settings: Settings, run: Run, cores: int | None) -> None:
-        self.settings, self.run, self.cores = settings, run, cores
+        self.settings, self.run, self.cores, self.probes = settings, run, cores, Probing()
         self.start = time.perf_counter()
 
     def complete(self) -> None:
         """Build, train and test; record how the attempt starts and ends."""
         built = self.build()
+        self.probes = Probing(self.settings.probes, built)
         check_own_code(self.settings, self.run)
         config = OmegaConf.to_yaml(OmegaConf.create(self.settings.config()))
         afresh, code = self.settings.force, code_used(self.settings)
@@ -83,6 +85,7 @@ class Training:
         """Train and test, and write what comes of it to the run's folder and to its trackers."""
         self.run = this.run  # whose files this attempt may write
         checkpoint, rows = self.resume_point()
+        self.probes.resume(checkpoint)
         log.info("attempt %d: %s from epoch %d", len(this.status["attempts"]), self.run.path.name, len(rows))
         self.run.write_rows(rows)
         self.run.write_summary(built.facts)
@@ -93,10 +96,11 @@ class Training:
                 tracker.log(row)
 
             recorder = self.recorder(rows, check=this.check, on_row=on_row)
-            test, outputs = self.train_and_test(built, recorder, checkpoint)
+            with self.probes.recorded(self.run):
+                test, outputs = self.train_and_test(built, recorder, checkpoint)
             earlier_s = sum(row["time/epoch_s"] for row in rows)  # of attempts that were interrupted
             wall_s = earlier_s + time.perf_counter() - self.start
-            facts = built.facts | recorder.facts
+            facts = built.facts | recorder.facts | self.probes.figures
             figures = summary(facts, recorder.rows, recorder.best, test, wall_s)
             this.check()
             self.run.write_summary(figures)
@@ -123,7 +127,7 @@ class Training:
         recipe = self.settings.trainer
         options, bar = self.process_options(), ProgressBar(self.run.path.name)
         average = evaluation_weights(self.settings, built.classifier, bar.note)
-        callbacks = [*average, *options.pop("callbacks", []), bar, recorder]
+        callbacks = [*average, *options.pop("callbacks", []), *self.probes.callbacks, bar, recorder]
         trainer = pl.Trainer(
             max_epochs=recipe.max_epochs,
             accelerator=built.device["accelerator"],
@@ -145,8 +149,8 @@ class Training:
             trainer.fit(built.classifier, datamodule=built.data, ckpt_path=checkpoint, weights_only=True)
         built.classifier.load_state_dict(self.best_weights())
         trainer.test(built.classifier, datamodule=built.data, verbose=False)
-        metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
-        test = {key: value for key, value in metrics.items() if key.startswith("test/")}
+        metrics = trainer.callback_metrics.items()
+        test = {key: float(value) for key, value in metrics if key.startswith("test/")}
         return test, self.outputs(built)
 
     def process_options(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from cnnbench.run_store import identity
 from cnnbench.run_store.find import flat
 from cnnbench.run_store.run import Run
+from cnnbench.settings.base import FREE
 from cnnbench.settings.compose import CONF
 from cnnbench.settings.identity import describe, locate
 from cnnbench.settings.parse import parse, plain
@@ -50,7 +51,8 @@ def test_the_table_has_many_choices_of_every_group():
     "change",
     ["output_dir=elsewhere", "name=other", "data.root=/x", "data.num_workers=3", "logger=none", "logger=csv",
      "sweep.jobs=1", "select=[optimizer.lr]", "force=true", "trainer.checkpoint_every_n_steps=5",
-     "ops.norm=batch", "ops.init=native", "device.devices=1", "device.compile=false"],
+     "ops.norm=batch", "ops.init=native", "device.devices=1", "device.compile=false",
+     "probes=[activations,shift] probes.activations.every=3"],
 )  # fmt: skip
 def test_settings_of_execution_and_display_do_not_count(change):
     assert located(f"train {change}") == located("train")
@@ -59,6 +61,8 @@ def test_settings_of_execution_and_display_do_not_count(change):
 def added(kind):
     """Yield the settings of a section that came later with their first values, and its sections with some."""
     for name, info in kind.model_fields.items():
+        if FREE in info.metadata:
+            continue  # no part of a choice
         if info.exclude_if is not None:
             assert info.exclude_if(info.default)
             yield name, info.default
