@@ -84,7 +84,7 @@ class Session:
 def complete(settings: Settings, run: Run, *, brief: bool = False) -> None:
     """Train a run to its end, unless that has been done, and show the result."""
     state = reuse.wait_for(run)
-    if state in DONE and not settings.force:
+    if state in DONE and not settings.force and not settings.lacking(run):
         reuse.announce(settings, run, brief=brief)
         if os.environ.get("WANDB_SWEEP_ID"):
             from cnnbench.tracking.track import answer_agent

@@ -106,7 +106,7 @@ def attempt(
         lease.release(held)
         raise InputError(f"output_dir: {run.path} cannot be written ({error.strerror})") from None
     try:
-        with _fenced(run, fence):
+        with fenced(run, fence):
             if afresh:
                 _set_aside(run, fence)
             elif run.state in DONE:  # by another process, since this one last checked
@@ -121,7 +121,7 @@ def attempt(
 
 
 @contextmanager
-def _fenced(run: Run, fence: Fence) -> Iterator[None]:
+def fenced(run: Run, fence: Fence) -> Iterator[None]:
     """Report every error of an attempt that another process has taken over as that.
 
     Raises:

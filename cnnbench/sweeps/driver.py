@@ -97,7 +97,7 @@ def drive(
 def _start(course: Course, pool: Pool) -> None:
     """Start runs as long as there is room; smaller runs may overtake one that needs more of it."""
     for cell in list(course.waiting):
-        if cell.tries == 0 and not cell.settings.force and cell.run.state in DONE:
+        if cell.tries == 0 and not cell.settings.force and _is_done(cell):
             # Finished since the sweep was planned, by a job that an earlier driver left on a cluster.
             course.waiting.remove(cell)
             course.elsewhere[cell] = lease.of(cell.run.path)
@@ -109,6 +109,11 @@ def _start(course: Course, pool: Pool) -> None:
     pool.submit()
 
 
+def _is_done(cell: Cell) -> bool:
+    """Return whether a run is done by now, with all probes that are asked for."""
+    return cell.run.state in DONE and not cell.settings.lacking(cell.run)
+
+
 def _released(course: Course) -> list[tuple[Cell, Outcome]]:
     """Return the runs that other processes have finished or abandoned, and record them in the course."""
     outcomes = []
@@ -116,7 +121,7 @@ def _released(course: Course) -> list[tuple[Cell, Outcome]]:
         if not lease.frees(run_lease):
             continue
         del course.elsewhere[cell]
-        if cell.run.state in DONE:
+        if _is_done(cell):
             outcome = course.results[cell] = Outcome("ended")
         else:
             outcome = Outcome("interrupted", "the process that trained it is gone")

@@ -35,6 +35,7 @@ class Cell:
         settings: of the run.
         run: its folder.
         state: `Run.state` when the sweep was planned.
+        lacking: probes that the run was finished without.
         tries: attempts of this sweep so far.
         estimate_s: seconds that the rest of the run should take; None if there is no estimate.
     """
@@ -43,13 +44,14 @@ class Cell:
     settings: Settings
     run: Run
     state: str
+    lacking: Sequence[str] = ()
     tries: int = 0
     estimate_s: float | None = None
 
     @property
     def pending(self) -> bool:
-        """True unless the run is done."""
-        return self.state not in DONE or self.settings.force
+        """True unless the run is done, with all probes that are asked for."""
+        return self.state not in DONE or self.settings.force or bool(self.lacking)
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ def plan(
             planned.append(None)
             continue
         if run.path not in cells:
-            cells[run.path] = Cell(overrides, settings, run, run.state)
+            cells[run.path] = Cell(overrides, settings, run, run.state, settings.lacking(run))
         planned.append(cells[run.path])
     check_axes([tuple(overrides) for overrides in points], planned)
     if not cells:
@@ -179,9 +181,15 @@ def refusal(refused: dict[Overrides, str], total: int) -> str:
 
 def announcement(plan: Plan) -> str:
     """Return `24 runs: 10 done, 2 to resume, 1 failed, 11 new`, and notes on duplicates, if any."""
-    states = Counter("done" if not cell.pending else cell.state for cell in plan.cells)
-    labels = {"interrupted": "to resume", "running": "running elsewhere"}
-    order = ("done", "interrupted", "pruned", "failed", "damaged", "running", "new", *DONE)
+    states = Counter(
+        "done" if not cell.pending else "lacking" if cell.lacking else cell.state for cell in plan.cells
+    )
+    labels = {
+        "interrupted": "to resume",
+        "running": "running elsewhere",
+        "lacking": "done without their probes",
+    }
+    order = ("done", "lacking", "interrupted", "pruned", "failed", "damaged", "running", "new", *DONE)
     counts = [f"{states[state]} {labels.get(state, state)}" for state in order if states[state]]
     if plan.refused:
         counts.append(f"{len(plan.refused)} skipped")

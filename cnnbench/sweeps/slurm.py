@@ -178,7 +178,8 @@ class SlurmPool:
         while state == "UNKNOWN" and time.monotonic() < self.patient_until:
             time.sleep(0.5)
             state = job.watcher.get_state(job_id, mode="force").split()[0]
-        return job if state in LIVING or (cell.run.state in DONE and not cell.settings.force) else None
+        done = cell.run.state in DONE and not cell.settings.force and not cell.settings.lacking(cell.run)
+        return job if state in LIVING or done else None
 
     def submit(self) -> None:
         """Submit the started runs, those with equal parameters as one array.

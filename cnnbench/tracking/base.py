@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cnnbench.errors import Diverged, Interrupted, Pruned, Superseded
+from cnnbench.run_store.probes import Table
 
 Row = Mapping[str, float]
+
+NO_PROBES: Mapping[str, Table] = MappingProxyType({})
 
 
 STEPS = {"train": "epoch", "bench": "batch"}
@@ -90,8 +94,10 @@ class Tracker(Protocol):
     def log(self, row: Row) -> None:
         """Log one epoch or one batch size; skip an epoch that an earlier attempt has logged."""
 
-    def finish(self, summary: Mapping[str, Any], test: TestResult | None) -> None:
-        """Log the final metrics and, if there are any, the predictions on the test split."""
+    def finish(
+        self, summary: Mapping[str, Any], test: TestResult | None, probes: Mapping[str, Table] = NO_PROBES
+    ) -> None:
+        """Log the final metrics and, if there are any, the predictions on the test split and the probes."""
 
     def close(self, end: End) -> None:
         """Close the log. Called once for every attempt, however it ended."""
@@ -103,7 +109,9 @@ class NullTracker:
     def log(self, row: Row) -> None:
         """Do nothing."""
 
-    def finish(self, summary: Mapping[str, Any], test: TestResult | None) -> None:
+    def finish(
+        self, summary: Mapping[str, Any], test: TestResult | None, probes: Mapping[str, Table] = NO_PROBES
+    ) -> None:
         """Do nothing."""
 
     def close(self, end: End) -> None:

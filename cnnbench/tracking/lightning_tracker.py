@@ -8,11 +8,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from cnnbench.errors import InputError
+from cnnbench.run_store.probes import Table
 from cnnbench.run_store.run import Run
 from cnnbench.settings.base import Component
 from cnnbench.settings.instantiate import factory
 from cnnbench.settings.run import Settings
-from cnnbench.tracking.base import STEPS, End, Row, TestResult, step_of
+from cnnbench.tracking.base import NO_PROBES, STEPS, End, Row, TestResult, step_of
+from cnnbench.tracking.probe_charts import by_step
 
 
 class LightningTracker:
@@ -32,8 +34,12 @@ class LightningTracker:
         self.logger.log_metrics({k: v for k, v in row.items() if k not in STEPS.values()}, step=step)
         self.logger.save()
 
-    def finish(self, summary: Mapping[str, Any], test: TestResult | None) -> None:
-        """Log the final metrics as those of the last epoch."""
+    def finish(
+        self, summary: Mapping[str, Any], test: TestResult | None, probes: Mapping[str, Table] = NO_PROBES
+    ) -> None:
+        """Log what probes measured over the steps, and the final metrics as those of the last epoch."""
+        for step, values in by_step(probes):
+            self.logger.log_metrics(values, step=step)
         numbers = {key: value for key, value in summary.items() if isinstance(value, int | float)}
         self.logger.log_metrics(numbers, step=int(summary.get("epochs", 0)))
         self.logger.save()

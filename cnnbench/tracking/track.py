@@ -11,11 +11,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from cnnbench.console import console
+from cnnbench.run_store.probes import Table
 from cnnbench.run_store.run import Run
 from cnnbench.settings.logger import WandbLogger
 from cnnbench.settings.run import Settings
 from cnnbench.tracking import lightning_tracker, wandb_run
-from cnnbench.tracking.base import End, NullTracker, Row, TestResult, Tracker
+from cnnbench.tracking.base import NO_PROBES, End, NullTracker, Row, TestResult, Tracker
 from cnnbench.tracking.lightning_tracker import LightningTracker
 from cnnbench.tracking.wandb_tracker import WandbTracker, under_agent
 
@@ -120,9 +121,11 @@ class _GuardedTracker:
         self.check()
         self._try("log", row)
 
-    def finish(self, summary: Mapping[str, Any], test: TestResult | None) -> None:
+    def finish(
+        self, summary: Mapping[str, Any], test: TestResult | None, probes: Mapping[str, Table] = NO_PROBES
+    ) -> None:
         self.check()
-        self._try("finish", summary, test)
+        self._try("finish", summary, test, probes)
 
     def close(self, end: End) -> None:
         self._try("close", end)

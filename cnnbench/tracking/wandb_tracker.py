@@ -9,11 +9,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from cnnbench.models.family import family
+from cnnbench.run_store.probes import Table
 from cnnbench.run_store.run import Run
 from cnnbench.settings.logger import WandbLogger
 from cnnbench.settings.run import Settings
 from cnnbench.tracking import wandb_end, wandb_run
-from cnnbench.tracking.base import STEPS, End, Row, TestResult, step_of
+from cnnbench.tracking.base import NO_PROBES, STEPS, End, Row, TestResult, step_of
+from cnnbench.tracking.probe_charts import probe_charts
 
 
 def under_agent() -> bool:
@@ -36,7 +38,7 @@ class WandbTracker:
             self.id = os.environ["WANDB_RUN_ID"]
         (self.folder / "wandb").mkdir(exist_ok=True)
         self.rows: list[Row] = []
-        self.final: tuple[Mapping[str, Any], TestResult | None] | None = None
+        self.final: tuple[Mapping[str, Any], TestResult | None, Mapping[str, Table]] | None = None
         """Arguments of `finish`."""
         self.complete = True
         """False once something could not be logged online."""
@@ -94,16 +96,22 @@ class WandbTracker:
                 raise
             self.complete = False
 
-    def finish(self, summary: Mapping[str, Any], test: TestResult | None) -> None:
-        """Log final metrics, confusion matrix and worst mistakes."""
-        self.final = summary, test
+    def finish(
+        self, summary: Mapping[str, Any], test: TestResult | None, probes: Mapping[str, Table] = NO_PROBES
+    ) -> None:
+        """Log final metrics, confusion matrix, worst mistakes and what probes measured."""
+        self.final = summary, test, probes
         with self._made_good_offline():  # online, logging a table needs the server
-            self._finish(summary, test)
+            self._finish(summary, test, probes)
 
-    def _finish(self, summary: Mapping[str, Any], test: TestResult | None) -> None:
+    def _finish(
+        self, summary: Mapping[str, Any], test: TestResult | None, probes: Mapping[str, Table]
+    ) -> None:
         import wandb
 
         self.run.summary.update(dict(summary))
+        if charts := probe_charts(probes):
+            self.run.log({"epoch": int(summary["epochs"]) - 1, **charts}, commit=False)
         if test is None:
             return
         predicted = test.probabilities.argmax(1)

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
 import torch
 from omegaconf import OmegaConf
 
@@ -21,8 +20,8 @@ from cnnbench.settings.run import Settings
 from cnnbench.tracking.track import track
 from cnnbench.training.build import Built, build
 from cnnbench.training.checkpoints import BEST, SealedCheckpoints, read_checkpoint, resumable, strip
-from cnnbench.training.device import lightning_precision
 from cnnbench.training.evaluation_weights import evaluation_weights
+from cnnbench.training.lightning_trainer import lightning_trainer
 from cnnbench.training.monitor import Row
 from cnnbench.training.outcome import Outputs, summary, test_result
 from cnnbench.training.probes.probing import Probing
@@ -52,8 +51,13 @@ def fit(settings: Settings, run: Run, cores: int | None = None, rank: Rank | Non
             from cnnbench.training.distributed_fit import fit_together
 
             fit_together(settings, run, cores, rank)
-        else:
+            return
+        if settings.force or not settings.lacking(run):
             Training(settings, run, cores).complete()
+        if settings.lacking(run):
+            from cnnbench.training.probes.once_more import measure_lacking
+
+            measure_lacking(settings, run, cores)
 
 
 class Training:
@@ -104,7 +108,7 @@ class Training:
             figures = summary(facts, recorder.rows, recorder.best, test, wall_s)
             this.check()
             self.run.write_summary(figures)
-            tracker.finish(figures, test_result(built.data, outputs))
+            tracker.finish(figures, test_result(built.data, outputs), self.probes.tables)
         this.check()
         strip(self.run)
 
@@ -128,22 +132,9 @@ class Training:
         options, bar = self.process_options(), ProgressBar(self.run.path.name)
         average = evaluation_weights(self.settings, built.classifier, bar.note)
         callbacks = [*average, *options.pop("callbacks", []), *self.probes.callbacks, bar, recorder]
-        trainer = pl.Trainer(
-            max_epochs=recipe.max_epochs,
-            accelerator=built.device["accelerator"],
-            precision=lightning_precision(built.device["precision"]),
-            accumulate_grad_batches=recipe.accumulate,
-            gradient_clip_val=recipe.clip_norm,
-            deterministic=recipe.deterministic,
-            callbacks=callbacks,
-            logger=False,
-            num_sanity_val_steps=0,
-            limit_val_batches=1.0 if len(built.data.val.labels) else 0,
-            use_distributed_sampler=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            default_root_dir=self.run.path,
-            **options,
+        validates = bool(len(built.data.val.labels))
+        trainer = lightning_trainer(
+            recipe, built.device, callbacks, self.run.path, validates=validates, **options
         )
         if not recorder.stops:
             trainer.fit(built.classifier, datamodule=built.data, ckpt_path=checkpoint, weights_only=True)

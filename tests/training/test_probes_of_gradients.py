@@ -65,7 +65,7 @@ def test_a_gradient_changes_as_the_layers_before_it_do(module, batch):
 def test_a_step_of_the_layer_itself_and_of_later_ones_changes_nothing(module, batch):
     before = weights_of(module)
     after = {name: value + name.startswith(("3", "6")) for name, value in before.items()}
-    size, change, cosine = gradient_changes(module, before, after, ["3"], batch)["3"]
+    _, change, cosine = gradient_changes(module, before, after, ["3"], batch)["3"]
     assert (float(change), float(cosine)) == (0, pytest.approx(1))
     assert parameters_before(module, batch[0], ["3"]) == {"3": {"0.weight", "0.bias", "1.weight", "1.bias"}}
 
@@ -82,17 +82,13 @@ def test_distances_of_distributions():
 
 
 def test_layers_are_spread_and_never_the_first():
-    assert chosen_layers("abcdefghi", 3) == ["b", "e", "i"] or chosen_layers("abcdefghi", 3) == [
-        "b",
-        "f",
-        "i",
-    ]
+    assert chosen_layers("abcdefg", 3) == ["b", "d", "g"]
     assert chosen_layers("abc", 9) == ["b", "c"]
     assert chosen_layers("a", 2) == []
 
 
-def test_along_the_gradient_of_a_quadratic():
-    """Loss of a linear layer far from saturation is no quadratic; its gradient is known by differences."""
+def test_the_loss_along_the_gradient():
+    """Its slope at the start, its values, and the largest curvature of logistic regression as a bound."""
     torch.manual_seed(1)
     module = Module(nn.Sequential(nn.Flatten(), nn.Linear(4, 3))).double()
     batch = torch.randn(8, 1, 2, 2, dtype=torch.float64), torch.randint(3, (8,))

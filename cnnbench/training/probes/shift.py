@@ -27,7 +27,7 @@ class Shift(Series):
 
     p15, p50, p85: percentiles of what one unit, the middle channel, sends into its activation before it.
     moved: how far the step moves what the layer sends into its activation: for each channel the distance
-    sqrt((difference of means)² + (difference of deviations)²), which is the Wasserstein distance of two normal
+    sqrt((difference of means)² + (difference of deviations)²), the Wasserstein distance of two normal
     distributions, in deviations; the mean over channels.
     gradient_change: |G' - G| / |G|; cosine: of the angle between G and G'. G is the gradient of the layer's
     weights before the step, and G' the one on the same batch, if all layers before it have made the step
