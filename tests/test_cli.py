@@ -49,6 +49,7 @@ def test_help_names_every_verb_with_an_example(cli):
         "compare",
         "evaluate",
         "predict",
+        "explain",
         "export",
         "sync",
         "dashboard",
@@ -92,6 +93,7 @@ LINES = {
     "cnnbench inspect arch=ml": ["arch=mlp"],
     "cnnbench evaluate RUN data=fash": ["data=fashion_mnist"],
     "cnnbench evaluate RUN device.thr": ["device.threads="],
+    "cnnbench explain RUN device.thr": ["device.threads="],
     "cnnbench predict RUN --": [],
     "cnnbench train -m ops.pool=max": ["ops.pool=max", "ops.pool=max_blur"],
 }

@@ -21,6 +21,7 @@ VERBS = {
     "compare": Verb("show which choice won, by how much, and whether that is noise", "outputs/ablation_norm"),
     "evaluate": Verb("evaluate a trained run in detail: classes, confusions, calibration", RUN),
     "predict": Verb("classify image files with a trained run", f"{RUN} photos/*.png"),
+    "explain": Verb("show what a trained run has learned, in pictures", f"{RUN} --html digits.html"),
     "export": Verb("write a trained run as ONNX or torch.export, verified", f"{RUN} --output digits.onnx"),
     "sync": Verb("upload to W&B what was logged offline", "outputs/ablation_norm"),
     "dashboard": Verb("lay out a W&B workspace for an experiment", "outputs/ablation_norm --save"),

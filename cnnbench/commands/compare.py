@@ -24,6 +24,7 @@ from cnnbench.errors import InputError
 from cnnbench.run_store.find import outputs, split_words
 from cnnbench.run_store.select import parse_condition
 from cnnbench.run_store.targets import check_targets, write_target
+from cnnbench.tracking import wandb_report
 
 RELOAD_S = 5
 """The seconds after which a browser reloads a watched page."""
@@ -49,7 +50,7 @@ def main(arguments: list[str]) -> int:
         draw.check(args.plots)
     if args.watch:
         _check_watched(targets)
-    wandb_target = to_wandb.target(args)
+    wandb_target = wandb_report.target(args)
     title = ", ".join(map(str, paths))
 
     def current() -> Comparison:
@@ -111,7 +112,7 @@ def _plot(comparison: Comparison, folder: Path) -> None:
     console.console.print(line if written else "--plots: nothing to draw", highlight=False, markup=False)
 
 
-def _log(comparison: Comparison, title: str, target: to_wandb.Target, only: Sequence[str]) -> None:
+def _log(comparison: Comparison, title: str, target: wandb_report.Target, only: Sequence[str]) -> None:
     """Log the comparison, the page and, if matplotlib is installed, the plots to W&B."""
     with tempfile.TemporaryDirectory() as folder:
         images = draw.write(comparison, Path(folder)) if draw.installed() else []
@@ -160,7 +161,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--watch", action="store_true", help="with --html: rewrite the files as runs finish, until Ctrl-C"
     )
-    to_wandb.add_options(parser)
+    wandb_report.add_options(parser, "tables, charts and the page")
     return parser
 
 

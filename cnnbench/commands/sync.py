@@ -36,8 +36,9 @@ def main(arguments: list[str]) -> int:
     parser = Parser(
         "cnnbench sync",
         usage="cnnbench sync [PATH …] [KEY=VALUE …] [--force] [--project P] [--entity E]",
-        description="Upload to W&B what was logged offline: runs, and comparisons by `cnnbench compare "
-        "--wandb`. Data that W&B already has is not uploaded again; runs that are being trained are skipped.",
+        description="Upload to W&B what was logged offline: runs, and what `cnnbench compare` and "
+        "`cnnbench explain` logged with --wandb. Data that W&B already has is not uploaded again; runs "
+        "that are being trained are skipped.",
         epilog="example: cnnbench sync outputs/ablation_norm",
     )
     parser.add_argument(

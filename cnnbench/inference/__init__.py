@@ -1,1 +1,1 @@
-"""Use of trained runs: evaluation, prediction, export."""
+"""Use of trained runs: evaluation, prediction, explanation, export."""

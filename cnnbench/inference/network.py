@@ -55,16 +55,19 @@ class Network(ABC):
         """(C, H, W) of the model's input."""
         return self.preparation.channels, self.preparation.size, self.preparation.size
 
+    def inputs(self, pixels: Tensor) -> Tensor:
+        """Return the model's input, (N, C, size, size) on its device, of uint8 (N, colours, size, size)."""
+        device, dtype = DEVICE_TYPES[self.device["accelerator"]], next(self.model.parameters()).dtype
+        return self.preparation.normalise(pixels.to(device)).to(dtype)
+
     def logits(self, pixels: Tensor) -> Tensor:
         """Compute logits, float32 (N, K) on the CPU, of uint8 (N, colours, size, size) on any device.
 
         Raises:
             InputError: the logits are not finite, as with weights that are finite but huge.
         """
-        device, dtype = DEVICE_TYPES[self.device["accelerator"]], next(self.model.parameters()).dtype
         with torch.inference_mode(), autocast(self.device):
-            images = self.preparation.normalise(pixels.to(device)).to(dtype)
-            logits: Tensor = self.model(images).float().cpu()
+            logits: Tensor = self.model(self.inputs(pixels)).float().cpu()
         if not logits.isfinite().all():
             raise InputError(f"{self.origin}: its model's outputs are not finite; allowed: other weights")
         return logits

@@ -45,6 +45,7 @@ def page(
     scripts: Sequence[str],
     styles: Sequence[str] = (),
     charts: bool = False,
+    images: bool = False,
     reload_s: float = 0,
 ) -> str:
     """Return a self-contained HTML page.
@@ -56,6 +57,7 @@ def page(
         scripts: the page's own scripts in order, relative to this folder; they follow SCRIPTS and CHARTS.
         styles: the page's own styles in order, relative to this folder; they follow STYLES.
         charts: include D3, Observable Plot and CHARTS.
+        images: allow images that are part of the page (`data:`), which load nothing.
         reload_s: interval at which a browser reloads the page while it is not in use; 0 for never.
 
     Raises:
@@ -67,7 +69,8 @@ def page(
     allowed_styles = [_hash(style), *([PLOT_STYLE] if charts else ())]
     policy = (
         f"default-src 'none'; script-src {' '.join(map(_hash, elements))}; "
-        f"style-src {' '.join(allowed_styles)}; base-uri 'none'; form-action 'none'"
+        f"style-src {' '.join(allowed_styles)}; "
+        f"{'img-src data:; ' * images}base-uri 'none'; form-action 'none'"
     )
     texts = {
         "policy": policy,

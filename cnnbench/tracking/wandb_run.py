@@ -1,6 +1,6 @@
 """W&B without training: start, end and mark a W&B run in its folder; check names, address and key beforehand.
 
-Training (`wandb_tracker`), `cnnbench compare --wandb`, `cnnbench dashboard` and `cnnbench sync` share it.
+Training (`wandb_tracker`), reports (`wandb_report`), `cnnbench dashboard` and `cnnbench sync` share it.
 W&B writes to `<folder>/wandb/`. cnnbench adds `url.txt` there, the address of the run's page, once known.
 """
 
@@ -31,8 +31,8 @@ FINISH_TIMEOUT_S = 60.0
 PLACE = {"entity", "project", "mode"}
 """Keys that W&B writes to `wandb/settings` of a working folder."""
 
-COMPARE = "compare-"
-"""Prefix of a comparison's run id, which sets it apart from others' logs in the experiment's folder."""
+COMPARE, EXPLAIN = "compare-", "explain-"
+"""Prefixes of the ids of reports, which set them apart from others' logs in the experiment's folder."""
 
 
 def start(

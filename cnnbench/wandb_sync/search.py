@@ -35,11 +35,11 @@ class SearchResult:
 
 
 def search(paths: Sequence[Path], filters: Sequence[Condition]) -> SearchResult:
-    """Find the W&B logs of the runs below some paths, and of the comparisons of their experiments.
+    """Find the W&B logs of the runs below some paths, and of what was shown of their experiments.
 
     Args:
-        paths: run folders, folders above them, or `wandb` folders: an experiment's holds its comparisons.
-        filters: settings that a run must have; comparisons are left out if there are any.
+        paths: run folders, folders above them, or `wandb` folders: an experiment's holds its reports.
+        filters: settings that a run must have; reports are left out if there are any.
 
     Raises:
         InputError: no such folder, or a filter on a setting that none of the runs has.
@@ -65,7 +65,8 @@ def search(paths: Sequence[Path], filters: Sequence[Condition]) -> SearchResult:
     if not filters:
         result.missing |= dict.fromkeys(_without_status(paths), "has a W&B log but no status.json")
         homes += _experiments(paths, runs)
-    result.logs += [log for home in dict.fromkeys(homes) for log in wandb_logs(home, wandb_run.COMPARE)]
+    prefixes = (wandb_run.COMPARE, wandb_run.EXPLAIN)
+    result.logs += [log for home in dict.fromkeys(homes) for log in wandb_logs(home, prefixes)]
     return result
 
 

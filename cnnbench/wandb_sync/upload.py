@@ -57,19 +57,19 @@ class WandbLog:
         return wandb_run.marker(self.folder, self.id).exists()
 
 
-def wandb_logs(home: Path, id_prefix: str = "") -> list[WandbLog]:
+def wandb_logs(home: Path, prefixes: str | tuple[str, ...] = "") -> list[WandbLog]:
     """Return the logs in `home/wandb/`: for each id the latest, which contains the complete run.
 
     Args:
         home: the folder of a run or of an experiment.
-        id_prefix: return only logs whose id begins with it.
+        prefixes: return only logs whose id begins with one of them.
     """
     latest: dict[str, WandbLog] = {}
     folders = [path for path in home.glob("wandb/*run-*-*") if WANDB.fullmatch(path.name) and path.is_dir()]
     for folder in sorted(folders, key=lambda path: path.name.removeprefix("offline-")):
         for file in folder.glob("run-*.wandb"):
             log = WandbLog(folder, file.name.removeprefix("run-").removesuffix(".wandb"))
-            if log.id.startswith(id_prefix) and file.is_file():
+            if log.id.startswith(prefixes) and file.is_file():
                 latest[log.id] = log
     return list(latest.values())
 

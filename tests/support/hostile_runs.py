@@ -96,6 +96,8 @@ CALLING = {
     "evaluate the only run below": ["evaluate", "{above}", "--json", "-"],
     "evaluate other images": ["evaluate", "{run}", "data=digits"],
     "predict": ["predict", "{run}", "{image}"],
+    "explain": ["explain", "{run}"],
+    "explain several": ["explain", "{run}", "{other}"],
     "export": ["export", "{run}", "--output", "net.onnx"],
     "export to torch.export": ["export", "{run}", "--output", "net.pt2", "--to", "torch"],
     "bench": ["bench", "of={run}", *QUICK],

@@ -2,68 +2,24 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
-import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from cnnbench import console
 from cnnbench.comparison.comparison import Comparison
 from cnnbench.comparison.metrics import figure
 from cnnbench.comparison.report.wandb_charts import charts, label, media, tables
-from cnnbench.errors import InputError, suggest
-from cnnbench.tracking import wandb_end, wandb_run
+from cnnbench.tracking import wandb_report, wandb_run
 
 GROUP_LENGTH, NAME_LENGTH = 100, 128
 """The largest numbers of characters of a group and of a run's name."""
 
 
-@dataclass(frozen=True)
-class Target:
-    """The project, the mode and the timeouts with which a comparison is logged."""
-
-    mode: wandb_run.Mode = "offline"
-    project: str = "cnnbench"
-    entity: str | None = None
-    init_timeout_s: float = wandb_run.INIT_TIMEOUT_S
-    finish_timeout_s: float = wandb_run.FINISH_TIMEOUT_S
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add `--wandb` and the options that belong to it."""
-    parser.add_argument("--wandb", action="store_true", help="log tables, charts and the page as a W&B run")
-    parser.add_argument("--mode", metavar="MODE", help="with --wandb: offline (default) or online")
-    parser.add_argument("--project", metavar="P", help="with --wandb: the project (default: cnnbench)")
-    parser.add_argument("--entity", metavar="E", help="with --wandb: the user or team (default: yours)")
-
-
-def target(args: argparse.Namespace) -> Target | None:
-    """Return the target that the options describe; None without `--wandb`.
-
-    Raises:
-        InputError: an unknown mode, options without `--wandb`, or no API key for the online mode.
-    """
-    given = {key: value for key in ("mode", "project", "entity") if (value := getattr(args, key)) is not None}
-    if not args.wandb:
-        if given:
-            raise InputError(f"--{next(iter(given))}: allowed with --wandb only")
-        return None
-    modes = get_args(wandb_run.Mode)
-    if (mode := given.get("mode", "offline")) not in modes:
-        raise InputError(f"--mode {mode}: no such mode; {suggest(mode, modes)}")
-    wandb_run.check_place(given.get("project"), given.get("entity"))
-    if mode == "online":
-        wandb_run.check_key("--mode online")
-    return Target(**given)
-
-
 def log(
     comparison: Comparison,
-    destination: Target,
+    destination: wandb_report.Target,
     images: Mapping[str, Path] | None = None,
     page: Path | None = None,
     only: Sequence[str] = (),
@@ -81,21 +37,11 @@ def log(
         InputError: the experiment's folder cannot be written, or W&B rejects the run.
     """
     folder, group, words = home(comparison), group_name(comparison), arguments(comparison, only)
-    try:
-        (folder / "wandb").mkdir(exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"--wandb: {wandb_run.near(folder / 'wandb')}: cannot be written ({error.strerror})"
-        ) from None
-    if not os.access(folder / "wandb", os.W_OK):  # W&B would write to /tmp instead
-        raise InputError(f"--wandb: {wandb_run.near(folder / 'wandb')}: cannot be written")
     options = {
         "id": identity(comparison, words),
         "name": " ".join(["compare", group, *words])[:NAME_LENGTH],
         "group": group,
         "job_type": "compare",
-        "project": destination.project,
-        "entity": destination.entity,
         "notes": "\n".join(comparison.notes),
         "config": _config(comparison) | {"only": sorted(only)},
     }
@@ -106,40 +52,7 @@ def log(
         step = int(time.time())
         run.log(media(images or {}, page) | tables(comparison) | charts(comparison), step=step)
 
-    complete, url = _send(folder, destination, send, options)
-    if not complete:  # the server, or W&B's own process, was gone
-        _send(folder, replace(destination, mode="offline"), send, options)
-    near = wandb_run.near(folder)
-    shown = url if complete and url else f"{near / 'wandb'}; cnnbench sync {near} uploads it"
-    console.console.print(f"logged: {shown}", highlight=False, markup=False, soft_wrap=True)
-
-
-def _send(
-    folder: Path, destination: Target, send: Callable[[Any], None], options: Mapping[str, Any]
-) -> tuple[bool, str]:
-    """Start a W&B run, log to it and finish it; return whether that is complete, and its address.
-
-    Raises:
-        InputError: W&B rejects the run.
-    """
-    import wandb
-
-    timeouts = destination.init_timeout_s, destination.finish_timeout_s
-    try:
-        run = wandb_run.start(folder, destination.mode, *timeouts, **options)
-    except (wandb.Error, ValueError) as error:
-        raise InputError(f"--wandb: {' '.join(str(error).split())}") from None
-    complete = sound = False
-    offline, url = run.offline, "" if run.offline else str(run.url)
-    try:
-        send(run)
-        complete = True
-    except Exception:
-        if offline:
-            raise
-    finally:
-        sound = wandb_end.finish(run, folder, 0 if complete else 1, complete=complete)
-    return complete and sound, url
+    wandb_report.log(folder, destination, send, options)
 
 
 def experiments(comparison: Comparison) -> list[str]:

@@ -19,6 +19,7 @@ from cnnbench.comparison.records import read, record
 from cnnbench.comparison.report import to_wandb
 from cnnbench.comparison.report.wandb_charts import charts
 from cnnbench.run_store.run import Run
+from cnnbench.tracking.wandb_report import Target
 
 pytest_plugins = ["wandb_fixtures"]
 pytestmark = pytest.mark.usefixtures("nobody")
@@ -211,7 +212,7 @@ def test_a_server_out_of_reach_is_no_reason_to_lose_it(outputs, cli, monkeypatch
         monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{free.getsockname()[1]}")
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     start = time.monotonic()
-    to_wandb.log(compare(read([HOME])), to_wandb.Target("online", init_timeout_s=1))
+    to_wandb.log(compare(read([HOME])), Target("online", init_timeout_s=1))
     assert time.monotonic() - start < 30
     assert folder_of(HOME).name.startswith("offline-run-")
     assert logged().exit_code == 0
@@ -224,7 +225,7 @@ def test_figures_and_page(outputs, tmp_path):
     picture, page = tmp_path / "effects.png", tmp_path / "page.html"
     Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(picture)
     page.write_text("<!doctype html><p>ä</p>", encoding="utf-8")
-    to_wandb.log(compare(read([HOME])), to_wandb.Target(), {"effects": picture}, page)
+    to_wandb.log(compare(read([HOME])), Target(), {"effects": picture}, page)
     summary, files = logged().summary, folder_of(HOME) / "files"
     assert (files / summary["figures/effects"]["path"]).read_bytes() == picture.read_bytes()
     assert (files / summary["page"]["path"]).read_text(encoding="utf-8") == page.read_text(encoding="utf-8")
@@ -254,7 +255,7 @@ def test_hostile_names_and_missing_figures(outputs):
     (runs()[2].path / "metrics.csv").write_text("epoch\nnonsense")
     found = compare(read([HOME]), Options())
     assert len(found.records) == len(records)
-    to_wandb.log(found, to_wandb.Target())
+    to_wandb.log(found, Target())
     columns, rows = table(folder_of(found_home := to_wandb.home(found)), "compare/runs")
     assert found_home == HOME.resolve()
     assert nasty in {row[columns.index("arch.name")] for row in rows}

@@ -1,0 +1,1 @@
+"""`cnnbench explain`: what a trained run has learned, in pictures."""
