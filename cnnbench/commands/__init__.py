@@ -22,6 +22,7 @@ VERBS = {
     "evaluate": Verb("evaluate a trained run in detail: classes, confusions, calibration", RUN),
     "predict": Verb("classify image files with a trained run", f"{RUN} photos/*.png"),
     "explain": Verb("show what a trained run has learned, in pictures", f"{RUN} --html digits.html"),
+    "lesson": Verb("take a trained run apart, layer by layer, on an offline page", RUN),
     "export": Verb("write a trained run as ONNX or torch.export, verified", f"{RUN} --output digits.onnx"),
     "sync": Verb("upload to W&B what was logged offline", "outputs/ablation_norm"),
     "dashboard": Verb("lay out a W&B workspace for an experiment", "outputs/ablation_norm --save"),

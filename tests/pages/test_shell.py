@@ -11,6 +11,7 @@ from hostile import HOSTILE
 
 from cnnbench.comparison.report import page as comparison
 from cnnbench.inference.explain import page as explain
+from cnnbench.inference.lesson import page as lesson
 from cnnbench.pages import shell
 
 
@@ -107,7 +108,7 @@ def test_a_page_that_is_written_again_says_so(make):
 
 def test_every_file_is_used_once_and_says_what_it_is():
     listed = [*shell.STYLES, *shell.SCRIPTS, *shell.CHARTS]
-    for kind in (comparison, explain):
+    for kind in (comparison, explain, lesson):
         listed += [*kind.SCRIPTS, *kind.STYLES]
     files = [file for suffix in ("js", "css") for file in shell.FOLDER.rglob(f"*.{suffix}")]
     names = [file.relative_to(shell.FOLDER).as_posix() for file in files]

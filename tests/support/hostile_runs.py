@@ -98,6 +98,7 @@ CALLING = {
     "predict": ["predict", "{run}", "{image}"],
     "explain": ["explain", "{run}"],
     "explain several": ["explain", "{run}", "{other}"],
+    "lesson": ["lesson", "{run}"],
     "export": ["export", "{run}", "--output", "net.onnx"],
     "export to torch.export": ["export", "{run}", "--output", "net.pt2", "--to", "torch"],
     "bench": ["bench", "of={run}", *QUICK],

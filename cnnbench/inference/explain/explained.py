@@ -85,7 +85,7 @@ def of_one(run: Run, request: Request) -> Explained:
         needed = layers and {"maps", "top"} & {*kinds}
         fields = receptive_fields(trained.model, trained.shape) if needed else Fields({})
     searched = {"top", "mistakes"} & {*kinds}
-    chosen = _chosen(trained, request) if searched or not request.images else None
+    chosen = _chosen(trained, request.settings, request.split) if searched or not request.images else None
     examples = _examples(trained, request, chosen)
     pictures: list[Picture] = []
     if "filters" in kinds and (picture := one_run.filters_picture(trained, maps)):
@@ -122,7 +122,7 @@ def of_several(runs: Sequence[Run], request: Request) -> Explained:
                 f"{run.path}: has other classes than {runs[0].path}; allowed: runs of the same classes"
             )
         if chosen is None and not request.images:
-            chosen = _chosen(trained, request)
+            chosen = _chosen(trained, request.settings, request.split)
         subjects.append(Subject(label, trained, maps, layer, _examples(trained, request, chosen)))
     pictures = []
     if "filters" in request.kinds:
@@ -137,11 +137,7 @@ def of_several(runs: Sequence[Run], request: Request) -> Explained:
 
 def _load(run: Run, request: Request) -> tuple[Trained, Maps, str | None]:
     """Return the model of a run, its layers, and that of which Grad-CAM is asked for."""
-    changes = evaluated_images.settings(request.settings)
-    requested = evaluated_images.device(
-        trained_model.settings(run, trust_code=request.trust_code).device, changes["device"]
-    )
-    trained = trained_model.load(run, trained_model.device_for(run, requested), trust_code=request.trust_code)
+    trained = _model(run, request.settings, trust_code=request.trust_code)
     maps = Maps(trained.model, trained.shape)
     layer = maps.last if request.layer is None else maps.named(request.layer)
     return trained, maps, layer
@@ -163,9 +159,39 @@ def _filters(request: Request, maps: Maps, layers: Sequence[str]) -> dict[str, l
     return filters
 
 
-def _chosen(trained: Trained, request: Request) -> Chosen:
-    changes = evaluated_images.settings(request.settings)
-    chosen = evaluated_images.choose(trained, request.split, changes["data"])
+def with_examples(
+    run: Run, files: Sequence[Path], settings: Sequence[str], *, most: int, trust_code: bool
+) -> tuple[Trained, Examples]:
+    """Return the model of a run, and image files or up to `most` of its test images, of different classes.
+
+    Args:
+        run: the run.
+        files: images of the user's; none: test images.
+        settings: words that change `data` or `device`.
+        most: number of images.
+        trust_code: see `cnnbench.inference.trained_model.load`.
+
+    Raises:
+        InputError: the model or the images cannot be used.
+    """
+    trained = _model(run, settings, trust_code=trust_code)
+    if files:
+        return trained, of_files(files, trained.preparation)
+    chosen = _chosen(trained, settings, "test")
+    indices = one_of_each_class(chosen.images, most)
+    return trained, of_images(chosen.images, indices, trained.preparation, chosen.memory)
+
+
+def _model(run: Run, words: Sequence[str], *, trust_code: bool) -> Trained:
+    changes = evaluated_images.settings(words)
+    own = trained_model.settings(run, trust_code=trust_code).device
+    requested = evaluated_images.device(own, changes["device"])
+    return trained_model.load(run, trained_model.device_for(run, requested), trust_code=trust_code)
+
+
+def _chosen(trained: Trained, words: Sequence[str], split: str) -> Chosen:
+    changes = evaluated_images.settings(words)
+    chosen = evaluated_images.choose(trained, split, changes["data"])
     for note in chosen.notes:
         console.console.print(note, style="yellow", highlight=False, markup=False, soft_wrap=True)
     return chosen

@@ -140,7 +140,7 @@ def test_every_family(cli, tmp_path, words):
     """Pictures of all kinds, and of each stage's filters."""
     words = words.split()
     data = [] if any(word.startswith("data=") for word in words) else ["data=synthetic", "data.size=32"]
-    few = ["data.limit=64", "data.limit_test=40", "trainer.max_epochs=1", "logger=none"]
+    few = ["data.limit=200", "data.limit_test=40", "trainer.max_epochs=1", "logger=none"]
     run = train(tmp_path, *words, *data, *few)
     names = [file.stem for file in explained(cli, run.path, "--html", "page.html")]
     trained = trained_model.load(run)

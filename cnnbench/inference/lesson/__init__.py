@@ -1,0 +1,1 @@
+"""`cnnbench lesson`: a page on which a trained network is taken apart, layer by layer."""
