@@ -55,9 +55,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         "cnnbench lesson",
         usage="cnnbench lesson RUN [--output FILE] [--image FILE …] [SETTING=VALUE …]",
-        description="Write one offline page on which a trained network is taken apart: each layer can be chosen, "
-        "and shows its input, its kernel, what it sees of the image, its output, the matrix that it is, and "
-        "the idea that it stands for, with the numbers of this run.",
+        description="Write one offline page on which a trained network is taken apart: each layer can be "
+        "chosen, and shows its input, its kernel, what it sees of the image, its output, the matrix that it "
+        "is, and the idea that it stands for, with the numbers of this run.",
         epilog="example: cnnbench lesson outputs/default/basic-digits-s0-… --output lesson.html",
     )
     parser.add_argument("run", metavar="RUN", help="folder of a finished run, or its best.ckpt")

@@ -20,7 +20,7 @@ def concept(call: Call, matrix: Matrix | None) -> list[str]:
         "global pooling": _global_pooling,
         "flatten": _flatten,
         "linear": _linear,
-        "other": lambda call, matrix: iter(()),
+        "other": _other,
     }
     found = [*texts[kind(call)](call, matrix)]
     if call.source is None:
@@ -152,6 +152,11 @@ def _linear(call: Call, matrix: Matrix | None) -> Iterator[str]:
         f"{before * after:,} in all. A convolution is this, with most weights fixed at zero and the others "
         "shared."
     )
+
+
+def _other(call: Call, matrix: Matrix | None) -> Iterator[str]:
+    if call.taken.shape == call.returned.shape and bool((call.taken == call.returned).all()):
+        yield "At this size of image, this layer leaves its input as it is."
 
 
 def _size(maps: Any) -> str:

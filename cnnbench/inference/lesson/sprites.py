@@ -17,20 +17,20 @@ SIDE = 64
 
 
 def sprite(maps: Tensor) -> dict[str, Any]:
-    """Return maps as a picture and the numbers of its darkest and its brightest level.
+    """Return maps as a picture, and the numbers of the darkest and the brightest level of each channel.
 
     Args:
         maps: (N, C, h, w); the picture has a row for each of N, and a column for each of C.
 
     Returns:
-        `src`, `low`, `high`, and the `rows` and `columns` of a map in it.
+        `src`, `low` and `high`, a number for each channel, and the `rows` and `columns` of a map in it.
     """
     maps = reduced(maps)
     n, c, h, w = maps.shape
-    low, high = float(maps.min()), float(maps.max())
-    levels = ((maps - low) / max(high - low, 1e-12) * LEVELS).round().byte()
-    picture = levels.permute(0, 2, 1, 3).reshape(n * h, c * w)
-    return {"src": png(picture), "low": low, "high": high, "rows": h, "columns": w}
+    low, high = maps.amin((0, 2, 3)), maps.amax((0, 2, 3))
+    share = (maps - low.view(1, -1, 1, 1)) / (high - low).clamp(min=1e-12).view(1, -1, 1, 1)
+    picture = (share * LEVELS).round().byte().permute(0, 2, 1, 3).reshape(n * h, c * w)
+    return {"src": png(picture), "low": low.tolist(), "high": high.tolist(), "rows": h, "columns": w}
 
 
 def reduced(maps: Tensor) -> Tensor:

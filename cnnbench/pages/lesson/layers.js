@@ -23,7 +23,7 @@ function chooseLayer(number) {
     channel: step.is_map ? Math.min(state.channel, step.shown - 1) : 0,
     row: Math.floor(rows / 2),
     column: step.is_map ? Math.floor(columns / 2) : 0,
-    line: 0,
+    line: step.matrix ? Math.floor((step.matrix.places[0] / 2 + 0.5) * step.matrix.places[1]) : 0,
   });
 }
 

@@ -56,7 +56,7 @@ async function drawSees(step) {
       "p",
       { id: "field-size" },
       `A unit of this layer depends on ${size}; ${share}. `,
-      "The thin frames are the fields of the layers before it, around the same middle.",
+      frames.length > 1 ? "The thin frames are the fields of the layers before it, around the same middle." : "",
     ),
   );
 }
@@ -109,8 +109,8 @@ async function drawDoes(step) {
       "p",
       { id: "unit", role: "status" },
       step.is_map
-        ? `Unit ${state.row}, ${state.column} of map ${state.channel}: about ${brief(value)}`
-        : `Unit ${state.column}: about ${brief(value)}`,
+        ? `Unit ${state.row}, ${state.column} of map ${state.channel}: about ${rounded(output, value)}`
+        : `Unit ${state.column}: about ${rounded(output, value)}`,
     ),
   );
   controlsOf("does").replaceChildren(...(step.is_map && step.shown > 1 ? [await channels(step)] : []));
@@ -176,7 +176,7 @@ function kernels(step) {
   );
   const inputs = step.taken[0] / step.window.groups;
   const which = inputs > all.length ? `its kernels for the first ${all.length} of ${inputs} inputs` : "its kernel";
-  const box = el("div", { className: "kernels", role: "img" }, tiles);
+  const box = el("div", { className: tiles.length > 3 ? "kernels" : "kernels few", role: "img" }, tiles);
   box.setAttribute("aria-label", which);
   return el("figure", {}, box, el("figcaption", {}, `${which}: red adds, blue takes away`));
 }

@@ -25,7 +25,8 @@ async function levels(src) {
 /** Return one map of a sprite: {rows, columns, low, high, at(row, column)}, in the units of the network. */
 async function mapOf(sprite, image, channel) {
   const picture = await levels(sprite.src);
-  const { rows, columns, low, high } = sprite;
+  const { rows, columns } = sprite;
+  const [low, high] = [sprite.low[channel], sprite.high[channel]];
   const at = (r, c) =>
     low + ((high - low) * picture.at(channel * columns + c, image * rows + r)) / 255;
   return { rows, columns, low, high, at };

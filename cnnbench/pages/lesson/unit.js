@@ -75,5 +75,11 @@ async function computed(step, row, column) {
   return { products, bias, sum };
 }
 
+/** Return a value of a map in as many digits as its 256 levels tell apart. */
+function rounded(map, value) {
+  const digits = Math.max(0, Math.min(8, Math.ceil(-Math.log10((map.high - map.low) / 255 || 1))));
+  return value.toFixed(digits).replace("-", "−");
+}
+
 /** Return a number in three digits. */
 const brief = (value) => (value === 0 ? "0" : Number(value.toPrecision(3)).toString()).replace("-", "−");
