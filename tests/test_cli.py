@@ -50,6 +50,7 @@ def test_help_names_every_verb_with_an_example(cli):
         "evaluate",
         "predict",
         "explain",
+        "lesson",
         "export",
         "sync",
         "dashboard",

@@ -79,7 +79,11 @@ def choices(line: str) -> list[str]:
         if equals and key.startswith("ops.") and (field := Ops.model_fields.get(key[4:])):
             return [f"{key}={value}" for value in get_args(field.annotation) if value.startswith(start)]
         return _hydra("bench" if words[1] == "bench" else "train", " ".join(words[2:]))
-    groups = {"evaluate": ("arch", "data", "device", "ops"), "explain": ("data", "device")}.get(words[1])
+    groups = {
+        "evaluate": ("arch", "data", "device", "ops"),
+        "explain": ("data", "device"),
+        "lesson": ("data", "device"),
+    }.get(words[1])
     if groups and words[-1].startswith(groups):
         return _hydra("train", words[-1])
     return [shell for shell in SCRIPTS if words[1] == "completion" and shell.startswith(words[-1])]

@@ -34,9 +34,9 @@ def sprite(maps: Tensor) -> dict[str, Any]:
 
 
 def reduced(maps: Tensor) -> Tensor:
-    """Return maps (N, C, h, w) with sides of SIDE at most."""
+    """Return maps (N, C, h, w) with sides of SIDE at most; a single row is a vector, and stays whole."""
     h, w = maps.shape[2:]
-    if max(h, w) <= SIDE:
+    if max(h, w) <= SIDE or h == 1:
         return maps
     scale = SIDE / max(h, w)
     return F.adaptive_avg_pool2d(maps, (max(1, round(h * scale)), max(1, round(w * scale))))

@@ -104,12 +104,14 @@ async function drawDoes(step) {
   const sum = await computed(step, state.row, state.column);
   if (sum) about.push(arithmetic(sum));
   const value = output.at(...pictureOf(step, output));
+  const small = step.is_map && output.rows < step.returned[1]; // a picture of fewer places than the map has
   about.unshift(
     el(
       "p",
       { id: "unit", role: "status" },
       step.is_map
-        ? `Unit ${state.row}, ${state.column} of map ${state.channel}: about ${rounded(output, value)}`
+        ? `${small ? "On average around unit" : "Unit"} ${state.row}, ${state.column} of map ` +
+            `${state.channel}: about ${rounded(output, value)}`
         : `Unit ${state.column}: about ${rounded(output, value)}`,
     ),
   );

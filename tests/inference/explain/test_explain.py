@@ -131,7 +131,7 @@ def test_a_run_that_cannot_be_explained(digits, photos, copied, cli):
     [
         "arch=alexnet", "arch=vgg11 arch.width=0.25", "arch=googlenet arch.width=0.25",
         "arch=resnet18 arch.width=0.25", "arch=efficientnet_b0 arch.width=0.25",
-        "arch=mobilenet_v2 arch.width=0.25", "arch=resnet20 ops.norm=none", "arch=resnet20 data=digits",
+        "arch=mobilenet_v2 arch.width=0.25", "arch=resnet20 ops.norm=group", "arch=resnet20 data=digits",
         "arch=torchvision arch.name=resnet18", "arch=timm arch.name=test_resnet",
         "arch=basic ops.act=silu ops.pool=none",
     ],

@@ -142,6 +142,17 @@ def test_a_sprite_keeps_the_numbers_to_half_a_level():
             assert np.abs(low + (high - low) * part / 255 - maps[n, c].numpy()).max() <= (high - low) / 509
 
 
+def test_a_large_map_is_averaged_and_a_vector_is_not():
+    maps = torch.randn(1, 1, 128, 128)
+    found = sprite(maps)
+    assert (found["rows"], found["columns"]) == (64, 64)
+    assert found["high"][0] == pytest.approx(float(F.avg_pool2d(maps, 2).max()))
+    vector = torch.randn(1, 1, 1, 200)
+    found = sprite(vector)
+    assert (found["rows"], found["columns"]) == (1, 200)
+    assert found["high"][0] == float(vector.max())
+
+
 def test_the_page_of_a_run(digits, copied, cli):
     run = copied(digits)
     code, out, err = cli("lesson", run.path)
