@@ -85,7 +85,8 @@ async function drawDoes(step) {
   if (input && step.taken.length === 3) {
     const window = windowOf(step, state.row, state.column);
     const frames = window ? [fitted(window, step.taken, input, "window")] : [];
-    const name = step.source === -1 ? "the image" : "a map of the input";
+    const channel = step.kind === "convolution" && step.window.groups === 1 ? 0 : state.channel;
+    const name = step.source === -1 ? "the image" : `input, map ${channel}`;
     parts.push(el("figure", {}, framed(drawn(input), frames, name), el("figcaption", {}, name)));
   }
   if (step.weights) parts.push(kernels(step));

@@ -64,6 +64,7 @@ def test_runs_side_by_side(digits, copied, cli):
         assert image.height > 1.3 * filters.height, "the images, and a row for each run"
 
 
+@pytest.mark.slow
 def test_an_mlp_has_filters_and_mistakes_alone(cli, tmp_path):
     run = train(tmp_path, "arch=mlp", "trainer.max_epochs=1", "logger=none")
     code, out, _ = cli("explain", run.path, "--html", "-")
