@@ -304,7 +304,7 @@ def natural(path: Path) -> list[Any]:
     return [int(piece) if piece.isdigit() else piece for piece in re.split(r"(\d+)", path.stem)]
 
 
-BRINGING_SETTINGS = ("optimizer", "scheduler", "logger")
+BRINGING_SETTINGS = ("optimizer", "scheduler", "logger", "probes")
 """Groups whose choices differ in the settings that they have."""
 
 

@@ -12,6 +12,7 @@ from cnnbench.comparison.comparison import Comparison
 from cnnbench.comparison.metrics import figure
 from cnnbench.comparison.records import Record
 from cnnbench.comparison.report.plain import plain
+from cnnbench.comparison.report.probes import probed_rows
 from cnnbench.pages import shell
 
 SCRIPTS = (
@@ -23,6 +24,7 @@ SCRIPTS = (
     "comparison/chart_effects.js",
     "comparison/chart_map.js",
     "comparison/curves.js",
+    "comparison/chart_probes.js",
     "comparison/pair.js",
     "comparison/main.js",
 )
@@ -68,6 +70,7 @@ def _data(comparison: Comparison, where: Path) -> dict[str, Any]:
         "order": _order(comparison),
         "pooled": bool(comparison.options.by),
         "costs": [key for key in comparison.columns_of_figures if key in data["figures"]],
+        "probes": probed_rows(comparison),
         "curves": {
             str(record.run.path): curves for record in comparison.records if (curves := _curves(record))
         },

@@ -17,6 +17,9 @@ const DEFAULTS = {
   colour: "",
   best: 10,
   by: "configuration",
+  probe: "",
+  probeMap: false,
+  probeLog: false,
   a: "",
   b: "",
   tradeoffTable: false,
@@ -24,6 +27,7 @@ const DEFAULTS = {
   effectsTable: false,
   mapTable: false,
   curvesTable: false,
+  probesTable: false,
 };
 // Filtered values by axis; column and direction by table.
 const EXAMPLES = { off: [""], sort: ["", false] };
@@ -59,6 +63,7 @@ function draw() {
     drawEffects();
     drawMap(rows);
     drawCurves(rows);
+    drawProbes(rows);
     drawPair();
     drawRuns(runs);
     drawErrors(runs);
