@@ -19,7 +19,9 @@ from cnnbench.training import model
 
 FILES = sorted(Path(CONF, "experiment").glob("*.yaml"))
 ABLATIONS = [
-    path for path in FILES if path.stem not in ("quickstart", "seeds", "tune", "lr_range", "devices")
+    path
+    for path in FILES
+    if path.stem not in ("quickstart", "seeds", "tune", "lr_range", "devices", "batchnorm_study")
 ]
 VERBS = {"devices": "bench"}
 names = pytest.mark.parametrize("path", ABLATIONS, ids=lambda path: path.stem)

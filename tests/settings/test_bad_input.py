@@ -7,6 +7,29 @@ from running import TINY
 
 CASES = {
     "unknown choice": (["arch=basik"], ["arch=basik", "did you mean basic?", "resnet20"]),
+    "unknown probe": (["probes=activation"], ["probes=activation", "did you mean activations?", "shift"]),
+    "unknown probe in a list": (
+        ["probes=[field,shifts]"],
+        ["probes=shifts", "did you mean shift?", "gradients"],
+    ),
+    "setting of a probe that is not chosen": (
+        ["probes=shift", "probes.activations.every=3"],
+        ["probes.activations.every", "activations"],
+    ),
+    "probe that never measures": (["probes=shift", "probes.shift.every=0"], ["probes.shift.every=0"]),
+    "distances out of order": (
+        ["probes=landscape", "probes.landscape.distances=[0.4,0.1]"],
+        ["probes.landscape.distances=[0.4, 0.1]: allowed: numbers in increasing order"],
+    ),
+    "probes of several processes": (
+        ["probes=[shift,field]", "device=ddp_cpu"],
+        ["device.devices=2: not with probes (shift, field); allowed: 1, or probes=[]"],
+    ),
+    "probes of a compiled model": (
+        ["probes=field", "device.compile=true"],
+        ["device.compile=true: not with probes"],
+    ),
+    "field without maps": (["probes=field", "arch=mlp"], ["probes=field: the model has no feature map"]),
     "unknown group": (["architecture=basic"], ["architecture", "did you mean arch?", "optimizer"]),
     "unknown setting": (["trainer.max_epoch=3"], ["trainer.max_epoch", "did you mean max_epochs?"]),
     "unknown setting of another choice": (

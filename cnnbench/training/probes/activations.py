@@ -64,8 +64,8 @@ def _moments(x: Tensor) -> list[Tensor]:
 
 
 def _flat(x: Tensor, activation: nn.Module | None) -> list[Tensor | float]:
-    """Return the shares of saturated values and of dead units; nan without an activation."""
-    if activation is None:
+    """Return the shares of saturated values and of dead units; nan without an activation or of nan."""
+    if activation is None or bool(x.isnan().any()):
         return [math.nan, math.nan]
     slope = slopes(activation, x)
     saturated = (slope.abs() < FLAT * PEAK.get(type(activation), 1.0)).float().mean()
