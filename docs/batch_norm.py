@@ -178,6 +178,12 @@ def drift(r: Probed) -> float:
     return float((p50.std(0) / (p85 - p15).mean(0)).mean())
 
 
+def length(r: Probed) -> float:
+    """Return the median, over the steps after the first, of |G' - G|: the mean over layers."""
+    size, change = (r.series("shift", quantity)[2] for quantity in ("gradient", "gradient_change"))
+    return float(median((size * change)[1:].mean(1).tolist()))
+
+
 def mean(values: Values) -> Values:
     """Return the mean over layers."""
     return np.asarray(values.mean(1))
@@ -193,9 +199,10 @@ IOFFE, SANTURKAR = "1502.03167", "1805.11604"
 CLAIMS: tuple[tuple[str, str, Callable[[Probed], float], str], ...] = (
     (IOFFE, "a step moves distributions less", typical("shift", "moved", mean), "less"),
     (IOFFE, "a unit's median wanders less over the training", drift, "less"),
+    (SANTURKAR, "the layers before change a gradient at least as much, |G' - G|", length, "more"),
     (
         SANTURKAR,
-        "the layers before change a gradient at least as much, |G' - G| / |G|",
+        "also relative to it, |G' - G| / |G|",
         typical("shift", "gradient_change", mean),
         "more",
     ),
