@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import cache, partial
+from math import inf
 from typing import Literal
 
 from torch import nn
@@ -86,7 +87,7 @@ def basic(
             return sizes.cost(equal, lambda: make(Ops(**ops.values), scale), shape, num_classes)
 
         target = textbook_cost(equal, shape, num_classes, blocks, width)
-        width = min(sizes.bracket(price, target), key=lambda scale: abs(price(scale) - target))
+        width = min(sizes.bracket(price, target), key=lambda scale: abs((price(scale) or inf) - target))
         sizes.check(equal, price(width), target)
     return make(ops, width)
 
@@ -200,6 +201,6 @@ def native_side(image_size: int, blocks: int, convs: int, kernel: int, stride: i
         if side < 1:
             raise ValueError(
                 f"blocks={blocks}, stride={stride}, pool_kernel={pool_kernel}: nothing is left of images of "
-                f"{image_size} pixels; allowed: {block} blocks at most, smaller values or larger images"
+                f"{image_size} pixels; allowed: blocks up to {block}, smaller values or larger images"
             )
     return side

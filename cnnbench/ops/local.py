@@ -64,7 +64,8 @@ class LocallyConnected2d(nn.Module):
             x = x.unfold(2 + axis, self.kernel_size[axis], self.stride[axis])
         # (N, c_in, H', W', k, k) -> (H'W', c_in k k, N) -> (H'W', c_out, N)
         x = torch.bmm(self.weight, x.permute(2, 3, 1, 4, 5, 0).flatten(2, 4).flatten(0, 1))
-        x = x.permute(2, 1, 0).reshape(-1, self.out_channels, *self.places)
+        # Not a view: with the strides of one, torch's batch norm computes a wrong gradient of a single image.
+        x = x.permute(2, 1, 0).reshape(-1, self.out_channels, *self.places).contiguous()
         if self.bias is not None:
             x = x + self.bias.view(self.out_channels, *self.places)
         return self.down(x)  # type: ignore[no-any-return]

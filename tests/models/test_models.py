@@ -234,7 +234,9 @@ def test_small_stems_leave_a_map_to_the_deep_layers(family, size):
     """No convolution sees a single pixel (except in squeeze-and-excitation), and maps shrink."""
     with torch.device("meta"):
         layers = complexity.layers(make(family, size=size)[0], (3, size, size))
-    sides = [x.output[1] for x in layers if x.kind == "Conv2d" and ".fc" not in x.name]
+    sides = [
+        x.output[1] for x in layers if x.kind in ("Conv2d", "LocallyConnected2d") and ".fc" not in x.name
+    ]
     assert 1 < min(sides) <= max(8, size // 2)
 
 
