@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import StochasticDepth
 
 from cnnbench.bench import backends
 from cnnbench.bench.spec import TORCH, Spec
 from cnnbench.errors import Finding, InputError
 from cnnbench.ops.pooling import Stochastic
+from cnnbench.ops.residual import is_stochastic_depth
 from cnnbench.training.device import DEVICE_TYPES, PRECISIONS, autocast, available, check_compiler, resolve
 
 IMAGES = 8
@@ -180,8 +180,6 @@ def _without_randomness(model: nn.Module) -> nn.Module:
     """Set train mode, with batch statistics but without dropout, which would differ between devices."""
     model.train()
     for module in model.modules():
-        if isinstance(module, nn.modules.dropout._DropoutNd | StochasticDepth | Stochastic) or (
-            type(module).__name__ == "DropPath"  # timm's
-        ):
+        if isinstance(module, nn.modules.dropout._DropoutNd | Stochastic) or is_stochastic_depth(module):
             module.eval()
     return model

@@ -15,12 +15,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torchvision import datasets as tv
 
-from cnnbench.data import image_sets
-from cnnbench.data.download import STL10, DownloadError, fetch, sentence
 from cnnbench.data.image_file import Memory
-from cnnbench.data.image_folder import check_images
 from cnnbench.data.images import Images, Splits, files, from_arrays
 from cnnbench.data.png_sets import PUBLISHED, image_folder
 from cnnbench.errors import InputError
@@ -59,11 +55,30 @@ def _digits(root: Path) -> Splits:
     return {"all": from_arrays(pixels, bunch.target, [str(name) for name in bunch.target_names])}
 
 
-def _mnist(dataset: Callable[..., Any], transpose: bool = False, **options: Any) -> Callable[[Path], Splits]:
+def _fetched(name: str, root: Path, **options: Any) -> Any:
+    """Return a data set of torchvision, downloaded if it is not there."""
+    from torchvision import datasets as tv
+
+    from cnnbench.data.download import fetch
+
+    return fetch(getattr(tv, name), root, **options)
+
+
+def _image_files(name: str) -> Callable[[Path], Splits]:
+    def load(root: Path) -> Splits:
+        from cnnbench.data import image_sets
+
+        splits: Splits = getattr(image_sets, name)(root)
+        return splits
+
+    return load
+
+
+def _mnist(name: str, transpose: bool = False, **options: Any) -> Callable[[Path], Splits]:
     def load(root: Path) -> Splits:
         splits = {}
         for split in ("train", "test"):
-            images = fetch(dataset, root, train=split == "train", **options)
+            images = _fetched(name, root, train=split == "train", **options)
             data = images.data.transpose(1, 2) if transpose else images.data
             splits[split] = from_arrays(data, images.targets, images.classes)
         return splits
@@ -76,11 +91,13 @@ def _fashion_mnist(root: Path) -> Splits:
     kinds = ("images-idx3", "labels-idx1")
     names = [f"{split}-{kind}-ubyte" for split in ("train", "t10k") for kind in kinds]
     if all((raw / name).is_file() for name in names) or not debian.is_dir():
-        return _mnist(tv.FashionMNIST)(root)
+        return _mnist("FashionMNIST")(root)
+    from torchvision.datasets import FashionMNIST
+
     pixels, labels, test_pixels, test_labels = (_idx(debian / f"{name}.gz") for name in names)
     return {
-        "train": from_arrays(pixels, labels, tv.FashionMNIST.classes),
-        "test": from_arrays(test_pixels, test_labels, tv.FashionMNIST.classes),
+        "train": from_arrays(pixels, labels, FashionMNIST.classes),
+        "test": from_arrays(test_pixels, test_labels, FashionMNIST.classes),
     }
 
 
@@ -95,9 +112,9 @@ def _idx(path: Path) -> Any:
         raise ValueError(f"{path}: {error}") from error
 
 
-def _cifar(dataset: Callable[..., Any]) -> Callable[[Path], Splits]:
+def _cifar(name: str) -> Callable[[Path], Splits]:
     def load(root: Path) -> Splits:
-        read = {split: fetch(dataset, root, train=split == "train") for split in ("train", "test")}
+        read = {split: _fetched(name, root, train=split == "train") for split in ("train", "test")}
         return {
             split: from_arrays(images.data.transpose(0, 3, 1, 2), images.targets, images.classes)
             for split, images in read.items()
@@ -107,12 +124,14 @@ def _cifar(dataset: Callable[..., Any]) -> Callable[[Path], Splits]:
 
 
 def _svhn(root: Path) -> Splits:
-    read = {split: fetch(tv.SVHN, root, split=split) for split in ("train", "test")}
+    read = {split: _fetched("SVHN", root, split=split) for split in ("train", "test")}
     classes = [str(digit) for digit in range(10)]
     return {split: from_arrays(images.data, images.labels, classes) for split, images in read.items()}
 
 
 def _stl10(root: Path) -> Splits:
+    from cnnbench.data.download import STL10, fetch
+
     read = {split: fetch(STL10, root, split=split) for split in ("train", "test")}
     return {split: from_arrays(images.data, images.labels, images.classes) for split, images in read.items()}
 
@@ -149,19 +168,19 @@ GREY_FILES = "{train,t10k}-{images-idx3,labels-idx1}-ubyte"
 
 DATASETS: dict[str, DataSet] = {
     "digits": DataSet(_digits, 8, 10, (0.3058,), (0.3762,)),
-    "mnist": DataSet(_mnist(tv.MNIST), 28, 10, (0.1307,), (0.3081,), f"MNIST/raw/{GREY_FILES}"),
+    "mnist": DataSet(_mnist("MNIST"), 28, 10, (0.1307,), (0.3081,), f"MNIST/raw/{GREY_FILES}"),
     "fashion_mnist": DataSet(_fashion_mnist, 28, 10, (0.2860,), (0.3530,), f"FashionMNIST/raw/{GREY_FILES}"),
-    "kmnist": DataSet(_mnist(tv.KMNIST), 28, 10, (0.1918,), (0.3483,), f"KMNIST/raw/{GREY_FILES}"),
+    "kmnist": DataSet(_mnist("KMNIST"), 28, 10, (0.1918,), (0.3483,), f"KMNIST/raw/{GREY_FILES}"),
     "emnist": DataSet(
-        _mnist(tv.EMNIST, transpose=True, split="balanced"), 28, 47, (0.1751,), (0.3332,),
+        _mnist("EMNIST", transpose=True, split="balanced"), 28, 47, (0.1751,), (0.3332,),
         "EMNIST/raw/emnist-balanced-{train,test}-{images-idx3,labels-idx1}-ubyte",
     ),
     "cifar10": DataSet(
-        _cifar(tv.CIFAR10), 32, 10, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616),
+        _cifar("CIFAR10"), 32, 10, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616),
         "cifar-10-batches-py/{data_batch_1..5,test_batch,batches.meta}",
     ),
     "cifar100": DataSet(
-        _cifar(tv.CIFAR100), 32, 100, (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762),
+        _cifar("CIFAR100"), 32, 100, (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762),
         "cifar-100-python/{train,test,meta}",
     ),
     "svhn": DataSet(
@@ -172,18 +191,18 @@ DATASETS: dict[str, DataSet] = {
         "stl10_binary/{train_X.bin,train_y.bin,test_X.bin,test_y.bin,class_names.txt}",
     ),
     "imagenette": DataSet(
-        image_sets.imagenette, None, 10, *IMAGENET,
+        _image_files("imagenette"), None, 10, *IMAGENET,
         "imagenette2-160/{train,val}/<class>/*.JPEG", "imagenette2-160",
     ),
     "flowers102": DataSet(
-        image_sets.flowers102, None, 102, *IMAGENET,
+        _image_files("flowers102"), None, 102, *IMAGENET,
         "flowers-102/{jpg/*.jpg,imagelabels.mat,setid.mat}", "flowers-102",
     ),
     "pets": DataSet(
-        image_sets.pets, None, 37, *IMAGENET,
+        _image_files("pets"), None, 37, *IMAGENET,
         "oxford-iiit-pet/{images/*.jpg,annotations/{trainval,test}.txt}", "oxford-iiit-pet/images",
     ),
-    "imagefolder": DataSet(image_sets.imagefolder, None, None, *IMAGENET, images=""),
+    "imagefolder": DataSet(_image_files("imagefolder"), None, None, *IMAGENET, images=""),
     "synthetic": DataSet(_not_loaded, None, None, (0.5,) * 3, (0.35,) * 3),
 }  # fmt: skip
 
@@ -231,6 +250,10 @@ def load(name: str, root: Path, size: int | None = None, memory: Memory | None =
         InputError: an unknown name; files that are missing and cannot be downloaded, or are broken; fewer
             than two classes; labels out of range.
     """
+    from cnnbench.data import image_sets
+    from cnnbench.data.download import DownloadError, sentence
+    from cnnbench.data.image_folder import check_images
+
     row = dataset(name)
     folder = image_folder(name, root)
     expected = f"expected {root}/{row.files}"

@@ -11,12 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.utils.flop_counter import FlopCounterMode
-from torchvision.ops import StochasticDepth
 
 from cnnbench.errors import InputError
+from cnnbench.models.counting import MacCounter
+from cnnbench.models.running import running
+from cnnbench.models.shapes import QuickShapes, Watching
 from cnnbench.ops.layers import Conv2d
 from cnnbench.ops.local import LocallyConnected2d
+from cnnbench.ops.residual import is_stochastic_depth
 
 Shape = tuple[int, int, int]
 """(C, H, W) of an image."""
@@ -102,23 +104,26 @@ def macs(model: nn.Module, shape: Shape, num_classes: int) -> int:
     Raises:
         InputError: the model cannot take images of this shape, or returns anything but (1, K) logits.
     """
-    with FlopCounterMode(display=False) as counter:
+    with running(model) as calls:
         try:
-            logits = forward(model, shape, 1, "meta")
+            counter = MacCounter()
+            logits = forward(model, shape, 1, "meta", watching=counter)
         except Exception:  # an operation without a meta kernel, or a real error: of any model's code
-            counter.flop_counts.clear()
+            calls.clear()
             try:
-                logits = forward(model, shape, 1, "cpu")
+                counter = MacCounter()
+                logits = forward(model, shape, 1, "cpu", watching=counter)
             except Exception as error:
                 c, h, w = shape
+                where = f" in {calls[-1]}" if calls else ""
                 raise InputError(
-                    f"arch: cannot take images of {c}x{h}x{w}: {' '.join(str(error).split())[:300]}"
+                    f"arch: cannot take images of {c}x{h}x{w}: {' '.join(str(error).split())[:300]}{where}"
                 ) from error
     if tuple(logits.shape) != (1, num_classes):
         raise InputError(
             f"arch: returns {tuple(logits.shape)} for one image; expected (1, {num_classes}) logits"
         )
-    return int(counter.get_total_flops()) // 2
+    return sum(counter.macs.values())
 
 
 def layers(model: nn.Module, shape: Shape) -> list[Layer]:
@@ -134,19 +139,19 @@ def layers(model: nn.Module, shape: Shape) -> list[Layer]:
     names = {
         module: name
         for name, module in model.named_modules()
-        if not isinstance(module, nn.Identity | nn.Dropout | nn.Flatten | StochasticDepth)
+        if not isinstance(module, nn.Identity | nn.Dropout | nn.Flatten)
+        and not is_stochastic_depth(module)
         and (not list(module.children()) or list(module.parameters(recurse=False)))
     }
     outputs: dict[str, tuple[int, ...]] = {}
     device = next((p.device.type for p in model.parameters()), "cpu")
-    watching = watched(model, lambda name, output: outputs.setdefault(name, tuple(output.shape[1:])))
-    with watching, FlopCounterMode(display=False) as counter:
-        forward(model, shape, 1, device)
     listed_names = set(names.values())
+    watching = watched(model, lambda name, output: outputs.setdefault(name, tuple(output.shape[1:])))
+    with watching, running(model) as calls:
+        counter = MacCounter(calls, listed_names)
+        forward(model, shape, 1, device, watching=counter)
     outputs = {name: output for name, output in outputs.items() if name in listed_names}
-    flops = {name: sum(count.values()) for name, count in counter.get_flop_counts().items()}
-    root = type(model).__name__
-    total = {name: flops.get(f"{root}.{name}", 0) // 2 for name in names.values()}
+    own = counter.macs
     order = [*outputs, *(name for name in names.values() if name not in outputs)]
     listed = [
         Layer(
@@ -154,17 +159,25 @@ def layers(model: nn.Module, shape: Shape) -> list[Layer]:
             type(model.get_submodule(name)).__name__,
             outputs.get(name, ()),
             sum(p.numel() for p in model.get_submodule(name).parameters(recurse=False)),
-            total[name] - sum(total[inner] for inner in total if inner.startswith(f"{name}.")),
+            own.get(name, 0),
             window(model.get_submodule(name)),
         )
         for name in order
         if name in outputs or list(model.get_submodule(name).parameters(recurse=False))
     ]
-    between = int(counter.get_total_flops()) // 2 - sum(layer.macs for layer in listed)
+    between = own.get("", 0)
     return [*listed, *([Layer("", "between layers", (), 0, between)] if between else [])]
 
 
-def forward(model: nn.Module, shape: Shape, batch: int, device: str, *, training: bool = False) -> Tensor:
+def forward(
+    model: nn.Module,
+    shape: Shape,
+    batch: int,
+    device: str,
+    *,
+    training: bool = False,
+    watching: Watching | None = None,
+) -> Tensor:
     """Return the model's logits of images of zeros, without changing the model.
 
     Args:
@@ -173,13 +186,14 @@ def forward(model: nn.Module, shape: Shape, batch: int, device: str, *, training
         batch: number of images.
         device: where to compute; on "meta" only shapes are computed.
         training: in train mode instead of eval mode.
+        watching: sees each operation.
     """
     dtype = next((p.dtype for p in model.parameters()), torch.float32)
     images = torch.zeros((batch, *shape), device=device, dtype=dtype)
     state = {}
     if device == "meta":  # without copying the weights
         state = {k: v.to("meta") for k, v in (*model.named_parameters(), *model.named_buffers())}
-    with torch.no_grad(), in_mode(model, training):
+    with torch.no_grad(), in_mode(model, training), watching or QuickShapes():
         return functional_call(model, state, (images,))  # type: ignore[no-any-return]
 
 

@@ -10,11 +10,11 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import StochasticDepth
 
 from cnnbench.models.mobilenet_v2 import conv_norm_act
 from cnnbench.models.scaling import Probability, Stem, Width, divisible, is_small, small_strides
 from cnnbench.ops.factory import Ops
+from cnnbench.ops.residual import StochasticDepth
 
 Coefficient = Annotated[float, Field(strict=True, gt=0, le=10)]
 Positive = Annotated[float, Field(strict=True, gt=0, le=1)]
@@ -74,7 +74,7 @@ class MBConv(nn.Module):
         self.residual = stride == 1 and c_in == c_out
         if self.residual:
             self.end = ops.branch([*(layer[0] for layer in layers), project], norm)
-        self.drop = StochasticDepth(drop, "row")
+        self.drop = StochasticDepth(drop)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, c_in, H, W) to (N, c_out, H / stride, W / stride), rounded up."""

@@ -18,6 +18,11 @@ from torch.nn import functional as F
 
 NOTHING, EVERYTHING = -math.inf, math.inf
 
+KEPT = "_cnnbench_alternatives"
+
+LARGEST = 2**24
+"""Numbers in a reach that is written out, at most: those of an image of 2,048 pixels that is flattened."""
+
 
 def of_image(shape: Sequence[int], axis: int) -> Tensor:
     """Return the reach of images (N, C, H, W) along axis 2 or 3: each pixel depends on itself."""
@@ -49,7 +54,7 @@ def union(*reaches: Tensor) -> Tensor:
     """Return the reach of what depends on several values: all of theirs, and the narrowest path of any."""
     ndim = max(reach.ndim for reach in reaches)
     aligned = [reach[(slice(None), *[None] * (ndim - reach.ndim))] for reach in reaches]
-    shape = torch.broadcast_shapes(*(reach.shape for reach in aligned))  # type: ignore[no-untyped-call]
+    shape = [max(sides) for sides in zip(*(reach.shape for reach in aligned), strict=True)]  # as broadcast
     whole, *others = map(compact, aligned)
     for other in others:
         whole, other = torch.broadcast_tensors(whole, other)  # type: ignore[no-untyped-call]
@@ -65,12 +70,20 @@ def _width(reach: Tensor) -> Tensor:
 
 
 def alternatives(reach: Tensor, dim: int) -> Tensor:
-    """Reduce a dimension of the tensor to size 1, over which there are several paths: input channels."""
+    """Reduce a dimension of the tensor to size 1, over which there are several paths: input channels.
+
+    The result is kept beside the reach, since the branches of a block all begin with the same.
+    """
+    kept: tuple[int, Tensor] | None = getattr(reach, KEPT, None)
+    if kept is not None and kept[0] == dim:
+        return kept[1]
     small = compact(reach)
     if small.shape[dim + 1] > 1:
         best = _width(small).argmin(dim, keepdim=True).expand(2, *[-1] * (small.ndim - 1))
         small = torch.cat([small[:2].amax(dim + 1, keepdim=True), small[2:].gather(dim + 1, best)])
-    return small.expand(_with(reach, [dim]))
+    result = small.expand(_with(reach, [dim]))
+    setattr(reach, KEPT, (dim, result))
+    return result
 
 
 def reduction(reach: Tensor, dims: Sequence[int], *, boundless: bool) -> Tensor:
@@ -155,20 +168,29 @@ def _resized(small: Tensor, reach: Tensor, dim: int, count: int) -> Tensor:
 def reshaped(reach: Tensor, shape: Sequence[int]) -> Tensor:
     """Return the reach of the same values in another shape."""
     small = compact(reach)
-    kept, result = [], []
+    kept: list[int] = []
+    result: list[int] = []
+    regrouped: list[int] = []
     for old, new in _groups(reach.shape[1:], shape):
         uniform = all(small.shape[d + 1] == 1 for d in old)
+        if not uniform and not len(old) == len(new) == 1:
+            regrouped += range(len(result), len(result) + len(new))
         kept += [1 if uniform else reach.shape[d + 1] for d in old]
         result += [1] * len(new) if uniform else new
+    if regrouped and 4 * math.prod(kept) > LARGEST:
+        raise MemoryError(f"the reach of {math.prod(kept)} values that all differ")
     found = small.expand(4, *kept).reshape(4, *result)
-    for dim in range(len(result)):
+    for dim in regrouped:
         found = _simplified(found, dim)
     return found.expand(4, *shape)
 
 
 def _simplified(reach: Tensor, dim: int) -> Tensor:
     """Return a reach with size 1 along a dimension in which it has become the same everywhere."""
-    first = reach.narrow(dim + 1, 0, min(1, reach.shape[dim + 1]))
+    count = reach.shape[dim + 1]
+    first = reach.narrow(dim + 1, 0, min(1, count))
+    if count > 1 and bool((reach.narrow(dim + 1, count - 1, 1) != first).any()):  # mostly; and soon found out
+        return reach
     return first if bool((reach == first).all()) else reach
 
 

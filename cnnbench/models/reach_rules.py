@@ -146,9 +146,12 @@ def _convolved(call: Call) -> Tensor | None:
     if transposed:
         return None
     out, n, spatial = call.output.shape[1], x.shape[1], x.shape[3:]
-    x = reach.reshaped(x, (n, groups, x.shape[2] // groups, *spatial))
-    x = reach.alternatives(x, 2).expand(4, n, groups, out // groups, *spatial)
-    x = reach.reshaped(x, (n, out, *spatial))
+    if groups == 1:
+        x = reach.alternatives(x, 1).expand(4, n, out, *spatial)
+    else:
+        x = reach.reshaped(x, (n, groups, x.shape[2] // groups, *spatial))
+        x = reach.alternatives(x, 2).expand(4, n, groups, out // groups, *spatial)
+        x = reach.reshaped(x, (n, out, *spatial))
     return _in_windows(call, x, weight.shape[3:], stride, padding, dilation)
 
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from cnnbench.models import reach, reach_rules
+from cnnbench.models.shapes import Watching, answer
 
 Reach = tuple[Tensor, Tensor]
 """Reach of a tensor along the rows and along the columns of the image."""
@@ -39,7 +39,7 @@ def of(tensor: Tensor) -> Reach | None:
     return getattr(tensor, MARK, None)
 
 
-class ReachTracing(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class ReachTracing(Watching):
     """While this is active, everything that is computed from the images gets a reach.
 
     Args:
@@ -48,7 +48,7 @@ class ReachTracing(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """
 
     def __init__(self, images: Tensor, *, boundless: bool) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.boundless, self._padding = boundless, _Padding()
         setattr(images, MARK, tuple(reach.of_image(images.shape, axis) for axis in (2, 3)))
 
@@ -69,7 +69,7 @@ class ReachTracing(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if marked and rule is None:
             raise Untraceable(str(func.overloadpacket))
         before = [(_along(args, axis), _along(kwargs, axis)) for axis in (0, 1) if rule is not None]
-        result = func(*args, **kwargs)
+        result = answer(func, args, kwargs)
         if rule is not None:
             found = [rule(reach_rules.Call(func, a, k, result, self.boundless)) for a, k in before]
             if any(reaches is None for reaches in found):

@@ -6,7 +6,8 @@ They are computed from the operations that a model runs, whoever wrote it: nothi
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -18,9 +19,12 @@ from cnnbench.models.complexity import Shape, in_mode, watched
 from cnnbench.models.reach import NOTHING, varied
 from cnnbench.models.reach_tracing import Reach, ReachTracing, Untraceable
 
-STEP, LARGEST = 2048, 8
-"""By how many pixels, and how often at most, an image is enlarged to find fields that exceed it. So each map
-keeps the remainder of its size by its stride, and with it the padding of TensorFlow's rule."""
+STEPS = (512, 2048, 4096, 8192, 16384)
+"""By how many pixels an image is enlarged, until no field exceeds it. So each map keeps the remainder of its
+size by its stride, and with it the padding of TensorFlow's rule."""
+
+SMALL = 64
+"""Side of images up to which fields are mostly below 512 pixels: models begin with smaller windows there."""
 
 
 @dataclass(frozen=True)
@@ -76,18 +80,32 @@ def receptive_fields(model: nn.Module, shape: Shape) -> Fields:
         model: any classifier.
         shape: (C, H, W) of the image.
     """
+    with one_thread():
+        return _receptive_fields(model, shape)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread: reaches are small, and threads would mostly wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _receptive_fields(model: nn.Module, shape: Shape) -> Fields:
     actual, untraceable = _trace(model, shape, boundless=False)
     large: dict[str, Reach] = {}
     c, h, w = shape
-    steps = 1
-    while steps <= LARGEST:
-        sides = (h + steps * STEP, w + steps * STEP)
+    for step in STEPS if max(h, w) <= SMALL else STEPS[1:]:
+        sides = (h + step, w + step)
         found, _ = _trace(model, (c, *sides), boundless=True)
         within = {name: reach for name, reach in found.items() if _within(reach, sides)}
         large = within | large
         if len(within) == len(found):
             break
-        steps *= 2
     fields = {}
     for name, reach in actual.items():
         if _central(reach[0])[1] == NOTHING:

@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import StochasticDepth
 
 from cnnbench.ops.factory import Ops
+from cnnbench.ops.residual import StochasticDepth
 
 
 class BasicBlock(nn.Module):
@@ -38,7 +38,7 @@ class BasicBlock(nn.Module):
         self.downsample = shortcut
         if shortcut is not None:
             self.end = ops.branch([self.conv1, self.conv2], self.bn2, zero=zero_init)
-        self.drop = StochasticDepth(drop, "row")
+        self.drop = StochasticDepth(drop)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, c_in, H, W) to (N, c, H / stride, W / stride), rounded up."""
@@ -78,7 +78,7 @@ class Bottleneck(nn.Module):
         self.downsample = shortcut
         if shortcut is not None:
             self.end = ops.branch([self.conv1, self.conv2, self.conv3], self.bn3, zero=zero_init)
-        self.drop = StochasticDepth(drop, "row")
+        self.drop = StochasticDepth(drop)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, c_in, H, W) to (N, 4c, H / stride, W / stride), rounded up."""

@@ -8,6 +8,36 @@ import torch
 from torch import Tensor, nn
 
 
+class StochasticDepth(nn.Module):
+    """Residual branch that is left out in training, for each image on its own (arXiv:1603.09382).
+
+    It draws as torchvision's does, whose import takes a second.
+
+    Args:
+        p: probability that an image goes without the branch, which is divided by 1 - p for the others.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to (N, C, H, W)."""
+        if not self.training or self.p == 0:
+            return x
+        kept = x.new_empty([len(x), *[1] * (x.ndim - 1)]).bernoulli_(1 - self.p)
+        return x * (kept.div_(1 - self.p) if self.p < 1 else kept)
+
+    def extra_repr(self) -> str:
+        """Return the text between the parentheses of `print(model)`."""
+        return f"p={self.p}"
+
+
+def is_stochastic_depth(module: nn.Module) -> bool:
+    """Return whether a module is stochastic depth: ours, torchvision's of that name, or timm's."""
+    return type(module).__name__ in ("StochasticDepth", "DropPath")
+
+
 class Multiplier(nn.Module):
     """Learned factor of a residual branch, and a learned bias behind it (arXiv:2002.10444, 1901.09321).
 

@@ -12,6 +12,7 @@ from cnnbench.data.datasets import channels, check_classes, dataset
 from cnnbench.data.folder_scan import scan
 from cnnbench.errors import InputError, OpsError, TooSmall
 from cnnbench.models import complexity
+from cnnbench.models.shapes import QuickShapes
 from cnnbench.ops import limits
 from cnnbench.ops.factory import Ops
 from cnnbench.settings.bench import Bench
@@ -94,7 +95,7 @@ def sketch(settings: Settings) -> tuple[nn.Module, complexity.Shape, int, dict[s
     depth, size, classes = image_facts(settings)
     shape = (depth, size, size)
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), QuickShapes():
             model, facts = make(settings, shape, classes, settings.data.batch_size)
     except OpsError:
         raise
