@@ -21,6 +21,7 @@ from cnnbench.comparison.report.page import page
 from cnnbench.comparison.report.plots import draw
 from cnnbench.comparison.report.watch import watch
 from cnnbench.errors import InputError
+from cnnbench.pages.plot_style import installed
 from cnnbench.run_store.find import outputs, split_words
 from cnnbench.run_store.select import parse_condition
 from cnnbench.run_store.targets import check_targets, write_target
@@ -115,7 +116,7 @@ def _plot(comparison: Comparison, folder: Path) -> None:
 def _log(comparison: Comparison, title: str, target: wandb_report.Target, only: Sequence[str]) -> None:
     """Log the comparison, the page and, if matplotlib is installed, the plots to W&B."""
     with tempfile.TemporaryDirectory() as folder:
-        images = draw.write(comparison, Path(folder)) if draw.installed() else []
+        images = draw.write(comparison, Path(folder)) if installed() else []
         file = Path(folder) / "page.html"
         file.write_text(page(comparison, title, to_wandb.home(comparison) / file.name), encoding="utf-8")
         to_wandb.log(comparison, target, {image.stem: image for image in images}, file, only)

@@ -9,7 +9,7 @@ from cnnbench.comparison.comparison import Options, compare
 from cnnbench.comparison.records import record
 from cnnbench.comparison.report.plots import measured, responses, trained
 from cnnbench.comparison.report.plots.draw import write
-from cnnbench.comparison.report.plots.style import logarithmic
+from cnnbench.pages.plot_style import logarithmic
 
 pytest.importorskip("matplotlib")
 

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from cnnbench.comparison.comparison import Comparison
 from cnnbench.comparison.metrics import MEASURED
 from cnnbench.comparison.report.plots import effects, measured, responses, trained
-from cnnbench.comparison.report.plots.style import Picture
+from cnnbench.comparison.report.plots.picture import Picture
 from cnnbench.errors import InputError
+from cnnbench.pages.plot_style import SAVED, check_installed, drawing
 from cnnbench.run_store import targets
-
-
-def installed() -> bool:
-    """Return True if matplotlib is installed."""
-    return importlib.util.find_spec("matplotlib") is not None
 
 
 def check(folder: str) -> None:
@@ -29,8 +22,7 @@ def check(folder: str) -> None:
     """
     if not folder:
         raise InputError("--plots: the name is empty; allowed: a folder")
-    if not installed():
-        raise InputError("--plots: needs matplotlib; run `pip install 'cnnbench[plots]'`")
+    check_installed("--plots")
     targets.check_folder("--plots", folder)
 
 
@@ -47,28 +39,16 @@ def write(comparison: Comparison, folder: Path) -> list[Path]:
     Raises:
         OSError: a file cannot be written.
     """
-    import matplotlib as mpl
     from matplotlib.figure import Figure as Canvas
 
     folder.mkdir(parents=True, exist_ok=True)
-    style: Any = {
-        "font.size": 9,
-        "text.parse_math": False,  # a dollar sign in a name is not markup
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "grid.alpha": 0.3,
-        "svg.fonttype": "none",  # text stays text
-        "svg.hashsalt": "cnnbench",  # equal comparisons give equal files
-    }
     written = []
-    with mpl.rc_context(style), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # a box in the PNG; the SVG keeps the text
+    with drawing():
         for name, size, draw in _pictures(comparison):
             canvas = Canvas(figsize=size, layout="constrained")
             draw(canvas.add_subplot())
-            for suffix, options in ((".png", {"dpi": 300}), (".svg", {"metadata": {"Date": None}})):
-                canvas.savefig(folder / f"{name}{suffix}", **options)
+            for suffix in (".png", ".svg"):
+                canvas.savefig(folder / f"{name}{suffix}", **SAVED[suffix])
             written.append(folder / f"{name}.png")
     return written
 

@@ -10,7 +10,8 @@ from cnnbench import console
 from cnnbench.comparison.comparison import Comparison
 from cnnbench.comparison.effects import Effect
 from cnnbench.comparison.metrics import Figure
-from cnnbench.comparison.report.plots.style import Picture, logarithmic, slug
+from cnnbench.comparison.report.plots.picture import Picture
+from cnnbench.pages.plot_style import logarithmic, slug
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

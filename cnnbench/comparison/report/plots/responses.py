@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from cnnbench import console
 from cnnbench.comparison.comparison import Comparison
-from cnnbench.comparison.report.plots.style import Picture, colour, logarithmic, marker, slug, title
+from cnnbench.comparison.report.plots.picture import Picture, title
 from cnnbench.comparison.responses import Curve, Response
+from cnnbench.pages.plot_style import colour, logarithmic, marker, slug
 from cnnbench.run_store.select import natural_order
 
 if TYPE_CHECKING:

@@ -1,12 +1,14 @@
-"""The style that all plots share."""
+"""The style that all plots share, drawn with matplotlib (extra `plots`)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib.util
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from cnnbench import console
-from cnnbench.comparison.metrics import Figure
+from cnnbench.errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,8 +19,49 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7
 MARKERS = "osD^vPX*"
 """Matplotlib's names of the markers."""
 
-Picture = tuple[str, tuple[float, float], Callable[["Axes"], None]]
-"""A plot: the name of its file, its size in inches, and the function that draws it."""
+STYLE: Any = {
+    "font.size": 9,
+    "text.parse_math": False,  # a dollar sign in a name is not markup
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "cnnbench",  # equal plots give equal files
+}
+"""Settings of matplotlib."""
+
+SAVED: dict[str, dict[str, Any]] = {
+    ".png": {"dpi": 300},
+    ".svg": {"metadata": {"Date": None}},
+    ".pdf": {"metadata": {"CreationDate": None}},
+}
+"""Options of the formats, by suffix."""
+
+
+def installed() -> bool:
+    """Return whether matplotlib is installed."""
+    return importlib.util.find_spec("matplotlib") is not None
+
+
+def check_installed(option: str) -> None:
+    """Check that plots can be drawn.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
+    if not installed():
+        raise InputError(f"{option}: needs matplotlib; run `pip install 'cnnbench[plots]'`")
+
+
+@contextmanager
+def drawing() -> Iterator[None]:
+    """Draw in the shared style."""
+    import matplotlib as mpl
+
+    with mpl.rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a box in the PNG; the SVG keeps the text
+        yield
 
 
 def colour(i: int) -> str:
@@ -34,11 +77,6 @@ def marker(i: int) -> str:
 def slug(text: str) -> str:
     """Turn a label into the name of a file."""
     return "".join(c if c.isalnum() else "-" for c in text.removesuffix(".name"))
-
-
-def title(metric: Figure) -> str:
-    """Return the title of a plot's axis: the metric's label and its unit."""
-    return " ".join(filter(None, (console.legible(metric.label), metric.unit)))
 
 
 def logarithmic(axes: Axes, which: str) -> None:
