@@ -199,16 +199,16 @@ IOFFE, SANTURKAR = "1502.03167", "1805.11604"
 CLAIMS: tuple[tuple[str, str, Callable[[Probed], float], str], ...] = (
     (IOFFE, "a step moves distributions less", typical("shift", "moved", mean), "less"),
     (IOFFE, "a unit's median wanders less over the training", drift, "less"),
-    (SANTURKAR, "the layers before change a gradient at least as much, |G' - G|", length, "more"),
+    (SANTURKAR, "the layers before change a gradient at least as much: length of G' - G", length, "more"),
     (
         SANTURKAR,
-        "also relative to it, |G' - G| / |G|",
+        "also relative to the length of G",
         typical("shift", "gradient_change", mean),
         "more",
     ),
     (
         SANTURKAR,
-        "and turn it at least as far, 1 - cosine",
+        "and turn it at least as far: 1 - cosine",
         typical("shift", "cosine", lambda values: 1 - mean(values)),
         "more",
     ),
@@ -244,12 +244,6 @@ def claims(runs: Sequence[Probed]) -> None:
         verdict = "agrees" if all(holds) else "disagrees" if not any(holds) else "undecided"
         by_seed = ", ".join(f"{ratio:.2g}" for ratio in ratios)
         print(f"| {paper} | {claim} | {fmean(without):.3g} | {fmean(normed):.3g} | {by_seed} | {verdict} |")
-    for arch, (label, _) in NETWORKS.items():
-        for r in some(runs, arch, RATE):
-            _, _, dead = r.series("activations", "dead")
-            print(f"{label}, seed {r.seed}: dead units at the end {100 * dead[-1].mean():.1f} %", end="; ")
-            s = r.run.summary()
-            print(f"field {s['field/start']:.1f} -> {s['field/end']:.1f} px")
 
 
 def main() -> None:

@@ -24,7 +24,11 @@ def same_tables(a, b):
     assert all((a / "probes" / name).read_text() == (b / "probes" / name).read_text() for name in names)
 
 
-@pytest.mark.parametrize("probes", [SERIES, ["probes=[field,translation]"]], ids=["trained", "tested"])
+@pytest.mark.parametrize(
+    "probes",
+    [SERIES, pytest.param(["probes=[field,translation]"], marks=pytest.mark.slow)],
+    ids=["trained", "tested"],
+)
 def test_what_is_lacking_is_measured_aside(cli, probes):
     assert cli("train", "output_dir=at_once", *RECIPE, *probes)[0] == 0
     assert cli("train", "output_dir=later", *RECIPE)[0] == 0
