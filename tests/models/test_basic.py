@@ -90,7 +90,7 @@ def test_the_biases_of_a_locally_connected_layer_have_no_weight_decay():
 @pytest.mark.parametrize(("channels", "size"), IMAGES)
 @pytest.mark.parametrize("width", [0.25, 1.0])
 def test_fully_connected_networks_are_equal_to_two_percent(channels, size, width):
-    """`experiment=conv_vs_mlp`, at both budgets: counted in the networks themselves, and better than it says."""
+    """`experiment=conv_vs_mlp`, at both budgets: counted in the networks, better than it says."""
     with torch.device("meta"):
         facts = {
             arch: make(arch, channels, 10, size, width=width)[1]
