@@ -45,6 +45,10 @@ class OpsError(InputError):
         self.reason = reason
 
 
+class Unfit(InputError):  # noqa: N818 - says of what
+    """Model that cannot compute logits of images of this size."""
+
+
 class TooSmall(ValueError):  # noqa: N818 - says of what
     """A feature map is too small for a layer of the model."""
 

@@ -1,217 +1,167 @@
-"""`cnnbench inspect arch=… data=…`: show a model layer by layer, without training or images."""
+"""`cnnbench inspect arch=… data=…`: show models layer by layer, without training or images."""
 
 from __future__ import annotations
 
+import argparse
 import json
-import math
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
-
-from rich.table import Table
+from pathlib import Path
+from typing import Any
 
 from cnnbench import console
-from cnnbench.commands import linear
+from cnnbench.commands.parser import Parser
 from cnnbench.errors import InputError
+from cnnbench.inspection.subjects import Subject, is_run, merged, subjects
+from cnnbench.run_store.targets import check_targets, writing
 from cnnbench.settings import compose
-from cnnbench.settings.described import described
-from cnnbench.settings.run import Settings
-
-if TYPE_CHECKING:
-    from cnnbench.models.receptive_field import Field
-
-HELP = """\
-usage: cnnbench inspect [--json] [--linear LAYER [--plot FILE]] [GROUP=CHOICE …] [SETTING=VALUE …]
-
-Show the model that `cnnbench train` would train with the same groups and settings, layer by layer: output
-shape, receptive field, parameters, multiply-accumulates (MACs) per image, window (kernel/stride, padding),
-share of the image that the unit in the middle sees, memory of the output per image; and the totals. The
-field is the side in pixels of what a unit depends on: by the largest path, in brackets by the smallest where
-they differ; `all`: it grows with the image. Nothing is trained, read or downloaded, not even arch.weights.
-
-  --json          print one JSON object on standard output: params, macs, layers, …
-  --linear LAYER  show a convolution, fully connected layer or linear pooling as the matrix that it is: how
-                  many weights a fully connected layer would have, how many are not fixed at zero, how many
-                  are free; and a block of the matrix, if it is small
-  --plot FILE     draw that matrix, a colour for each weight; FILE ends in .png, .svg or .pdf
-
-cnnbench train --help lists groups, choices and settings."""
 
 
 def main(arguments: list[str]) -> int:
-    """Print the model that the settings describe; with --json as one JSON object on standard output."""
-    if "--help" in arguments or "-h" in arguments:
-        print(HELP)
+    """Show the models that the words describe: in the terminal, as JSON, as a page and as a plot."""
+    args, words = _parser().parse_known_args(arguments)
+    if any(word in (*compose.MULTIRUN, "hydra.mode=MULTIRUN") for word in (*words, *(args.vs or []))):
+        raise InputError(
+            "-m: sweeps belong to `cnnbench train`; allowed: lists without it, as in arch=vgg16,resnet50"
+        )
+    check_targets(html=args.html)
+    if args.plot is not None:
+        from cnnbench.inspection import plot
+
+        plot.check(args.plot)
+    chosen = _chosen(words, args)
+    if not chosen:
         return 0
-    as_json = "--json" in arguments
-    rest = [word for word in arguments if word != "--json"]
-    layer, plot = option(rest, "--linear"), option(rest, "--plot")
-    if any(word in (*compose.MULTIRUN, "hydra.mode=MULTIRUN") for word in rest):
-        raise InputError("inspect shows one model; sweeps with -m belong to `cnnbench train`")
-    settings = described(rest)
-    if settings is None:
-        return 0
-    if layer is not None:
-        return linear.show(settings, layer, as_json=as_json, plot=plot)
-    if plot is not None:
-        raise InputError(f"--plot {plot}: allowed with --linear LAYER alone")
-    with console.console.status("building the model"):
-        model = describe(settings)
-    if as_json:
-        json.dump(model, sys.stdout, indent=1)
+    if args.linear is not None:
+        from cnnbench.commands import linear
+
+        if len(chosen) > 1 or args.html is not None:
+            what = f"--html {args.html}" if args.html is not None else "several models"
+            raise InputError(
+                f"--linear {args.linear}: not with {what}; allowed: one model, --json and --plot"
+            )
+        return linear.show(chosen[0].settings, args.linear, as_json=args.json, plot=args.plot)
+    with console.console.status("building the models"):
+        from cnnbench.inspection.description import describe
+
+        models = [describe(subject.settings, subject.label, subject.run) for subject in chosen]
+    difference = None
+    if args.vs:
+        from cnnbench.inspection.alignment import compare
+
+        difference = compare(*models)
+    if args.json:
+        json.dump(_document(models, difference), sys.stdout, indent=1)
         print()
     else:
-        console.out.print(model_table(model))
-        for remark in remarks(model):
-            console.out.print(remark, style="dim", highlight=False, markup=False, soft_wrap=True)
+        _show(models, difference)
+    _write(models, difference, args)
     return 0
 
 
-def option(words: list[str], name: str) -> str | None:
-    """Take an option and its value, `NAME VALUE` or `NAME=VALUE`, out of the words; None: it is not there.
-
-    Raises:
-        InputError: it has no value.
-    """
-    for i, word in enumerate(words):
-        if word == name and i + 1 < len(words):
-            return [words.pop(i), words.pop(i)][1]
-        if word.startswith(f"{name}="):
-            return words.pop(i).partition("=")[2]
-        if word == name:
-            raise InputError(f"{name}: a value must follow; see cnnbench inspect --help")
-    return None
-
-
-def describe(settings: Settings) -> dict[str, Any]:
-    """Return the input, cost and layers of a model as plain values.
-
-    Raises:
-        InputError: wrong settings.
-    """
-    from cnnbench.models import complexity
-    from cnnbench.models.receptive_field import receptive_fields
-    from cnnbench.training import model as training_model
-
-    model, shape, classes, facts = training_model.sketch(settings)
-    fields = receptive_fields(model, shape)
-    return {
-        "arch": settings.arch.name,
-        "data": settings.data.name,
-        "input": list(shape),
-        "classes": classes,
-        "ops": settings.resolved_ops(),
-        **facts,
-        "layers": [
-            {
-                "name": layer.name,
-                "kind": layer.kind,
-                "window": None if layer.window is None else asdict(layer.window),
-                "output": list(layer.output),
-                "params": layer.params,
-                "macs": layer.macs,
-                "activation_bytes": layer.activation_bytes,
-                "receptive_field": _plain(fields.layers.get(layer.name)),
-            }
-            for layer in complexity.layers(model, shape)
-        ],
-        "untraceable": fields.untraceable,
-    }
+def _chosen(words: Sequence[str], args: argparse.Namespace) -> list[Subject]:
+    """Return the models of the words, and with --vs the one that they are compared with."""
+    chosen = subjects(words, trust_code=args.trust_code)
+    if not args.vs or not chosen:
+        return chosen
+    both = not is_run(args.vs[0]) and not is_run(next(iter(words), ""))
+    other = subjects(merged(words, args.vs) if both else args.vs, trust_code=args.trust_code)
+    for given, found in ((words, chosen), (args.vs, other)):
+        if len(found) != 1:
+            raise InputError(
+                f"--vs {' '.join(args.vs)}: compares two models, and {' '.join(given)} are several"
+            )
+    labels = _labels(words, args.vs) if both else [chosen[0].label or "first", other[0].label or "second"]
+    return [Subject(label, s.settings, s.run) for label, s in zip(labels, [*chosen, *other], strict=True)]
 
 
-def _plain(field: Field | None) -> dict[str, Any] | None:
-    """Return a field as plain values by rows and columns; null stands for a size without bound."""
-    if field is None or math.isnan(field.rows.size + field.columns.size):
-        return None
-    lines = [asdict(field.rows), asdict(field.columns)]
-    plain = {
-        key: [None if line[key] in (None, math.inf) else line[key] for line in lines] for key in lines[0]
-    }
-    return {**plain, "share": field.share}
-
-
-def model_table(model: Mapping[str, Any]) -> Table:
-    """Return a table with one row per layer of what `describe` returns."""
-    layers = model["layers"]
-    rows = [
-        (
-            layer["name"],
-            layer["kind"],
-            "x".join(map(str, layer["output"])) or "-",
-            "" if (field := layer["receptive_field"]) is None else _field(field),
-            *(f"{layer[key]:,}" if layer[key] else "" for key in ("params", "macs")),
-            _window(layer["window"]),
-            "" if field is None else f"{100 * field['share']:.3g} %",
-            _memory(layer["activation_bytes"]) if layer["output"] else "",
-        )
-        for layer in layers
+def _labels(words: Sequence[str], other: Sequence[str]) -> list[str]:
+    """Return what tells two models apart: the settings of each that the other has not."""
+    return [
+        " ".join(word for word in mine if word not in theirs and not word.startswith("-")) or name
+        for mine, theirs, name in ((words, other, "default"), (other, words, "same"))
     ]
-    shape = "x".join(map(str, model["input"]))
-    return console.fitting(
-        ("layer", "kind", "output", "field", "params", "MACs", "window", "sees", "memory"),
-        rows,
-        labels=2,
-        title=f"{model['arch']} on {model['data']}: {shape}, {model['classes']} classes",
-        least=2,
+
+
+def _document(models: Sequence[Mapping[str, Any]], difference: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """Return what --json prints: the model, or `models`, and with --vs what `compare` returns."""
+    if len(models) == 1:
+        return models[0]
+    return {"models": models, **(difference or {})}
+
+
+def _show(models: Sequence[Mapping[str, Any]], difference: Mapping[str, Any] | None) -> None:
+    from cnnbench.inspection import terminal
+
+    if difference is not None:
+        console.out.print(terminal.comparison_table(models[0], models[1], difference))
+        console.out.print(terminal.totals_table(difference))
+    elif len(models) > 1:
+        console.out.print(terminal.models_table(models))
+    for model in models:
+        if len(models) == 1:
+            console.out.print(terminal.model_table(model))
+        lines = terminal.remarks(model)
+        for line in lines if len(models) == 1 else [f"{model['label']}: {line}" for line in lines]:
+            console.out.print(line, style="dim", highlight=False, markup=False, soft_wrap=True)
+
+
+def _write(
+    models: Sequence[Mapping[str, Any]], difference: Mapping[str, Any] | None, args: argparse.Namespace
+) -> None:
+    """Write the files that the command line names."""
+    if args.html is not None:
+        from cnnbench.inspection.page import page
+
+        with writing(args.html) as file:
+            assert file is not None
+            file.write(page(models, difference).encode("utf-8", "surrogateescape"))
+    if args.plot is not None:
+        from cnnbench.inspection import plot
+
+        with writing(args.plot) as file:
+            assert file is not None
+            file.write(plot.draw(models, Path(args.plot).suffix))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        "cnnbench inspect",
+        allow_abbrev=False,
+        usage="cnnbench inspect [GROUP=CHOICE …] [SETTING=VALUE …] [--vs SETTING=VALUE …] [OPTION …]\n"
+        "       cnnbench inspect RUN [--vs RUN] [OPTION …]",
+        description="Show the model that `cnnbench train` would train with the same groups and settings, or that "
+        "of a finished run, layer by layer: output shape, receptive field, parameters, multiply-accumulates "
+        "(MACs) per image, window (kernel/stride, padding), share of the image that the unit in the middle "
+        "sees, memory of the output per image; and the totals. The field is the side in pixels of what a unit "
+        "depends on: by the largest path, in brackets by the smallest where they differ; `all`: it grows with "
+        "the image. A list, as in arch=vgg16,resnet50, stands for several models. Nothing is trained, read or "
+        "downloaded, not even arch.weights. `cnnbench train --help` lists groups, choices and settings.",
+        epilog="example: cnnbench inspect arch=resnet18 data=cifar10 --vs ops.pool=max_blur ; "
+        "cnnbench inspect arch=alexnet,vgg16,resnet50 data=imagenette data.size=224 --plot fields.png",
     )
-
-
-def remarks(model: Mapping[str, Any]) -> list[str]:
-    """Return lines on totals, ops, initialisation, where the field exceeds the image, what downsamples."""
-    memory = _memory(sum(layer["activation_bytes"] for layer in model["layers"]))
-    sizes = f"{model['params']:,} params, {model['macs']:,} MACs, outputs of {memory}"
-    lines = [
-        f"{len(model['layers'])} layers, {sizes}",
-        " ".join(f"{axis}={value}" for axis, value in model["ops"].items()),
-        model.get("init", ""),
-    ]
-    exceeding = [
-        layer["name"]
-        for layer in model["layers"]
-        if (field := layer["receptive_field"])
-        and field["share"] == 1
-        and any(
-            size is None or size > side for size, side in zip(field["size"], model["input"][1:], strict=True)
-        )
-    ]
-    if exceeding:
-        lines.append(f"the field exceeds the image from {exceeding[0]} on")
-    strided = [
-        f"{layer['name']} ({_sides(layer['window']['stride'])})"
-        for layer in model["layers"]
-        if layer["window"] and max(layer["window"]["stride"]) > 1
-    ]
-    if strided:
-        lines.append(f"downsampling: {', '.join(strided)}")
-    if model["untraceable"]:
-        lines.append(f"fields are not known behind {model['untraceable']}")
-    return [line for line in lines if line]
-
-
-def _window(window: Mapping[str, Any] | None) -> str:
-    """Return a window as `3x3/2 p1`."""
-    if window is None:
-        return ""
-    kernel, padding, dilation = "x".join(map(str, window["kernel"])), window["padding"], window["dilation"]
-    parts = [kernel + (f"/{_sides(window['stride'])}" if max(window["stride"]) > 1 else "")]
-    if padding == "same" or max(padding):
-        parts.append("same" if padding == "same" else f"p{_sides(padding)}")
-    if max(dilation) > 1:
-        parts.append(f"d{_sides(dilation)}")
-    return " ".join(parts)
-
-
-def _field(field: Mapping[str, Any]) -> str:
-    largest, narrowest = _sides(field["size"]), _sides(field["narrowest"])
-    return largest if largest == narrowest else f"{largest} ({narrowest})"
-
-
-def _sides(pair: Sequence[float | None]) -> str:
-    """Return rows and columns as `3`, or `3x1` where they differ; null: all of them."""
-    rows, columns = ("all" if value is None else f"{value:g}" for value in pair)
-    return rows if rows == columns else f"{rows}x{columns}"
-
-
-def _memory(number: float) -> str:
-    return f"{number / 2**20:.3g} MiB" if number >= 2**20 / 10 else f"{number / 2**10:.3g} KiB"
+    parser.add_argument(
+        "--vs",
+        nargs="+",
+        metavar="SETTING=VALUE",
+        help="compare with a second model, layer by layer: these settings in place of those of the first model "
+        "(a group that is chosen anew takes none of its former settings), or another RUN",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON on standard output instead of tables")
+    parser.add_argument(
+        "--html", metavar="FILE", help="write a page with all tables and charts, as a single file"
+    )
+    parser.add_argument(
+        "--plot", metavar="FILE", help="draw field and size of the maps over depth: a .png, .svg or .pdf file"
+    )
+    parser.add_argument(
+        "--linear",
+        metavar="LAYER",
+        help="show one convolution, fully connected layer or linear pooling as the matrix that it is instead: how "
+        "many weights a fully connected layer would have, how many are not fixed at zero, how many are free, and "
+        "a block of it, if it is small; --plot draws it, with a colour for each weight",
+    )
+    parser.add_argument(
+        "--trust-code", action="store_true", help="run the code of an architecture that is not cnnbench's own"
+    )
+    return parser

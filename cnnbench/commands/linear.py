@@ -17,14 +17,12 @@ from rich.text import Text
 
 from cnnbench import console
 from cnnbench.errors import InputError, suggest
-from cnnbench.run_store.targets import check_targets, writing
+from cnnbench.pages.plot_style import SAVED, drawing
+from cnnbench.run_store.targets import writing
 from cnnbench.settings.run import Settings
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-FORMATS = ("png", "svg", "pdf")
-"""Endings of a picture's file."""
 
 ROWS, COLUMNS = 64, 100
 """Largest block of a matrix that is shown in the terminal."""
@@ -43,19 +41,17 @@ def show(settings: Settings, name: str, *, as_json: bool, plot: str | None) -> i
         settings: of the model.
         name: of the layer.
         as_json: as one JSON object on standard output.
-        plot: file for a picture.
+        plot: file for a picture, which can be written.
 
     Raises:
-        InputError: as `describe` and `check_picture`, or the file cannot be written.
+        InputError: as `describe`.
     """
-    check_picture(plot)
-    check_targets(plot=plot)
     with console.console.status("building the model"):
         found, layer = describe(settings, name)
     shape = tuple(found["input"])
     with writing(plot) as file:
         if file is not None and plot is not None:
-            file.write(picture(layer, shape, found, plot))
+            file.write(picture(layer, shape, found, Path(plot).suffix))
     if as_json:
         json.dump(found, sys.stdout, indent=1)
         print()
@@ -65,16 +61,6 @@ def show(settings: Settings, name: str, *, as_json: bool, plot: str | None) -> i
         for line in text.split():
             console.out.print(line, soft_wrap=True, highlight=False)
     return 0
-
-
-def check_picture(target: str | None) -> None:
-    """Check the ending of a picture's file.
-
-    Raises:
-        InputError: no such format.
-    """
-    if target is not None and Path(target).suffix.removeprefix(".").lower() not in FORMATS:
-        raise InputError(f"--plot {target}: allowed: a file that ends in .{', .'.join(FORMATS)}")
 
 
 def describe(settings: Settings, name: str) -> tuple[dict[str, Any], nn.Module]:
@@ -230,14 +216,14 @@ def letters(layer: nn.Module, shape: tuple[int, ...]) -> Text | None:
     return text.append(f"the block between two channels, {height} x {width}: . is zero, {meaning}", "dim")
 
 
-def picture(layer: nn.Module, shape: tuple[int, ...], found: Mapping[str, Any], target: str) -> bytes:
+def picture(layer: nn.Module, shape: tuple[int, ...], found: Mapping[str, Any], suffix: str) -> bytes:
     """Return the picture of a layer's matrix and of one of its blocks, a colour for each weight.
 
     Args:
         layer: a linear one.
         shape: of its input.
         found: what `describe` returns.
-        target: file whose ending says the format.
+        suffix: of the format, one of `SAVED`.
     """
     from matplotlib.figure import Figure
 
@@ -246,18 +232,22 @@ def picture(layer: nn.Module, shape: tuple[int, ...], found: Mapping[str, Any], 
         panels = [("the whole matrix", *panels[0][1:4], "auto")]
     elif found["nonzero"] <= ENTRIES:
         panels.insert(0, ("the whole matrix", *numbered(layer, shape), "auto"))
-    figure = Figure(figsize=(6 * len(panels), 6.5), layout="constrained")
     counted = ", ".join(f"{found[key]:,} {text}" for key, text in (("nonzero", "not zero"), ("free", "free")))
-    figure.suptitle(f"{console.legible(found['layer'], 60)}: {found['unconstrained']:,} weights, {counted}")
-    for axes, (text, places, numbers, (height, width), aspect) in zip(
-        figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
-    ):
-        image = _coloured(places, numbers, (height, width))
-        axes.imshow(image, interpolation="nearest", extent=(0, width, height, 0), aspect=aspect)
-        axes.set(title=f"{text}, {height:,} x {width:,}", xlabel="input, by channel and pixel")
-        axes.set_ylabel("output, by channel and pixel")
-    file = BytesIO()
-    figure.savefig(file, format=Path(target).suffix[1:].lower(), dpi=150)
+    with drawing():
+        figure = Figure(figsize=(6 * len(panels), 6.5), layout="constrained")
+        figure.suptitle(
+            f"{console.legible(found['layer'], 60)}: {found['unconstrained']:,} weights, {counted}"
+        )
+        for axes, (text, places, numbers, (height, width), aspect) in zip(
+            figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
+        ):
+            image = _coloured(places, numbers, (height, width))
+            axes.imshow(image, interpolation="nearest", extent=(0, width, height, 0), aspect=aspect)
+            axes.set(title=f"{text}, {height:,} x {width:,}", xlabel="input, by channel and pixel")
+            axes.set_ylabel("output, by channel and pixel")
+            axes.grid(visible=False)
+        file = BytesIO()
+        figure.savefig(file, format=suffix.removeprefix("."), **SAVED[suffix])
     return file.getvalue()
 
 

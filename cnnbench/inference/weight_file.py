@@ -70,7 +70,9 @@ def load(settings: Settings, data: ImageData) -> Loaded:
     settings = settings.model_copy(update={"device": single, "arch": arch})
     device = resolve(single, layout=arch.layout)
     shape = (data.channels, data.size, data.size)
-    model, _ = training_model.make(settings, shape, data.num_classes, batch=data.batching.batch_size)
+    model, _ = training_model.make_for_images(
+        settings, shape, data.num_classes, batch=data.batching.batch_size
+    )
     found = pretrained.fit(model, arch)
     if lacks := [name for name in found.left if name not in found.other]:
         raise InputError(

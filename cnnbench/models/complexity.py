@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from cnnbench.errors import InputError
+from cnnbench.errors import InputError, Unfit
 from cnnbench.models.counting import MacCounter
 from cnnbench.models.running import running
 from cnnbench.models.shapes import QuickShapes, Watching
@@ -102,7 +102,8 @@ def macs(model: nn.Module, shape: Shape, num_classes: int) -> int:
         num_classes: K.
 
     Raises:
-        InputError: the model cannot take images of this shape, or returns anything but (1, K) logits.
+        Unfit: the model cannot take images of this shape.
+        InputError: it returns anything but (1, K) logits.
     """
     with running(model) as calls:
         try:
@@ -116,7 +117,7 @@ def macs(model: nn.Module, shape: Shape, num_classes: int) -> int:
             except Exception as error:
                 c, h, w = shape
                 where = f" in {calls[-1]}" if calls else ""
-                raise InputError(
+                raise Unfit(
                     f"arch: cannot take images of {c}x{h}x{w}: {' '.join(str(error).split())[:300]}{where}"
                 ) from error
     if tuple(logits.shape) != (1, num_classes):

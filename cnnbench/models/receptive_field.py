@@ -18,6 +18,8 @@ from cnnbench.models import reach_tracing
 from cnnbench.models.complexity import Shape, in_mode, watched
 from cnnbench.models.reach import NOTHING, varied
 from cnnbench.models.reach_tracing import Reach, ReachTracing, Untraceable
+from cnnbench.models.running import running
+from cnnbench.safe_text import legible
 
 STEPS = (512, 2048, 4096, 8192, 16384)
 """By how many pixels an image is enlarged, until no field exceeds it. So each map keeps the remainder of its
@@ -66,7 +68,7 @@ class Fields:
 
     Attributes:
         layers: by name of the module; without those that do not depend on the image.
-        untraceable: operation that is not understood, after which fields are unknown; "": there is none.
+        untraceable: what is not understood, and in which layer; fields behind it are unknown; "": nothing.
     """
 
     layers: Mapping[str, Field]
@@ -132,13 +134,18 @@ def _trace(model: nn.Module, shape: Shape, *, boundless: bool) -> tuple[dict[str
     state = {k: v.to("meta") for k, v in (*model.named_parameters(), *model.named_buffers())}
     tracing = ReachTracing(images, boundless=boundless)
     try:
-        with torch.no_grad(), in_mode(model, training=False), watched(model, see), tracing:
+        with (
+            torch.no_grad(),
+            in_mode(model, training=False),
+            running(model) as calls,
+            watched(model, see),
+            tracing,
+        ):
             functional_call(model, state, (images,))
-    except Untraceable as error:
-        return found, error.operation
-    except Exception:  # of any model's code: a head that needs images of the actual size
-        if not boundless:
-            raise
+    except Exception as error:  # of any model's code; with boundless, a head that needs the actual size
+        known = isinstance(error, Untraceable)
+        what = error.operation if known else f"what shapes do not decide ({legible(str(error), 100)})"  # type: ignore[attr-defined]
+        return found, f"{what} in {calls[-1].name or 'the model'}" if calls else what
     return found, ""
 
 

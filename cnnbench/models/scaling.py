@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import nn
 
 from cnnbench.errors import OpsError, TooSmall
+from cnnbench.models.running import running
 from cnnbench.ops.limits import checked
 
 Stem = Literal["auto", "imagenet", "small"]
@@ -95,9 +96,10 @@ def last_side(features: nn.Module, in_channels: int, image_size: int, most: int)
     """
     features.eval()  # batch norm must not learn from this
     try:
-        with torch.no_grad(), checked(features):
+        with torch.no_grad(), running(features) as calls, checked(features):
             side = int(features(torch.zeros(1, in_channels, image_size, image_size)).shape[-1])
     except TooSmall as error:
-        raise OpsError("small", f"{image_size} pixels ({error})") from error
+        layer = f"features.{calls[-1]}"
+        raise OpsError("small", f"images of {image_size} pixels ({layer}: {error})") from error
     features.train()
     return min(side, most)

@@ -67,7 +67,7 @@ def build(
     shard = data.smallest
     images = shard.total if settings.device.sync_batch_norm else shard.images  # that share batch statistics
     shape = (data.channels, data.size, data.size)
-    model, facts = training_model.make(settings, shape, data.num_classes, batch=images)
+    model, facts = training_model.make_for_images(settings, shape, data.num_classes, batch=images)
     frozen: list[torch.nn.Module] = []
     if settings.arch.weights is not None:
         facts |= pretrained.load(model, settings.arch)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,9 @@ from torch import nn
 
 from cnnbench.data.datasets import channels, check_classes, dataset
 from cnnbench.data.folder_scan import scan
-from cnnbench.errors import InputError, OpsError, TooSmall
+from cnnbench.errors import InputError, OpsError, TooSmall, Unfit
 from cnnbench.models import complexity
+from cnnbench.models.running import running
 from cnnbench.models.shapes import QuickShapes
 from cnnbench.ops import limits
 from cnnbench.ops.factory import Ops
@@ -19,6 +22,7 @@ from cnnbench.settings.bench import Bench
 from cnnbench.settings.instantiate import factory
 from cnnbench.settings.model import Arch
 from cnnbench.settings.run import Settings
+from cnnbench.training.image_size import least_size
 
 
 def make(
@@ -36,9 +40,9 @@ def make(
         The model and its `params`, `macs` and, where cnnbench initialised it, `init`.
 
     Raises:
-        OpsError: it cannot carry one of the ops.
-        InputError: wrong settings, a model that does not fit the images, or one whose batch norm cannot be
-            synchronised.
+        OpsError: it cannot carry one of the ops, or a map becomes too small.
+        Unfit: it cannot compute logits of such images.
+        InputError: wrong settings, or a model whose batch norm cannot be synchronised.
     """
     arch, resolved = settings.arch, settings.resolved_ops()
     ops = Ops(**resolved)
@@ -47,20 +51,52 @@ def make(
     ops.check_asked((a for a, value in settings.ops.model_dump().items() if value != "native"), where)
     if resolved:
         try:
-            with limits.checked(model):
+            with running(model) as calls, limits.checked(model):
                 complexity.forward(model, shape, batch, "meta", training=True)
         except (RuntimeError, ValueError) as error:
             where += " with " + " ".join(f"ops.{axis}={value}" for axis, value in resolved.items())
             message = (str(error) or type(error).__name__).splitlines()[0]
+            layer = f"{calls[-1]}: " if calls else ""
             if isinstance(error, TooSmall):
-                raise OpsError("small", f"{where} ({message})") from error
-            raise InputError(f"{where}: {message}") from error
+                raise OpsError("small", f"{where} ({layer}{message})") from error
+            raise Unfit(f"{where}: {layer}{message}") from error
     if settings.device.sync_batch_norm:
         from cnnbench.training import sync_batch_norm  # imports Lightning, for which `inspect` must not wait
 
         sync_batch_norm.check(model, arch.name)
     facts = {"params": complexity.params(model), "macs": complexity.macs(model, shape, num_classes)}
     return model, facts | ({"init": ops.initialisation} if resolved else {})
+
+
+def make_for_images(
+    settings: Settings, shape: complexity.Shape, num_classes: int, batch: int
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Build the model as `make` does; an error about the size of the images names one that works."""
+    with _naming_size(settings, shape, num_classes, batch):
+        return make(settings, shape, num_classes, batch)
+
+
+@contextmanager
+def _naming_size(settings: Settings, shape: complexity.Shape, num_classes: int, batch: int) -> Iterator[None]:
+    """Add to an error that depends on the size of the images the least size without it, if there is one."""
+
+    def works(side: int) -> bool:
+        try:
+            with torch.device("meta"), QuickShapes():
+                make(settings, (shape[0], side, side), num_classes, batch)
+        except Exception:  # any model's code
+            return False
+        return True
+
+    try:
+        yield
+    except InputError as error:
+        if isinstance(error, Unfit) or (isinstance(error, OpsError) and error.reason == "small"):
+            side = least_size(works, shape[1])
+            more = " or more" if side is not None and works(side + 1) else ""  # some take one size alone
+            allowed = "no size up to 1,024 works" if side is None else f"allowed: data.size={side}{more}"
+            error.args = (f"{error}; {allowed}",)
+        raise
 
 
 def assemble(arch: Arch, ops: Ops, shape: complexity.Shape, num_classes: int) -> nn.Module:
@@ -94,13 +130,15 @@ def sketch(settings: Settings) -> tuple[nn.Module, complexity.Shape, int, dict[s
     """
     depth, size, classes = image_facts(settings)
     shape = (depth, size, size)
-    try:
-        with torch.device("meta"), QuickShapes():
-            model, facts = make(settings, shape, classes, settings.data.batch_size)
-    except OpsError:
-        raise
-    except InputError:  # models of other libraries may not be made for it
-        model, facts = make(settings, shape, classes, settings.data.batch_size)
+    batch = settings.data.batch_size
+    with _naming_size(settings, shape, classes, batch):
+        try:
+            with torch.device("meta"), QuickShapes():
+                model, facts = make(settings, shape, classes, batch)
+        except OpsError:
+            raise
+        except InputError:  # models of other libraries may not be made for it
+            model, facts = make(settings, shape, classes, batch)
     return model, shape, classes, facts
 
 
