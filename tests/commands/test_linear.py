@@ -71,7 +71,7 @@ def test_the_picture_has_the_diagonals(cli):
     [(["--linear", "features.blok1.0"], ["features.blok1.0: no such layer", "mean features.block1.0?"]),
      (["--linear", "features.block1.2"], ["features.block1.2: ReLU is no linear map", "features.block2.0"]),
      (["--linear", "features"], ["Sequential is no linear map"]),
-     (["arch=basic,mlp", "--linear", "features"], ["--linear features: not with several models", "one model"]),
+     (["arch=basic,mlp", "--linear", "features"], ["features: not with several models", "one model"]),
      (["--linear", "features.block1.0", "--html", "x.html"], ["not with --html x.html"]),
      (["--linear=features.block1.0", "--plot", "x.doc"], ["--plot x.doc", ".png, .svg, .pdf"]),
      (["--linear", "features.block1.0", "--plot", "no/x.png"], ["--plot no/x.png", "folder does not exist"])],
