@@ -45,6 +45,7 @@ def test_the_model_is_left_alone_and_the_last_map_counts():
         nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.AvgPool2d(2),
         nn.Dropout(0.5), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2),
     )  # fmt: skip
+    nn.init.constant_(model[0].weight, 1.0)  # each pixel of a window counts
     model[1].eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     field = effective_field(model, torch.randn(8, 1, 12, 12))
