@@ -4,7 +4,8 @@
 
 A page's commands are the lines of its ```console blocks that begin with `$ `; they run in the order of the
 pages' list in docs/index.md, all in one folder, so that a later one finds the runs of an earlier one, and a
-second time finished runs are not trained again. A ```text block after them shows what the last one printed. A
+second time finished runs are not trained again. A ```text block after them shows what the last one printed,
+```text 9 its first nine lines. A
 picture `](../pictures/guide/NAME)` is the file NAME that a command above it wrote (DIR-FILE: the file FILE of
 the folder DIR). What a page says about figures is for its author to compare with what was made.
 """
@@ -25,7 +26,7 @@ PAGES, PICTURES = DOCS / "guide", DOCS / "pictures" / "guide"
 COLUMNS = 112
 LISTED = re.compile(r"\]\(guide/([\w-]+\.md)\)")
 PICTURE = re.compile(r"\]\(\.\./pictures/guide/([\w.-]+)\)")
-BLOCK = re.compile(r"^```(console|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```(console|text)( \d+)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def pages() -> list[str]:
@@ -63,9 +64,10 @@ def remade(text: str, folder: Path) -> str:
 
     def block(match: re.Match[str]) -> str:
         nonlocal printed
-        kind, content = match.groups()
+        kind, most, content = match.groups()
         if kind == "text":
-            return f"```text\n{printed}```"
+            lines = printed.splitlines()[: int(most) if most else None]
+            return "\n".join([f"```text{most or ''}", *lines, "```"])
         for command in commands(content):
             lines = run(command, folder).splitlines()
             printed = "".join(f"{line.rstrip()}\n" for line in lines).strip("\n") + "\n"
