@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from filelock import SoftFileLease
 
 from cnnbench.run_store import lease
-from cnnbench.run_store.run import DONE
-from cnnbench.sweeps.plan import Cell, Plan
+from cnnbench.sweeps.plan import Cell, Plan, is_done
 from cnnbench.sweeps.pool import Outcome, Pool
 
 LOOK_S = 0.03
@@ -97,7 +96,7 @@ def drive(
 def _start(course: Course, pool: Pool) -> None:
     """Start runs as long as there is room; smaller runs may overtake one that needs more of it."""
     for cell in list(course.waiting):
-        if cell.tries == 0 and not cell.settings.force and _is_done(cell):
+        if cell.tries == 0 and not cell.settings.force and is_done(cell):
             # Finished since the sweep was planned, by a job that an earlier driver left on a cluster.
             course.waiting.remove(cell)
             course.elsewhere[cell] = lease.of(cell.run.path)
@@ -109,11 +108,6 @@ def _start(course: Course, pool: Pool) -> None:
     pool.submit()
 
 
-def _is_done(cell: Cell) -> bool:
-    """Return whether a run is done by now, with all probes that are asked for."""
-    return cell.run.state in DONE and not cell.settings.lacking(cell.run)
-
-
 def _released(course: Course) -> list[tuple[Cell, Outcome]]:
     """Return the runs that other processes have finished or abandoned, and record them in the course."""
     outcomes = []
@@ -121,7 +115,7 @@ def _released(course: Course) -> list[tuple[Cell, Outcome]]:
         if not lease.frees(run_lease):
             continue
         del course.elsewhere[cell]
-        if _is_done(cell):
+        if is_done(cell):
             outcome = course.results[cell] = Outcome("ended")
         else:
             outcome = Outcome("interrupted", "the process that trained it is gone")

@@ -54,6 +54,11 @@ class Cell:
         return self.state not in DONE or self.settings.force or bool(self.lacking)
 
 
+def is_done(cell: Cell) -> bool:
+    """Return whether a run is done by now, with all probes that are asked for."""
+    return cell.run.state in DONE and not cell.settings.lacking(cell.run)
+
+
 @dataclass(frozen=True)
 class Plan:
     """All runs of a sweep.

@@ -20,10 +20,9 @@ from cnnbench.errors import InputError, of_system, suggest
 from cnnbench.processes.signals import unbroken
 from cnnbench.run_store.files import write_atomic
 from cnnbench.run_store.reading import Unfit, parse_json, read
-from cnnbench.run_store.run import DONE
 from cnnbench.settings.base import Count, NonNegative, Rate, Section, options
 from cnnbench.settings.device import Device
-from cnnbench.sweeps.plan import Cell, Plan
+from cnnbench.sweeps.plan import Cell, Plan, is_done
 from cnnbench.sweeps.pool import Job, Outcome, run_preflight
 
 if TYPE_CHECKING:
@@ -178,8 +177,7 @@ class SlurmPool:
         while state == "UNKNOWN" and time.monotonic() < self.patient_until:
             time.sleep(0.5)
             state = job.watcher.get_state(job_id, mode="force").split()[0]
-        done = cell.run.state in DONE and not cell.settings.force and not cell.settings.lacking(cell.run)
-        return job if state in LIVING or done else None
+        return job if state in LIVING or (is_done(cell) and not cell.settings.force) else None
 
     def submit(self) -> None:
         """Submit the started runs, those with equal parameters as one array.
