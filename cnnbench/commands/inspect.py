@@ -157,9 +157,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--linear",
         metavar="LAYER",
-        help="show instead a convolution, fully connected layer or linear pooling as the matrix that it is: how "
-        "many weights a fully connected layer would have, how many are not fixed at zero, how many are free; "
-        "and a block of it, if it is small; --plot draws it, with a colour for each weight",
+        help="show instead a convolution, fully connected layer or linear pooling as the matrix that it is: "
+        "how many weights a fully connected layer would have, how many are not fixed at zero, how many are "
+        "free; and a block of it, if it is small; --plot draws it, with a colour for each weight",
     )
     parser.add_argument(
         "--trust-code", action="store_true", help="run the code of an architecture that is not cnnbench's own"
