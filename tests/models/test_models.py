@@ -23,8 +23,8 @@ QUICK = {"alexnet", "googlenet", "resnet18", "resnet50", "mobilenet_v2", "effici
 SOME = [pytest.param(a, marks=() if a in QUICK else pytest.mark.slow) for a in REFERENCED]
 AUX = ("googlenet", "inception_v3")
 HEAVY = {*AUX, "efficientnet_b0"}
-DOCUMENTED = {"alexnet", "basic", "efficientnet_b0", "googlenet", "inception_v3", "locally_connected", "mlp", "mobilenet_v2",
-              "plain20", "resnet18", "resnet20", "vgg11"}  # fmt: skip
+DOCUMENTED = {"alexnet", "basic", "efficientnet_b0", "googlenet", "inception_v3", "locally_connected", "mlp",
+              "mobilenet_v2", "plain20", "resnet18", "resnet20", "vgg11"}  # fmt: skip
 """Families in docs/appendix/ops-table.md; one that a user adds need not be among them."""
 
 
