@@ -13,7 +13,7 @@ from cnnbench import console
 from cnnbench.commands.parser import Parser
 from cnnbench.errors import InputError
 from cnnbench.inspection.subjects import Subject, is_run, merged, subjects
-from cnnbench.run_store.targets import check_targets, writing
+from cnnbench.run_store.targets import check_target, writing
 from cnnbench.settings import compose
 
 
@@ -24,7 +24,8 @@ def main(arguments: list[str]) -> int:
         raise InputError(
             "-m: sweeps belong to `cnnbench train`; allowed: lists without it, as in arch=vgg16,resnet50"
         )
-    check_targets(html=args.html)
+    if args.html is not None:
+        check_target("--html", args.html, stream=False)
     if args.plot is not None:
         from cnnbench.inspection import plot
 
@@ -68,18 +69,17 @@ def _chosen(words: Sequence[str], args: argparse.Namespace) -> list[Subject]:
     other = subjects(merged(words, args.vs) if both else args.vs, trust_code=args.trust_code)
     for given, found in ((words, chosen), (args.vs, other)):
         if len(found) != 1:
-            raise InputError(
-                f"--vs {' '.join(args.vs)}: compares two models, and {' '.join(given)} are several"
-            )
-    labels = _labels(words, args.vs) if both else [chosen[0].label or "first", other[0].label or "second"]
+            named = " ".join(given)
+            raise InputError(f"--vs: compares two models; allowed: one each (here {named}: {len(found)})")
+    labels = _labels(words, merged(words, args.vs)) if both else [s[0].label for s in (chosen, other)]
     return [Subject(label, s.settings, s.run) for label, s in zip(labels, [*chosen, *other], strict=True)]
 
 
 def _labels(words: Sequence[str], other: Sequence[str]) -> list[str]:
     """Return what tells two models apart: the settings of each that the other has not."""
     return [
-        " ".join(word for word in mine if word not in theirs and not word.startswith("-")) or name
-        for mine, theirs, name in ((words, other, "default"), (other, words, "same"))
+        " ".join(word for word in mine if word not in theirs and not word.startswith("-")) or "as it is"
+        for mine, theirs in ((words, other), (other, words))
     ]
 
 
@@ -130,13 +130,14 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
         usage="cnnbench inspect [GROUP=CHOICE …] [SETTING=VALUE …] [--vs SETTING=VALUE …] [OPTION …]\n"
         "       cnnbench inspect RUN [--vs RUN] [OPTION …]",
-        description="Show the model that `cnnbench train` would train with the same groups and settings, or that "
-        "of a finished run, layer by layer: output shape, receptive field, parameters, multiply-accumulates "
-        "(MACs) per image, window (kernel/stride, padding), share of the image that the unit in the middle "
-        "sees, memory of the output per image; and the totals. The field is the side in pixels of what a unit "
-        "depends on: by the largest path, in brackets by the smallest where they differ; `all`: it grows with "
-        "the image. A list, as in arch=vgg16,resnet50, stands for several models. Nothing is trained, read or "
-        "downloaded, not even arch.weights. `cnnbench train --help` lists groups, choices and settings.",
+        description="Show the model that `cnnbench train` would train with the same groups and settings, or "
+        "that of a finished run, layer by layer: output shape, receptive field, parameters, "
+        "multiply-accumulates (MACs) per image, window (kernel/stride, padding), share of the image that the "
+        "unit in the middle sees, memory of the output per image; and the totals. The field is the side in "
+        "pixels of what a unit depends on: by the largest path, in brackets by the smallest where they "
+        "differ; `all`: it grows with the image. A list, as in arch=vgg16,resnet50, stands for several "
+        "models. Nothing is trained, read or downloaded, not even arch.weights. `cnnbench train --help` "
+        "lists groups, choices and settings.",
         epilog="example: cnnbench inspect arch=resnet18 data=cifar10 --vs ops.pool=max_blur ; "
         "cnnbench inspect arch=alexnet,vgg16,resnet50 data=imagenette data.size=224 --plot fields.png",
     )
@@ -144,8 +145,8 @@ def _parser() -> argparse.ArgumentParser:
         "--vs",
         nargs="+",
         metavar="SETTING=VALUE",
-        help="compare with a second model, layer by layer: these settings in place of those of the first model "
-        "(a group that is chosen anew takes none of its former settings), or another RUN",
+        help="compare with a second model, layer by layer: these settings in place of those of the first "
+        "model (a group that is chosen anew takes none of its former settings), or another RUN",
     )
     parser.add_argument("--json", action="store_true", help="print JSON on standard output instead of tables")
     parser.add_argument(

@@ -20,8 +20,8 @@ def compare(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, An
         first, second: as `describe` returns them.
 
     Returns:
-        `layers`: pairs of the names of layers that correspond, None where there is none, and the keys in which
-        they differ. `totals`: of both, the second less the first, and their ratio (None: the first is 0).
+        `layers`: pairs of the names of layers that correspond, None where there is none, and the keys in
+        which they differ. `totals`: of both, the second less the first, and their ratio (None: first is 0).
     """
     pairs = []
     for one, other in align(first["layers"], second["layers"]):
@@ -73,13 +73,13 @@ def align(first: Sequence[Layer], second: Sequence[Layer]) -> list[tuple[Layer |
 
 
 def _same(one: Layer, other: Layer) -> bool:
-    return one["name"] == other["name"] and one["kind"] == other["kind"]
+    return bool(one["name"] == other["name"] and one["kind"] == other["kind"])
 
 
 def similarity(one: Layer, other: Layer) -> int:
     """Return how alike two layers are; 0: they do not correspond, having neither kind nor name in common."""
-    kind, name = one["kind"] == other["kind"], one["name"] == other["name"]
+    kind, name = (bool(one[key] == other[key]) for key in ("kind", "name"))
     if not kind and not name:
         return 0
-    details = sum(one[key] == other[key] for key in ("output", "window", "params"))
-    return 4 * kind + 3 * name + details
+    details = [one[key] == other[key] for key in ("output", "window", "params")]
+    return 4 * kind + 3 * name + details.count(True)

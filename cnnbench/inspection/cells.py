@@ -20,6 +20,7 @@ def window_cell(window: Mapping[str, Any] | None) -> str:
 
 
 def field_cell(field: Mapping[str, Any]) -> str:
+    """Return a field as `7`, or `7 (3)` where its largest path and its smallest differ."""
     largest, narrowest = sides_cell(field["size"]), sides_cell(field["narrowest"])
     return largest if largest == narrowest else f"{largest} ({narrowest})"
 
@@ -31,4 +32,5 @@ def sides_cell(pair: Sequence[float | None]) -> str:
 
 
 def memory_cell(number: float) -> str:
+    """Return bytes as `1.5 MiB` or `12 KiB`."""
     return f"{number / 2**20:.3g} MiB" if number >= 2**20 / 10 else f"{number / 2**10:.3g} KiB"

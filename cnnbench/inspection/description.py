@@ -36,7 +36,7 @@ def describe(settings: Settings, label: str = "", run: str = "") -> dict[str, An
         "data": settings.data.name,
         "input": list(shape),
         "classes": classes,
-        "ops": settings.resolved_ops(),
+        "ops": {k: v for k, v in settings.resolved_ops().items() if (k, v) != ("init", "native")},
         **facts,
         "layers": [
             {

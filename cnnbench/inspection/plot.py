@@ -34,31 +34,28 @@ def points(model: Mapping[str, Any]) -> list[dict[str, Any]]:
 
     Returns:
         `depth`, its number among them from 1; `name`; `side` of the map in pixels; and of its field relative
-        to the image `largest` and `smallest` by any path, None where that grows with the image or is not known.
+        to the image `largest` and `smallest` by any path, None where it grows with the image or is not known.
     """
     found: list[dict[str, Any]] = []
-    rows, columns = model["input"][1:]
     for layer in model["layers"]:
         field = layer["receptive_field"]
-        if len(layer["output"]) != 3 or field is None:
-            continue
-
-        def share(sizes: Sequence[float | None]) -> float | None:
-            shares = [
-                size / side for size, side in zip(sizes, (rows, columns), strict=True) if size is not None
-            ]
-            return max(shares) if len(shares) == 2 else None
-
-        found.append(
-            {
-                "depth": len(found) + 1,
-                "name": layer["name"],
-                "side": max(layer["output"][1:]),
-                "largest": share(field["size"]),
-                "smallest": share(field["narrowest"]),
-            }
-        )
+        if len(layer["output"]) == 3 and field is not None:
+            found.append(
+                {
+                    "depth": len(found) + 1,
+                    "name": layer["name"],
+                    "side": max(layer["output"][1:]),
+                    "largest": _relative(field["size"], model["input"]),
+                    "smallest": _relative(field["narrowest"], model["input"]),
+                }
+            )
     return found
+
+
+def _relative(sizes: Sequence[float | None], shape: Sequence[int]) -> float | None:
+    """Return the larger of rows and columns relative to an image (C, H, W)."""
+    known = [size / side for size, side in zip(sizes, shape[1:], strict=True) if size is not None]
+    return max(known) if len(known) == 2 else None
 
 
 def draw(models: Sequence[Mapping[str, Any]], suffix: str) -> bytes:
@@ -74,11 +71,8 @@ def draw(models: Sequence[Mapping[str, Any]], suffix: str) -> bytes:
         logarithmic(sides, "y")
         fields.axhline(1, color="black", lw=0.8)
         fields.set(ylabel="receptive field / side of the image")
-        fields.set_title(
-            "line: by the largest path; dashed: by the smallest; ∧: grows with the image",
-            fontsize=7,
-            loc="left",
-        )
+        note = "line: by the largest path; dashed: by the smallest; triangles: grows with the image"
+        fields.set_title(note, fontsize=7, loc="left")
         sides.set(xlabel="layer with a feature map, in the order of execution", ylabel="side of the map [px]")
         fields.legend(frameon=False, fontsize=7)
         file = io.BytesIO()

@@ -32,7 +32,7 @@ def subjects(words: Sequence[str], *, trust_code: bool = False) -> list[Subject]
     """Return the models that words name; none if Hydra answers them itself, as with --cfg.
 
     Args:
-        words: the folder of a finished run, or settings, in which `arch=vgg16,resnet50` stands for two models.
+        words: the folder of a finished run, or settings; `arch=vgg16,resnet50` stands for two models.
         trust_code: run the code of an architecture that a run names and cnnbench does not ship.
 
     Raises:

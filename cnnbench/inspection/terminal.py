@@ -112,12 +112,13 @@ def comparison_table(
     rows = []
     for pair in difference["layers"]:
         a, b = (
-            None if name is None else those[name] for name, those in zip(names(pair), layers, strict=True)
+            None if pair[which] is None else those[pair[which]]
+            for which, those in zip(("first", "second"), layers, strict=True)
         )
         mark, style = ("+", "green") if a is None else ("-", "red") if b is None else ("", "")
         if not mark and pair["differs"]:
             mark, style = "≠", "yellow"
-        cells = [_both(a, b, key, style) for key in ("name", *SHOWN)]
+        cells = [_both(a, b, key, style) for key in SHOWN]
         rows.append((Text(mark, style), *cells))
     headers = ("", "layer", "kind", "output", "field", "params", "MACs", "window")
     return console.fitting(headers, rows, labels=3, title=title(first, second), least=2)
@@ -128,12 +129,8 @@ def title(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
     return f"{first['label']} → {second['label']}"
 
 
-def names(pair: Mapping[str, Any]) -> tuple[str | None, str | None]:
-    """Return the names of the layers of a pair."""
-    return pair["first"], pair["second"]
-
-
 SHOWN: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "name": lambda layer: str(layer["name"]),
     "kind": lambda layer: str(layer["kind"]),
     "output": lambda layer: "x".join(map(str, layer["output"])) or "-",
     "receptive_field": lambda layer: field_cell(layer["receptive_field"]) if layer["receptive_field"] else "",
@@ -146,7 +143,7 @@ SHOWN: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
 
 def _both(a: Mapping[str, Any] | None, b: Mapping[str, Any] | None, key: str, style: str) -> Text:
     """Return a figure of two layers, `a → b` where they differ."""
-    show = SHOWN.get(key, lambda layer: str(layer[key]))
+    show = SHOWN[key]
     if a is None or b is None:
         layer = b if a is None else a
         assert layer is not None
@@ -162,10 +159,12 @@ def totals_table(difference: Mapping[str, Any]) -> Table:
     words = {"params": "params", "macs": "MACs", "layers": "layers", "activation_bytes": "memory of outputs"}
     rows = []
     for key, total in difference["totals"].items():
-        show = _signed_memory if key == "activation_bytes" else "{:,}".format
-        change = ("+" if total["difference"] > 0 else "") + show(total["difference"])
+        first, second, change = (
+            _signed_memory(total[which]) if key == "activation_bytes" else f"{total[which]:,}"
+            for which in ("first", "second", "difference")
+        )
         ratio = "-" if total["ratio"] is None else f"{total['ratio']:.4g}"
-        rows.append((words[key], show(total["first"]), show(total["second"]), change, ratio))
+        rows.append((words[key], first, second, "+" * (total["difference"] > 0) + change, ratio))
     return console.fitting(("total", "first", "second", "difference", "ratio"), rows, labels=1, least=4)
 
 

@@ -36,6 +36,9 @@ def test_a_run_has_the_figures_that_inspect_shows(cli):
     described = json.loads(cli("inspect", "--json", *TINY)[1])
     assert cli("train", *TINY)[0] == 0
     summary = Run(the_run()).summary()
+    code, out, err = cli("inspect", the_run(), "--json")
+    assert code == 0, err
+    assert {**json.loads(out), "label": described["label"], "run": ""} == {**described, "run": ""}
     assert {key: described[key] for key in ("params", "macs", "init")} == {
         key: summary[key] for key in ("params", "macs", "init")
     }
@@ -111,13 +114,56 @@ def test_images_of_ones_own_need_only_their_folder(cli, tmp_path):
     assert (model["input"], model["classes"]) == ([3, 64, 64], 3)
 
 
+def test_two_models_are_compared_layer_by_layer(cli):
+    words = ["arch=resnet20", "data=cifar10", "arch.width=0.5", "--vs", "ops.norm=none"]
+    code, out, err = cli("inspect", *words, "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert [model["label"] for model in found["models"]] == ["as it is", "ops.norm=none"]
+    assert [model["arch"] for model in found["models"]] == ["resnet20", "resnet20"]
+    alone = [pair["first"] for pair in found["layers"] if pair["second"] is None]
+    assert alone
+    assert all("bn" in name or "downsample" in name for name in alone)
+    macs = found["totals"]["macs"]
+    assert (macs["first"], macs["second"]) == tuple(model["macs"] for model in found["models"])
+    code, out, _ = cli("inspect", *words)
+    assert code == 0
+    assert "as it is → ops.norm=none" in out
+    assert any(line.split()[:2] == ["-", alone[0]] for line in out.splitlines())
+
+
+def test_a_list_stands_for_several_models(cli):
+    words = ["arch=vgg11,resnet18", "data=cifar10", "arch.width=0.25"]
+    code, out, err = cli("inspect", *words, "--json")
+    assert code == 0, err
+    models = json.loads(out)["models"]
+    assert [(model["label"], model["arch"]) for model in models] == [
+        ("arch=vgg11", "vgg11"), ("arch=resnet18", "resnet18"),
+    ]  # fmt: skip
+    code, out, _ = cli("inspect", *words, "--html", "page.html", "--plot", "fields.svg")
+    assert code == 0
+    for model in models:
+        assert f"{model['macs']:,}" in out
+        assert model["label"] in Path("page.html").read_text()
+        assert model["label"] in Path("fields.svg").read_text()
+
+
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
-        (["-m", "seed=1,2"], ["inspect shows one model"]),
+        (["-m", "arch=basic,mlp"], ["-m: ", "lists without it, as in arch=vgg16,resnet50"]),
+        (["arch=vgg11", "--vs", "arch=vgg13,vgg16"], ["--vs", "two models", "2"]),
+        (["no/run"], ["no/run", "no such folder"]),
+        (["arch=vgg11", "--vs", "no/run"], ["no/run", "no such folder"]),
+        (["--html", "no/page.html"], ["--html no/page.html", "its folder does not exist"]),
+        (["--plot", "fields.gif"], ["--plot fields.gif", ".png, .svg, .pdf"]),
+        (
+            ["arch=torchvision", "arch.name=alexnet", "data=cifar10"],
+            ["3x32x32", "features.12 (MaxPool2d), which gets 256x1x1", "allowed: data.size=63 or more"],
+        ),
         (["arch=basik"], ["did you mean basic?"]),
         (["arch=resnet18", "ops.padding=valid"], ["ops.padding=valid", "differ in size"]),
-        (["arch=alexnet", "ops.padding=valid"], ["too small", "8 pixels"]),
+        (["arch=alexnet", "ops.padding=valid"], ["too small", "8 pixels", "allowed: data.size=195 or more"]),
         (["arch=mlp", "ops.pool=max"], ["ops.pool=max", "no such layer"]),
         (
             ["arch=torchvision", "arch.name=resnet18", "ops.norm=none"],

@@ -87,7 +87,7 @@ def check(verb, section, around, cli):
 
 
 def test_every_verb_that_reads_runs_is_tried():
-    others = {"train", "inspect", "completion"}  # which read no run that a user names
+    others = {"train", "completion"}  # which read no run that a user names
     writing = {"dashboard"}  # of texts alone; tests/commands/test_dashboard.py
     assert {words[0] for words in VERBS.values()} == commands.VERBS.keys() - others - writing
 

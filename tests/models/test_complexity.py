@@ -131,7 +131,7 @@ def test_inspect_waits_for_no_compiler():
     script = """
 import sys
 from cnnbench.cli import main
-for arch in ("basic", "mlp", "vgg11", "alexnet", "googlenet", "resnet18", "mobilenet_v2", "efficientnet_b0"):
+for arch in ("mlp", "googlenet", "efficientnet_b0"):
     assert main(["inspect", "--json", f"arch={arch}"]) == 0
 print({"torchvision", "torch._dynamo", "sympy", "lightning"} & set(sys.modules), file=sys.stderr)
 """

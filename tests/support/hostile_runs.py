@@ -101,6 +101,8 @@ CALLING = {
     "lesson": ["lesson", "{run}"],
     "export": ["export", "{run}", "--output", "net.onnx"],
     "export to torch.export": ["export", "{run}", "--output", "net.pt2", "--to", "torch"],
+    "inspect": ["inspect", "{run}"],
+    "inspect compared": ["inspect", "arch=basic", "--vs", "{run}"],
     "bench": ["bench", "of={run}", *QUICK],
     "bench parity": ["bench", "of={run}", "parity=true", *QUICK],
     "bench tune": ["bench", "of={run}", "tune=true", *QUICK],

@@ -13,7 +13,7 @@ from PIL import Image
 from scipy.io import savemat
 from torchvision import datasets as tv
 
-from cnnbench.data import datasets
+from cnnbench.data import download
 
 RNG = np.random.default_rng(0)
 
@@ -162,8 +162,8 @@ def stl10(root: Path, monkeypatch) -> Made:
 def stl10_checksums(root: Path, monkeypatch) -> None:
     folder = root / "stl10_binary"
     for listed in ("train_list", "test_list"):
-        sums = [[name, md5(folder / name)] for name, _ in getattr(datasets.STL10, listed)]
-        monkeypatch.setattr(datasets.STL10, listed, sums)
+        sums = [[name, md5(folder / name)] for name, _ in getattr(download.STL10, listed)]
+        monkeypatch.setattr(download.STL10, listed, sums)
 
 
 # --- image files --------------------------------------------------------------------------------
