@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from page_support import until
 from running import TINY
 
@@ -12,6 +13,7 @@ from cnnbench.cli import main
 from cnnbench.comparison.comparison import compare
 from cnnbench.comparison.records import read
 from cnnbench.comparison.report import probes
+from cnnbench.comparison.report.plots import fields
 from cnnbench.comparison.report.probes import _field, _series, probed_rows
 from cnnbench.run_store.probes import Table
 
@@ -47,6 +49,21 @@ def test_means_over_runs_of_the_same_steps_and_thinned_for_the_page(monkeypatch)
     assert _field([field, field])["start"] == [[100 * (i == j) for j in range(4)] for i in range(4)]
     monkeypatch.setattr(probes, "MOST_PIXELS", 2)
     assert _field([field])["end"] == [[20, 60], [60, 100]]
+
+
+@pytest.mark.slow
+def test_a_plot_of_the_fields_side_by_side(probed):
+    comparison = compare(read([probed]))
+    ((name, _, draw),) = fields.pictures(comparison)
+    axes = Figure().add_subplot()
+    draw(axes)
+    assert name == "effective-fields"
+    expected = [row["field"][when] for row in probed_rows(comparison) for when in ("start", "end")]
+    shown = [panel.images[0].get_array() for panel in axes.child_axes]
+    assert len(shown) == 4
+    assert all(np.array_equal(one, other) for one, other in zip(shown, expected, strict=True))
+    sizes = [r.run.summary()["field/start"] for r in comparison.rows[0].records]
+    assert axes.child_axes[0].get_xlabel() == f"{sum(sizes) / len(sizes):.1f} px"
 
 
 @pytest.mark.slow

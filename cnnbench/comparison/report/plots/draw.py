@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cnnbench.comparison.comparison import Comparison
 from cnnbench.comparison.metrics import MEASURED
-from cnnbench.comparison.report.plots import effects, measured, responses, trained
+from cnnbench.comparison.report.plots import effects, fields, measured, responses, trained
 from cnnbench.comparison.report.plots.picture import Picture
 from cnnbench.errors import InputError
 from cnnbench.pages.plot_style import SAVED, check_installed, drawing
@@ -55,5 +55,6 @@ def write(comparison: Comparison, folder: Path) -> list[Path]:
 
 def _pictures(comparison: Comparison) -> Iterator[Picture]:
     yield from (measured if comparison.kind is MEASURED else trained).pictures(comparison)
+    yield from fields.pictures(comparison)
     yield from responses.pictures(comparison)
     yield from effects.pictures(comparison)
