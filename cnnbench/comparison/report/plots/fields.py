@@ -35,7 +35,7 @@ def pictures(comparison: Comparison) -> Iterator[Picture]:
 
 
 def _mosaic(found: Fields) -> Callable[[Axes], None]:
-    """Return a function that draws a column for each row of the table, each picture up to its brightest pixel."""
+    """Return a function that draws a column for each row of the table; each picture has its own scale."""
 
     def draw(axes: Axes) -> None:
         axes.axis("off")
