@@ -85,13 +85,13 @@ def test_the_console_script_and_the_module_are_the_same_command():
 
 LINES = {
     "cnnbench tr": ["train"],
-    "cnnbench train arch=ml": ["arch=mlp"],
+    "cnnbench train arch=ml": ["arch=mlp", "arch=mlp_macs", "arch=mlp_params"],
     "cnnbench train -m scheduler=": [
         f"scheduler={s}" for s in ("constant", "cosine", "onecycle", "plateau", "step")
     ],
     "cnnbench train arch=mlp trainer.max_e": ["trainer.max_epochs="],
     "cnnbench completion z": ["zsh"],
-    "cnnbench inspect arch=ml": ["arch=mlp"],
+    "cnnbench inspect arch=ml": ["arch=mlp", "arch=mlp_macs", "arch=mlp_params"],
     "cnnbench evaluate RUN data=fash": ["data=fashion_mnist"],
     "cnnbench evaluate RUN device.thr": ["device.threads="],
     "cnnbench explain RUN device.thr": ["device.threads="],

@@ -186,7 +186,7 @@ class Content:
         if self.identity or self.format == FORMAT:
             return complete(self.identity)
         # An unknown format, or none, is read as far as possible; one of ours is never without its identity.
-        return choice_of_format_1(self.config)
+        return complete(choice_of_format_1(self.config))
 
     @property
     def monitor(self) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cnnbench.run_store.reading import Unfit, decoded
-from cnnbench.safe_text import legible
+from cnnbench.safe_text import legible, to_csv
 
 FOLDER = "probes"
 
@@ -49,11 +49,7 @@ def names(run: Path) -> list[str]:
 
 def text(table: Table) -> str:
     """Return a table as CSV; floats read back exactly."""
-    written = io.StringIO()
-    writer = csv.writer(written, lineterminator="\n")
-    writer.writerow(table.columns)
-    writer.writerows(table.rows)
-    return written.getvalue()
+    return to_csv([table.columns, *table.rows])
 
 
 def parse(data: bytes) -> Table:

@@ -39,6 +39,7 @@ ARCHS = {  # the smallest of each family, with its own settings
             "efficientnet_b0",
             "googlenet",
             "inception_v3",
+            "locally_connected",
             "mlp",
             "mobilenet_v2",
             "plain20",

@@ -192,7 +192,7 @@ def test_a_failed_run_reports_its_error_and_is_retried(cli, tmp_path, monkeypatc
     (tmp_path / "faulty.py").write_text(
         "from pathlib import Path\nfrom torch import nn\n"
         "class Net(nn.Module):\n"
-        "    def __init__(self, num_classes: int):\n"
+        "    def __init__(self, num_classes: int, equal: None = None):\n"
         "        super().__init__(); self.fc = nn.Linear(64, num_classes)\n"
         "    def forward(self, x):\n"
         "        if self.training and Path('broken').exists(): raise OSError('the disk is gone')\n"
@@ -204,6 +204,8 @@ def test_a_failed_run_reports_its_error_and_is_retried(cli, tmp_path, monkeypatc
         "~arch.blocks",
         "~arch.convs",
         "~arch.kernel",
+        "~arch.stride",
+        "~arch.pool_kernel",
         "~arch.head",
         "~arch.hidden",
         "~arch.dropout",

@@ -381,7 +381,7 @@ def test_a_users_model_whose_forward_pass_fails(message):
         "    def forward(self, x):\n"
         f"        raise ValueError({message})\n"
     )
-    with pytest.raises(InputError, match=f"padding=zeros: {message.strip(chr(39)) or 'ValueError'}$"):
+    with pytest.raises(InputError, match=f"which gets 3x32x32: {message.strip(chr(39)) or 'ValueError'}$"):
         make("basic", _target_="mynet.Net")
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from cnnbench.comparison.comparison import Comparison
 from cnnbench.run_store.probes import Table
+
+if TYPE_CHECKING:
+    from numpy import float64
+    from numpy.typing import NDArray
 
 MOST_STEPS = 80
 """Steps of a curve on the page: of more, evenly spaced ones are taken."""
@@ -38,6 +39,8 @@ def probed_rows(comparison: Comparison) -> list[dict[str, Any]]:
 
 def _series(tables: Sequence[Table]) -> dict[str, Any]:
     """Return the mean of each quantity over the tables that have the same steps and things as the longest."""
+    import numpy as np
+
     first = max(tables, key=lambda table: len(table.rows))
     about = first.columns[1]
     same = [t for t in tables if [row[:2] for row in t.rows] == [row[:2] for row in first.rows]]
@@ -60,6 +63,8 @@ def _series(tables: Sequence[Table]) -> dict[str, Any]:
 
 def _field(tables: Sequence[Table]) -> dict[str, Any]:
     """Return the mean pictures in percent of their largest value, as (rows, columns)."""
+    import numpy as np
+
     first = tables[0]
     same = [table for table in tables if len(table.rows) == len(first.rows)]
     h, w = (int(max(float(place) for place in first.column(column))) + 1 for column in ("row", "column"))
@@ -71,8 +76,10 @@ def _field(tables: Sequence[Table]) -> dict[str, Any]:
     return pictures
 
 
-def _coarse(picture: NDArray[np.float64]) -> NDArray[np.float64]:
+def _coarse(picture: NDArray[float64]) -> NDArray[float64]:
     """Return a picture of at most MOST_PIXELS rows and columns; pixels at the edge may be left out."""
+    import numpy as np
+
     factor = -(-max(picture.shape) // MOST_PIXELS)
     h, w = (side // factor for side in picture.shape)
     squares = picture[: h * factor, : w * factor].reshape(h, factor, w, factor)
