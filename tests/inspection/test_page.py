@@ -11,6 +11,8 @@ from cnnbench.inspection.description import describe
 from cnnbench.inspection.page import page
 from cnnbench.settings.described import described
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def browser():

@@ -154,6 +154,7 @@ def test_branches_open_in_the_first_steps(arch, init):
     assert all(branch(block)[-1].weight.any() for block in blocks(model))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("init", ["native", "skipinit", "fixup"])
 def test_deep_residual_networks_train_without_norm(init):
     """56 layers, with a rate at which the loss is otherwise not finite after a few steps."""

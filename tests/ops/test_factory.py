@@ -81,6 +81,7 @@ sys.exit(main(["train", *tiny, "arch=resnet20", "ops.init=mine"]))
 """
 
 
+@pytest.mark.slow
 def test_a_new_value_is_an_entry_and_its_class():
     """The command line lists it among the allowed values, without importing torch, and trains with it."""
     Path("mine.py").write_text(CLASSES)

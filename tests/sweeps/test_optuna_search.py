@@ -162,6 +162,7 @@ def test_the_pruner_sees_what_is_optimised(metric, direction):
     assert (shipped.column, shipped.direction) == (f"val/{metric}", direction)
 
 
+@pytest.mark.slow
 def test_pruning(cli):
     """Bad trials are pruned; their runs are kept, and can be resumed by themselves."""
     overrides = [

@@ -142,6 +142,7 @@ def test_unreachable_server(monkeypatch, capfd):
     assert epochs(logged(the_run()).history) == list(range(EPOCHS))
 
 
+@pytest.mark.slow
 def test_server_that_goes_away(troublesome, server, monkeypatch, capfd):
     def stop(epoch):
         if epoch == 1:
